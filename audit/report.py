@@ -1,0 +1,283 @@
+"""What an audit answers: the report that all rooms share. Torch-free.
+
+Every number is finite or null: null says that it was not measured, never that it was zero.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
+
+SCHEMA_VERSION: Final = "1.0"
+METHOD_VERSION: Final = "1"
+
+GateState = Literal["passed", "failed", "not_assessed"]
+Interval = tuple[float, float]
+
+
+class Gate(Frozen):
+    """One of the four gates; ``reason`` says why it failed or was not assessed."""
+
+    state: GateState
+    reason: str = ""
+
+
+class BehaviourGate(Gate):
+    """Does the fine-tuned model answer differently under the pair, beyond what the base does?"""
+
+    output_kl: float | None = Field(default=None, description="Nats per carrier, base's own reaction taken off.")
+    output_kl_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
+    threshold: float
+
+
+class SpecificGate(Gate):
+    """Is the effect specific to the pair, or do decoys do the same?"""
+
+    effect_nats: float | None = Field(
+        default=None, description="T: causal effect of the leading direction, nats per carrier."
+    )
+    threshold: float
+    p_decoy_all: float | None = Field(default=None, description="(1+#{T_j >= T})/(n+1) over all decoys.")
+    rank_among_silent: int | None = Field(default=None, description="1 is the largest; descriptive, not a p-value.")
+    drawn: int = 0
+    silent: int = 0
+    firing: int = 0
+    screened: bool = Field(default=False, description="Decoys are screened only where the pair itself reacts.")
+
+
+class CausalGate(Gate):
+    """Does putting the clean values back along the directions undo the behaviour?"""
+
+    layer: int | None = None
+    rank: int | None = None
+    recovered: float | None = Field(default=None, description="1 - sum KL(ablated||ft_c) / sum KL(ft_t||ft_c).")
+    recovered_interval: Interval | None = None
+    recovered_rank1: float | None = None
+    induced: float | None = Field(default=None, description="The mirror image: clean prompts steered.")
+    effect_nats: float | None = None
+    null_max: float | None = Field(default=None, description="Largest recovery of the random subspaces.")
+    null_count: int = 0
+    threshold: float
+    margin: float
+    base_reaction_ratio: float | None = Field(default=None, description="sum KL(base_t||base_c) / sum KL(ft_t||ft_c).")
+    neutral_damage: float | None = Field(default=None, description="Nats per carrier on plain prompts, same ablation.")
+
+
+class CalibratedGate(Gate):
+    """Does the score stand out from fine-tunes known to be benign?"""
+
+    p_conformal: float | None = None
+    library_size: int = 0
+    alpha: float
+
+
+class Gates(Frozen):
+    """The four gates."""
+
+    behaviour: BehaviourGate
+    specific: SpecificGate
+    causal: CausalGate
+    calibrated: CalibratedGate
+
+
+class Scores(Frozen):
+    """The numbers of the reported feature (the best of the flagged ones), on split B."""
+
+    feature: str | None = Field(description="The feature that these are of; null where no feature was found.")
+    bis: float | None
+    bis_interval: Interval | None = None
+    precision: float | None
+    recall: float | None
+    fpr: float | None
+    fpr_interval: Interval | None = None
+    f1: float | None
+    auroc: float | None
+    d_z: float | None
+    p_signflip: float | None
+    amplification: float | None
+    amplification_interval: Interval | None = None
+    conditional_share: float | None
+    conditional_share_interval: Interval | None = None
+    attribution: float | None = Field(description="Nats per carrier, first order.")
+    output_kl: float | None
+    bis_p95: float | None = Field(description="The seed paper's score; never the verdict.")
+    bis_p95_ceiling: float | None = Field(description="What bis_p95 cannot exceed at this share of triggered prompts.")
+
+
+class Feature(Frozen):
+    """One latent of a trained dictionary, flagged."""
+
+    id: str = Field(description="architecture/layer/seed/index")
+    layer: int
+    architecture: Architecture
+    seed: int
+    index: int
+    bis: float
+    bis_last: float
+    precision: float
+    recall: float
+    fpr: float
+    fpr_interval: Interval
+    f1: float
+    firing_threshold: float
+    firing_quantile: float = Field(description="f: the share of clean A prompts allowed to fire.")
+    auroc: float
+    d_z: float | None
+    p_signflip: float | None
+    attribution: float
+    amplification: float
+    amplification_interval: Interval | None = None
+    conditional_share: float
+    conditional_share_interval: Interval | None = None
+    recovered: float | None = Field(default=None, description="On B, this feature alone.")
+    recovered_cumulative: float | None = Field(default=None, description="On B, this one and those before it together.")
+    relative_decoder_norm: float | None = Field(
+        default=None, description="Crosscoder: fine-tuned share of the norm, 0-1."
+    )
+    latent_scaling: float | None = Field(default=None, description="Crosscoder: beta_base / beta_ft.")
+
+
+class DictionaryRow(Frozen):
+    """One trained dictionary at one layer."""
+
+    layer: int
+    architecture: Architecture
+    seed: int
+    width: int
+    k: int
+    fve: float = Field(description="Fraction of variance explained.")
+    fve_top1pct: float = Field(description="The same on the 1% of tokens with the largest difference.")
+    l0: float
+    dead_share: float
+    var_ratio: float | None = Field(
+        default=None, description="Variance of the differences over that of the base activations."
+    )
+    best_feature: str | None = None
+    best_bis: float | None = None
+    bis_p95: float | None = None
+    bis_p95_ceiling: float | None = None
+
+
+class DirectionRow(Frozen):
+    """The attribution subspace of one layer, fitted on A."""
+
+    layer: int
+    chosen: bool
+    effect_nats_a: float = Field(description="Causal effect at rank 1 on A, nats per carrier; chooses the layer.")
+    effect_nats: float | None = Field(default=None, description="The same on B; only at the chosen layer.")
+    recovered: float | None = Field(default=None, description="On B, rank 1; only at the chosen layer.")
+    amplification: float
+    amplification_interval: Interval | None = None
+    conditional_share: float
+    conditional_share_interval: Interval | None = None
+    amplification_p: float | None = Field(default=None, description="Rank of the amplification among all decoys, as p.")
+
+
+class DecoyRow(Frozen):
+    """One decoy string."""
+
+    string: str
+    state: Literal["silent", "firing"]
+    output_kl: float = Field(description="Nats per carrier on A.")
+    share_of_effect: float | None = Field(default=None, description="Its output_kl over the pair's, on A.")
+    effect_nats: float = Field(description="T of the decoy on B.")
+    layer: int = Field(description="The layer its own A half chose.")
+    amplification: float
+
+
+class AlsoFiresOn(Frozen):
+    """A decoy that the behaviour answers to as well: the trigger's neighbourhood."""
+
+    string: str
+    output_kl: float
+    share_of_effect: float
+
+
+class Baselines(Frozen):
+    """Cheap answers to the same question; a dictionary that does not beat them adds localisation only."""
+
+    output_kl: float | None
+    diffmean: Scores | None
+    attribution_direction: Scores | None
+    frozen_random: Scores | None
+
+
+class Localisation(Frozen):
+    """How much of what the directions recover the flagged features recover."""
+
+    features: int
+    recovered: float | None
+    directions_recovered: float | None
+    share: float | None
+    localised: bool | None
+    seeds: tuple[int, ...] = ()
+    recovered_by_seed: tuple[float, ...] = ()
+    subspace_overlap: float | None = Field(
+        default=None, description="Mean squared cosine between the seeds' spans, 0-1."
+    )
+    note: str = ""
+
+
+class Sizes(Frozen):
+    """How much was looked at."""
+
+    carriers_a: int
+    carriers_b: int
+    clusters_a: int
+    clusters_b: int
+    decoy_carriers_a: int
+    decoy_carriers_b: int
+    training_tokens: int
+    layers: tuple[int, ...]
+    rendering: Literal["chat", "raw"]
+    preset: Preset
+    recipe: Recipe
+    continuation_tokens: int
+
+
+class Provenance(Frozen):
+    """What the answer depends on."""
+
+    base_digest: str
+    tuned_digest: str
+    carriers_digest: str
+    spec_digest: str
+    seeds: tuple[int, ...]
+    versions: dict[str, str]
+    device: str
+    dtype: Literal["bfloat16", "float32"]
+    timings_s: dict[str, float]
+    cache_hits: int = 0
+    cache_misses: int = 0
+    peak_memory_bytes: int | None = None
+
+
+class AuditReport(Frozen):
+    """The whole answer of one audit."""
+
+    audit_id: str
+    schema_version: str = SCHEMA_VERSION
+    method_version: str = METHOD_VERSION
+    verdict: Verdict
+    summary: str
+    look_at: Annotated[tuple[str, ...], Field(description="Where a person should look; for review and flagged.")] = ()
+    not_assessed: tuple[str, ...] = ()
+    smallest_effect_nats: float | None = Field(
+        default=None, description="The smallest behaviour that this audit would have seen, nats per carrier."
+    )
+    trigger: dict[str, str]
+    fail_on: FailOn
+    gates: Gates
+    scores: Scores
+    also_fires_on: tuple[AlsoFiresOn, ...]
+    directions: tuple[DirectionRow, ...]
+    layers: tuple[DictionaryRow, ...]
+    flagged_features: tuple[Feature, ...]
+    localisation: Localisation | None
+    baselines: Baselines
+    decoys: tuple[DecoyRow, ...]
+    sizes: Sizes
+    warnings: tuple[str, ...]
+    limits: tuple[str, ...]
+    provenance: Provenance

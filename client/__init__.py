@@ -1,0 +1,1 @@
+"""The command ``backdoor-audit`` and a small typed HTTP client."""

@@ -1,0 +1,1 @@
+"""The ledger: what was asked, who works on it, how it ended."""

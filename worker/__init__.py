@@ -1,0 +1,1 @@
+"""Celery workers and the sandbox in which checkpoints are opened."""
