@@ -1,0 +1,47 @@
+"""The Celery application: how an audit's id travels. Torch-free, and light enough for the API to import.
+
+What is set here, and why:
+
+- ``solo`` pool, one audit at a time. The task itself only waits for the sandbox, which is a process of its own, so a
+  prefork child would be a second wall around nothing, with database connections inherited across a fork. In the solo
+  pool the task runs in the main thread, where signals arrive, and the worker does not read from the broker while an
+  audit runs: a broker that restarts meanwhile cannot disturb it.
+- Early acknowledgement and no prefetching. The ledger, not the broker, knows who works on what. With late
+  acknowledgement and this transport, a job longer than the visibility timeout would be delivered a second time.
+- No results, no events, no remote control: nobody reads them, and each would be one more thing kept in the broker.
+"""
+
+from typing import Any, Final
+
+from celery import Celery
+
+QUEUE: Final = "audits"
+TASK: Final = "worker.run_audit"
+
+
+def create_app(broker_url: str, *, transport_options: dict[str, Any] | None = None) -> Celery:
+    """Return the Celery application for ``broker_url`` (``redis://…``, ``rediss://…`` or ``redis+socket:///path``)."""
+    app = Celery("backdoor-audit", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_keepalive": True} | (transport_options or {}),
+        enable_utc=True,
+        result_backend=None,
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_concurrency=1,
+        worker_disable_prefetch=True,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_pool="solo",
+        worker_prefetch_multiplier=1,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+    )
+    return app

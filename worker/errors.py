@@ -1,0 +1,25 @@
+"""The errors of the worker.
+
+::
+
+    WorkerError
+    ├── BrokerUnavailable    the broker does not answer, or refuses to store a message
+    ├── ProtocolError        a process at either end of the sandbox's pipes said something that is not a message
+    └── SettingsError        the environment does not describe a worker
+"""
+
+
+class WorkerError(Exception):
+    """Root of everything that this room raises."""
+
+
+class BrokerUnavailable(WorkerError):
+    """The broker could not be reached in time, or refused the message (for one that is out of memory)."""
+
+
+class ProtocolError(WorkerError):
+    """What came over a pipe is not a message of the protocol."""
+
+
+class SettingsError(WorkerError):
+    """A setting is missing or contradicts another."""
