@@ -3,6 +3,8 @@
 The fields, their names and their defaults are the public contract; ``docs/reference`` explains each.
 """
 
+import hashlib
+import json
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -341,6 +343,11 @@ class AuditSpec(Frozen):
         """The preset with this spec's overrides applied."""
         chosen = {name: value for name, value in self.overrides.model_dump().items() if value is not None}
         return PresetValues.model_validate(PRESETS[self.preset].model_dump() | chosen)
+
+    def digest(self) -> str:
+        """``sha256:`` and the hash of the spec's canonical JSON: equal for two bodies that mean the same audit."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Failure(Frozen):
