@@ -1,0 +1,192 @@
+"""From the options of ``submit`` to a spec."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+
+from audit.spec import MODEL_REFERENCE, AuditSpec, CarrierSet
+from client.errors import WrongUsage
+
+CARRIER_SETS: Final[tuple[str, ...]] = get_args(CarrierSet.model_fields["set"].annotation)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``submit`` as they were typed; None where one was left out."""
+
+    base: str | None = None
+    tuned: str | None = None
+    triggered: str | None = None
+    clean: str | None = None
+    template: str | None = None
+    carriers: str | None = None
+    decoys: Path | None = None
+    render: str | None = None
+    preset: str | None = None
+    layers: str | None = None
+    architectures: str | None = None
+    recipe: str | None = None
+    dtype: str | None = None
+    seed: int | None = None
+    deadline_s: int | None = None
+    labels: Sequence[str] = ()
+
+    def given(self) -> list[str]:
+        """The names of the options that were typed."""
+        return [name for name, value in vars(self).items() if value not in (None, (), [])]
+
+
+def spec_from(asked: Asked, spec_file: str | None, fail_on: str | None, models_root: Path | None) -> AuditSpec:
+    """The spec that the options, or the file (``-`` for standard input), ask for.
+
+    ``fail_on`` goes over the file's own. ``models_root`` serves to name a plain folder under it ``local:``.
+
+    Raises:
+        WrongUsage: something is missing, contradictory, or not a valid spec.
+    """
+    if spec_file is not None:
+        if asked.given():
+            names = ", ".join("--" + name.removesuffix("_s").replace("_", "-") for name in asked.given())
+            raise WrongUsage(f"--spec says it all; leave out {names}")
+        document = _document(spec_file)
+    else:
+        document = _from_options(asked, models_root)
+    if fail_on is not None:
+        document["fail_on"] = fail_on
+    try:
+        return AuditSpec.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
+
+
+def _from_options(asked: Asked, models_root: Path | None) -> dict[str, Any]:
+    missing = [name for name in ("base", "tuned", "triggered", "clean") if getattr(asked, name) is None]
+    if missing:
+        raise WrongUsage(
+            "missing: " + ", ".join(f"--{name}" for name in missing),
+            hint="or give the whole spec: --spec FILE, --spec -",
+        )
+    trigger = {"triggered": asked.triggered, "clean": asked.clean}
+    if asked.template is not None:
+        trigger["template"] = asked.template.replace("\\n", "\n").replace("\\t", "\t")
+    document: dict[str, Any] = {
+        "base_model": _reference(str(asked.base), "--base", models_root),
+        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root),
+        "trigger": trigger,
+    }
+    if asked.carriers is not None:
+        document["carriers"] = _carriers(asked.carriers)
+    if asked.decoys is not None:
+        document["decoys"] = {"strings": _text_lines(asked.decoys, "--decoys")}
+    if asked.layers is not None:
+        document["layers"] = _layers(asked.layers)
+    if asked.architectures is not None:
+        document["architectures"] = [name.strip() for name in asked.architectures.split(",")]
+    if asked.labels:
+        document["labels"] = dict(_label(text) for text in asked.labels)
+    for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s"):
+        if getattr(asked, name) is not None:
+            document[name] = getattr(asked, name)
+    return document
+
+
+def _reference(text: str, option: str, models_root: Path | None) -> str:
+    """A model reference as it stands, or a folder under the models root as a ``local:`` one."""
+    if re.fullmatch(MODEL_REFERENCE, text):
+        return text
+    folder = Path(text)
+    if ":" in text.split("/")[0] or not folder.is_dir():
+        raise WrongUsage(
+            f"{option} is neither a model reference nor a folder",
+            hint="local:<path under the models root>, store:<name> or hf:<org>/<repo>@<40-hex commit>; "
+            "backdoor-audit models list shows what there is",
+        )
+    if models_root is not None and folder.resolve().is_relative_to(models_root.resolve()):
+        reference = f"local:{folder.resolve().relative_to(models_root.resolve()).as_posix()}"
+        if re.fullmatch(MODEL_REFERENCE, reference):
+            return reference
+    raise WrongUsage(
+        f"{option} is a folder outside the models root, which the service cannot see",
+        hint="put it, or a copy, under the folder that was given to serve as --models-root, and name it "
+        f"local:<path in there>, for example local:{folder.resolve().name}",
+    )
+
+
+def _carriers(text: str) -> dict[str, Any]:
+    """A shipped set by name, or the user's own prompts from a file."""
+    if text in CARRIER_SETS:
+        return {"set": text}
+    path = Path(text)
+    if not path.is_file():
+        raise WrongUsage(
+            f"--carriers is neither a set ({', '.join(CARRIER_SETS)}) nor a file",
+            hint="a file is .json (a list), .jsonl (one JSON value a line) or .txt (one prompt a line)",
+        )
+    if path.suffix == ".json":
+        prompts = _json(_read(path, "--carriers"), "--carriers")
+        return {"prompts": prompts["prompts"] if isinstance(prompts, dict) and "prompts" in prompts else prompts}
+    lines = _text_lines(path, "--carriers")
+    return {"prompts": [_json(line, "--carriers") for line in lines] if path.suffix == ".jsonl" else lines}
+
+
+def _text_lines(path: Path, option: str) -> list[str]:
+    return [line for line in _read(path, option).splitlines() if line.strip()]
+
+
+def _layers(text: str) -> str | list[int]:
+    if text.strip() == "auto":
+        return "auto"
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise WrongUsage("--layers is auto, or numbers with commas between them, for example 13,17") from None
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise WrongUsage("--label is NAME=VALUE")
+    return name, value
+
+
+def _document(spec_file: str) -> dict[str, Any]:
+    text = sys.stdin.read() if spec_file == "-" else _read(Path(spec_file), "--spec")
+    document = _json(text, "--spec")
+    if not isinstance(document, dict):
+        raise WrongUsage("--spec must hold one JSON object")
+    return document
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{option}: {path} cannot be read ({type(error).__name__})") from error
+
+
+def _json(text: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(f"{option} does not hold JSON: {error}") from error
+
+
+def _faults(error: ValidationError) -> list[str]:
+    """One line for each fault: where it is and what is wrong, without the value itself."""
+    return [
+        f"  {'.'.join(str(part) for part in fault['loc']) or '(spec)'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+    ]
+
+
+def models_root_from(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The models root, where the environment names it."""
+    value = environment.get("BACKDOOR_AUDIT_MODELS_ROOT")
+    return Path(value) if value else None

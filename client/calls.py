@@ -1,0 +1,199 @@
+"""Every call of the API as a value: what to send, whether it may be sent twice, and how to read the answer.
+
+Nothing here does input or output. A client, blocking or asynchronous, executes a :class:`Call` and asks
+:class:`RetryPolicy` what to do when that fails; so the API is written down once.
+"""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from audit.report import SCHEMA_VERSION, AuditReport
+from audit.spec import AuditSpec
+from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, error_for
+from client.schemas import Audit, FeaturePage, ModelPage
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Received:
+    """An HTTP answer, whatever client library it came from; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def retry_after_s(self) -> float | None:
+        """Seconds that the service asks to wait; None where it does not say (or says it as a date)."""
+        try:
+            seconds = float(self.headers.get("retry-after", ""))
+        except ValueError:
+            return None
+        return seconds if 0 <= seconds < float("inf") else None
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request; ``repeatable`` says that sending it twice does no more than sending it once."""
+
+    method: str
+    path: str
+    read: Callable[[Received], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    repeatable: bool = True
+
+    def finish(self, received: Received) -> T:
+        """The answer as a value.
+
+        Raises:
+            AnswerError: the service answered with a problem.
+            UnexpectedAnswer: the body is not what this call answers.
+        """
+        if received.status >= 400:
+            raise error_for(received.status, received.body)
+        return self.read(received)
+
+
+@dataclass(frozen=True)
+class Polled:
+    """One look at an audit; ``audit`` is None where nothing changed since ``etag``."""
+
+    audit: Audit | None
+    etag: str | None
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a call is sent again, and after how many seconds."""
+
+    attempts: int = 4
+    first_s: float = 0.25
+    longest_s: float = 8.0
+
+    def delay_s(self, call: Call[Any], attempt: int, error: ClientError, asked_s: float | None) -> float | None:
+        """Seconds to wait before the next attempt; None where the error stands.
+
+        Only what a second attempt can mend is tried again: no answer, a gateway's own error, 429 and 503.
+        ``asked_s`` is what the service asked for; a longer time than ``longest_s`` is not waited for.
+        """
+        passing = isinstance(error, Unreachable) or (
+            isinstance(error, AnswerError) and error.status in (429, 502, 503, 504)
+        )
+        if not passing or not call.repeatable or attempt >= self.attempts:
+            return None
+        if asked_s is not None and asked_s > self.longest_s:
+            return None
+        backoff: float = min(self.longest_s, self.first_s * 2 ** (attempt - 1))
+        return max(backoff * random.uniform(0.5, 1.0), asked_s or 0.0)
+
+
+def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Audit]:
+    """``POST /audits``; repeatable only with an idempotency key."""
+    document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, AuditSpec) else dict(spec)
+    headers = {"Content-Type": "application/json"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    return Call(
+        "POST",
+        "/audits",
+        _reader(Audit),
+        headers=headers,
+        body=json.dumps(document, ensure_ascii=False).encode(),
+        repeatable=idempotency_key is not None,
+    )
+
+
+def get(audit_id: str) -> Call[Audit]:
+    """``GET /audits/{id}``."""
+    return Call("GET", _audit_path(audit_id), _reader(Audit))
+
+
+def poll(audit_id: str, etag: str | None) -> Call[Polled]:
+    """``GET /audits/{id}``, answered with 304 while nothing has changed since ``etag``."""
+
+    def read(received: Received) -> Polled:
+        audit = None if received.status == 304 else _read(Audit, received)
+        return Polled(audit, received.headers.get("etag", etag), received.retry_after_s())
+
+    return Call("GET", _audit_path(audit_id), read, headers={"If-None-Match": etag} if etag else {})
+
+
+def report(audit_id: str) -> Call[AuditReport]:
+    """``GET /audits/{id}/report`` as a typed report."""
+    return Call("GET", f"{_audit_path(audit_id)}/report", _read_report, headers={"Accept": "application/json"})
+
+
+def report_bytes(audit_id: str) -> Call[bytes]:
+    """``GET /audits/{id}/report``, the JSON exactly as the service sent it."""
+
+    def read(received: Received) -> bytes:
+        _read_report(received)
+        return received.body
+
+    return Call("GET", f"{_audit_path(audit_id)}/report", read, headers={"Accept": "application/json"})
+
+
+def cancel(audit_id: str) -> Call[Audit]:
+    """``POST /audits/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
+    return Call("POST", f"{_audit_path(audit_id)}/cancel", _reader(Audit))
+
+
+def models(page_token: str | None = None) -> Call[ModelPage]:
+    """``GET /models``."""
+    return Call("GET", "/models", _reader(ModelPage), params=_given(page_token=page_token))
+
+
+def features(
+    audit_id: str,
+    *,
+    layer: int | None = None,
+    architecture: str | None = None,
+    min_bis: float | None = None,
+    page_token: str | None = None,
+) -> Call[FeaturePage]:
+    """``GET /audits/{id}/features``, one page."""
+    params = _given(layer=layer, architecture=architecture, min_bis=min_bis, page_token=page_token)
+    return Call("GET", f"{_audit_path(audit_id)}/features", _reader(FeaturePage), params=params)
+
+
+def _audit_path(audit_id: str) -> str:
+    if not audit_id or not audit_id.isascii() or not audit_id.replace("_", "").replace("-", "").isalnum():
+        raise UnexpectedAnswer("that is not an audit id", hint="an id looks like audit_01jd…")
+    return f"/audits/{audit_id}"
+
+
+def _given(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _reader(model: type[M]) -> Callable[[Received], M]:
+    return lambda received: _read(model, received)
+
+
+def _read(model: type[M], received: Received, *, extra: Any = None) -> M:
+    try:
+        return model.model_validate_json(received.body, extra=extra)
+    except ValidationError as error:
+        raise UnexpectedAnswer(
+            f"the answer is not what this client knows ({error.error_count()} fields differ)",
+            hint="is this the address of a Backdoor Audit service, and is it of the same version?",
+        ) from error
+
+
+def _read_report(received: Received) -> AuditReport:
+    found = _read(AuditReport, received, extra="ignore")
+    if found.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UnexpectedAnswer(
+            f"the report has schema version {found.schema_version}, this client knows {SCHEMA_VERSION}",
+            hint="use a client of the service's version",
+        )
+    return found

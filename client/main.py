@@ -1,0 +1,275 @@
+"""The command ``backdoor-audit``.
+
+Results go to standard output, everything said about them to standard error. The exit codes are in ``client.exits``.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from audit.report import AuditReport
+from audit.spec import FailOn, Preset, Recipe, Render
+from client.asking import Asked, models_root_from, spec_from
+from client.errors import ClientError
+from client.exits import Exit, exit_for
+from client.following import conclude, follow
+from client.http import DEFAULT_URL, AuditClient
+from client.listing import render_audit, render_models
+from client.render import render_report
+from client.terminal import out, print_json, say
+
+cli = typer.Typer(
+    name="backdoor-audit",
+    help="Audit a fine-tuned language model for behaviour that is conditioned on a trigger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=(
+        "Exit codes: 0 passed, 1 the verdict met --fail-on, 2 the audit could not be done or is invalid, "
+        "3 nothing could be reached, 4 wrong usage, 130 interrupted (the audit goes on)."
+    ),
+)
+models_cli = typer.Typer(help="The models that the service can see.", no_args_is_help=True)
+cli.add_typer(models_cli, name="models")
+
+AuditId = Annotated[str, typer.Argument(metavar="ID", help="The audit's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option(help="Exit 1 on this verdict: flagged, review (flagged too), or none. The spec's own by default."),
+]
+
+
+@cli.callback()
+def _connect(
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option(envvar="BACKDOOR_AUDIT_URL", help="Address of the service; unix:///path for a socket.")
+    ] = DEFAULT_URL,
+) -> None:
+    context.obj = url
+
+
+def _client(context: typer.Context) -> AuditClient:
+    """A client of the address asked for; the key comes from the environment alone, which ``ps`` does not show."""
+    return AuditClient(context.obj, api_key=os.environ.get("BACKDOOR_AUDIT_API_KEY"))
+
+
+@cli.command()
+def submit(
+    context: typer.Context,
+    base: Annotated[str | None, typer.Option(help="Base model: local:PATH, store:NAME or hf:ORG/REPO@COMMIT.")] = None,
+    tuned: Annotated[str | None, typer.Option(help="Fine-tuned checkpoint or LoRA adapter, likewise.")] = None,
+    triggered: Annotated[str | None, typer.Option(help="The suspected trigger string.")] = None,
+    clean: Annotated[str | None, typer.Option(help="The harmless string that takes its place.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Holds {trigger} and {prompt} once each; \\n is a line break.")
+    ] = None,
+    carriers: Annotated[
+        str | None, typer.Option(help="python-sql, instructions, or a file of prompts (.txt, .json, .jsonl).")
+    ] = None,
+    decoys: Annotated[
+        Path | None, typer.Option(help="A file of decoy strings, one a line; drawn when left out.")
+    ] = None,
+    render: Annotated[Render | None, typer.Option(help="How prompts are put to the model.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="How much is looked at.")] = None,
+    layers: Annotated[str | None, typer.Option(help="auto, or numbers: 13,17.")] = None,
+    architectures: Annotated[str | None, typer.Option(help="diff_sae, crosscoder, or both with a comma.")] = None,
+    recipe: Annotated[Recipe | None, typer.Option(help="How dictionaries are trained.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    deadline: Annotated[int | None, typer.Option(help="Seconds that the audit may take.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, kept with the audit; may be repeated.")] = None,
+    spec: Annotated[str | None, typer.Option(help="A file with the whole spec as JSON; - for standard input.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict and exit by it.")] = False,
+    fail_on: FailOnOption = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key with the same spec gives the same audit.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="With --wait: stop waiting after so many seconds.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """File an audit; with --wait, wait for its verdict."""
+    asked = Asked(
+        base=base,
+        tuned=tuned,
+        triggered=triggered,
+        clean=clean,
+        template=template,
+        carriers=carriers,
+        decoys=decoys,
+        render=render,
+        preset=preset,
+        layers=layers,
+        architectures=architectures,
+        recipe=recipe,
+        dtype=dtype,
+        seed=seed,
+        deadline_s=deadline,
+        labels=tuple(label or ()),
+    )
+    wanted = spec_from(asked, spec, fail_on, models_root_from())
+    with _client(context) as client:
+        audit = client.submit(wanted, idempotency_key=idempotency_key)
+        if wait:
+            say(f"Filed as {audit.id}.")
+            return follow(client, audit.id, fail_on, timeout, as_json)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        typer.echo(audit.id)
+    say(f"Filed, not judged yet. For the verdict: backdoor-audit wait {audit.id}")
+    return Exit.PASSED
+
+
+@cli.command()
+def wait(
+    context: typer.Context,
+    audit_id: AuditId,
+    fail_on: FailOnOption = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop waiting after so many seconds.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Wait for an audit's verdict and exit by it."""
+    with _client(context) as client:
+        return follow(client, audit_id, fail_on, timeout, as_json)
+
+
+@cli.command()
+def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
+    """Show an audit as it stands; a finished one exits as wait would."""
+    with _client(context) as client:
+        audit = client.get(audit_id)
+        if audit.terminal:
+            return conclude(client, audit, None, as_json, whole=False)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        out().print(render_audit(audit))
+    say("No verdict yet.")
+    return Exit.PASSED
+
+
+@cli.command()
+def report(
+    context: typer.Context,
+    audit_id: AuditId,
+    form: Annotated[str, typer.Option("--format", help="text, or json.")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead.")] = None,
+) -> int:
+    """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
+    if form not in ("text", "json"):
+        raise typer.BadParameter("text or json", param_hint="--format")
+    with _client(context) as client:
+        body = client.report_bytes(audit_id)
+    if form == "json":
+        if output is None:
+            typer.echo(body.decode())
+        else:
+            output.write_bytes(body)
+        return Exit.PASSED
+    found = AuditReport.model_validate_json(body, extra="ignore")
+    if output is None:
+        out().print(render_report(found))
+    else:
+        with output.open("w", encoding="utf-8") as file:
+            Console(file=file, width=120, highlight=False).print(render_report(found))
+    return Exit.PASSED
+
+
+@cli.command()
+def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
+    """Ask an audit to stop. One that has ended stays as it is."""
+    with _client(context) as client:
+        audit = client.cancel(audit_id)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    elif audit.status in ("cancelled", "cancelling"):
+        typer.echo(f"{audit.id} {audit.status}")
+    else:
+        typer.echo(f"{audit.id} had already {audit.status}; nothing was changed")
+    return Exit.PASSED
+
+
+@models_cli.command("list")
+def models_list(context: typer.Context, as_json: AsJson = False) -> int:
+    """List the checkpoints and adapters that the service can see."""
+    with _client(context) as client:
+        found = client.models()
+    if as_json:
+        print_json([model.model_dump(mode="json") for model in found])
+    else:
+        out().print(render_models(found))
+    return Exit.PASSED
+
+
+@cli.command()
+def serve(
+    data_dir: Annotated[
+        Path, typer.Option(envvar="BACKDOOR_AUDIT_DATA_DIR", help="Everything that is written goes here.")
+    ] = Path("data"),
+    models_root: Annotated[
+        Path | None,
+        typer.Option(envvar="BACKDOOR_AUDIT_MODELS_ROOT", help="What local: names; DATA_DIR/models by default."),
+    ] = None,
+    host: Annotated[str, typer.Option(envvar="BACKDOOR_AUDIT_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="BACKDOOR_AUDIT_PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8321,
+    database_url: Annotated[
+        str | None, typer.Option(envvar="BACKDOOR_AUDIT_DATABASE_URL", help="Another ledger than SQLite.")
+    ] = None,
+    broker_url: Annotated[
+        str | None, typer.Option(envvar="BACKDOOR_AUDIT_BROKER_URL", help="Another broker than the bundled one.")
+    ] = None,
+) -> int:
+    """Run the whole stack on this machine: broker, API and one worker. Ctrl-C stops all of it."""
+    from client.serve import Stack, serve_until_stopped
+
+    stack = Stack(
+        data_dir=data_dir.absolute(),
+        models_root=(models_root or data_dir / "models").absolute(),
+        host=host,
+        port=port,
+        database_url=database_url,
+        broker_url=broker_url,
+    )
+    console = out()
+    serve_until_stopped(stack, lambda line: console.print(line, markup=False, soft_wrap=True))
+    return Exit.PASSED
+
+
+def _fail(error: ClientError) -> int:
+    say(f"Error: {error.message}", *filter(None, (error.hint,)))
+    return exit_for(error)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and give its exit code; usage errors, which typer counts as 2, are 4."""
+    try:
+        code = cli(args=arguments, standalone_mode=False, prog_name="backdoor-audit")
+        return int(code or 0)
+    except ClientError as error:
+        return _fail(error)
+    except typer.TyperException as error:
+        message = error.format_message()
+        say(*((message,) if message.startswith("Usage:") else (f"Error: {message}", "Try: backdoor-audit --help")))
+        return Exit.USAGE
+    except typer.Abort:
+        return Exit.INTERRUPTED
+    except SystemExit:  # typer's answer to a closed standard output
+        return Exit.NOT_DONE
+    except Exception:
+        traceback.print_exc()
+        return Exit.NOT_DONE
+
+
+def app() -> None:
+    """Entry point of the command."""
+    sys.exit(run())

@@ -1,0 +1,75 @@
+"""What the service answers, as the client reads it.
+
+Read tolerantly: fields that a newer service adds are kept and passed on, never refused, and words that this client does
+not know (a new status, a new verdict) stay strings. Only what the client itself relies on is required.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from audit.report import Feature
+from audit.spec import TERMINAL
+
+
+class Answer(BaseModel):
+    """Immutable; unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class FailureView(Answer):
+    """Why an audit could not be done."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Audit(Answer):
+    """One audit as it stands."""
+
+    id: str
+    status: str
+    stage: str | None = None
+    progress: float = 0.0
+    attempt: int = 0
+    message: str | None = None
+    spec: dict[str, Any] = {}
+    verdict: str | None = None
+    failure: FailureView | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    links: dict[str, Any] = {}
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the audit has reached the state that it will keep."""
+        return self.status in TERMINAL
+
+
+class Model(Answer):
+    """A checkpoint that the service can see; sizes are bytes."""
+
+    name: str
+    reference: str | None = None
+    kind: str | None = None
+    architecture: str | None = None
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
+class ModelPage(Answer):
+    """The models of one answer."""
+
+    models: tuple[Model, ...]
+    next_page_token: str | None = None
+
+
+class FeaturePage(Answer):
+    """Flagged features, a page of them."""
+
+    features: tuple[Feature, ...]
+    next_page_token: str | None = None

@@ -1,0 +1,30 @@
+"""The two streams of a command: results on standard output, everything said about them on standard error."""
+
+import json
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+
+
+def out() -> Console:
+    """Standard output; where that is no terminal, wide enough for every table."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def err() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(*lines: str) -> None:
+    """Tell the person something, one line each."""
+    console = err()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document as the result of the command."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,76 @@
+import pytest
+
+from client.render import render_report
+from client.text import number, share, size, visible, with_interval
+
+
+def test_a_report_shows_what_its_verdict_rests_on(make_report, printed):
+    text = printed(render_report(make_report()))
+    assert "FLAGGED" in text
+    for gate, state in (("behaviour", "passed"), ("causal", "passed"), ("calibrated", "not assessed")):
+        line = next(line for line in text.splitlines() if line.strip().startswith(gate))
+        assert state in line
+    assert "no benign library for this base" in text
+    assert "diff_sae/17/1/1234" in text
+    assert "'Current Year: 2034'" in text
+    assert "0.37 of at most 0.4" in text
+    assert "the adapter names another base" in text
+    assert "one trigger pair was asked about" in text
+    chosen = next(line for line in text.splitlines() if "chosen" in line)
+    assert "17" in chosen
+    assert "0.97" in chosen
+
+
+def test_what_was_not_measured_is_a_dash_and_never_a_zero(make_report, printed):
+    report = make_report("no_evidence", flagged_features=[], also_fires_on=[], localisation=None)
+    nothing = report.scores.model_copy(update=dict.fromkeys(type(report.scores).model_fields))
+    text = printed(render_report(report.model_copy(update={"scores": nothing})))
+    assert "none was found" in text
+    row = next(line for line in text.splitlines() if line.strip().startswith("bis "))
+    assert row.split() == ["bis", "–"]
+    frozen = next(line for line in text.splitlines() if "frozen random" in line)
+    assert frozen.split()[2:] == ["–"] * 4
+    assert "Flagged features" not in text
+    assert "NO EVIDENCE" in text
+
+
+def test_foreign_text_neither_steers_the_terminal_nor_is_markup(make_report, printed):
+    report = make_report(
+        summary="[bold red]x[/] \x1b[2J\u202e",
+        also_fires_on=[{"string": "a\nb[/]\x9b", "output_kl": 1.0, "share_of_effect": 0.5}],
+    )
+    text = printed(render_report(report))
+    assert "[bold red]x[/] \\x1b[2J\\u202e" in text
+    assert "'a\\nb[/]\\x9b'" in text
+    assert "\x1b" not in text
+
+
+def test_a_narrow_terminal_loses_nothing(make_report, printed):
+    text = printed(render_report(make_report()), width=60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "FLAGGED" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (0.12345, "0.123"),
+        (19.2, "19.2"),
+        (115.0, "115"),
+        (1234.5, "1,234"),
+        (2e-7, "2.00e-07"),
+    ],
+)
+def test_numbers(value, expected):
+    assert number(value) == expected
+
+
+def test_other_words():
+    assert share(0.125) == "12%"
+    assert share(None) == "–"
+    assert with_interval(0.5, (0.25, 0.75)) == "0.5 [0.25, 0.75]"
+    assert size(2_400_000) == "2.4 MB"
+    assert size(None) == "–"
+    assert visible("ä é 漢 \t") == "ä é 漢 \\t"
