@@ -1,0 +1,142 @@
+"""The walls of the sandbox, each in a process of its own that tries to climb it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from worker.confinement import default_memory_bytes
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="walls of the Linux kernel")
+
+
+def run(code: str) -> Any:
+    """Run ``code`` in a fresh interpreter, which prints JSON."""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+@linux_only
+def test_a_file_cannot_grow_past_its_limit(tmp_path: Path) -> None:
+    code = f"""
+import errno, json
+from worker.confinement import confine
+confine(memory_bytes=None, file_bytes=1000)
+try:
+    with open({str(tmp_path / "big")!r}, "wb", buffering=0) as file:
+        file.write(b"x" * 1000)
+        file.write(b"x")
+    print(json.dumps("written"))
+except OSError as error:
+    print(json.dumps(errno.errorcode[error.errno]))
+"""
+    assert run(code) == "EFBIG"
+
+
+@linux_only
+def test_memory_ends_in_an_error_not_in_a_kill() -> None:
+    code = """
+import json
+from worker.confinement import confine
+confine(memory_bytes=256 * 2**20, file_bytes=None)
+try:
+    bytearray(2**30)
+    print(json.dumps("allocated"))
+except MemoryError:
+    print(json.dumps("MemoryError"))
+"""
+    assert run(code) == "MemoryError"
+
+
+@linux_only
+def test_no_core_dumps_and_no_new_privileges() -> None:
+    code = """
+import json, resource
+from worker.confinement import confine
+confine(memory_bytes=None, file_bytes=None)
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), status["NoNewPrivs"].strip()]))
+"""
+    assert run(code) == [[0, 0], "1"]
+
+
+NETWORK = """
+import json, os, socket, tempfile
+from worker.confinement import leave_network
+left = leave_network()
+interfaces = [name for _, name in socket.if_nameindex()]
+with tempfile.NamedTemporaryFile() as file:
+    owner = os.stat(file.name).st_uid
+print(json.dumps([left, interfaces, owner == os.geteuid()]))
+"""
+
+
+@linux_only
+def test_no_network_is_left_where_that_is_permitted() -> None:
+    left, interfaces, can_write = run(NETWORK)
+    if not left:
+        pytest.skip("this machine does not permit network namespaces")
+    assert interfaces == ["lo"]
+    assert can_write
+
+
+@linux_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_an_ordinary_user_can_still_write_files() -> None:
+    # Giving up root makes the process untraceable, which starting a program afresh would undo.
+    become = """
+import ctypes, os
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+"""
+    imports, rest = NETWORK.split("left = ")
+    left, interfaces, can_write = run(f"{imports}{become}left = {rest}")
+    assert can_write
+    if left:
+        assert interfaces == ["lo"]
+
+
+@linux_only
+def test_it_dies_with_its_parent() -> None:
+    child = """
+import time
+from worker.confinement import die_with_parent
+die_with_parent()
+print(1, flush=True)
+time.sleep(60)
+"""
+    parent = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        orphan = psutil.Process(int(process.stdout.readline()))
+        os.kill(process.pid, signal.SIGKILL)
+    give_up_at = time.monotonic() + 10
+    while orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < give_up_at, "the child outlived its parent"
+        time.sleep(0.02)
+
+
+def test_the_memory_limit_leaves_room_for_the_machine(tmp_path: Path) -> None:
+    limit = default_memory_bytes("cpu")
+    assert limit is not None
+    assert 0 < limit < psutil.virtual_memory().total
+
+
+def test_a_gpu_is_not_limited(tmp_path: Path) -> None:
+    assert default_memory_bytes("cuda:0") is None
+    assert default_memory_bytes("auto", gpu_nodes=[tmp_path]) is None
+    assert default_memory_bytes("auto", gpu_nodes=[tmp_path / "none"]) is not None

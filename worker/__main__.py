@@ -1,0 +1,133 @@
+"""``python -m worker``: one worker for one device, until it is told to go.
+
+SIGTERM (or Ctrl-C) once: the running audit stops at its next progress report and goes back to the queue, at its stage.
+Twice, or after the grace period: its sandbox is killed, and the audit goes back all the same.
+"""
+
+import logging
+import signal
+import sys
+import time
+from typing import Any, Final
+
+import structlog
+from celery import signals
+
+from jobs.errors import LedgerUnavailable
+from jobs.ledger import Ledger
+from models_store.artifacts import ArtifactStore
+from models_store.store import ModelsStore
+from worker.app import create_app
+from worker.attempt import Surroundings
+from worker.dispatch import Dispatcher
+from worker.errors import SettingsError
+from worker.logs import configure
+from worker.reaper import Reaper
+from worker.settings import WorkerSettings
+from worker.shutdown import Shutdown
+from worker.tasks import register, worker_name
+
+_MIGRATE_PATIENCE_S: Final = 60.0
+
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    """Read the environment, run the worker, return its exit status."""
+    configure()
+    try:
+        settings = WorkerSettings.load()
+    except SettingsError as error:
+        _log.error("settings_unusable", reason=str(error))
+        return 4
+    return run(settings)
+
+
+def run(settings: WorkerSettings) -> int:
+    """Serve audits with ``settings`` until a signal ends it; return the exit status."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(
+        settings.ledger_url,
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        requeue_after_s=settings.requeue_after_s,
+    )
+    _migrate(ledger)
+    surroundings = Surroundings(
+        settings=settings,
+        ledger=ledger,
+        models=ModelsStore(
+            models_root=settings.models_root,
+            store_dir=settings.store_dir,
+            hub_dir=settings.hub_dir,
+            offline=settings.offline,
+            allowed_organisations=settings.allowed_organisations,
+        ),
+        artifacts=ArtifactStore(settings.artifacts),
+        shutdown=Shutdown(),
+    )
+    dispatcher = Dispatcher(settings.queue_url)
+    reaper = Reaper(ledger, dispatcher, reap_s=settings.reap_s)
+    reaper.start()
+    try:
+        return _consume(surroundings, dispatcher)
+    finally:
+        reaper.stop()
+        dispatcher.close()
+        ledger.close()
+
+
+def _consume(surroundings: Surroundings, dispatcher: Dispatcher) -> int:
+    """Run the Celery worker in this thread."""
+    shutdown = surroundings.shutdown
+    app = create_app(surroundings.settings.queue_url)
+    register(app, surroundings, dispatcher)
+
+    def keep_logging(**_: Any) -> None:
+        """Celery leaves logging alone when somebody listens to this signal."""
+
+    def on_ready(**_: Any) -> None:
+        # Celery would restart the process by its argv, which is not how it was started.
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+        _log.info("worker_ready", worker=worker_name(), device=surroundings.settings.device)
+
+    def on_shutdown(**_: Any) -> None:
+        shutdown.request()
+
+    signals.setup_logging.connect(keep_logging)
+    signals.worker_ready.connect(on_ready)
+    signals.worker_shutting_down.connect(on_shutdown)
+    worker = app.Worker(
+        hostname=f"audits-{worker_name()}",
+        loglevel=logging.INFO,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    _log.info("worker_ended", status=worker.exitcode or 0)
+    return int(worker.exitcode or 0)
+
+
+def _migrate(ledger: Ledger) -> None:
+    """Bring the schema up to date, waiting for a database that starts at the same time.
+
+    Raises:
+        LedgerUnavailable: it did not come.
+    """
+    give_up_at = time.monotonic() + _MIGRATE_PATIENCE_S
+    while True:
+        try:
+            ledger.migrate()
+        except LedgerUnavailable:
+            if time.monotonic() >= give_up_at:
+                raise
+            _log.warning("ledger_awaited")
+            time.sleep(1)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

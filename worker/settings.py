@@ -1,0 +1,120 @@
+"""What a worker is told by its environment. Read once, by the entry point, and passed inward."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+_GIB = 1024**3
+
+
+class WorkerSettings(BaseSettings):
+    """The settings of one worker process; each is ``BACKDOOR_AUDIT_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="BACKDOOR_AUDIT_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(description="Holds artifacts, caches and, by default, the ledger and the broker's socket.")
+    models_root: Path = Field(description="What ``local:`` references are looked up in.")
+    database_url: str = Field(default="", description="The ledger; SQLite in the data folder by default.")
+    broker_url: str = Field(default="", description="redis://…, rediss://… or redis+socket:///path.")
+    artifacts_url: str = Field(default="", description="Folder (or store) of the audits' artifacts.")
+    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for ``hf:`` references.")
+    offline: bool = Field(default=True, description="Never download; ``hf:`` references must be in the hub cache.")
+    allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(), description="Organisations whose ``hf:`` models may be fetched, separated by commas."
+    )
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        default="auto", description="The one device of this worker."
+    )
+    cache_gb: float = Field(default=20, gt=0, description="Size of the cache of base activations, GiB.")
+    lease_s: float = Field(default=60, gt=0, description="A claim without a heartbeat ends after this long.")
+    heartbeat_s: float = Field(default=15, gt=0, description="How often a running audit renews its lease.")
+    reap_s: float = Field(default=10, gt=0, description="How often lost audits are looked for.")
+    requeue_after_s: float = Field(default=60, gt=0, description="A queued audit this old is sent to the broker again.")
+    max_attempts: int = Field(default=3, ge=1, description="Claims of one audit before it fails as worker_lost.")
+    shutdown_grace_s: float = Field(
+        default=20, ge=0, description="Seconds a running audit has to reach a point where it can stop, at SIGTERM."
+    )
+    interrupt_grace_s: float = Field(
+        default=30, ge=0, description="The same when it is cancelled or its deadline passes."
+    )
+    sandbox_memory_gb: float | None = Field(
+        default=None, gt=0, description="Limit of an audit's memory on a CPU, GiB; nine tenths of the machine's."
+    )
+    sandbox_file_gb: float = Field(default=256, gt=0, description="Limit of one file that an audit writes, GiB.")
+
+    @field_validator("allowed_organisations", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("data_dir", "models_root", "hub_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> "WorkerSettings":
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError("heartbeat_s must be at most half of lease_s, so that one late heartbeat loses nothing")
+        return self
+
+    @classmethod
+    def load(cls, **values: Any) -> "WorkerSettings":
+        """Read the environment; ``values`` go before it.
+
+        Raises:
+            SettingsError: a setting is missing or not valid; the message names it and never repeats its value.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
+            )
+            raise SettingsError(f"the settings of the worker are not usable: {problems}") from error
+
+    @property
+    def ledger_url(self) -> str:
+        """``database_url``, or the SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'ledger.sqlite3'}"
+
+    @property
+    def queue_url(self) -> str:
+        """``broker_url``, or the socket of the bundled broker in the data folder."""
+        return self.broker_url or f"redis+socket://{self.data_dir / 'broker' / 'valkey.sock'}"
+
+    @property
+    def artifacts(self) -> str:
+        """``artifacts_url``, or the folder of audits in the data folder."""
+        return self.artifacts_url or str(self.data_dir / "audits")
+
+    @property
+    def store_dir(self) -> Path:
+        """Where ``store:`` models lie."""
+        return self.data_dir / "store"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where base activations are kept from one audit to the next."""
+        return self.data_dir / "cache" / "base"
+
+    @property
+    def cache_bytes(self) -> int:
+        """``cache_gb`` in bytes."""
+        return int(self.cache_gb * _GIB)
+
+    @property
+    def sandbox_memory_bytes(self) -> int | None:
+        """``sandbox_memory_gb`` in bytes; None where the machine decides."""
+        return None if self.sandbox_memory_gb is None else int(self.sandbox_memory_gb * _GIB)
+
+    @property
+    def sandbox_file_bytes(self) -> int:
+        """``sandbox_file_gb`` in bytes."""
+        return int(self.sandbox_file_gb * _GIB)

@@ -1,0 +1,65 @@
+"""The one task of the worker: take an id, claim it, carry the attempt to its end."""
+
+import os
+import socket
+import time
+from typing import Final
+
+import structlog
+from celery import Celery
+
+from jobs.errors import LedgerUnavailable
+from jobs.records import Claim
+from worker.app import TASK
+from worker.attempt import Attempt, Surroundings
+from worker.dispatch import Dispatcher
+from worker.errors import BrokerUnavailable
+
+_RETRY_S: Final = 1.0
+
+_log = structlog.get_logger()
+
+
+def register(app: Celery, surroundings: Surroundings, dispatcher: Dispatcher) -> None:
+    """Teach ``app`` to run audits with what this worker has."""
+
+    @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run_audit(audit_id: str) -> None:
+        perform(surroundings, dispatcher, audit_id)
+
+
+def perform(surroundings: Surroundings, dispatcher: Dispatcher, audit_id: str) -> None:
+    """Run one audit, unless another worker has it or it has ended."""
+    if surroundings.shutdown.requested:
+        _put_back(dispatcher, audit_id)
+        return
+    claim = _claim(surroundings, audit_id)
+    if claim is None:
+        return
+    with structlog.contextvars.bound_contextvars(audit_id=claim.audit_id, attempt=claim.attempt):
+        Attempt(surroundings, claim).run()
+
+
+def worker_name() -> str:
+    """Who claims: this host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _claim(surroundings: Surroundings, audit_id: str) -> Claim | None:
+    """Claim, waiting for a ledger that is away: the message has left the broker, so nobody else will try soon."""
+    while True:
+        try:
+            return surroundings.ledger.claim(audit_id, worker=worker_name())
+        except LedgerUnavailable:
+            if surroundings.shutdown.requested:
+                return None
+            _log.warning("ledger_awaited", audit_id=audit_id)
+            time.sleep(_RETRY_S)
+
+
+def _put_back(dispatcher: Dispatcher, audit_id: str) -> None:
+    """Return a message that came too late; where that fails the reaper sees to it."""
+    try:
+        dispatcher.enqueue(audit_id)
+    except BrokerUnavailable:
+        _log.warning("message_dropped", audit_id=audit_id)
