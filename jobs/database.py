@@ -1,0 +1,206 @@
+"""Connections and transactions: the one place where SQLAlchemy's errors become the ledger's."""
+
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from jobs.errors import LedgerError, LedgerUnavailable
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_POOL_SIZE: Final = 10
+_POOL_OVERFLOW: Final = 20
+_POOL_TIMEOUT_S: Final = 10
+_PAUSE_S: Final = 0.05
+# Execution option: the statement that begins a transaction on SQLite, None for none.
+_BEGIN: Final = "ledger_begin"
+# PostgreSQL's answers that mean "roll back and do the same again": serialization failure, deadlock.
+_TRANSIENT_SQLSTATES: Final = frozenset({"40001", "40P01"})
+# A process that is stopped inside a transaction must not keep its row locks: the server ends such a session.
+_POSTGRESQL_OPTIONS: Final = (
+    "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
+)
+
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    """After a fork the child must not speak on its parent's connections, nor close them."""
+    for engine in _engines:
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_connections)
+
+
+@contextmanager
+def translate() -> Iterator[None]:
+    """Turn SQLAlchemy's errors into the ledger's, the cause kept.
+
+    Raises:
+        LedgerUnavailable: the database cannot be reached, stays locked, or cut the connection.
+        LedgerError: anything else that SQLAlchemy reports.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise LedgerUnavailable(f"the database is not available: {_reason(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise LedgerUnavailable(f"the database closed the connection: {_reason(error)}") from error
+        raise LedgerError(f"the database refused a statement: {_reason(error)}") from error
+    except SQLAlchemyError as error:
+        raise LedgerError(f"the database layer failed: {type(error).__name__}") from error
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    # Only the driver's class: messages of drivers may hold parameters, which may hold prompts.
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return type(cause or error).__name__
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    """Say whether the same transaction may go through when it is tried again."""
+    if isinstance(error.orig, sqlite3.OperationalError):
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        # The low byte is the primary code; the rest says which kind of busy.
+        return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
+
+
+class Database:
+    """An engine with two kinds of transactions: reading ones, and writing ones that are tried again on a collision."""
+
+    def __init__(self, url: str, *, busy_s: float) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: ``sqlite:///path`` or ``postgresql://…`` (psycopg 3).
+            busy_s: how long a write waits for a locked database before it gives up, seconds.
+
+        Raises:
+            ValueError: the URL is not one of the two, or names an SQLite database in memory.
+        """
+        parsed = _normalised(url)
+        self.is_sqlite: Final = parsed.get_backend_name() == "sqlite"
+        self.file: Final = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        self._busy_s = busy_s
+        self.engine: Final = create_engine(parsed, **self._engine_options(parsed))
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", self._on_sqlite_connect)
+            event.listen(self.engine, "begin", _on_sqlite_begin)
+        _engines.add(self.engine)
+
+    def _engine_options(self, url: URL) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "pool_size": _POOL_SIZE,
+            "max_overflow": _POOL_OVERFLOW,
+            "pool_timeout": _POOL_TIMEOUT_S,
+            "hide_parameters": True,
+        }
+        if self.is_sqlite:
+            return options
+        arguments: dict[str, Any] = {"connect_timeout": 5}
+        if "options" not in url.query:
+            arguments["options"] = _POSTGRESQL_OPTIONS
+        # The server may have been restarted since the connection was last used.
+        return options | {"pool_pre_ping": True, "connect_args": arguments}
+
+    def _on_sqlite_connect(self, connection: sqlite3.Connection, _record: object) -> None:
+        # We begin transactions ourselves: the driver would begin them late, and never as IMMEDIATE.
+        connection.isolation_level = None
+        # The wait inside SQLite is a part of busy_s, so that the bound below is kept.
+        connection.execute(f"PRAGMA busy_timeout = {int(min(self._busy_s, 2.0) * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # An accepted audit survives a power cut, too: with NORMAL the last commits of a WAL may be lost in one.
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that only reads."""
+        # A snapshot, as SQLite gives one anyway: a row and its spec, or a sum and its parts, belong together.
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with translate(), self.engine.connect().execution_options(**options) as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in one transaction and commit it; what it raises rolls it back.
+
+        ``work`` may run several times: a lock that SQLite could not get, or a collision on PostgreSQL, starts it again
+        until ``busy_s`` seconds have passed. Each time, nothing of the run before is left.
+
+        Raises:
+            LedgerUnavailable: the database cannot be reached, or stayed locked.
+        """
+        return self._until_it_goes_through(work, "BEGIN IMMEDIATE")
+
+    def switch_to_wal(self) -> None:
+        """Let an SQLite file's readers and its writer not wait for each other; the file keeps this."""
+
+        def work(connection: Connection) -> str:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one())
+
+        mode = self._until_it_goes_through(work, None)
+        if mode != "wal":
+            # Some file systems cannot share memory; everything works there too, but slower.
+            log.warning("ledger.no_wal", mode=mode)
+
+    def _until_it_goes_through(self, work: Callable[[Connection], T], begin: str | None) -> T:
+        options: dict[str, Any] = {_BEGIN: begin}
+        give_up_at = time.monotonic() + self._busy_s
+        while True:
+            try:
+                with translate():
+                    try:
+                        with (
+                            self.engine.connect().execution_options(**options) as connection,
+                            connection.begin(),
+                        ):
+                            return work(connection)
+                    except DBAPIError as error:
+                        if not _is_transient(error) or time.monotonic() >= give_up_at:
+                            raise
+                        log.warning("ledger.busy", reason=_reason(error))
+            except LedgerUnavailable as error:
+                log.warning("ledger.unavailable", reason=str(error))
+                raise
+            time.sleep(_PAUSE_S)
+
+    def close(self) -> None:
+        """Close all connections; a later use opens new ones."""
+        self.engine.dispose()
+
+
+def _normalised(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # The text may hold a password; neither it nor the cause is repeated.
+        raise ValueError("the ledger's URL is not one") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise ValueError("the ledger needs an SQLite file: several processes share it")
+        return parsed
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise ValueError("the ledger's URL must begin with sqlite:/// or postgresql://")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A writer that begins with a read and upgrades later can fail without a wait; IMMEDIATE takes the lock first.
+    begin = connection.get_execution_options().get(_BEGIN, "BEGIN")
+    if begin is not None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,76 @@
+"""The errors of the ledger.
+
+::
+
+    LedgerError                     anything the ledger could not do
+    ├── AuditNotFound               no such audit, or another owner's
+    ├── AuditNotTerminal            the call needs an audit that has ended
+    ├── ReportNotReady              the audit has no report (yet, or ever)
+    ├── IdempotencyConflict         the key was used before, with another body
+    ├── InvalidPageToken            a page token that this ledger did not make for this listing
+    ├── LeaseLost                   the claim is no longer the live one; nothing was written
+    ├── SchemaMismatch              database and code are of different versions
+    └── LedgerUnavailable           the database cannot be reached or stays locked; try again later
+"""
+
+from typing import Final
+
+from audit.spec import Status
+
+
+class LedgerError(Exception):
+    """Anything the ledger could not do; the cause, where there is one, is ``__cause__``."""
+
+
+class AuditNotFound(LedgerError):
+    """There is no such audit, or it belongs to another owner: the two look the same on purpose."""
+
+    def __init__(self, audit_id: str) -> None:
+        super().__init__(f"there is no audit {audit_id!r}")
+        self.audit_id: Final = audit_id
+
+
+class AuditNotTerminal(LedgerError):
+    """The call needs an audit that has ended."""
+
+    def __init__(self, audit_id: str, status: Status) -> None:
+        super().__init__(f"audit {audit_id} is {status} and has not ended")
+        self.audit_id: Final = audit_id
+        self.status: Final = status
+
+
+class ReportNotReady(LedgerError):
+    """The audit has no report; ``status`` tells whether there can still be one."""
+
+    def __init__(self, audit_id: str, status: Status) -> None:
+        super().__init__(f"audit {audit_id} is {status} and has no report")
+        self.audit_id: Final = audit_id
+        self.status: Final = status
+
+
+class IdempotencyConflict(LedgerError):
+    """The owner used this idempotency key before, with another spec."""
+
+    def __init__(self) -> None:
+        super().__init__("the idempotency key was used before with another body")
+
+
+class InvalidPageToken(LedgerError):
+    """The page token is not one of ours, or was made for other filters."""
+
+
+class LeaseLost(LedgerError):
+    """The claim was taken away or has ended; the write that raised this changed nothing."""
+
+    def __init__(self, audit_id: str, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of audit {audit_id} no longer holds the lease")
+        self.audit_id: Final = audit_id
+        self.attempt: Final = attempt
+
+
+class SchemaMismatch(LedgerError):
+    """The database's schema is not the one that this code was written for."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database cannot be reached, or stayed locked for longer than the bound; trying again later may help."""

@@ -1,0 +1,112 @@
+"""What the ledger hands out: frozen records, free of SQL."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from audit.spec import AuditSpec, Failure, Stage, Status, Verdict
+
+EventKind = Literal["status", "progress"]
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One audit as the ledger knows it. Timestamps are aware, in UTC."""
+
+    id: str
+    owner: str
+    status: Status
+    stage: Stage | None
+    """The stage last reported; None before the first worker says something."""
+    progress: float
+    """Rough share of the whole audit that is done, 0–1."""
+    message: str
+    attempt: int
+    """The number of claims so far; the number of the live claim while there is one."""
+    spec: AuditSpec
+    verdict: Verdict | None
+    failure: Failure | None
+    created_at: datetime
+    started_at: datetime | None
+    """The first claim."""
+    finished_at: datetime | None
+    version: int
+    """Raised with each visible change, for ``ETag``."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the spec."""
+        return dict(self.spec.labels)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The answer to a submit: the audit, and whether this call created it."""
+
+    audit: AuditRecord
+    created: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing, newest first; ``next_page_token`` is None on the last."""
+
+    audits: tuple[AuditRecord, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt at one audit. ``attempt`` fences every write made with it."""
+
+    audit_id: str
+    attempt: int
+    spec: AuditSpec
+    deadline_at: datetime | None
+    """Wall-clock time of the deadline, for people; count ``seconds_left`` down on a monotonic clock instead."""
+    owner: str
+    worker: str
+    seconds_left: float | None
+    """Seconds from the claim to the deadline; None where the spec sets none."""
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The answer to a heartbeat."""
+
+    cancel_requested: bool
+    seconds_left: float | None
+    """Seconds to the deadline, negative when it has passed; None where the spec sets none."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of an audit's history. ``sequence`` starts at 1 and has no gaps."""
+
+    audit_id: str
+    sequence: int
+    kind: EventKind
+    at: datetime
+    attempt: int
+    status: Status
+    stage: Stage | None
+    progress: float
+    """Rough share of the whole audit, 0–1."""
+    message: str
+
+
+@dataclass(frozen=True)
+class QueueCounts:
+    """Numbers for the metrics page."""
+
+    by_status: dict[Status, int]
+    """Audits in each state; every state is there, with 0 where it has none."""
+    oldest_queued_s: float
+    """How long the longest-waiting queued audit has waited, seconds; 0 with an empty queue."""
+    reaped_total: int
+    """Leases that ran out since the ledger was created; never falls."""
+
+    @property
+    def queued(self) -> int:
+        """Audits that wait for a worker."""
+        return self.by_status["queued"]

@@ -1,0 +1,155 @@
+"""The tables of the ledger.
+
+``audits`` holds what changes and is small: it is read at every poll. Specs (up to megabytes of prompts) and reports lie
+in tables of their own. Every change of an audit locks its row first, so the row is also the lock of its events.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from audit.spec import TERMINAL, Status, Verdict
+
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+MAX_NAME: Final = 255
+"""Longest owner, idempotency key or worker name, characters."""
+
+metadata: Final = MetaData(naming_convention=NAMING)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC; SQLite keeps no zone, so there it is stored without and given back with one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Bring the value to UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _audit_id() -> String:
+    # Ids are compared byte by byte on both databases, whatever the locale: keyset pages depend on it.
+    return String(40).with_variant(String(40, collation="C"), "postgresql")
+
+
+def _owned_by_audit(**options: Any) -> Column[str]:
+    return Column("audit_id", _audit_id(), ForeignKey("audits.id", ondelete="CASCADE"), nullable=False, **options)
+
+
+def _one_of(column: str, values: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+_TERMINAL: Final = _one_of("status", sorted(TERMINAL))
+
+audits: Final = Table(
+    "audits",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("owner", String(MAX_NAME), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("stage", String(16)),
+    # The fraction of the stage at the last event of the history, to tell when the next one is due.
+    Column("event_fraction", Double, nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Attempts whose lease ran out; these count against the limit, released ones do not.
+    Column("lost_attempts", Integer, nullable=False),
+    Column("worker", String(MAX_NAME)),
+    Column("spec_digest", String(80), nullable=False),
+    Column("verdict", String(16)),
+    Column("failure", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("deadline_at", UtcDateTime),
+    Column("deadline_tick", Double),
+    Column("deadline_epoch", String(64)),
+    # When the reaper looks at the row: the end of the lease while it is worked on, the time to enqueue it again while
+    # it is queued, nothing once it has ended.
+    Column("due_tick", Double),
+    Column("due_epoch", String(64)),
+    Column("version", Integer, nullable=False),
+    Column("last_event", Integer, nullable=False),
+    CheckConstraint(_one_of("status", get_args(Status)), name="status"),
+    CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', get_args(Verdict))}", name="verdict"),
+    CheckConstraint("(status = 'succeeded') = (verdict IS NOT NULL)", name="verdict_when_succeeded"),
+    CheckConstraint("(status = 'failed') = (failure IS NOT NULL)", name="failure_when_failed"),
+    CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", name="finished_when_terminal"),
+    CheckConstraint(f"({_TERMINAL}) = (due_tick IS NULL)", name="due_until_terminal"),
+)
+Index("ix_audits_owner_id", audits.c.owner, audits.c.id)
+Index("ix_audits_status_id", audits.c.status, audits.c.id)
+Index("ix_audits_verdict_id", audits.c.verdict, audits.c.id)
+Index(
+    "ix_audits_due",
+    audits.c.due_tick,
+    sqlite_where=text("due_tick IS NOT NULL"),
+    postgresql_where=text("due_tick IS NOT NULL"),
+)
+
+specs: Final = Table("specs", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))
+
+reports: Final = Table("reports", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))
+
+events: Final = Table(
+    "events",
+    metadata,
+    _owned_by_audit(primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("stage", String(16)),
+    Column("progress", Double, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", String(MAX_NAME), primary_key=True),
+    Column("key", String(MAX_NAME), primary_key=True),
+    _owned_by_audit(index=True),
+    Column("spec_digest", String(80), nullable=False),
+)
+
+counters: Final = Table(
+    "counters",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Integer, nullable=False),
+)
