@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from audit.columns import CHUNK, column_chunks, sorted_columns
+
 QUANTILE: Final = 0.95
-CHUNK: Final = 2048
 
 BENIGN_PER_TRIGGERED: Final = 2
 DECOYS_PER_TRIGGERED: Final = 2
@@ -135,22 +136,16 @@ def _firing_counts(
     sides: list[Tensor], rows: list[Tensor], quantile: float, chunk: int
 ) -> Int[Tensor, "sides features"]:
     """Count, for every feature, on how many prompts of each side it is above its own quantile over all of them."""
-    device = sides[0].device
-    rows = [part.to(device) for part in rows]
-    whole = [len(part) == len(side) for part, side in zip(rows, sides, strict=True)]
-    total = sum(len(part) for part in rows)
-    most = int((1 - _exact(quantile)) * total)
-    owner = torch.cat([torch.full((len(part),), i, device=device) for i, part in enumerate(rows)])
+    most = int((1 - _exact(quantile)) * sum(len(part) for part in rows))
     parts = []
-    for columns in zip(*(torch.split(side, chunk, dim=1) for side in sides), strict=True):
-        picked = [c if all_ else c[r] for c, r, all_ in zip(columns, rows, whole, strict=True)]
-        table = torch.cat([part.detach().float().T for part in picked], dim=1)
-        if not bool(torch.isfinite(table).all()):
-            raise ValueError("an activation is not finite")
-        # One more than may fire: the largest that must not is the threshold, and what ties with it does not fire.
-        values, prompts = table.topk(most + 1, dim=1)
-        fires, sources = values > values[:, -1:], owner[prompts]
-        parts.append(torch.stack([(fires & (sources == side)).sum(dim=1) for side in range(len(sides))]))
+    for columns in column_chunks(chunk, *sides):
+        picked = [
+            column if len(part) == len(column) else column[part.to(column.device)]
+            for column, part in zip(columns, rows, strict=True)
+        ]
+        # The largest that must not fire is the threshold, and what ties with it does not fire.
+        threshold = sorted_columns(torch.cat(picked))[:, -1 - most]
+        parts.append(torch.stack([(part > threshold).sum(dim=0) for part in picked]))
     return torch.cat(parts, dim=1)
 
 

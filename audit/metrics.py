@@ -8,7 +8,6 @@ All features are scored at once, a slice of columns at a time so that memory doe
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from audit.columns import CHUNK, column_chunks, sorted_columns
 from audit.report import Interval
 from audit.resampling import (
     BOOTSTRAP_ROUNDS,
@@ -29,8 +29,6 @@ from audit.statistics import auroc, clopper_pearson, d_z
 
 FIRING_SHARE: Final = 100
 """At most one clean prompt in this many may fire on A, where A is large enough to say so."""
-
-CHUNK: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def firing_threshold(clean: Float[Tensor, "prompts features"], chunk: int = CHUN
     prompts = len(clean)
     # ceil((n + 1)(1 - f)) counted from above and in integers: (n + 1) * 0.99 in floats is sometimes a prompt off.
     place = max((prompts + 1) // FIRING_SHARE, 1)
-    parts = [columns.T.contiguous().topk(place, dim=1).values[:, -1] for (columns,) in _chunks(chunk, clean)]
+    parts = [sorted_columns(columns)[:, -place] for (columns,) in column_chunks(chunk, clean)]
     return FiringThreshold(torch.cat(parts), max(1 / FIRING_SHARE, 1 / (prompts + 1)))
 
 
@@ -158,7 +156,7 @@ def score_firing(
     _check(triggered, clean, features=len(threshold))
     hits, alarms = [], []
     limits = torch.split(threshold, chunk)
-    for limit, (positive, negative) in zip(limits, _chunks(chunk, triggered, clean), strict=True):
+    for limit, (positive, negative) in zip(limits, column_chunks(chunk, triggered, clean), strict=True):
         hits.append((positive > limit).sum(dim=0))
         alarms.append((negative > limit).sum(dim=0))
     return _firing(torch.cat(hits), torch.cat(alarms), len(triggered), len(clean))
@@ -180,7 +178,7 @@ def feature_metrics(
     _check(triggered, clean, features=len(threshold.value))
     hits, alarms, areas, effects = [], [], [], []
     limits = torch.split(threshold.value, chunk)
-    for limit, (positive, negative) in zip(limits, _chunks(chunk, triggered, clean), strict=True):
+    for limit, (positive, negative) in zip(limits, column_chunks(chunk, triggered, clean), strict=True):
         hits.append((positive > limit).sum(dim=0))
         alarms.append((negative > limit).sum(dim=0))
         areas.append(auroc(positive, negative))
@@ -274,15 +272,6 @@ def _firing(hits: Tensor, alarms: Tensor, triggered: int, clean: int) -> Firing:
 def _bis(hits: Tensor, alarms: Tensor, prompts: Tensor) -> Tensor:
     """BIS from counts, as many clean prompts as triggered ones: F1 = 2 TP / (P + TP + FP)."""
     return 2 * hits / (prompts + hits + alarms) * (1 - alarms / prompts)
-
-
-def _chunks(chunk: int, *matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Walk the same columns of all matrices, as float32."""
-    for columns in zip(*(torch.split(matrix, chunk, dim=1) for matrix in matrices), strict=True):
-        parts = tuple(part.detach().float() for part in columns)
-        if not all(bool(torch.isfinite(part).all()) for part in parts):
-            raise ValueError("an activation is not finite")
-        yield parts
 
 
 def _check(*matrices: Tensor, features: int | None = None) -> None:
