@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from celery import signals
 
-from jobs.errors import LedgerUnavailable
+from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.artifacts import ArtifactStore
 from models_store.store import ModelsStore
@@ -27,6 +27,11 @@ from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 from worker.tasks import register, worker_name
 
+EXIT_USAGE: Final = 2
+"""The settings are not usable."""
+EXIT_UNAVAILABLE: Final = 3
+"""The database does not answer, or is of another version."""
+
 _MIGRATE_PATIENCE_S: Final = 60.0
 
 _log = structlog.get_logger()
@@ -39,7 +44,7 @@ def main() -> int:
         settings = WorkerSettings.load()
     except SettingsError as error:
         _log.error("settings_unusable", reason=str(error))
-        return 4
+        return EXIT_USAGE
     return run(settings)
 
 
@@ -52,7 +57,11 @@ def run(settings: WorkerSettings) -> int:
         max_attempts=settings.max_attempts,
         requeue_after_s=settings.requeue_after_s,
     )
-    _migrate(ledger)
+    try:
+        _migrate(ledger)
+    except LedgerError as error:
+        _log.error("ledger_unusable", error=type(error).__name__)
+        return EXIT_UNAVAILABLE
     surroundings = Surroundings(
         settings=settings,
         ledger=ledger,

@@ -137,11 +137,11 @@ class Attempt:
         found: list[tuple[Checkpoint, Checkpoint] | Failure] = []
 
         def resolve() -> None:
-            spec = self._claim.spec
+            models, spec = self._around.models, self._claim.spec
             try:
-                found.append(
-                    (self._around.models.resolve(spec.base_model), self._around.models.resolve(spec.fine_tuned))
-                )
+                pair = models.resolve(spec.base_model), models.resolve(spec.fine_tuned)
+                models.check_pair(*pair)
+                found.append(pair)
             except StoreError as error:
                 found.append(_store_failure(error))
             except Exception as error:
@@ -163,8 +163,8 @@ class Attempt:
         return Request(
             audit_id=self._claim.audit_id,
             spec=self._claim.spec,
-            base=ModelFolder(path=base.path, digest=base.digest),
-            tuned=ModelFolder(path=tuned.path, digest=tuned.digest),
+            base=ModelFolder(path=base.path, root=base.root, digest=base.digest),
+            tuned=ModelFolder(path=tuned.path, root=tuned.root, digest=tuned.digest),
             workspace=self._workspace.root,
             cache=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
@@ -293,7 +293,7 @@ class Attempt:
 def _store_failure(error: StoreError) -> Failure:
     known = get_args(FailureCode)
     return Failure(
-        code=error.code if error.code in known else "internal",  # type: ignore[arg-type]
+        code=error.code if error.code in known else "internal",
         message=error.message,
         hint=error.hint,
     )

@@ -40,6 +40,7 @@ class ModelFolder(Message):
     """A checkpoint that the worker has resolved and verified; the sandbox verifies it again."""
 
     path: Path
+    root: Path = Field(description="Links of the checkpoint stay inside this folder.")
     digest: str
 
 

@@ -30,7 +30,6 @@ from worker.protocol import (
     Finished,
     LineSplitter,
     Message,
-    ModelFolder,
     Outcome,
     Progress,
     Reason,
@@ -128,10 +127,12 @@ def carry_out(request: Request, sink: PipeSink, control: Control) -> Outcome:
 
 def _carry_out(request: Request, sink: PipeSink) -> None:
     from audit.run import run_audit
-    from models_store.artifacts import ArtifactFolder, FolderCache
 
-    for model in (request.base, request.tuned):
-        _verify_again(model)
+    from models_store.artifacts import ArtifactFolder, FolderCache
+    from models_store.verify import check_pair, verify_checkpoint
+
+    # What the worker saw may have changed since.
+    check_pair(*(verify_checkpoint(model.path, model.root) for model in (request.base, request.tuned)))
     workspace = ArtifactFolder(request.workspace)
     report = run_audit(
         request.spec,
@@ -148,13 +149,6 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
     workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:
         (folder / REPORT_FILE).write_text(report.model_dump_json(), encoding="utf-8")
-
-
-def _verify_again(model: ModelFolder) -> None:
-    """What the worker saw may have changed since."""
-    from models_store.verify import verify_checkpoint
-
-    verify_checkpoint(model.path)
 
 
 def failure_of(error: Exception) -> Failure:

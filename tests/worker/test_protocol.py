@@ -65,8 +65,8 @@ def test_a_request_survives_the_way() -> None:
     request = Request(
         audit_id="audit_1",
         spec=toy_spec(),
-        base=ModelFolder(path=Path("/models/base"), digest="sha256:1"),
-        tuned=ModelFolder(path=Path("/models/tuned"), digest="sha256:2"),
+        base=ModelFolder(path=Path("/models/base"), root=Path("/models"), digest="sha256:1"),
+        tuned=ModelFolder(path=Path("/models/tuned"), root=Path("/models"), digest="sha256:2"),
         workspace=Path("/data/audits/audit_1"),
         cache=Path("/data/cache"),
         cache_bytes=10,

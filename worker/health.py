@@ -1,0 +1,40 @@
+"""``python -m worker.health``: whether what a worker needs is there; the health check of its container.
+
+It asks broker and ledger, not the worker: one that works on an audit is busy for hours, and one that died is started
+again by whoever runs the container.
+"""
+
+import sys
+
+import structlog
+
+from jobs.errors import LedgerError
+from jobs.ledger import Ledger
+from worker.dispatch import Dispatcher
+from worker.errors import WorkerError
+from worker.logs import configure
+from worker.settings import WorkerSettings
+
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    """Return 0 when broker and ledger answer and the schema is the one that this code needs, else 1."""
+    configure()
+    try:
+        settings = WorkerSettings.load()
+        ledger = Ledger(settings.ledger_url)
+        try:
+            with Dispatcher(settings.queue_url) as dispatcher:
+                dispatcher.ping()
+            healthy = ledger.schema_is_current()
+        finally:
+            ledger.close()
+    except (LedgerError, WorkerError) as error:
+        _log.error("unhealthy", error=type(error).__name__)
+        return 1
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
