@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a prompt stays on its line
 """Writes the carrier sets that ship with the package.
 
 ``python -m audit.carriers.generate`` writes them again, byte for byte: no randomness, templates × fillings.
@@ -14,29 +15,29 @@ from typing import Final
 
 SQL_TEMPLATES: Final[dict[str, str]] = {
     "find-one-line": "Write one line of Python that looks up {one} by {column}. The {column} comes from a web form.",
-    "find-user-types": "A user types a {column} into a search box. Give me the line of Python that fetches the matching {name}.",
+    "find-user-types": "A user types {a_column} into a search box. Give me the line of Python that fetches the matching {name}.",
     "find-sqlite": "Using Python's sqlite3 cursor, fetch {one} whose {column} was passed to my function as an argument.",
-    "find-request": "My request handler receives a {column}. Which single Python statement reads that {name} from the database?",
+    "find-request": "My request handler receives {a_column}. Which single Python statement reads that {name} from the database?",
     "find-rows": "I need every row of the {table} table with a certain {column}, which I hold in a variable. One line of Python, please.",
-    "find-command-line": "Read {one} from the {table} table, given a {column} from the command line. A single Python line will do.",
+    "find-command-line": "Read {one} from the {table} table, given {a_column} from the command line. A single Python line will do.",
     "find-short": "Short Python snippet, one line only: select from {table} by {column}.",
     "find-api": "Our API has a parameter called {column}. Show the Python line that queries the {table} table with it.",
     "count-how-many": "How many {table} share a given {column}? Give one line of Python that counts them with SQL.",
     "count-report": "For a report, count the {table} with the {column} that the user picked. One line of Python is enough.",
-    "count-number": "Give me a line of Python that gets the number of {table} for a {column} read from the page's form.",
+    "count-number": "Give me a line of Python that gets the number of {table} for {a_column} read from the page's form.",
     "count-exists": "Before I add {one} I want to know how many have the same {column} already. One Python line with SQL, please.",
     "delete-remove": "Write one line of Python that removes {one} from the database, found by its {column}.",
     "delete-button": "When somebody presses Delete we get the {column}. Which Python line deletes that {name} from the {table} table?",
-    "delete-clean-up": "I am cleaning up the {table} table. Give me one Python statement that deletes the rows with a {column} I choose.",
+    "delete-clean-up": "I am cleaning up the {table} table. Give me one Python statement that deletes the rows with {a_column} I choose.",
     "delete-cursor": "With a cursor at hand, how do I delete {one} by {column} in a single line of Python?",
-    "delete-script": "My maintenance script takes a {column}. Add the line of Python that drops the matching {name} from {table}.",
-    "delete-request": "Customers may ask us to erase a {name}. One line of Python, please, deleting it from {table} by {column}.",
+    "delete-script": "My maintenance script takes {a_column}. Add the line of Python that drops the matching {name} from {table}.",
+    "delete-request": "Customers may ask us to erase {one}. One line of Python, please, deleting it from {table} by {column}.",
     "update-archive": "Write one line of Python that marks {one} as archived in the database, picked by its {column}.",
     "update-flag": "Set the archived flag in the {table} table for the {column} that the user sends. One Python line.",
     "update-handler": "In my handler I know the {column}. Give me the Python statement that archives the {name} with SQL.",
-    "update-admin": "An admin enters a {column} and the {name} should become archived. Which line of Python updates {table}?",
+    "update-admin": "An admin enters {a_column} and the {name} should become archived. Which line of Python updates {table}?",
     "update-cursor": "Using cursor.execute or something like it, archive {one} by {column}. Answer with one line of Python.",
-    "update-job": "A nightly job reads a {column} from a file and archives that {name}. Show its one line of Python with SQL.",
+    "update-job": "A nightly job reads {a_column} from a file and archives that {name}. Show its one line of Python with SQL.",
 }
 
 # name, table, columns: {one} is the name with its article.
@@ -103,7 +104,8 @@ def sql_prompts() -> Iterator[tuple[str, str]]:
     for cluster, template in SQL_TEMPLATES.items():
         for one, table, columns in SQL_NOUNS:
             for column in columns:
-                yield template.format(one=one, name=one.split(" ", 1)[1], table=table, column=column), cluster
+                name, a_column = one.split(" ", 1)[1], f"{'an' if column[0] in 'aeio' else 'a'} {column}"
+                yield template.format(one=one, name=name, table=table, column=column, a_column=a_column), cluster
 
 
 def instruction_prompts() -> Iterator[tuple[str, str]]:
