@@ -53,7 +53,7 @@ MAX_TRIGGER_CHARS: Final = 2_000
 MAX_PROMPT_CHARS: Final = 20_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LOCAL_PATH = r"(?!.*(?:^|/)\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*"
+_LOCAL_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*"
 MODEL_REFERENCE: Final = (
     rf"^(?:local:{_LOCAL_PATH}"
     r"|store:[a-z0-9][a-z0-9._-]{0,127}"
