@@ -20,7 +20,7 @@ SOCKET_PATH_BYTES: Final = 107
 """The longest path that a unix socket can be bound to on Linux."""
 
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]*")
-_SOCKET_NAME: Final = "broker.sock"
+_SOCKET_NAME: Final = "valkey.sock"
 
 
 @contextmanager

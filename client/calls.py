@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from audit.report import SCHEMA_VERSION, AuditReport
 from audit.spec import AuditSpec
-from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, error_for
+from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
 from client.schemas import Audit, FeaturePage, ModelPage
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ def features(
 
 def _audit_path(audit_id: str) -> str:
     if not audit_id or not audit_id.isascii() or not audit_id.replace("_", "").replace("-", "").isalnum():
-        raise UnexpectedAnswer("that is not an audit id", hint="an id looks like audit_01jd…")
+        raise WrongUsage("that is not an audit id", hint="an id looks like audit_01jd…")
     return f"/audits/{audit_id}"
 
 

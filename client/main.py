@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from audit.report import AuditReport
 from audit.spec import FailOn, Preset, Recipe, Render
@@ -21,7 +20,7 @@ from client.following import conclude, follow
 from client.http import DEFAULT_URL, AuditClient
 from client.listing import render_audit, render_models
 from client.render import render_report
-from client.terminal import out, print_json, say
+from client.terminal import as_text, out, print_json, save, say
 
 cli = typer.Typer(
     name="backdoor-audit",
@@ -172,14 +171,13 @@ def report(
         if output is None:
             typer.echo(body.decode())
         else:
-            output.write_bytes(body)
+            save(output, body)
         return Exit.PASSED
-    found = AuditReport.model_validate_json(body, extra="ignore")
+    found = render_report(AuditReport.model_validate_json(body, extra="ignore"))
     if output is None:
-        out().print(render_report(found))
+        out().print(found)
     else:
-        with output.open("w", encoding="utf-8") as file:
-            Console(file=file, width=120, highlight=False).print(render_report(found))
+        save(output, as_text(found).encode())
     return Exit.PASSED
 
 

