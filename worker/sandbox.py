@@ -126,13 +126,13 @@ def carry_out(request: Request, sink: PipeSink, control: Control) -> Outcome:
 
 
 def _carry_out(request: Request, sink: PipeSink) -> None:
-    from audit.run import run_audit
-
     from models_store.artifacts import ArtifactFolder, FolderCache
     from models_store.verify import check_pair, verify_checkpoint
 
-    # What the worker saw may have changed since.
+    # What the worker saw may have changed since; nothing that could be fooled is imported before.
     check_pair(*(verify_checkpoint(model.path, model.root) for model in (request.base, request.tuned)))
+    from audit.run import run_audit
+
     workspace = ArtifactFolder(request.workspace)
     report = run_audit(
         request.spec,

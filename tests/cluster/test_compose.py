@@ -10,7 +10,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from service.settings import Settings
 from worker.settings import WorkerSettings
@@ -191,7 +190,3 @@ def test_the_dependency_filter_drops_what_is_named_and_nothing_else(repository: 
         for names in ([], ["torch", "psycopg"])
     )
     assert {re.split(r"[\[>=]", line)[0] for line in set(everything) - set(some)} == {"torch", "psycopg"}
-
-
-def test_the_file_is_plain_yaml(repository: Path) -> None:
-    assert isinstance(yaml.safe_load((repository / "docker-compose.yml").read_text()), dict)

@@ -141,7 +141,7 @@ def test_a_sandbox_that_babbles_is_found_out(make_request: RequestMaker) -> None
         pipe = next(
             descriptor
             for descriptor in Path(f"/proc/{sandbox.pid}/fd").iterdir()
-            if descriptor.name not in "012" and "pipe" in os.readlink(descriptor) and os.access(descriptor, os.W_OK)
+            if descriptor.name not in "012" and "pipe" in str(descriptor.readlink()) and os.access(descriptor, os.W_OK)
         )
         with pipe.open("wb", buffering=0) as stranger:
             stranger.write(b"Loading weights: 100%\n")
