@@ -1,0 +1,1 @@
+"""Measurements on the reference machine; each writes its figures to ``benchmarks/results``."""
