@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -47,25 +48,27 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def create_database(postgres):
-    """Create a database on the server, empty or as a copy of another; returns its URL."""
+def databases(postgres):
+    """Create a database, empty or as a copy of another, and drop it: ``with databases() as url``."""
 
-    def create(name=None, *, template="template0"):
+    @contextmanager
+    def database(name=None, *, template="template0"):
         name = name or f"ledger_{uuid.uuid4().hex}"
         with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        return postgres.replace("/postgres?", f"/{name}?")
+            yield postgres.replace("/postgres?", f"/{name}?")
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
-    return create
+    return database
 
 
 @pytest.fixture(scope="session")
-def postgres_template(create_database):
-    url = create_database("migrated")
-    ledger = Ledger(url)
-    ledger.migrate()
-    ledger.close()
-    return "migrated"
+def postgres_template(databases):
+    with databases("migrated") as url:
+        ledger = Ledger(url)
+        ledger.migrate()
+        ledger.close()
+        yield "migrated"
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +89,10 @@ def backend(request):
 def empty_url(backend, request, tmp_path):
     """The URL of a database that was never migrated."""
     if backend == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
-    return request.getfixturevalue("create_database")()
+        yield f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+        return
+    with request.getfixturevalue("databases")() as url:
+        yield url
 
 
 @pytest.fixture
@@ -96,9 +101,11 @@ def url(backend, request, tmp_path):
     if backend == "sqlite":
         file = tmp_path / "ledger.sqlite3"
         shutil.copy(request.getfixturevalue("sqlite_template"), file)
-        return f"sqlite:///{file}"
+        yield f"sqlite:///{file}"
+        return
     template = request.getfixturevalue("postgres_template")
-    return request.getfixturevalue("create_database")(template=template)
+    with request.getfixturevalue("databases")(template=template) as url:
+        yield url
 
 
 @pytest.fixture
