@@ -1,0 +1,134 @@
+"""Content digests of checkpoints, with a cache of file digests so that a large file is read once."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from models_store.errors import ModelRejected, translated
+from models_store.files import FoundFile, open_regular, shown
+
+_CACHE_NAME: Final = "digests.json"
+_MAX_CACHED: Final = 4_096
+_CHUNK_BYTES: Final = 4 * 1024**2
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """What tells one content of a file from another without reading it.
+
+    A change of the content changes ``ctime_ns``, which no program can set back.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> "FileKey":
+        """The key of a file that was just looked at."""
+        return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    def text(self) -> str:
+        """The key as one string."""
+        return f"{self.inode}:{self.size}:{self.mtime_ns}:{self.ctime_ns}:{self.path}"
+
+
+class DigestCache:
+    """Digests of files by ``FileKey``, kept in one JSON file that is replaced as a whole.
+
+    Two processes that write at once may lose an entry, never corrupt one: the file is then read again.
+
+    Args:
+        folder: where the cache's file lives; None keeps it in memory.
+        settle_s: a file that changed less than this many seconds ago is not remembered: a second change within the
+            clock's granularity would not show.
+    """
+
+    def __init__(self, folder: Path | None, *, settle_s: float = 2.0) -> None:
+        self._file = None if folder is None else folder / _CACHE_NAME
+        self._settle_s = settle_s
+        self._known: dict[str, str] = {}
+        self._load()
+
+    def digest(self, file: FoundFile) -> str:
+        """SHA-256 of a file, hexadecimal; read when it is not remembered.
+
+        Raises:
+            ModelRejected: the file changed while it was read.
+        """
+        status = file.path.lstat()
+        key = FileKey.of(file.path, status)
+        known = self._known.get(key.text())
+        if known is not None:
+            return known
+        hasher = hashlib.sha256()
+        with open_regular(file.path, file.name) as opened:
+            while chunk := opened.read(_CHUNK_BYTES):
+                hasher.update(chunk)
+            after = FileKey.of(file.path, os.fstat(opened.fileno()))
+        if after != key:
+            raise ModelRejected(f"{shown(file.name)}: changed while it was read", hint="write it first, then audit it")
+        if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) > self._settle_s * 1e9:
+            self._remember(key.text(), hasher.hexdigest())
+        return hasher.hexdigest()
+
+    def cached(self, file: FoundFile) -> str | None:
+        """The digest when it is remembered, without reading the file."""
+        return self._known.get(FileKey.of(file.path, file.path.lstat()).text())
+
+    def _load(self) -> None:
+        """Take in what other processes wrote; a damaged file counts as empty."""
+        if self._file is None:
+            return
+        try:
+            entries: Any = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return
+        if isinstance(entries, dict):
+            self._known.update({key: digest for key, digest in entries.items() if _is_digest(digest)})
+
+    def _remember(self, key: str, digest: str) -> None:
+        self._load()
+        self._known.pop(key, None)
+        self._known[key] = digest
+        while len(self._known) > _MAX_CACHED:
+            del self._known[next(iter(self._known))]
+        if self._file is None:
+            return
+        with translated("writing the cache of digests"):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self._file.parent, prefix=".digests-")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(self._known, file)
+                Path(temporary).replace(self._file)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+
+
+def content_digest(digests: Sequence[tuple[str, str]]) -> str:
+    """Digest of a folder: SHA-256 over the sorted names and digests of its files.
+
+    Args:
+        digests: relative name and hexadecimal SHA-256 of each file.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal characters.
+    """
+    hasher = hashlib.sha256()
+    for name, digest in sorted(digests):
+        hasher.update(f"{digest}  {name}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64

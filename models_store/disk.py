@@ -1,0 +1,98 @@
+"""Steps on a local disk that happen whole or not at all: locked temporary folders, removal, flushing."""
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+TEMPORARY: Final = ".tmp-"
+TRASH: Final = ".trash-"
+
+
+def locked_folder(root: Path) -> tuple[Path, int]:
+    """A fresh hidden folder and the descriptor whose lock says that somebody is filling it."""
+    while True:
+        path = root / f"{TEMPORARY}{secrets.token_hex(8)}"
+        path.mkdir(mode=0o755)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # Cleaned away between the two calls, before it could be locked.
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if is_same(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether nobody holds a lock on a folder; while inside, nobody else can take one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield is_same(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_same(path: Path, descriptor: int) -> bool:
+    """Whether ``path`` is still the folder that was opened."""
+    opened = os.fstat(descriptor)
+    try:
+        there = path.lstat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def discard(root: Path, path: Path) -> None:
+    """Take a folder away in one step, then delete it at leisure."""
+    trash = root / f"{TRASH}{secrets.token_hex(8)}"
+    try:
+        path.rename(trash)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def flush_tree(folder: Path) -> None:
+    """Write every file and folder to the disk, the outermost folder last."""
+    for current, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            flush(Path(current) / name)
+        flush(Path(current))
+
+
+def flush(path: Path) -> None:
+    """Write one file, or the names in one folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; files that go meanwhile count as nothing."""
+    total = 0
+    for current, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                total += (Path(current) / name).lstat().st_size
+    return total

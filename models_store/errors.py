@@ -1,0 +1,99 @@
+"""The errors of the models store.
+
+::
+
+    StoreError                  code, message, hint
+    ├── InvalidReference        invalid_spec         the text is no model reference, or a name is not allowed
+    ├── ModelNotFound           model_not_found      nothing is there under that reference
+    ├── ModelRejected           model_rejected       something is there, and it is not opened
+    ├── ModelsIncompatible      models_incompatible  an adapter or a fine-tune that does not fit its base
+    ├── NameTaken               invalid_spec         another model has that name already
+    ├── NoSpace                 no_space             the disk of the store is full
+    └── StoreUnavailable        internal             the disk or the hub did not answer
+
+``code`` is one of the published failure codes; ``message`` names the file and the key, ``hint`` says what to do.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+
+class StoreError(Exception):
+    """A model that cannot be handed out.
+
+    Attributes:
+        code: a published failure code.
+        message: what is wrong, with the file and the key.
+        hint: what the person who asked can do.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidReference(StoreError):
+    """The text is not a model reference, or a name holds characters that are not allowed."""
+
+    code: ClassVar[str] = "invalid_spec"
+
+
+class ModelNotFound(StoreError):
+    """Nothing is there under this reference."""
+
+    code: ClassVar[str] = "model_not_found"
+
+
+class ModelRejected(StoreError):
+    """A checkpoint that is not opened: a format, a key, a path or a shape that is not allowed."""
+
+    code: ClassVar[str] = "model_rejected"
+
+
+class ModelsIncompatible(StoreError):
+    """The fine-tuned model is not a fine-tune of this base: modules, shapes or the recorded digest differ."""
+
+    code: ClassVar[str] = "models_incompatible"
+
+
+class NameTaken(StoreError):
+    """Another model with other content has this name in the store."""
+
+    code: ClassVar[str] = "invalid_spec"
+
+
+class NoSpace(StoreError):
+    """The disk that holds the store is full."""
+
+    code: ClassVar[str] = "no_space"
+
+
+class StoreUnavailable(StoreError):
+    """The disk or the hub did not answer; asking again later may help."""
+
+    code: ClassVar[str] = "internal"
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the file system's errors into this room's, the cause kept.
+
+    Args:
+        doing: what was being done, for the message; no secrets.
+
+    Raises:
+        NoSpace: the disk or the quota is full.
+        StoreUnavailable: any other ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no space left while {doing}", hint="free space on the data folder's disk") from error
+        reason = error.strerror or type(error).__name__
+        raise StoreUnavailable(f"{doing} failed: {reason}", hint="check the disk and its permissions") from error

@@ -1,0 +1,115 @@
+"""Hub repositories at one commit, in the hub cache's own layout; fetched only where that is allowed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
+from models_store.files import READ_FILES, TEMPLATE_FOLDER
+from models_store.references import Reference, parse_reference
+
+# What is asked for; pickles of the same repository are never downloaded.
+ALLOWED_FILES: Final = (
+    *(name for name in READ_FILES if name not in ("vocab.json", "merges.txt", "tokenizer.model")),
+    "model*.safetensors",
+    "adapter_model.safetensors",
+    f"{TEMPLATE_FOLDER}/*.jinja",
+)
+
+
+def repository_folder(hub_dir: Path, reference: Reference) -> Path:
+    """The folder of a repository in a hub cache."""
+    return hub_dir / f"models--{reference.name.replace('/', '--')}"
+
+
+def snapshot(
+    reference: Reference,
+    *,
+    hub_dir: Path | None,
+    offline: bool,
+    allowed_organisations: frozenset[str],
+    endpoint: str | None = None,
+) -> tuple[Path, Path]:
+    """The folder of a hub repository at one commit, downloaded when it is not there yet.
+
+    Args:
+        reference: an ``hf`` reference; its commit is complete.
+        hub_dir: a folder in the hub cache's layout (``models--org--repo/snapshots/<commit>``).
+        offline: whether nothing may be downloaded; what is there already is used.
+        allowed_organisations: organisations whose repositories may be used.
+        endpoint: address of the hub; its public one by default.
+
+    Returns:
+        The snapshot, and the repository's folder that its links stay inside.
+
+    Raises:
+        ModelRejected: the organisation is not allowed; or it is offline and the commit is not there.
+        ModelNotFound: the hub has no such repository or commit.
+        StoreUnavailable: the hub could not be reached.
+    """
+    if reference.organisation not in allowed_organisations:
+        raise ModelRejected(
+            f"{reference}: the organisation '{reference.organisation}' is not allowed",
+            hint="ask the operator to add it to BACKDOOR_AUDIT_ALLOWED_ORGANISATIONS, or use a local: reference",
+        )
+    if hub_dir is not None and reference.commit is not None:
+        there = repository_folder(hub_dir, reference) / "snapshots" / reference.commit
+        # A download that was cut short leaves a snapshot too; only offline is an unfinished one taken, and then judged.
+        if there.is_dir() and (offline or (there / "config.json").exists() or (there / "adapter_config.json").exists()):
+            return there, repository_folder(hub_dir, reference)
+    if offline or hub_dir is None:
+        raise ModelRejected(
+            f"{reference}: is not on this machine, and this service is offline",
+            hint="copy the checkpoint under the models root and use a local: reference, or let the service go online",
+        )
+    return _download(reference, hub_dir, endpoint), repository_folder(hub_dir, reference)
+
+
+def snapshots(hub_dir: Path, allowed_organisations: frozenset[str]) -> Iterator[tuple[str, Path, Path]]:
+    """Reference, folder and root of every snapshot of an allowed organisation that is on this machine."""
+    for folder in sorted(hub_dir.glob("models--*--*/snapshots/*")):
+        repository = folder.parent.parent
+        name = repository.name.removeprefix("models--").replace("--", "/", 1)
+        try:
+            reference = parse_reference(f"hf:{name}@{folder.name}")
+        except StoreError:
+            continue  # Another tool's folder.
+        if reference.organisation in allowed_organisations:
+            yield str(reference), folder, repository
+
+
+def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path:
+    # Imported here: an offline service never needs it.
+    import httpx
+    from huggingface_hub import errors as hub_errors
+    from huggingface_hub import snapshot_download
+
+    missing: tuple[type[Exception], ...] = (
+        hub_errors.RepositoryNotFoundError,
+        hub_errors.RevisionNotFoundError,
+        hub_errors.GatedRepoError,
+    )
+    unreachable: tuple[Any, ...] = (
+        hub_errors.HfHubHTTPError,
+        hub_errors.LocalEntryNotFoundError,
+        hub_errors.OfflineModeIsEnabled,
+        httpx.HTTPError,
+        OSError,
+    )
+    try:
+        folder = snapshot_download(
+            reference.name,
+            revision=reference.commit,
+            cache_dir=hub_dir,
+            allow_patterns=list(ALLOWED_FILES),
+            endpoint=endpoint,
+            token=False,
+        )
+    except missing as error:
+        raise ModelNotFound(
+            f"{reference}: the hub has no such repository or commit that is open to everyone",
+            hint="check the name and the commit",
+        ) from error
+    except unreachable as error:
+        raise StoreUnavailable(f"{reference}: the hub could not be reached", hint="try again later") from error
+    return Path(folder)

@@ -1,0 +1,316 @@
+"""The models that a service can use: a reference becomes a verified local folder with a content digest."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from models_store import hub
+from models_store.artifacts import ArtifactFolder
+from models_store.digests import DigestCache, FileKey, content_digest
+from models_store.errors import (
+    ModelNotFound,
+    ModelRejected,
+    ModelsIncompatible,
+    NameTaken,
+    StoreError,
+    translated,
+)
+from models_store.files import MiB, open_regular, scan, shown
+from models_store.references import Reference, parse_reference, store_name
+from models_store.strict_json import read_object
+from models_store.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
+
+log = structlog.get_logger(__name__)
+
+COMMIT_MARKER: Final = "commit.json"
+FILES_FOLDER: Final = "files"
+_COPY_BYTES: Final = 4 * 1024**2
+_MAX_LIST_DEPTH: Final = 4
+_MAX_LISTED: Final = 10_000
+# A folder that holds one of these is a checkpoint, or wants to be one.
+_MARKS: Final = frozenset({"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified local folder.
+
+    Attributes:
+        path: the folder, links resolved.
+        root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
+        kind: a full model, or a LoRA adapter.
+        architecture: ``model_type``; None for an adapter.
+        digest: ``sha256:…`` over the files that count.
+        size_bytes: sum of their sizes.
+        base_model_name: an adapter's own note of its base.
+        base_digest: digest of the base that an adapter was made for, where one is recorded.
+    """
+
+    path: Path
+    root: Path
+    kind: Kind
+    architecture: str | None
+    digest: str
+    size_bytes: int
+    base_model_name: str | None
+    base_digest: str | None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that the store can see.
+
+    Attributes:
+        reference: how to name it in an audit.
+        name: the reference without its scheme.
+        kind: a full model, or a LoRA adapter; None when it is refused.
+        architecture: ``model_type``; None for an adapter or a refused one.
+        size_bytes: sum of the files that count; 0 when it is refused.
+        digest: None until the model was used once (digests of large files are not computed for a list).
+        refused: why an audit of it would be refused; None when it would not.
+    """
+
+    reference: str
+    name: str
+    kind: Kind | None
+    architecture: str | None
+    size_bytes: int
+    digest: str | None
+    refused: str | None = None
+
+
+class ModelsStore:
+    """Finds, checks and keeps checkpoints.
+
+    Args:
+        models_root: where ``local:`` references look; never written to.
+        store_dir: where ``store:`` models and the cache of digests are kept.
+        hub_dir: a folder in the hub cache's layout, for ``hf:`` references.
+        offline: whether nothing may be downloaded.
+        allowed_organisations: hub organisations whose repositories may be used.
+        hub_endpoint: address of the hub; its public one by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        models_root: Path,
+        store_dir: Path,
+        hub_dir: Path | None = None,
+        offline: bool = True,
+        allowed_organisations: frozenset[str] = frozenset(),
+        hub_endpoint: str | None = None,
+    ) -> None:
+        self._models_root = models_root.resolve()
+        self._store_dir = store_dir.resolve()
+        self._models = ArtifactFolder(self._store_dir / "models")
+        self._hub_dir = None if hub_dir is None else hub_dir.resolve()
+        self._offline = offline
+        self._allowed_organisations = allowed_organisations
+        self._hub_endpoint = hub_endpoint
+        self._digests = DigestCache(self._store_dir)
+        self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
+
+    def resolve(self, reference: str) -> Checkpoint:
+        """Turn a reference into a verified local folder; downloads where that is allowed.
+
+        Raises:
+            InvalidReference: the text is no reference.
+            ModelNotFound: nothing is there under it.
+            ModelRejected: something is there that is not opened, or whose content is not what was committed.
+            StoreUnavailable: the disk or the hub did not answer.
+        """
+        parsed = parse_reference(reference)
+        folder, root = self._locate(parsed)
+        verified = verify_checkpoint(folder, root)
+        with translated("reading the checkpoint"):
+            digests = [(file.name, self._digests.digest(file)) for file in verified.files]
+        if parsed.scheme == "store":
+            _check_committed(folder.parent / COMMIT_MARKER, dict(digests))
+        checkpoint = _checkpoint(verified, content_digest(digests))
+        log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
+        return checkpoint
+
+    def list(self) -> list[ModelInfo]:
+        """Every model under the models root and in the store; refused ones with the reason."""
+        found: list[ModelInfo] = []
+        for reference, folder, root in self._candidates():
+            name = reference.partition(":")[2]
+            try:
+                verified = self._verified_for_list(folder, root)
+                digests = [(file.name, self._digests.cached(file)) for file in verified.files]
+            except (StoreError, OSError) as error:
+                reason = error.message if isinstance(error, StoreError) else "it cannot be read"
+                found.append(ModelInfo(reference, name, None, None, 0, None, reason))
+                continue
+            known = [(file, digest) for file, digest in digests if digest is not None]
+            digest = content_digest(known) if len(known) == len(digests) else None
+            found.append(ModelInfo(reference, name, verified.kind, verified.architecture, verified.size_bytes, digest))
+        return found
+
+    def import_folder(self, name: str, folder: Path) -> Checkpoint:
+        """Copy a checkpoint into the store under ``name``: checked, copied, checked again, then visible in one step.
+
+        Raises:
+            InvalidReference: the name holds characters that are not allowed.
+            ModelRejected: the checkpoint is not one that is opened.
+            NameTaken: another model has that name; the same model again is fine.
+            NoSpace: the disk is full; nothing is left behind.
+        """
+        store_name(name)
+        source = verify_checkpoint(folder)
+        if self._models.find(name) is None:
+            with translated("copying a checkpoint into the store"), self._models.create(name) as place:
+                digest = _copy(source, place)
+        else:
+            with translated("reading the checkpoint"):
+                digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])
+        kept = self.resolve(f"store:{name}")
+        if kept.digest != digest:
+            raise NameTaken(f"store:{name} is another model already", hint="choose another name, or delete that model")
+        log.info("model imported", reference=f"store:{name}", digest=digest)
+        return kept
+
+    def check_pair(self, base: Checkpoint, tuned: Checkpoint) -> None:
+        """Check that a fine-tuned checkpoint belongs to a base: architecture, modules, shapes, recorded digest.
+
+        Raises:
+            ModelRejected: one of them changed since it was resolved.
+            ModelsIncompatible: they do not belong together.
+        """
+        check_pair(verify_checkpoint(base.path, base.root), verify_checkpoint(tuned.path, tuned.root))
+        if tuned.base_digest is not None and tuned.base_digest != base.digest:
+            raise ModelsIncompatible(
+                "the adapter records the digest of another base",
+                hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
+            )
+
+    def _locate(self, reference: Reference) -> tuple[Path, Path]:
+        """Folder and root of a reference."""
+        if reference.scheme == "hf":
+            return hub.snapshot(
+                reference,
+                hub_dir=self._hub_dir,
+                offline=self._offline,
+                allowed_organisations=self._allowed_organisations,
+                endpoint=self._hub_endpoint,
+            )
+        if reference.scheme == "store":
+            place = self._models.find(reference.name)
+            if place is None or not (place / COMMIT_MARKER).is_file():
+                raise ModelNotFound(f"{reference}: is not in the store", hint="list the models, or upload it first")
+            return place / FILES_FOLDER, place
+        folder = self._models_root / reference.name
+        if not folder.exists():
+            raise ModelNotFound(
+                f"{reference}: is not under the models root",
+                hint="list the models; the path is relative to that folder",
+            )
+        return folder, self._models_root
+
+    def _candidates(self) -> Iterator[tuple[str, Path, Path]]:
+        """Reference, folder and root of everything that looks like a checkpoint."""
+        for count, folder in enumerate(_checkpoint_folders(self._models_root)):
+            if count >= _MAX_LISTED:
+                log.warning("more models than are listed", limit=_MAX_LISTED)
+                break
+            reference = f"local:{folder.relative_to(self._models_root).as_posix()}"
+            try:
+                parse_reference(reference)
+            except StoreError:
+                continue  # A name that no reference can spell.
+            yield reference, folder, self._models_root
+        for name in self._models.names():
+            place = self._models.root / name
+            if (place / COMMIT_MARKER).is_file():
+                yield f"store:{name}", place / FILES_FOLDER, place
+        if self._hub_dir is not None:
+            yield from hub.snapshots(self._hub_dir, self._allowed_organisations)
+
+    def _verified_for_list(self, folder: Path, root: Path) -> VerifiedCheckpoint:
+        """Verify once, and again only when a file changed: a list is asked for often."""
+        with translated("listing a checkpoint"):
+            files = scan(folder.resolve(), root)
+            state = tuple((file.name, FileKey.of(file.path, file.path.lstat())) for file in files)
+        known = self._listed.get(folder)
+        if known is not None and known[0] == state:
+            return known[1]
+        verified = verify_checkpoint(folder, root)
+        self._listed[folder] = (state, verified)
+        return verified
+
+
+def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:
+    return Checkpoint(
+        path=verified.path,
+        root=verified.root,
+        kind=verified.kind,
+        architecture=verified.architecture,
+        digest=digest,
+        size_bytes=verified.size_bytes,
+        base_model_name=verified.base_model_name,
+        base_digest=verified.base_digest,
+    )
+
+
+def _copy(source: VerifiedCheckpoint, place: Path) -> str:
+    """Copy what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
+
+    Returns:
+        The copy's content digest.
+    """
+    copy = place / FILES_FOLDER
+    for file in source.files:
+        target = copy / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open_regular(file.path, file.name) as read, target.open("xb") as write:
+            shutil.copyfileobj(read, write, _COPY_BYTES)
+    if source.base_digest is not None:
+        (copy / "card.json").write_text(json.dumps({"base_digest": source.base_digest}), encoding="utf-8")
+    cache = DigestCache(None)
+    digests = [(file.name, cache.digest(file)) for file in verify_checkpoint(copy).files]
+    marker = {"digest": content_digest(digests), "files": dict(digests)}
+    (place / COMMIT_MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+    return content_digest(digests)
+
+
+def _check_committed(marker: Path, digests: dict[str, str]) -> None:
+    """Hold what is in the store against what was committed."""
+    committed: Any = read_object(marker, COMMIT_MARKER, limit=1 * MiB).get("files")
+    if not isinstance(committed, dict):
+        raise ModelRejected(f"{COMMIT_MARKER}: lists no files", hint="delete the model and upload it again")
+    for name in sorted(committed.keys() | digests.keys()):
+        if committed.get(name) != digests.get(name):
+            raise ModelRejected(
+                f"{shown(name)}: its content is not what was committed (digest mismatch)",
+                hint="delete the model and upload it again",
+            )
+
+
+def _checkpoint_folders(root: Path) -> Iterator[Path]:
+    """Folders below ``root`` that hold a configuration; what is inside one of them is not looked at."""
+    pending = [(root, 0)]
+    while pending:
+        folder, depth = pending.pop()
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder))
+        except OSError:
+            continue
+        if depth > 0 and not _MARKS.isdisjoint(names):
+            yield folder
+        elif depth < _MAX_LIST_DEPTH:
+            below = [folder / name for name in names if not name.startswith(".")]
+            pending.extend((path, depth + 1) for path in reversed(below) if _folder_inside(path, root))
+
+
+def _folder_inside(path: Path, root: Path) -> bool:
+    try:
+        return path.is_dir() and path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
