@@ -6,7 +6,16 @@ from typing import Final
 
 import structlog
 
-_NOISY: Final = ("alembic", "kombu", "amqp", "httpx", "filelock", "urllib3")
+_NOISY: Final = (
+    "alembic",
+    "amqp",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "filelock",
+    "httpx",
+    "kombu",
+    "urllib3",
+)
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -36,5 +45,6 @@ def configure(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)

