@@ -21,29 +21,44 @@ SOCKET_PATH_BYTES: Final = 107
 
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 _SOCKET_NAME: Final = "valkey.sock"
+_SHORT_PREFIX: Final = "backdoor-audit-"
 
 
 @contextmanager
 def socket_path(folder: Path) -> Iterator[Path]:
     """Where the socket goes: in ``folder``, or in a short folder of its own, removed afterwards.
 
-    The short one is taken where the path is too long for a socket, or has characters that an address would garble.
+    The short one is taken where the path is too long for a socket, or has characters that an address would garble. A
+    link in ``folder`` leads to it, so that the next start removes what a killed one left.
     """
+    link = folder / "socket-folder"
+    _remove_left(link)
     wanted = folder / _SOCKET_NAME
     if _usable(wanted):
         yield wanted
         return
     for parent in (tempfile.gettempdir(), "/tmp"):
-        short = Path(tempfile.mkdtemp(prefix="backdoor-audit-", dir=parent))
+        short = Path(tempfile.mkdtemp(prefix=_SHORT_PREFIX, dir=parent))
         if _usable(short / _SOCKET_NAME):
             break
         short.rmdir()
     else:
         raise StackError(f"no folder is short enough for a socket: {wanted}", hint="use a shorter --data-dir")
+    link.symlink_to(short)
     try:
         yield short / _SOCKET_NAME
     finally:
+        _remove_left(link)
+
+
+def _remove_left(link: Path) -> None:
+    """Remove a short folder of our own making, and the link to it."""
+    if not link.is_symlink():
+        return
+    short = link.readlink()
+    if short.name.startswith(_SHORT_PREFIX) and not short.is_symlink():
         shutil.rmtree(short, ignore_errors=True)
+    link.unlink()
 
 
 def _usable(path: Path) -> bool:

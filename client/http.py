@@ -126,7 +126,9 @@ class AuditClient:
                     on_update(polled.audit)
                 if polled.audit.terminal:
                     return polled.audit
-            pause = min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, 1.0 if polled.retry_after_s is None else polled.retry_after_s))
+            pause = min(
+                _LONGEST_POLL_S, max(_SHORTEST_POLL_S, 1.0 if polled.retry_after_s is None else polled.retry_after_s)
+            )
             if timeout_s is not None and time.monotonic() - started + pause > timeout_s:
                 raise NoVerdictInTime(
                     f"no verdict within {timeout_s:g} seconds", hint=f"the audit goes on: wait for {audit_id} again"

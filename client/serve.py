@@ -19,8 +19,9 @@ from typing import Final
 import httpx
 
 from client import broker
+from client.child import Plan
 from client.errors import AddressInUse, ChildFailed, DataDirInUse, StackError
-from client.supervise import Plan, RestartPolicy, StopRequested, Supervisor
+from client.supervise import RestartPolicy, StopRequested, Supervisor
 
 API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)

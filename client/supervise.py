@@ -8,38 +8,21 @@ kernel kills the children.
 import os
 import select
 import signal
-import subprocess
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+from client.child import Child, Plan, ending
 from client.errors import ChildFailed
-from client.lifeline import die_with_parent
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_TAIL_LINES: Final = 15
-_LOG_LIMIT_BYTES: Final = 50_000_000
 
 
 class StopRequested(Exception):
     """A stop signal arrived; not an error."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one child is started and stopped. Output of the child is appended to ``log``."""
-
-    name: str
-    argv: Sequence[str]
-    environment: Mapping[str, str]
-    log: Path
-    grace_s: float
-    pass_fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,91 +38,6 @@ class RestartPolicy:
         """Seconds before the start that follows this many recent deaths."""
         delay: float = self.first_s * 2 ** (deaths - 1)
         return min(self.longest_s, delay)
-
-
-@dataclass
-class Child:
-    """One supervised process over all its starts."""
-
-    plan: Plan
-    process: subprocess.Popen[bytes] | None = None
-    deaths: deque[float] = field(default_factory=deque)
-    start_at: float | None = None
-    log_offset: int = 0
-
-    def start(self) -> None:
-        """Start the process.
-
-        Raises:
-            ChildFailed: it could not be started at all.
-        """
-        self.start_at = None
-        self.plan.log.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.plan.log.open("ab") as log:
-                self.log_offset = log.tell()
-                self.process = subprocess.Popen(
-                    list(self.plan.argv),
-                    env=dict(self.plan.environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    pass_fds=self.plan.pass_fds,
-                    preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (no threads here, one system call)
-                )
-        except OSError as error:
-            raise ChildFailed(f"{self.plan.name} could not be started: {error.strerror}") from error
-
-    def exit_code(self) -> int | None:
-        """The exit code where the process has ended, negative for a signal; None while it runs or was never started.
-
-        What is left of an ended process's session is killed with it.
-        """
-        process = self.process
-        if process is None:
-            return None
-        if process.returncode is None:
-            # Looked at before it is reaped: until then the process group's number cannot belong to anybody else.
-            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                return None
-            self.kill_group()
-        return process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself, if it still runs."""
-        if self.process is not None:
-            self.process.send_signal(number)
-
-    def kill_group(self) -> None:
-        """Kill whatever is left in the process's group."""
-        if self.process is not None and self.process.returncode is None:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                return
-
-    def tail(self) -> str:
-        """The last lines that the latest start has logged."""
-        try:
-            with self.plan.log.open("rb") as log:
-                log.seek(self.log_offset)
-                lines = log.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
-
-    def trim_log(self) -> None:
-        """Keep the log bounded: beyond 50 MB its content moves to ``.1``, and the open file starts over."""
-        try:
-            if self.plan.log.stat().st_size < _LOG_LIMIT_BYTES:
-                return
-            self.plan.log.with_suffix(".log.1").write_bytes(self.plan.log.read_bytes())
-            os.truncate(self.plan.log, 0)  # the child appends, so it goes on at the new end
-        except OSError:
-            return
-        self.log_offset = 0
 
 
 class Supervisor:
@@ -202,7 +100,7 @@ class Supervisor:
             for child in self._children.values():
                 code = child.exit_code()
                 if code is not None:
-                    raise ChildFailed(_epitaph(child, code), hint=_where(child))
+                    raise ChildFailed(child.epitaph(code), hint=child.where())
             if time.monotonic() > end:
                 raise ChildFailed(f"{what} was not ready within {timeout_s:g} seconds", hint=self._where_all())
 
@@ -268,10 +166,10 @@ class Supervisor:
         while child.deaths and child.deaths[0] < now - self._restart.within_s:
             child.deaths.popleft()
         if len(child.deaths) > self._restart.most:
-            raise ChildFailed(f"{_epitaph(child, code)}, {len(child.deaths)} times in a row", hint=_where(child))
+            raise ChildFailed(f"{child.epitaph(code)}, {len(child.deaths)} times in a row", hint=child.where())
         delay = self._restart.delay_s(len(child.deaths))
         child.start_at = now + delay
-        self._announce(child.plan.name, f"{_ending(code)}; starting again in {delay:g} s")
+        self._announce(child.plan.name, f"{ending(code)}; starting again in {delay:g} s")
 
     def _doze(self, seconds: float) -> None:
         """Sleep until a signal, the next planned start, or for so long; raises where the signal asks to stop."""
@@ -291,19 +189,4 @@ class Supervisor:
             os.read(self._wake, 4096)
 
     def _where_all(self) -> str:
-        return "\n".join(_where(child) for child in self._children.values())
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
-def _epitaph(child: Child, code: int) -> str:
-    return f"{child.plan.name} {_ending(code)}"
-
-
-def _where(child: Child) -> str:
-    tail = child.tail()
-    return f"its log: {child.plan.log}" + (f", which ends:\n{tail}" if tail else "")
+        return "\n".join(child.where() for child in self._children.values())

@@ -56,6 +56,17 @@ def test_a_path_that_no_socket_or_address_takes_is_replaced_and_cleared_away(sho
     assert not short.exists()
 
 
+def test_what_a_killed_start_left_is_removed_by_the_next(short_folder):
+    folder = short_folder / "with space"
+    folder.mkdir()
+    killed = broker.socket_path(folder)
+    left = killed.__enter__().parent
+    with broker.socket_path(folder) as socket_file:
+        assert socket_file.parent != left
+        assert not left.exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_the_longest_path_is_bound_and_one_byte_more_is_not(short_folder):
     room = broker.SOCKET_PATH_BYTES - len(os.fsencode(short_folder / "valkey.sock")) - 1
     longest, longer = short_folder / ("a" * room), short_folder / ("b" * (room + 1))

@@ -17,7 +17,8 @@ PARENT = """
 import json, os, sys, time
 from pathlib import Path
 from client.errors import ChildFailed
-from client.supervise import Plan, RestartPolicy, StopRequested, Supervisor
+from client.child import Plan
+from client.supervise import RestartPolicy, StopRequested, Supervisor
 
 folder = Path(sys.argv[1])
 scripts = json.loads(sys.argv[2])
