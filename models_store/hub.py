@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
+from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable, translated
 from models_store.files import READ_FILES, TEMPLATE_FOLDER
 from models_store.references import Reference, parse_reference
 
@@ -15,6 +15,8 @@ ALLOWED_FILES: Final = (
     "adapter_model.safetensors",
     f"{TEMPLATE_FOLDER}/*.jinja",
 )
+
+_CONNECT_TIMEOUT_S: Final = 10.0
 
 
 def repository_folder(hub_dir: Path, reference: Reference) -> Path:
@@ -52,17 +54,22 @@ def snapshot(
             f"{reference}: the organisation '{reference.organisation}' is not allowed",
             hint="ask the operator to add it to BACKDOOR_AUDIT_ALLOWED_ORGANISATIONS, or use a local: reference",
         )
-    if hub_dir is not None and reference.commit is not None:
-        there = repository_folder(hub_dir, reference) / "snapshots" / reference.commit
-        # A download that was cut short leaves a snapshot too; only offline is an unfinished one taken, and then judged.
-        if there.is_dir() and (offline or (there / "config.json").exists() or (there / "adapter_config.json").exists()):
-            return there, repository_folder(hub_dir, reference)
+    if hub_dir is not None:
+        repository = repository_folder(hub_dir, reference)
+        there = repository / "snapshots" / str(reference.commit)
+        # Only a mark tells a whole download from one that was cut short; offline, verification judges what is there.
+        if there.is_dir() and (offline or _mark(repository, reference).exists()):
+            return there, repository
     if offline or hub_dir is None:
         raise ModelRejected(
             f"{reference}: is not on this machine, and this service is offline",
             hint="copy the checkpoint under the models root and use a local: reference, or let the service go online",
         )
-    return _download(reference, hub_dir, endpoint), repository_folder(hub_dir, reference)
+    repository = repository_folder(hub_dir, reference)
+    folder = _download(reference, hub_dir, endpoint)
+    with translated("marking a download as whole"):
+        _mark(repository, reference).touch()
+    return folder, repository
 
 
 def snapshots(hub_dir: Path, allowed_organisations: frozenset[str]) -> Iterator[tuple[str, Path, Path]]:
@@ -78,11 +85,15 @@ def snapshots(hub_dir: Path, allowed_organisations: frozenset[str]) -> Iterator[
             yield str(reference), folder, repository
 
 
+def _mark(repository: Path, reference: Reference) -> Path:
+    return repository / f".whole-{reference.commit}"
+
+
 def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path:
     # Imported here: an offline service never needs it.
     import httpx
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub import errors as hub_errors
-    from huggingface_hub import snapshot_download
 
     missing: tuple[type[Exception], ...] = (
         hub_errors.RepositoryNotFoundError,
@@ -97,6 +108,8 @@ def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path
         OSError,
     )
     try:
+        # One quick question first: the library itself tries for half a minute before it gives up.
+        httpx.head(endpoint or constants.ENDPOINT, timeout=_CONNECT_TIMEOUT_S)
         folder = snapshot_download(
             reference.name,
             revision=reference.commit,

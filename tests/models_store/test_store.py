@@ -1,0 +1,191 @@
+import json
+import os
+import subprocess
+
+import pytest
+
+from models_store.errors import (
+    InvalidReference,
+    ModelNotFound,
+    ModelRejected,
+    ModelsIncompatible,
+    NameTaken,
+    NoSpace,
+)
+from models_store.store import ModelsStore
+from models_store.verify import verify_checkpoint
+
+
+@pytest.fixture
+def store(tmp_path):
+    (tmp_path / "models").mkdir()
+    return ModelsStore(models_root=tmp_path / "models", store_dir=tmp_path / "store")
+
+
+def test_a_local_reference_becomes_a_verified_folder(store, make_model, tmp_path):
+    folder = make_model("models/tiny")
+    checkpoint = store.resolve("local:tiny")
+    assert (checkpoint.path, checkpoint.kind, checkpoint.architecture) == (folder.resolve(), "full", "llama")
+    assert checkpoint.root == (tmp_path / "models").resolve()
+    assert checkpoint.digest.startswith("sha256:")
+    assert checkpoint.size_bytes > 0
+    assert verify_checkpoint(checkpoint.path, checkpoint.root)
+
+
+def test_an_adapter_tells_of_its_base(store, make_adapter):
+    make_adapter("models/organisms/one", metadata={"base_digest": f"sha256:{'a' * 64}"})
+    checkpoint = store.resolve("local:organisms/one")
+    assert (checkpoint.kind, checkpoint.architecture) == ("lora", None)
+    assert checkpoint.base_model_name == "somebody/tiny"
+    assert checkpoint.base_digest == f"sha256:{'a' * 64}"
+
+
+def test_the_digest_follows_the_files_that_count_and_nothing_else(store, make_model):
+    one, _, other = make_model("models/one"), make_model("models/two"), make_model("models/other", seed=1)
+    digest = store.resolve("local:one").digest
+    assert store.resolve("local:two").digest == digest
+    assert store.resolve("local:other").digest != digest
+    (one / "README.md").write_text("about")
+    assert store.resolve("local:one").digest == digest
+    (one / "generation_config.json").write_text("{}")
+    assert store.resolve("local:one").digest != digest
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize("reference", ["local:missing", "local:a/b/c", "store:missing"])
+def test_what_is_not_there_is_not_found(store, reference):
+    with pytest.raises(ModelNotFound) as caught:
+        store.resolve(reference)
+    assert caught.value.hint
+
+
+def test_what_is_no_reference_is_refused(store):
+    with pytest.raises(InvalidReference):
+        store.resolve("/etc")
+
+
+def test_a_link_out_of_the_models_root_is_refused(store, make_model, tmp_path):
+    make_model("outside")
+    (tmp_path / "models" / "inside").symlink_to(tmp_path / "outside")
+    with pytest.raises(ModelRejected, match="link out of the models' folder"):
+        store.resolve("local:inside")
+
+
+def test_a_link_within_the_models_root_is_fine(store, make_model, tmp_path):
+    folder = make_model("models/real")
+    (tmp_path / "models" / "alias").symlink_to("real")
+    assert store.resolve("local:alias").path == folder.resolve()
+
+
+def test_the_list_names_models_with_their_digest_once_it_is_known(store, make_model, make_adapter, monkeypatch):
+    monkeypatch.setattr(store._digests, "_settle_s", 0)
+    model = make_model("models/base/tiny")
+    make_adapter("models/organisms/one")
+    broken = make_model("models/broken", auto_map={"a": "b"})
+    (broken.parent / "not-a-model").mkdir()
+    listed = {info.reference: info for info in store.list()}
+    assert listed.keys() == {"local:base/tiny", "local:organisms/one", "local:broken"}
+    assert listed["local:base/tiny"].digest is None
+    assert (listed["local:organisms/one"].kind, listed["local:organisms/one"].name) == ("lora", "organisms/one")
+    assert "auto_map" in listed["local:broken"].refused
+    checkpoint = store.resolve("local:base/tiny")
+    again = {info.reference: info for info in store.list()}["local:base/tiny"]
+    assert (again.digest, again.size_bytes) == (checkpoint.digest, checkpoint.size_bytes)
+    (model / "evil.pkl").write_bytes(b"")
+    assert "pickle" in {info.reference: info for info in store.list()}["local:base/tiny"].refused
+
+
+def test_a_list_does_not_verify_again_what_did_not_change(store, make_model, monkeypatch):
+    model = make_model("models/tiny")
+    assert store.list()[0].refused is None
+    with monkeypatch.context() as patch:
+        patch.setattr("models_store.store.verify_checkpoint", lambda *_: pytest.fail("verified again"))
+        assert store.list()[0].refused is None
+    (model / "config.json").write_text("{}")
+    assert "model_type" in store.list()[0].refused
+
+
+def test_a_models_root_that_is_not_there_is_an_empty_one(tmp_path):
+    assert ModelsStore(models_root=tmp_path / "none", store_dir=tmp_path / "store").list() == []
+
+
+def test_an_imported_model_is_checked_copied_and_found(store, make_model):
+    folder = make_model("elsewhere/tiny")
+    (folder / "README.md").write_text("not copied")
+    imported = store.import_folder("my-model", folder)
+    assert imported == store.resolve("store:my-model")
+    assert imported.path.name == "files"
+    assert not (imported.path / "README.md").exists()
+    assert [info.reference for info in store.list()] == ["store:my-model"]
+    assert store.import_folder("my-model", folder) == imported
+
+
+def test_an_imported_adapter_keeps_the_digest_of_its_base(store, make_adapter):
+    folder = make_adapter("elsewhere/adapter")
+    digest = f"sha256:{'c' * 64}"
+    (folder / "card.json").write_text(json.dumps({"base_digest": digest, "rate": 1.0}))
+    assert store.import_folder("mine", folder).base_digest == digest
+
+
+def test_a_name_keeps_its_model(store, make_model):
+    first = store.import_folder("mine", make_model("elsewhere/one"))
+    with pytest.raises(NameTaken):
+        store.import_folder("mine", make_model("elsewhere/two", seed=1))
+    assert store.resolve("store:mine") == first
+
+
+def test_a_bad_folder_or_name_is_not_imported(store, make_model, tmp_path):
+    with pytest.raises(ModelRejected, match="auto_map"):
+        store.import_folder("bad", make_model("elsewhere/bad", auto_map={}))
+    with pytest.raises(InvalidReference):
+        store.import_folder("../up", make_model("elsewhere/good"))
+    assert store.list() == []
+    assert not (tmp_path / "store" / "models").exists()
+
+
+def test_what_was_not_committed_does_not_exist(store, make_model, tmp_path):
+    make_model("store/models/half/files")
+    with pytest.raises(ModelNotFound):
+        store.resolve("store:half")
+    assert store.list() == []
+
+
+def test_a_digest_mismatch_in_the_store_is_refused_and_the_file_named(store, make_model):
+    imported = store.import_folder("mine", make_model("elsewhere/one"))
+    tokenizer = imported.path / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"a": 1', '"b": 1'))
+    with pytest.raises(ModelRejected, match=r"tokenizer\.json: its content is not what was committed"):
+        store.resolve("store:mine")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_an_import_onto_a_full_disk_leaves_nothing(make_model, tmp_path):
+    small = tmp_path / "store"
+    small.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mount.stderr.decode().strip()}")
+    try:
+        store = ModelsStore(models_root=tmp_path / "models", store_dir=small)
+        with pytest.raises(NoSpace) as caught:
+            store.import_folder("mine", make_model("elsewhere/one"))
+        assert (caught.value.code, isinstance(caught.value.__cause__, OSError)) == ("no_space", True)
+        assert list((small / "models").iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_pair_must_belong_together(store, make_model, make_adapter):
+    make_model("models/base")
+    make_model("models/tuned", seed=1)
+    base = store.resolve("local:base")
+    store.check_pair(base, store.resolve("local:tuned"))
+    make_adapter("models/right", metadata={"base_digest": base.digest})
+    store.check_pair(base, store.resolve("local:right"))
+    make_adapter("models/unsaid")
+    store.check_pair(base, store.resolve("local:unsaid"))
+    make_adapter("models/wrong", metadata={"base_digest": f"sha256:{'0' * 64}"})
+    with pytest.raises(ModelsIncompatible, match="digest of another base"):
+        store.check_pair(base, store.resolve("local:wrong"))
