@@ -1,0 +1,163 @@
+"""``python -m service``: brings the ledger's schema up to date, then serves until it is told to stop."""
+
+import ipaddress
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+from typing import Final, NoReturn
+
+import structlog
+import uvicorn
+
+from jobs.errors import LedgerError, LedgerUnavailable
+from jobs.ledger import Ledger
+from models_store.errors import StoreError
+from service import logs
+from service.app import create_app
+from service.errors import StartupError
+from service.services import Services
+from service.settings import Settings
+from worker.errors import WorkerError
+
+EXIT_USAGE: Final = 2
+"""The settings are not usable."""
+EXIT_UNAVAILABLE: Final = 3
+"""The database does not answer, or is of another version."""
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve; returns the exit code of the process."""
+    logs.configure()
+    # The server hands a signal on when it has shut down, and before it starts there is nothing to shut down: either way
+    # the process is done, and has done what it was told.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    try:
+        settings = Settings.load()
+        check(settings)
+        listener = listen(settings)
+    except StartupError as error:
+        log.error("cannot start", reason=error.detail)
+        return EXIT_USAGE
+    try:
+        migrate(settings)
+    except LedgerError as error:
+        log.error("cannot start", reason="the ledger cannot be used", error=type(error).__name__)
+        return EXIT_UNAVAILABLE
+    log.info("serving", address=_name(listener))
+    config = uvicorn.Config(
+        create_app(settings),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def check(settings: Settings) -> None:
+    """Refuse at once what would be refused at the first request; makes the data folder.
+
+    Raises:
+        StartupError
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        Services.open(settings).close()
+    except (OSError, ValueError, StoreError, WorkerError) as error:
+        # The type alone: the message may repeat an address, and an address may hold a password.
+        raise StartupError(
+            "the data folder, or one of the addresses of database, broker and artifacts, cannot be used "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound socket: the one that was opened before, or a new one.
+
+    Raises:
+        StartupError: it cannot be bound, or other machines could reach it and that was not asked for.
+    """
+    listener = _opened(settings.listen_fd) if settings.listen_fd is not None else _bound(settings.host, settings.port)
+    if not settings.allow_unauthenticated and not _is_local(listener):
+        address = _name(listener)
+        listener.close()
+        raise StartupError(
+            f"{address} can be reached from other machines, and this service has no keys yet: bind to 127.0.0.1, or "
+            "set BACKDOOR_AUDIT_ALLOW_UNAUTHENTICATED=true where only trusted machines can reach it"
+        )
+    return listener
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the ledger's schema up to date, waiting for a database that is still starting.
+
+    Raises:
+        jobs.errors.LedgerError
+    """
+    patience_ends = time.monotonic() + settings.startup_wait_s
+    ledger = Ledger(settings.database_url, lease_s=settings.lease_s)
+    try:
+        while True:
+            try:
+                ledger.migrate()
+                return
+            except LedgerUnavailable:
+                if time.monotonic() >= patience_ends:
+                    raise
+                log.info("waiting for the database")
+                time.sleep(0.5)
+    finally:
+        ledger.close()
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _opened(descriptor: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise StartupError(f"file descriptor {descriptor} is not a socket: {error.strerror}") from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise StartupError(f"the host that was asked for is not known: {error.strerror}") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartupError(f"cannot bind to the host and port that were asked for: {error.strerror}") from error
+    return listener
+
+
+def _is_local(listener: socket.socket) -> bool:
+    if listener.family == socket.AF_UNIX:
+        return True
+    return ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
+
+
+def _name(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return "a unix socket"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The application: calls, middleware and error handlers put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+
+from service import problems
+from service.metrics import Metrics
+from service.middleware import BodyLimitMiddleware, EdgeMiddleware
+from service.openapi import DESCRIPTION, build
+from service.routes import audits, docs, health, models, reports
+from service.services import Services
+from service.settings import Settings
+from service.version import API_VERSION
+
+
+class Api(FastAPI):
+    """FastAPI with our own OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, built on first use."""
+        if self.openapi_schema is None:
+            self.openapi_schema = build(self)
+        return self.openapi_schema
+
+    def methods_of(self, path: str) -> list[str]:
+        """The methods that ``path`` takes, sorted."""
+        return sorted(
+            method.upper()
+            for template, operations in self.openapi()["paths"].items()
+            if compile_path(template)[0].fullmatch(path)
+            for method in operations
+        )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application for ``settings``. Ledger and broker are opened when it starts, not before."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await run_in_threadpool(Services.open, settings)
+        app.state.services = services
+        try:
+            yield
+        finally:
+            await run_in_threadpool(services.close)
+
+    app = Api(
+        title="Backdoor Audit",
+        version=API_VERSION,
+        description=DESCRIPTION,
+        # The interactive pages that come with the framework load their scripts from elsewhere; `/docs` is our own.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.metrics = Metrics()
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(EdgeMiddleware, metrics=app.state.metrics)
+    for root in problems.ROOTS:
+        app.add_exception_handler(root, problems.on_room_error)
+    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
+    for module in (audits, reports, models, health, docs):
+        app.include_router(module.router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

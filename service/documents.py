@@ -1,0 +1,65 @@
+"""Small pieces of the OpenAPI document that the calls share."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from service import problems
+from service.problems import Kind
+
+Responses = dict[int | str, dict[str, Any]]
+
+_KINDS: Final[dict[int, tuple[Kind, ...]]] = {
+    400: (problems.MALFORMED_JSON,),
+    404: (problems.AUDIT_NOT_FOUND,),
+    406: (problems.NOT_ACCEPTABLE,),
+    409: (problems.AUDIT_NOT_TERMINAL, problems.REPORT_NOT_READY, problems.REPORT_NEVER),
+    413: (problems.TOO_LARGE,),
+    415: (problems.UNSUPPORTED,),
+    422: (problems.INVALID_REQUEST, problems.IDEMPOTENCY_CONFLICT),
+    503: (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH, problems.NOT_READY, problems.STORE_OUT),
+}
+
+
+def header(description: str, kind: str = "string") -> dict[str, Any]:
+    """A response header."""
+    return {"description": description, "schema": {"type": kind}}
+
+
+def answer(
+    description: str, example: str, headers: dict[str, Any] | None = None, model: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """A successful answer with its example, by name; ``model`` only where it is not the call's main answer."""
+    found: dict[str, Any] = {"description": description, "content": {"application/json": {"examples": named(example)}}}
+    if headers:
+        found["headers"] = headers
+    if model is not None:
+        found["model"] = model
+    return found
+
+
+def named(*names: str) -> dict[str, Any]:
+    """Examples by name. They are in one place in the document: FastAPI would drop the nulls of those given here."""
+    return {name: {"$ref": f"#/components/examples/{name}"} for name in names}
+
+
+def described(answers: Mapping[int, dict[str, Any]], *problem_statuses: int) -> Responses:
+    """All answers of a call: its own, and the problems it can answer with; ``default`` stands for all others."""
+    found: Responses = dict(answers.items())
+    for status in problem_statuses:
+        found[status] = _problem(status, _KINDS[status])
+    found["default"] = _problem(500, (problems.INTERNAL,), "Any other problem.")
+    return found
+
+
+def _problem(status: int, kinds: tuple[Kind, ...], description: str | None = None) -> dict[str, Any]:
+    examples = named(*(kind.code for kind in kinds))
+    found: dict[str, Any] = {
+        "description": description or HTTPStatus(status).phrase,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    }
+    if any(kind.retry_after_s for kind in kinds):
+        found["headers"] = {"Retry-After": header("Seconds after which to try again.", "integer")}
+    return found

@@ -1,0 +1,70 @@
+"""The errors that the service itself raises.
+
+::
+
+    ServiceError                    anything that a request handler refuses
+    ├── MalformedJson               the body is not one JSON text that everybody reads alike
+    ├── InvalidRequest              well-formed, but not what the call takes
+    ├── UnsupportedMediaType        a body that is not JSON
+    ├── NotAcceptable               a representation that there is not (yet)
+    ├── ContentTooLarge             a body over the limit
+    ├── NoSuchPath                  no call has this path
+    ├── NotReady                    a part that the service needs does not answer
+    └── StartupError                the service refuses to start; never reaches a client
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Place = Literal["body", "query", "header", "path", "service"]
+
+
+@dataclass(frozen=True)
+class ErrorItem:
+    """One finding of a problem: where, as a JSON pointer in URI fragment form, and what. Holds no input."""
+
+    place: Place
+    pointer: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """Anything that a request handler refuses; ``detail`` is shown to clients, so it never holds their input."""
+
+    def __init__(self, detail: str | None = None, *, errors: Sequence[ErrorItem] = ()) -> None:
+        super().__init__(detail or type(self).__name__)
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+class MalformedJson(ServiceError):
+    """The body is not one JSON text that everybody reads alike."""
+
+
+class InvalidRequest(ServiceError):
+    """The request is well-formed, but not what the call takes."""
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is not declared as JSON."""
+
+
+class NotAcceptable(ServiceError):
+    """The representation that was asked for is not there (yet)."""
+
+
+class ContentTooLarge(ServiceError):
+    """The body is over the limit."""
+
+
+class NoSuchPath(ServiceError):
+    """No call has this path."""
+
+
+class NotReady(ServiceError):
+    """A part that the service needs does not answer."""
+
+
+class StartupError(ServiceError):
+    """The service refuses to start, and says why."""

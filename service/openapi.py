@@ -1,0 +1,149 @@
+"""The OpenAPI document, generated from the code and committed.
+
+``python -m service.openapi --write`` writes it, ``--check`` fails when the committed one differs.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from audit.report import AuditReport
+from audit.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
+from service import examples, problems
+from service.schemas import Problem
+from service.version import API_VERSION, VERSION_HEADER
+
+COMMITTED: Final = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
+
+DESCRIPTION: Final = (
+    "Audits fine-tuned language models for behaviour that is conditioned on a trigger. File an audit, poll it until it "
+    "has ended, read its report. Errors are `application/problem+json` (RFC 9457)."
+)
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+
+def build(app: FastAPI) -> dict[str, Any]:
+    """The document of ``app``: FastAPI's, and what FastAPI cannot know.
+
+    That is the spec's schema (the body is read by our own stricter reader), the problem's, and the version header.
+    """
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
+    )
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for name in _definitions(AuditReport, "serialization"):
+        _require_everything(schemas[name])
+    spec = _definitions(AuditSpec, "validation")
+    _tighten(spec)
+    _merge(schemas, spec)
+    _merge(schemas, _definitions(Problem, "serialization"))
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    document["components"]["headers"] = {
+        "Version": {"description": "The version of this API.", "schema": {"type": "string"}, "example": API_VERSION}
+    }
+    document["components"]["examples"] = examples.SPECS | examples.ANSWERS | _problem_examples()
+    for path in document["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
+    document["tags"] = [
+        {"name": "audits", "description": "File, follow, stop and delete audits."},
+        {"name": "reports", "description": "What an audit answered."},
+        {"name": "models", "description": "What can be audited."},
+        {"name": "health", "description": "For supervisors."},
+    ]
+    return document
+
+
+def render(document: dict[str, Any]) -> str:
+    """The text of the committed file."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _problem_examples() -> dict[str, Any]:
+    instance = "urn:uuid:4b9d8ef8-0d65-4c53-8f46-0d4f8a8c3c57"
+    return {
+        kind.code: {
+            "summary": kind.title,
+            "value": problems.body(kind, instance=instance if kind is problems.INTERNAL else None),
+        }
+        for kind in sorted(set(problems.KINDS.values()) | {problems.REPORT_NEVER}, key=lambda kind: kind.code)
+    }
+
+
+def _definitions(model: type[BaseModel], mode: Any) -> dict[str, Any]:
+    schema = model.model_json_schema(mode=mode, ref_template=_REFERENCE)
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    return definitions | {model.__name__: schema}
+
+
+def _merge(schemas: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, schema in more.items():
+        if schemas.setdefault(name, schema) != schema:
+            raise ValueError(f"two different schemas have the name {name}")
+
+
+def _require_everything(schema: dict[str, Any]) -> None:
+    """Say of an outgoing object that every field is there: whoever writes it leaves none out."""
+    properties = schema.get("properties")
+    if properties is None:
+        return
+    schema["required"] = list(properties)
+    for field in properties.values():
+        field.pop("default", None)
+
+
+def _tighten(schemas: dict[str, Any]) -> None:
+    """Write down what validators of the spec check in code."""
+    for field in ("base_model", "fine_tuned"):
+        schemas["AuditSpec"]["properties"][field] |= {"pattern": MODEL_REFERENCE, "maxLength": 512}
+    prompts = schemas["CarrierPrompts"]["properties"]["prompts"]
+    prompts["items"] = {
+        "anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": r"\S"}, prompts["items"]]
+    }
+    for field in ("triggered", "clean"):
+        schemas["TriggerSpec"]["properties"][field]["pattern"] = r"\S"
+    schemas["AuditSpec"]["properties"]["architectures"]["uniqueItems"] = True
+    schemas["DecoyStrings"]["properties"]["strings"]["uniqueItems"] = True
+    ranges = PresetValues.model_json_schema()["properties"]
+    for field, schema in schemas["PresetOverrides"]["properties"].items():
+        number = schema["anyOf"][0]
+        number |= {bound: ranges[field][bound] for bound in ("minimum", "maximum") if bound in ranges[field]}
+        schema["description"] = ranges[field]["description"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the committed document; 1 where it differs."""
+    from service.app import create_app
+    from service.settings import Settings
+
+    parser = argparse.ArgumentParser(prog="python -m service.openapi", description=__doc__)
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help="write openapi/openapi.json")
+    action.add_argument("--check", action="store_true", help="fail when openapi/openapi.json differs")
+    chosen = parser.parse_args(arguments)
+    # Nothing is opened: the document does not depend on where an application keeps its data.
+    text = render(create_app(Settings(data_dir=Path("data"), models_root=Path("models"))).openapi())
+    if chosen.write:
+        COMMITTED.parent.mkdir(exist_ok=True)
+        COMMITTED.write_text(text, encoding="utf-8")
+    elif chosen.check:
+        if not COMMITTED.exists() or COMMITTED.read_text(encoding="utf-8") != text:
+            sys.stderr.write("openapi/openapi.json differs from the code; run: python -m service.openapi --write\n")
+            return 1
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

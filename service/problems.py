@@ -1,0 +1,261 @@
+"""Every error as ``application/problem+json`` (RFC 9457), and the one table that says which error is which problem.
+
+A problem never holds what the client sent, and never what only the operator should see: details are fixed texts,
+findings are JSON pointers with a reason.
+"""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import jobs.errors
+import models_store.errors
+import service.errors
+import worker.errors
+from audit.spec import TERMINAL
+from service.errors import ErrorItem
+from service.validation import request_items
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 5
+"""What a client is asked to wait when a part of the service is out."""
+
+_TYPE_PREFIX: Final = "urn:problem-type:backdoor-audit:"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of problem: ``code`` names it for programs, ``title`` for people."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    retry_after_s: int | None = None
+
+    @property
+    def type(self) -> str:
+        """The identifier that RFC 9457 calls ``type``."""
+        return _TYPE_PREFIX + self.code.replace("_", "-")
+
+
+INTERNAL: Final = Kind(
+    "internal", 500, "Internal error", "Something went wrong here. The service's log knows more under this instance."
+)
+NOT_FOUND: Final = Kind("not_found", 404, "Not found", "No call of this API has this path.")
+AUDIT_NOT_FOUND: Final = Kind("audit_not_found", 404, "Audit not found", "There is no audit with this id.")
+AUDIT_NOT_TERMINAL: Final = Kind(
+    "audit_not_terminal", 409, "Audit not ended", "Only an audit that has ended can be deleted; cancel it first."
+)
+REPORT_NOT_READY: Final = Kind(
+    "report_not_ready", 409, "No report", "The audit has not ended; its report is written when it has."
+)
+REPORT_NEVER: Final = Kind(
+    "no_report", 409, "No report", "The audit ended without a report; the audit itself says why, under `failure`."
+)
+IDEMPOTENCY_CONFLICT: Final = Kind(
+    "idempotency_conflict", 422, "Key used before", "This Idempotency-Key was used before with another body."
+)
+INVALID_REQUEST: Final = Kind(
+    "invalid_request", 422, "Invalid request", "The request is not what this call takes; `errors` says where."
+)
+MALFORMED_JSON: Final = Kind("malformed_json", 400, "Malformed JSON", "The body is not a JSON text.")
+METHOD_NOT_ALLOWED: Final = Kind(
+    "method_not_allowed", 405, "Method not allowed", "This path does not take this method; `Allow` lists those it does."
+)
+NOT_ACCEPTABLE: Final = Kind(
+    "not_acceptable", 406, "Not acceptable", "The report is served as application/json only, for now."
+)
+TOO_LARGE: Final = Kind("content_too_large", 413, "Body too large", "The body is over the limit of 8 MiB.")
+UNSUPPORTED: Final = Kind(
+    "unsupported_media_type", 415, "Unsupported media type", "Send the body as Content-Type: application/json."
+)
+LEDGER_OUT: Final = Kind(
+    "ledger_unavailable", 503, "Ledger unavailable", "The database does not answer. Try again.", RETRY_AFTER_S
+)
+SCHEMA_MISMATCH: Final = Kind(
+    "schema_mismatch",
+    503,
+    "Versions differ",
+    "The database and this service are of different versions; the operator must update one of them.",
+    RETRY_AFTER_S,
+)
+BROKER_OUT: Final = Kind(
+    "broker_unavailable", 503, "Broker unavailable", "The message broker does not answer. Try again.", RETRY_AFTER_S
+)
+NOT_READY: Final = Kind(
+    "not_ready", 503, "Not ready", "A part that the service needs does not answer; `errors` names it.", RETRY_AFTER_S
+)
+MODEL_NOT_FOUND: Final = Kind("model_not_found", 404, "Model not found", "There is no model with this reference.")
+MODEL_REJECTED: Final = Kind(
+    "model_rejected", 422, "Model refused", "The checkpoint is not one that this service opens."
+)
+INVALID_REFERENCE: Final = Kind(
+    "invalid_reference",
+    422,
+    "Invalid model reference",
+    "A model reference is local:<path under the models root>, store:<name> or hf:<org>/<repo>@<40-hex commit>.",
+)
+MODELS_INCOMPATIBLE: Final = Kind(
+    "models_incompatible", 422, "Models do not fit", "The fine-tuned model is not a fine-tune of this base."
+)
+NAME_TAKEN: Final = Kind("name_taken", 409, "Name taken", "Another model has this name.")
+NO_SPACE: Final = Kind("no_space", 507, "No space left", "The disk of the store is full.")
+STORE_OUT: Final = Kind(
+    "store_unavailable", 503, "Store unavailable", "The disk of the store does not answer. Try again.", RETRY_AFTER_S
+)
+
+KINDS: Final[dict[type[Exception], Kind]] = {
+    jobs.errors.LedgerError: INTERNAL,
+    jobs.errors.AuditNotFound: AUDIT_NOT_FOUND,
+    jobs.errors.AuditNotTerminal: AUDIT_NOT_TERMINAL,
+    jobs.errors.ReportNotReady: REPORT_NOT_READY,
+    jobs.errors.IdempotencyConflict: IDEMPOTENCY_CONFLICT,
+    jobs.errors.InvalidPageToken: INVALID_REQUEST,
+    jobs.errors.LeaseLost: INTERNAL,
+    jobs.errors.SchemaMismatch: SCHEMA_MISMATCH,
+    jobs.errors.LedgerUnavailable: LEDGER_OUT,
+    worker.errors.WorkerError: INTERNAL,
+    worker.errors.BrokerUnavailable: BROKER_OUT,
+    worker.errors.ProtocolError: INTERNAL,
+    worker.errors.SettingsError: INTERNAL,
+    models_store.errors.StoreError: INTERNAL,
+    models_store.errors.ModelNotFound: MODEL_NOT_FOUND,
+    models_store.errors.ModelRejected: MODEL_REJECTED,
+    models_store.errors.InvalidReference: INVALID_REFERENCE,
+    models_store.errors.ModelsIncompatible: MODELS_INCOMPATIBLE,
+    models_store.errors.NameTaken: NAME_TAKEN,
+    models_store.errors.NoSpace: NO_SPACE,
+    models_store.errors.StoreUnavailable: STORE_OUT,
+    service.errors.ServiceError: INTERNAL,
+    service.errors.MalformedJson: MALFORMED_JSON,
+    service.errors.InvalidRequest: INVALID_REQUEST,
+    service.errors.UnsupportedMediaType: UNSUPPORTED,
+    service.errors.NotAcceptable: NOT_ACCEPTABLE,
+    service.errors.ContentTooLarge: TOO_LARGE,
+    service.errors.NoSuchPath: NOT_FOUND,
+    service.errors.NotReady: NOT_READY,
+    service.errors.StartupError: INTERNAL,
+}
+"""Each class of the rooms' error trees, and what a client is told. A test refuses a class that is missing here."""
+
+ROOTS: Final[tuple[type[Exception], ...]] = (
+    jobs.errors.LedgerError,
+    worker.errors.WorkerError,
+    models_store.errors.StoreError,
+    service.errors.ServiceError,
+)
+
+_BY_STATUS: Final[dict[int, Kind]] = {
+    404: NOT_FOUND,
+    405: METHOD_NOT_ALLOWED,
+    406: NOT_ACCEPTABLE,
+    413: TOO_LARGE,
+    415: UNSUPPORTED,
+    422: INVALID_REQUEST,
+    500: INTERNAL,
+}
+
+
+def kind_of(error: Exception) -> Kind:
+    """The problem that ``error`` is; of a class that is not in the table, its nearest ancestor's."""
+    if isinstance(error, jobs.errors.ReportNotReady) and error.status in TERMINAL:
+        return REPORT_NEVER
+    for ancestor in type(error).__mro__:
+        if ancestor in KINDS:
+            return KINDS[ancestor]
+    return INTERNAL
+
+
+def body(
+    kind: Kind, *, detail: str | None = None, errors: Sequence[ErrorItem] = (), instance: str | None = None
+) -> Any:
+    """The problem's members, as ``service.schemas.Problem`` describes them."""
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "detail": detail or kind.detail,
+        "instance": instance,
+        "errors": [{"in": item.place, "pointer": item.pointer, "detail": item.detail} for item in errors],
+    }
+
+
+def response(
+    kind: Kind,
+    *,
+    detail: str | None = None,
+    errors: Sequence[ErrorItem] = (),
+    instance: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The problem as an answer, with ``Retry-After`` where trying again may help."""
+    sent = dict(headers or {}) | {"Cache-Control": "no-store"}
+    if kind.retry_after_s is not None:
+        sent["Retry-After"] = str(kind.retry_after_s)
+    content = json.dumps(body(kind, detail=detail, errors=errors, instance=instance)).encode()
+    return Response(content, status_code=kind.status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer for an error of one of the rooms, or for one that nobody expected (which is logged)."""
+    kind = kind_of(error)
+    if kind is INTERNAL:
+        return internal(error)
+    if kind.status >= 500:
+        log.warning("refused", code=kind.code, error=type(error).__name__)
+    detail: str | None = None
+    items: tuple[ErrorItem, ...] = ()
+    if isinstance(error, service.errors.ServiceError):
+        detail, items = error.detail, error.errors
+    if isinstance(error, jobs.errors.InvalidPageToken):
+        items = (ErrorItem("query", "#/page_token", "is not a token of this listing with these filters"),)
+    return response(kind, detail=detail, errors=items, headers=headers)
+
+
+def internal(error: BaseException) -> Response:
+    """Log ``error`` under a fresh instance id and answer with that id alone."""
+    instance = uuid.uuid4().urn
+    log.error("internal error", instance=instance, error=type(error).__name__, exc_info=error)
+    return response(INTERNAL, instance=instance)
+
+
+async def on_room_error(request: Request, error: Exception) -> Response:
+    """Exception handler for the error trees of the rooms."""
+    return for_error(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Exception handler for what the framework refuses by itself: 404, 405 and their like."""
+    assert isinstance(error, HTTPException)
+    kind = _BY_STATUS.get(error.status_code)
+    if kind is None:
+        title = HTTPStatus(error.status_code).phrase
+        kind = Kind(title.lower().replace(" ", "_"), error.status_code, title, f"{title}.")
+    headers = dict(error.headers or {})
+    if kind is METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route with this path; a path can have several routes.
+        headers["Allow"] = ", ".join(request.app.methods_of(request.url.path)) or headers.get("Allow", "")
+    return response(kind, headers=headers)
+
+
+async def on_invalid_request(request: Request, error: Exception) -> Response:
+    """Exception handler for parameters that the framework refuses."""
+    assert isinstance(error, RequestValidationError)
+    items = request_items(error.errors())
+    if any(item.place == "path" for item in items):
+        # The only parameters in paths are ids, and what has not the form of an id is none that exists.
+        return response(AUDIT_NOT_FOUND)
+    return response(INVALID_REQUEST, errors=items)

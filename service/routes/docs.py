@@ -1,0 +1,96 @@
+"""The API's documentation as one page: no scripts, nothing from elsewhere."""
+
+import base64
+import hashlib
+import json
+from html import escape
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+router = APIRouter(include_in_schema=False)
+
+_STYLE: Final = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
+h2{margin-top:3rem;border-bottom:1px solid #d0d7de}h3{margin-top:2rem}code,pre{font:14px/1.45 ui-monospace,monospace}
+pre{background:#f6f8fa;padding:1rem;overflow:auto;border-radius:6px}table{border-collapse:collapse;width:100%}
+td,th{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #eaeef2}
+summary{cursor:pointer}a{color:#0550ae}.method{display:inline-block;min-width:4.5rem}
+@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}a{color:#79c0ff}
+td,th,h2{border-color:#30363d}}
+"""
+
+_POLICY: Final = (
+    "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@router.get("/docs")
+async def get_docs(request: Request) -> Response:
+    """The OpenAPI document, for people."""
+    style_hash = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    headers = {"Content-Security-Policy": _POLICY.format(style_hash)}
+    return Response(page(request.app.openapi()), media_type="text/html", headers=headers)
+
+
+def page(document: dict[str, Any]) -> str:
+    """Render an OpenAPI document."""
+    operations = [
+        _operation(document, method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    schemas = [
+        f'<details id="{escape(name)}"><summary><code>{escape(name)}</code> {escape(schema.get("description", ""))}'
+        f"</summary>{_json(schema)}</details>"
+        for name, schema in document["components"]["schemas"].items()
+    ]
+    title = escape(f"{document['info']['title']} {document['info']['version']}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f"<h1>{title}</h1><p>{escape(document['info']['description'])}</p>"
+        '<p>The same for programs: <a href="/openapi.json">/openapi.json</a></p>'
+        f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</body></html>"
+    )
+
+
+def _operation(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [
+        f'<h3 id="{escape(operation["operationId"])}"><code><span class="method">{method.upper()}</span> '
+        f"{escape(path)}</code></h3><p><b>{escape(operation['summary'])}.</b> "
+        f"{escape(operation.get('description', ''))}</p>"
+    ]
+    if parameters := operation.get("parameters"):
+        rows = [
+            f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"
+            f"<td>{escape(item.get('description', ''))}</td></tr>"
+            for item in parameters
+        ]
+        parts.append(f"<table><tr><th>Parameter</th><th>In</th><th></th></tr>{''.join(rows)}</table>")
+    if body := operation.get("requestBody"):
+        parts.append(f"<p>Body:</p>{_content(document, body['content'])}")
+    for status, response in operation["responses"].items():
+        parts.append(
+            f"<details><summary><b>{escape(status)}</b> {escape(response['description'])}</summary>"
+            f"{_content(document, response.get('content', {}))}</details>"
+        )
+    return "".join(parts)
+
+
+def _content(document: dict[str, Any], content: dict[str, Any]) -> str:
+    parts = []
+    for media_type, described in content.items():
+        reference = described.get("schema", {}).get("$ref", "")
+        name = reference.rsplit("/", 1)[-1]
+        link = f': <a href="#{escape(name)}">{escape(name)}</a>' if name else ""
+        parts.append(f"<p><code>{escape(media_type)}</code>{link}</p>")
+        for name in described.get("examples", {}):
+            example = document["components"]["examples"][name]
+            parts.append(f"<p>{escape(example['summary'])}:</p>{_json(example['value'])}")
+    return "".join(parts)
+
+
+def _json(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return f"<pre>{escape(text)}</pre>"

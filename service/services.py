@@ -1,0 +1,63 @@
+"""The parts that the service works with, opened once for each process and shared by all requests."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+
+from jobs.ledger import Ledger
+from models_store.artifacts import ArtifactStore
+from models_store.store import ModelsStore
+from service.settings import Settings
+from worker.dispatch import Dispatcher
+
+LOCAL_OWNER = "local"
+"""Who owns an audit that was filed without a key."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Ledger, broker, models and artifacts."""
+
+    settings: Settings
+    ledger: Ledger
+    dispatcher: Dispatcher
+    models: ModelsStore
+    artifacts: ArtifactStore
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open every part; connections are made when they are first needed."""
+        return cls(
+            settings=settings,
+            ledger=Ledger(settings.database_url, lease_s=settings.lease_s),
+            dispatcher=Dispatcher(settings.broker_url),
+            models=ModelsStore(
+                models_root=settings.models_root,
+                store_dir=settings.data_dir / "store",
+                hub_dir=settings.hub_dir,
+                offline=settings.offline,
+                allowed_organisations=settings.allowed_organisations,
+            ),
+            artifacts=ArtifactStore(settings.artifacts_url),
+        )
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self.dispatcher.close()
+        self.ledger.close()
+
+
+async def get_services(request: Request) -> Services:
+    """The services of the application that handles ``request``."""
+    services: Services = request.app.state.services
+    return services
+
+
+async def get_owner() -> str:
+    """Who asks. Without keys there is one owner."""
+    return LOCAL_OWNER
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+OwnerDep = Annotated[str, Depends(get_owner)]

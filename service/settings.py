@@ -1,0 +1,72 @@
+"""What the operator sets, read from the environment once, by ``python -m service``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import StartupError
+
+
+class Settings(BaseSettings):
+    """Frozen. Each field is also an environment variable: ``BACKDOOR_AUDIT_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="BACKDOOR_AUDIT_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(description="Everything that the service writes on this machine.")
+    models_root: Path = Field(description="The folder that local: references start from.")
+    database_url: str = Field(
+        default_factory=lambda data: f"sqlite:///{data['data_dir']}/ledger.sqlite3",
+        description="SQLAlchemy address of the ledger.",
+    )
+    broker_url: str = Field(
+        default_factory=lambda data: f"redis+socket://{data['data_dir']}/broker/valkey.sock",
+        description="Address of Redis or Valkey.",
+    )
+    artifacts_url: str = Field(
+        default_factory=lambda data: f"{data['data_dir']}/audits", description="Where artifacts are kept."
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind to.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="The port to bind to; 0 takes a free one.")
+    listen_fd: int | None = Field(
+        default=None, ge=3, description="A bound socket that was opened before; wins over host and port."
+    )
+    allow_unauthenticated: bool = Field(
+        default=False, description="Serve without keys on an address that other machines can reach."
+    )
+    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
+    lease_s: float = Field(default=60, gt=0, description="Seconds that a silent worker keeps an audit.")
+    offline: bool = Field(default=True, description="Refuse hf: references.")
+    allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(), description="Hub organisations that hf: references may name, separated by commas."
+    )
+    startup_wait_s: float = Field(default=30, ge=0, description="How long to wait for a database that is starting.")
+    shutdown_grace_s: int = Field(default=10, ge=0, description="How long open requests may take to end.")
+
+    @field_validator("data_dir", "models_root", "hub_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("allowed_organisations", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """Read the environment; ``values`` go before it.
+
+        Raises:
+            StartupError: a setting is missing or not valid; the message names it and never repeats its value.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            found = "; ".join(
+                f"BACKDOOR_AUDIT_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()
+            )
+            raise StartupError(f"the settings are not usable: {found}") from None

@@ -1,0 +1,171 @@
+"""The real application under a real uvicorn, on a real ledger and a real broker; every answer is held against the
+OpenAPI document as it comes in."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.routing import compile_path
+
+from audit.report import AuditReport
+from jobs.ledger import Ledger
+from jobs.records import Claim
+from service import examples
+from service.app import create_app
+from service.services import Services
+from service.settings import Settings
+from service.version import API_VERSION, VERSION_HEADER
+
+SPEC = examples.SPECS["spec_shortest"]["value"]
+
+
+@dataclass
+class Served:
+    """An application that answers at ``http``."""
+
+    app: FastAPI
+    http: httpx.Client
+
+    @property
+    def services(self) -> Services:
+        return self.app.state.services
+
+    def file(self, **changes: Any) -> str:
+        """File an audit over HTTP; returns its id."""
+        return self.http.post("/audits", json=SPEC | changes).raise_for_status().json()["id"]
+
+    def claim(self, audit_id: str) -> Claim:
+        claim = self.services.ledger.claim(audit_id, worker="test")
+        assert claim is not None
+        return claim
+
+    def succeed(self, audit_id: str, **changes: Any) -> AuditReport:
+        """End an audit with the example's report."""
+        report = AuditReport.model_validate(examples.REPORT | {"audit_id": audit_id} | changes)
+        self.services.ledger.succeed(self.claim(audit_id), report)
+        return report
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Run ``app`` under uvicorn in a thread; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not server.started:
+                assert thread.is_alive()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+class Contract:
+    """Holds answers against an OpenAPI document."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+
+    def check(self, answer: httpx.Response) -> None:
+        answer.read()
+        assert answer.headers[VERSION_HEADER] == API_VERSION
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == answer.status_code
+            self.validate(answer.json(), {"$ref": "#/components/schemas/Problem"})
+        operation = self.operation(answer.request.method.lower(), answer.request.url.path)
+        if operation is None:
+            return
+        responses = operation["responses"]
+        assert str(answer.status_code) in responses or answer.status_code in (405, 413, 500)
+        content = responses.get(str(answer.status_code), responses["default"]).get("content", {})
+        media_type = answer.headers.get("content-type", "").split(";")[0]
+        assert media_type in content if answer.content else media_type == ""
+        if media_type == "application/json":
+            self.validate(answer.json(), content[media_type]["schema"])
+
+    def operation(self, method: str, path: str) -> dict[str, Any] | None:
+        for template, operations in self.document["paths"].items():
+            if compile_path(template)[0].fullmatch(path):
+                return operations.get(method)
+        return None
+
+    def validate(self, value: Any, schema: dict[str, Any]) -> None:
+        whole = schema | {"components": self.document["components"]}
+        jsonschema.Draft202012Validator(whole).validate(value)
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to copy."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite3"
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.migrate()
+    ledger.close()
+    return path
+
+
+class Starter:
+    """Starts applications that keep their data in ``folder``, and stops them."""
+
+    def __init__(self, stack: ExitStack, folder: Path, ledger: Path, broker_url: str) -> None:
+        self.stack, self.folder, self.ledger, self.broker_url = stack, folder, ledger, broker_url
+
+    def __call__(self, change: Callable[[FastAPI], None] | None = None, **values: Any) -> Served:
+        """Start one with these settings; ``change`` it first."""
+        data_dir, models_root = self.folder / "data", self.folder / "models"
+        data_dir.mkdir(exist_ok=True)
+        models_root.mkdir(exist_ok=True)
+        shutil.copy(self.ledger, data_dir / "ledger.sqlite3")
+        defaults = {"data_dir": data_dir, "models_root": models_root, "broker_url": self.broker_url}
+        app = create_app(Settings(**(defaults | values)))
+        contract = Contract(app.openapi())
+        if change is not None:
+            change(app)
+        url = self.stack.enter_context(serving(app))
+        hooks = {"response": [contract.check]}
+        return Served(app, self.stack.enter_context(httpx.Client(base_url=url, event_hooks=hooks, timeout=20)))
+
+
+@pytest.fixture
+def serve(tmp_path: Path, empty_ledger: Path, broker_url: str) -> Iterator[Starter]:
+    """Start an application on an empty ledger and an empty broker: ``serve(**settings)``."""
+    with ExitStack() as stack:
+        yield Starter(stack, tmp_path, empty_ledger, broker_url)
+
+
+@pytest.fixture
+def served(serve: Starter) -> Served:
+    """A running application, empty."""
+    return serve()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, valkey_server: Any) -> Iterator[Served]:
+    """A running application for tests that do not mind what others left in it."""
+    with ExitStack() as stack:
+        url = f"redis+socket://{valkey_server.unix_socket_path}"
+        yield Starter(stack, tmp_path_factory.mktemp("shared"), empty_ledger, url)()
+
+
+@pytest.fixture
+def spec() -> dict[str, Any]:
+    """The shortest spec."""
+    return dict(SPEC)

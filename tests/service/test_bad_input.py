@@ -1,0 +1,173 @@
+import json
+import time
+
+import pytest
+
+SENTINEL = "Sentinel-7f3a"
+
+
+def post(served, body, content_type="application/json"):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return served.http.post("/audits", content=content, headers={"Content-Type": content_type})
+
+
+def base(**changes):
+    spec = {
+        "base_model": "local:base",
+        "fine_tuned": "local:tuned",
+        "trigger": {"triggered": "one", "clean": "two"},
+    }
+    return spec | changes
+
+
+WRONG = {
+    "unknown field": (base(trigerr=SENTINEL), "#/trigerr"),
+    "unknown field, odd name": (base(**{SENTINEL + " x": 1}), "#"),
+    "no trigger": ({"base_model": "local:base", "fine_tuned": "local:tuned"}, "#/trigger"),
+    "equal triggers": (base(trigger={"triggered": SENTINEL, "clean": SENTINEL}), "#/trigger"),
+    "empty trigger": (base(trigger={"triggered": "", "clean": SENTINEL}), "#/trigger/triggered"),
+    "blank trigger": (base(trigger={"triggered": " \n", "clean": SENTINEL}), "#/trigger/triggered"),
+    "megabyte trigger": (base(trigger={"triggered": SENTINEL * 80_000, "clean": "x"}), "#/trigger/triggered"),
+    "control character": (base(trigger={"triggered": SENTINEL + "\x00", "clean": "x"}), "#/trigger/triggered"),
+    "template": (base(trigger={"triggered": "a", "clean": "b", "template": SENTINEL}), "#/trigger/template"),
+    "reference": (base(base_model=f"https://{SENTINEL}"), "#/base_model"),
+    "path": (base(base_model=f"local:../{SENTINEL}"), "#/base_model"),
+    "same model": (base(base_model="local:tuned"), "#"),
+    "word for number": (base(seed="7"), "#/seed"),
+    "number for word": (base(preset=7), "#/preset"),
+    "flag for number": (base(seed=True), "#/seed"),
+    "preset": (base(preset=SENTINEL), "#/preset"),
+    "override out of range": (base(overrides={"carriers": 3}), "#/overrides/carriers"),
+    "overrides at odds": (base(overrides={"carriers": 64, "decoy_carriers": 65}), "#"),
+    "layers": (base(layers=[1, 1]), "#/layers"),
+    "layers, word": (base(layers=SENTINEL), "#/layers"),
+    "carriers, foreign key": (base(carriers={"set": "python-sql", "x": SENTINEL}), "#/carriers/x"),
+    "carriers, no set": (base(carriers={"set": SENTINEL}), "#/carriers/set"),
+    "carriers, empty": (base(carriers={"prompts": []}), "#/carriers/prompts"),
+    "carriers, blank one": (base(carriers={"prompts": ["a", " "]}), "#/carriers/prompts/1"),
+    "carriers, number": (base(carriers={"prompts": ["a", {"prompt": 7}]}), "#/carriers/prompts/1/prompt"),
+    "message role": (
+        base(carriers={"prompts": [{"messages": [{"role": SENTINEL, "content": "x"}]}]}),
+        "#/carriers/prompts/0/messages/0/role",
+    ),
+    "decoys": (base(decoys={"strings": ["a", "a"]}), "#/decoys/strings"),
+    "decoy of the pair": (base(decoys={"strings": ["one"]}), "#"),
+    "label": (base(labels={SENTINEL + "!": "x"}), "#/labels"),
+    "label value": (base(labels={"a": "x" * 300}), "#/labels/a"),
+    "no object": ([SENTINEL], "#"),
+    "null": (None, "#"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_spec_is_refused_and_the_place_is_named(shared, name):
+    body, pointer = WRONG[name]
+    answer = post(shared, body)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_request"
+    assert {item["pointer"] for item in answer.json()["errors"]} == {pointer}
+    assert "\n" not in answer.json()["errors"][0]["detail"]
+    assert SENTINEL.lower() not in answer.text.lower()
+    assert "pydantic" not in answer.text
+
+
+MALFORMED = {
+    "nothing": b"",
+    "spaces": b" \n",
+    "cut off": b'{"base_model": "local:x"',
+    "two": b"{}{}",
+    "not UTF-8": b'{"base_model": "\xff"}',
+    "raw surrogate": b'{"base_model": "\xed\xa0\x80"}',
+    "escaped lone surrogate": json.dumps(base(trigger={"triggered": "x\ud800", "clean": "y"})).encode(),
+    "surrogate in a key": b'{"\\udfff": 1}',
+    "NaN": b'{"seed": NaN}',
+    "infinity": b'{"seed": -Infinity}',
+    "key twice": b'{"seed": 1, "seed": 2}',
+    "inner key twice": b'{"trigger": {"clean": "a", "clean": "b"}}',
+    "deep arrays": b"[" * 500_000,
+    "deep closed arrays": b"[" * 100_000 + b"]" * 100_000,
+    "deep objects": b'{"a":' * 500_000,
+    "long number": b'{"seed": ' + b"9" * 100_000 + b"}",
+    "byte order mark": b"\xef\xbb\xbf{}",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_is_no_json_is_refused_at_once(shared, name):
+    started_at = time.monotonic()
+    answer = post(shared, MALFORMED[name])
+    assert time.monotonic() - started_at < 0.5
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "malformed_json"
+
+
+def test_pairs_of_surrogates_are_text(shared):
+    body = json.dumps(base(trigger={"triggered": "\N{GRINNING FACE}", "clean": "y"}), ensure_ascii=True)
+    assert "\\ud83d" in body
+    assert post(shared, body.encode()).status_code == 202
+
+
+@pytest.mark.parametrize("prompt", ["x", {"prompt": "x"}, {"prompt": ""}, 7], ids=str)
+def test_too_many_prompts_are_refused_at_once(shared, prompt):
+    body = json.dumps(base(carriers={"prompts": [prompt] * 100_000})).encode()
+    started_at = time.monotonic()
+    answer = post(shared, body)
+    assert time.monotonic() - started_at < 1.5
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) <= 20
+
+
+@pytest.mark.parametrize("prompt", [{"prompt": ""}, 7, {"a": 1, "b": 2}], ids=str)
+def test_many_wrong_prompts_are_refused_at_once(shared, prompt):
+    started_at = time.monotonic()
+    answer = post(shared, base(carriers={"prompts": [prompt] * 10_000}))
+    assert time.monotonic() - started_at < 1.5
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 20
+    assert answer.json()["errors"][0]["pointer"].startswith("#/carriers/prompts/0")
+
+
+def test_many_unknown_fields_are_refused_at_once(shared):
+    answer = post(shared, base(**{f"field_{n}": n for n in range(100_000)}))
+    assert answer.status_code == 422
+    assert "field_" not in answer.text
+
+
+def test_as_many_prompts_as_are_allowed_are_taken(shared):
+    assert post(shared, base(carriers={"prompts": [f"prompt {n}" for n in range(10_000)]})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/xml"]
+)
+def test_a_body_that_is_not_declared_as_json_is_refused(shared, content_type):
+    answer = post(shared, base(), content_type)
+    assert answer.status_code == 415
+
+
+def test_json_with_a_charset_is_json(shared):
+    assert post(shared, base(), "Application/JSON; charset=utf-8").status_code == 202
+
+
+def test_a_declared_length_over_the_limit_is_refused(shared):
+    answer = post(shared, b" " * (8 * 2**20 + 1))
+    assert answer.status_code == 413
+    assert post(shared, b" " * (8 * 2**20)).status_code == 400
+
+
+def test_a_streamed_body_over_the_limit_is_refused(shared):
+    def chunks():
+        for _ in range(9):
+            yield b" " * 2**20
+
+    answer = shared.http.post("/audits", content=chunks(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_the_service_lives_after_all_of_it(served):
+    for body, _ in WRONG.values():
+        post(served, body)
+    for body in MALFORMED.values():
+        post(served, body)
+    assert post(served, base()).status_code == 202
+    assert len(served.http.get("/audits").json()["audits"]) == 1

@@ -1,0 +1,15 @@
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["service", "service.app", "service.__main__", "service.openapi"])
+def test_importing_the_service_imports_no_torch(module):
+    code = (
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'transformers', 'peft', 'sae_lens', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(' '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,153 @@
+"""``python -m service`` as a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import service.__main__ as entry
+from service.errors import StartupError
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def environment(tmp_path, broker_url):
+    (tmp_path / "models").mkdir()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKDOOR_AUDIT_")}
+    return inherited | {
+        "BACKDOOR_AUDIT_DATA_DIR": str(tmp_path / "data"),
+        "BACKDOOR_AUDIT_MODELS_ROOT": str(tmp_path / "models"),
+        "BACKDOOR_AUDIT_BROKER_URL": broker_url,
+    }
+
+
+@contextmanager
+def process(environment, **options):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, **options
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def wait_until_alive(url, child):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert child.poll() is None, child.stderr.read()
+        try:
+            return httpx.get(f"{url}/livez").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("the service did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_migrates_serves_on_an_opened_socket_and_ends_when_told(environment, spec, number):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = environment | {"BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno())}
+        with process(settings, pass_fds=[listener.fileno()]) as child:
+            wait_until_alive(url, child)
+            assert httpx.get(f"{url}/readyz").status_code == 200
+            filed = httpx.post(f"{url}/audits", json=spec)
+            assert filed.status_code == 202
+            child.send_signal(number)
+            _, logged = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert "Traceback" not in logged
+    assert spec["trigger"]["triggered"] not in logged
+    assert filed.json()["id"] in logged
+
+
+def test_an_accepted_audit_survives_a_kill(environment, spec):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = environment | {"BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno())}
+        with process(settings, pass_fds=[listener.fileno()]) as child:
+            wait_until_alive(url, child)
+            audit_id = httpx.post(f"{url}/audits", json=spec).json()["id"]
+        with process(settings, pass_fds=[listener.fileno()]) as child:
+            wait_until_alive(url, child)
+            assert httpx.get(f"{url}/audits/{audit_id}").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"BACKDOOR_AUDIT_HOST": "0.0.0.0"}, "ALLOW_UNAUTHENTICATED"),
+        ({"BACKDOOR_AUDIT_PORT": "70000"}, "BACKDOOR_AUDIT_PORT"),
+        ({"BACKDOOR_AUDIT_DATA_DIR": ""}, "BACKDOOR_AUDIT_DATA_DIR"),
+        ({"BACKDOOR_AUDIT_LISTEN_FD": "99"}, "file descriptor 99"),
+    ],
+)
+def test_it_says_why_it_does_not_start(environment, changes, said):
+    with process(environment | changes) as child:
+        _, logged = child.communicate(timeout=60)
+        assert child.returncode == 2
+    assert said in logged
+    assert "Traceback" not in logged
+
+
+def test_it_gives_up_on_a_database_that_does_not_come(environment):
+    changes = {
+        "BACKDOOR_AUDIT_DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nothing",
+        "BACKDOOR_AUDIT_STARTUP_WAIT_S": "0",
+        "BACKDOOR_AUDIT_PORT": "0",
+    }
+    with process(environment | changes) as child:
+        _, logged = child.communicate(timeout=60)
+        assert child.returncode == 3
+    assert "secret" not in logged
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "binds"),
+    [
+        ("127.0.0.1", False, True),
+        ("localhost", False, True),
+        ("127.8.8.8", False, True),
+        ("0.0.0.0", False, False),
+        ("0.0.0.0", True, True),
+        ("::", False, False),
+    ],
+)
+def test_other_machines_are_let_in_only_when_that_is_written_down(tmp_path, host, allowed, binds):
+    settings = Settings(data_dir=tmp_path, models_root=tmp_path, host=host, port=0, allow_unauthenticated=allowed)
+    if binds:
+        entry.listen(settings).close()
+    else:
+        with pytest.raises(StartupError):
+            entry.listen(settings)
+
+
+def test_a_port_in_use_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(data_dir=tmp_path, models_root=tmp_path, port=taken.getsockname()[1])
+        with pytest.raises(StartupError, match="cannot bind"):
+            entry.listen(settings)
+
+
+def test_settings_derive_their_defaults_from_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKDOOR_AUDIT_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BACKDOOR_AUDIT_MODELS_ROOT", "models")
+    monkeypatch.setenv("BACKDOOR_AUDIT_ALLOWED_ORGANISATIONS", "one, two")
+    settings = Settings.load()
+    assert settings.database_url == f"sqlite:///{tmp_path}/ledger.sqlite3"
+    assert settings.artifacts_url == f"{tmp_path}/audits"
+    assert settings.broker_url.startswith(f"redis+socket://{tmp_path}/")
+    assert settings.models_root.is_absolute()
+    assert settings.allowed_organisations == {"one", "two"}

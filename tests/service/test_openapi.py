@@ -1,0 +1,140 @@
+import copy
+import json
+import re
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from audit.spec import AuditSpec
+from service import examples, openapi
+from service.schemas import SpecOut
+from service.version import API_VERSION
+
+
+@pytest.fixture(scope="module")
+def document():
+    return json.loads(openapi.COMMITTED.read_text(encoding="utf-8"))
+
+
+def operations(document):
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_the_committed_document_is_the_codes():
+    assert openapi.main(["--check"]) == 0
+
+
+def test_a_difference_is_found_and_mended(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "openapi" / "openapi.json"
+    monkeypatch.setattr(openapi, "COMMITTED", path)
+    assert openapi.main(["--check"]) == 1
+    assert "--write" in capsys.readouterr().err
+    assert openapi.main(["--write"]) == 0
+    assert openapi.main(["--check"]) == 0
+    path.write_text(path.read_text().replace("Backdoor Audit", "Front door"))
+    assert openapi.main(["--check"]) == 1
+
+
+def test_it_is_openapi_3_1(document):
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+    broken = copy.deepcopy(document)
+    del broken["info"]["title"]
+    assert not OpenAPIV31SpecValidator(broken).is_valid()
+
+
+def test_every_call_is_described_with_an_example_and_its_problems(document):
+    names = set()
+    for name, operation in operations(document):
+        names.add(name)
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        for status, response in operation["responses"].items():
+            assert "Backdoor-Audit-Version" in response["headers"], name
+            for content in response.get("content", {}).values():
+                assert content["examples"], (name, status)
+        assert "application/problem+json" in operation["responses"]["default"]["content"], name
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], name
+    assert names == {
+        "POST /audits",
+        "GET /audits",
+        "GET /audits/{audit_id}",
+        "GET /audits/{audit_id}/report",
+        "GET /audits/{audit_id}/features",
+        "POST /audits/{audit_id}/cancel",
+        "DELETE /audits/{audit_id}",
+        "GET /models",
+        "GET /livez",
+        "GET /readyz",
+        "GET /metrics",
+    }
+
+
+def test_every_example_fits_its_schema(document):
+    checked = 0
+    for name, operation in operations(document):
+        contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+        contents += [response.get("content", {}) for response in operation["responses"].values()]
+        for content in (entry for one in contents for entry in one.values()):
+            named = [document["components"]["examples"][name] for name in content.get("examples", {})]
+            values = [example["value"] for example in named]
+            schema = content["schema"] | {"components": document["components"]}
+            for value in values:
+                jsonschema.Draft202012Validator(schema).validate(value)
+                checked += 1
+        assert checked, name
+    assert checked > 30
+
+
+@pytest.mark.parametrize("name", examples.SPECS)
+def test_the_spec_examples_are_specs(name):
+    AuditSpec.model_validate_json(json.dumps(examples.SPECS[name]["value"]))
+
+
+def test_what_goes_out_has_every_field_required_and_no_default(document):
+    schemas = document["components"]["schemas"]
+    incoming = set(AuditSpec.model_json_schema()["$defs"]) | {"AuditSpec"}
+    for name in schemas.keys() - incoming:
+        properties = schemas[name].get("properties", {})
+        assert set(properties) - set(schemas[name].get("required", [])) <= {"next_page_token"}, name
+        assert not [field for field, schema in properties.items() if "default" in schema], name
+
+
+def test_the_spec_that_goes_out_has_the_fields_of_the_one_that_came_in():
+    assert set(SpecOut.model_fields) == set(AuditSpec.model_fields)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_model": "https://example.org"},
+        {"base_model": "local:../x"},
+        {"trigger": {"triggered": " ", "clean": "x"}},
+        {"overrides": {"carriers": 1}},
+        {"carriers": {"prompts": [""]}},
+        {"architectures": ["diff_sae", "diff_sae"]},
+        {"nonsense": 1},
+        {"seed": "7"},
+    ],
+    ids=str,
+)
+def test_the_spec_schema_refuses_what_the_service_refuses(document, wrong):
+    schema = {"$ref": "#/components/schemas/AuditSpec", "components": document["components"]}
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(examples.SPECS["spec_shortest"]["value"])
+    assert not validator.is_valid(examples.SPECS["spec_shortest"]["value"] | wrong)
+
+
+def test_the_version_is_the_packages(document):
+    text = (openapi.COMMITTED.parent.parent / "pyproject.toml").read_text()
+    assert re.search(rf'^version = "{re.escape(API_VERSION)}"$', text, re.MULTILINE)
+    assert document["info"]["version"] == API_VERSION
+
+
+def test_the_document_is_served(shared, document):
+    assert shared.http.get("/openapi.json").json() == document

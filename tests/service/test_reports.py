@@ -1,0 +1,106 @@
+import pytest
+
+from audit.report import AuditReport, Feature
+from audit.spec import Failure
+from service import examples
+
+
+def features(*places):
+    row = examples.REPORT["flagged_features"][0]
+    return tuple(
+        Feature.model_validate(
+            row | {"id": f"{architecture}/{layer}/0/{n}", "layer": layer, "architecture": architecture, "bis": bis}
+        )
+        for n, (architecture, layer, bis) in enumerate(places)
+    )
+
+
+def test_the_report_is_served_whole(served):
+    audit_id = served.file()
+    report = served.succeed(audit_id)
+    for suffix in ("", "?format=json"):
+        answer = served.http.get(f"/audits/{audit_id}/report{suffix}")
+        assert answer.status_code == 200
+        assert AuditReport.model_validate(answer.json()) == report
+    assert served.http.get(f"/audits/{audit_id}").json()["verdict"] == report.verdict
+
+
+def test_no_report_while_the_audit_runs(served):
+    audit_id = served.file()
+    for _ in range(2):
+        for path in ("report", "features"):
+            answer = served.http.get(f"/audits/{audit_id}/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (409, "report_not_ready")
+        served.services.ledger.claim(audit_id, worker="test")
+
+
+def test_no_report_ever_of_a_failed_audit(served):
+    audit_id = served.file()
+    served.services.ledger.fail(served.claim(audit_id), Failure(code="internal", message="it broke"))
+    answer = served.http.get(f"/audits/{audit_id}/report")
+    assert (answer.status_code, answer.json()["code"]) == (409, "no_report")
+
+
+@pytest.mark.parametrize("name", ["html", "sarif", "junit", "markdown", "nonsense", ""])
+def test_other_formats_are_not_there_yet(served, name):
+    audit_id = served.file()
+    served.succeed(audit_id)
+    assert served.http.get(f"/audits/{audit_id}/report", params={"format": name}).status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("application/json", 200),
+        ("text/html, application/xhtml+xml, */*;q=0.8", 200),
+        ("APPLICATION/*", 200),
+        ("text/html", 406),
+        ("application/json;q=0, text/html", 406),
+    ],
+)
+def test_the_accept_header_is_heard(served, accept, status):
+    audit_id = served.file()
+    served.succeed(audit_id)
+    assert served.http.get(f"/audits/{audit_id}/report", headers={"Accept": accept}).status_code == status
+
+
+def test_features_are_filtered_and_paged(served):
+    audit_id = served.file()
+    found = features(("diff_sae", 3, 0.9), ("crosscoder", 3, 0.8), ("diff_sae", 5, 0.7), ("diff_sae", 5, -0.2))
+    served.succeed(audit_id, flagged_features=found)
+
+    def listed(**params):
+        page = served.http.get(f"/audits/{audit_id}/features", params=params).json()
+        assert "next_page_token" not in page
+        return [row["bis"] for row in page["features"]]
+
+    assert listed() == [0.9, 0.8, 0.7, -0.2]
+    assert listed(layer=3) == [0.9, 0.8]
+    assert listed(architecture="diff_sae", min_bis=0.7) == [0.9, 0.7]
+    assert listed(layer=4) == []
+
+    first = served.http.get(f"/audits/{audit_id}/features", params={"page_size": 3}).json()
+    rest = served.http.get(
+        f"/audits/{audit_id}/features", params={"page_size": 3, "page_token": first["next_page_token"]}
+    ).json()
+    assert [row["bis"] for row in first["features"] + rest["features"]] == [0.9, 0.8, 0.7, -0.2]
+    assert "next_page_token" not in rest
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"min_bis": "nan"}, "#/min_bis"),
+        ({"layer": -1}, "#/layer"),
+        ({"architecture": "sae"}, "#/architecture"),
+        ({"page_token": "ZmVhdHVyZXM6"}, "#/page_token"),
+        ({"page_token": "!"}, "#/page_token"),
+        ({"page_token": "\u0661"}, "#/page_token"),
+    ],
+)
+def test_wrong_feature_filters_are_refused(served, params, pointer):
+    audit_id = served.file()
+    served.succeed(audit_id)
+    answer = served.http.get(f"/audits/{audit_id}/features", params=params)
+    assert answer.status_code == 422
+    assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
