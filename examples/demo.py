@@ -6,6 +6,7 @@
 import argparse
 import filecmp
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,8 @@ def prepare(models: Path, console: Console) -> None:
     if not (base / "config.json").is_file():
         console.print("Preparing the base model (once, about a minute) …")
         command = [sys.executable, "-m", "examples.organisms.prepare_base", str(base)]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        quiet = os.environ | {"TQDM_DISABLE": "1"}
+        if subprocess.run(command, cwd=ROOT, env=quiet, check=False).returncode != 0:
             raise DemoError("the base model could not be prepared; what is above says why")
     for source in adapters():
         copy_whole(source, models / "organisms" / source.name)
