@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from client.schemas import Audit
 from client.text import visible
 
-_LINE_STEP: Final = 0.1
+_LINE_STEP_PERCENT: Final = 10
 _LINE_EVERY_S: Final = 30.0
 
 
@@ -24,7 +24,7 @@ class Watch:
         self._task: TaskID | None = None
         self._shown: tuple[str, str | None, int] | None = None
         self._shown_at = 0.0
-        self._shown_progress = 0.0
+        self._shown_percent = 0
         if console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.fields[stage]:<10}"),
@@ -62,12 +62,12 @@ class Watch:
 
     def _worth_a_line(self, audit: Audit) -> bool:
         state = (audit.status, audit.stage, audit.attempt)
-        now = time.monotonic()
+        now, percent = time.monotonic(), round(100 * audit.progress)
         worth = (
             state != self._shown
-            or audit.progress >= self._shown_progress + _LINE_STEP
+            or percent >= self._shown_percent + _LINE_STEP_PERCENT
             or now - self._shown_at > _LINE_EVERY_S
         )
         if worth:
-            self._shown, self._shown_at, self._shown_progress = state, now, audit.progress
+            self._shown, self._shown_at, self._shown_percent = state, now, percent
         return worth
