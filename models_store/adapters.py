@@ -5,6 +5,7 @@ initialisations that rewrite the base's weights (PiSSA, OLoRA, LoftQ and their k
 switched off, the shared weights would no longer be the base's.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -117,8 +118,9 @@ def check_adapter(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> A
         required = key in ("peft_type", "task_type")
         value = config.get(key, None if required else allowed[0])
         if not any(value == one and type(value) is type(one) for one in allowed):
-            given = f" ('{shown(value, 40)}')" if isinstance(value, str) else ""
-            _refuse(key, f"has a value that makes this more than a plain LoRA of a language model{given}", _MERGE)
+            given, must = shown(json.dumps(value), 40), json.dumps(allowed[0])
+            hint = "save the adapter with task_type CAUSAL_LM" if key == "task_type" else _MERGE
+            _refuse(key, f"is {given} and must be {must}: only plain LoRA of a language model is taken", hint)
     for key, value in config.items():
         _check_plain(key, value)
     rank = _whole(config, "r", MAX_RANK)

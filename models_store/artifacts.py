@@ -16,13 +16,25 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from models_store.disk import TEMPORARY, TRASH, claimed, discard, flush, flush_tree, is_same, locked_folder, tree_bytes
+from models_store.disk import (
+    TEMPORARY,
+    TRASH,
+    claimed,
+    discard,
+    flush,
+    flush_tree,
+    is_same,
+    lock_shared,
+    locked_folder,
+    tree_bytes,
+)
 from models_store.errors import InvalidReference, translated
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
 _AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _EVICTION_LOCK: Final = ".eviction.lock"
 _MAX_PINNED: Final = 256
+_PATIENCE_S: Final = 5.0
 
 
 class ArtifactFolder:
@@ -184,11 +196,8 @@ class FolderCache(ArtifactFolder):
 
     def _pin(self, name: str, path: Path, descriptor: int) -> bool:
         """Hold a shared lock on a folder; False when it is being evicted."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if not is_same(path, descriptor):
-                return False
-        except OSError:
+        # Whoever has just put the folder there still holds it for as long as one flush takes.
+        if not lock_shared(descriptor, patience_s=_PATIENCE_S) or not is_same(path, descriptor):
             return False
         before = self._pinned.pop(name, None)
         if before is not None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +50,20 @@ def claimed(path: Path) -> Iterator[bool]:
         yield is_same(path, descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock_shared(descriptor: int, *, patience_s: float) -> bool:
+    """Take a shared lock, waiting a little for whoever holds it alone; False when that takes too long."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def is_same(path: Path, descriptor: int) -> bool:

@@ -1,9 +1,11 @@
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -238,3 +240,25 @@ def test_other_places_and_ids_are_refused(tmp_path):
     for audit_id in ("", "../x", "a/b", "."):
         with pytest.raises(ValueError, match="audit's id"):
             ArtifactStore(tmp_path).folder(audit_id)
+
+
+def test_a_reader_waits_while_the_writer_still_holds_what_it_has_placed(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=10**9)
+    put(cache, "a")
+    held = os.open(tmp_path / "a", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    letting_go = threading.Timer(0.2, os.close, args=(held,))
+    letting_go.start()
+    assert cache.find("a")
+    letting_go.join()
+    cache.close()
+
+
+def test_a_folder_that_is_held_for_long_counts_as_absent(tmp_path, monkeypatch):
+    monkeypatch.setattr("models_store.artifacts._PATIENCE_S", 0.05)
+    cache = FolderCache(tmp_path, max_bytes=10**9)
+    put(cache, "a")
+    held = os.open(tmp_path / "a", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert cache.find("a") is None
+    os.close(held)
