@@ -74,14 +74,17 @@ class Control(threading.Thread):
         return read_request(self._lines.pop(0))
 
     def run(self) -> None:
-        """Note interrupts; end the process when the worker has closed the pipe."""
-        while True:
-            for line in self._lines:
-                self.reason = read_interrupt(line).reason
-            chunk = self._stream.read(1 << 16)
-            if not chunk:
-                os._exit(os.EX_UNAVAILABLE)
-            self._lines = self._splitter.feed(chunk)
+        """Note interrupts; end the process when the worker has closed the pipe or says what is no interrupt."""
+        try:
+            while True:
+                for line in self._lines:
+                    self.reason = read_interrupt(line).reason
+                chunk = self._stream.read(1 << 16)
+                if not chunk:
+                    os._exit(os.EX_UNAVAILABLE)
+                self._lines = self._splitter.feed(chunk)
+        except ProtocolError:
+            os._exit(os.EX_PROTOCOL)
 
 
 class PipeSink:
