@@ -11,7 +11,8 @@
     ├── ModelsIncompatible          models_incompatible
     ├── IdenticalModels             identical_models
     ├── OutOfMemory                 out_of_memory
-    ├── NoSpace                     internal
+    ├── NoSpace                     no_space
+    ├── InvalidDictionary           internal
     └── Interrupted                 raised by the sink, never by the science
         ├── Cancelled
         └── DeadlineExceeded        deadline_exceeded
@@ -81,6 +82,10 @@ class NoSpace(AuditError):
     """The disk that holds the audit's folder is full, or too small for what the audit needs."""
 
     code: ClassVar[FailureCode] = "no_space"
+
+
+class InvalidDictionary(AuditError):
+    """A saved dictionary whose files are damaged, or of a layout that is not ours."""
 
 
 class Interrupted(AuditError):
