@@ -37,10 +37,10 @@ class Settings:
 
     rank: int = 4
     full: bool = False
-    steps: int = 110
-    prompts: int = 12
+    steps: int = 90
+    prompts: int = 8
     """Prompts a step; each gives three texts."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     """The peak of a one-cycle schedule."""
     seed: int = 0
 
