@@ -35,6 +35,7 @@ def sandbox_environment(scratch: Path, environment: Mapping[str, str]) -> dict[s
     return passed | {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HOME": str(scratch),
         "HF_HOME": str(scratch / "huggingface"),
@@ -43,6 +44,7 @@ def sandbox_environment(scratch: Path, environment: Mapping[str, str]) -> dict[s
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(_SOURCE_ROOT),
         "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
     }
 
 
