@@ -1,6 +1,7 @@
 """``python -m service``: brings the ledger's schema up to date, then serves until it is told to stop."""
 
 import ipaddress
+import math
 import signal
 import socket
 import sys
@@ -56,7 +57,7 @@ def main() -> int:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
     )
     uvicorn.Server(config).run(sockets=[listener])
     return 0
@@ -93,6 +94,9 @@ def listen(settings: Settings) -> socket.socket:
             f"{address} can be reached from other machines, and this service has no keys yet: bind to 127.0.0.1, or "
             "set BACKDOOR_AUDIT_ALLOW_UNAUTHENTICATED=true where only trusted machines can reach it"
         )
+    if listener.family != socket.AF_UNIX:
+        # Accepted connections inherit it. Without it, an answer's body waits for the head to be acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

@@ -48,8 +48,10 @@ class EdgeMiddleware:
             status = 499
         except Exception as error:
             if status:
-                raise
-            await problems.internal(error)(scope, receive, send_marked)
+                # Half an answer is out; the server closes the connection, so that nobody takes it for a whole one.
+                problems.log_internal(error)
+            else:
+                await problems.internal(error)(scope, receive, send_marked)
         finally:
             self._record(scope, status, time.perf_counter() - started_at)
 

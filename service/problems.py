@@ -5,6 +5,7 @@ findings are JSON pointers with a reason.
 """
 
 import json
+import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -228,8 +229,19 @@ def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> 
 def internal(error: BaseException) -> Response:
     """Log ``error`` under a fresh instance id and answer with that id alone."""
     instance = uuid.uuid4().urn
-    log.error("internal error", instance=instance, error=type(error).__name__, exc_info=error)
+    log_internal(error, instance=instance)
     return response(INTERNAL, instance=instance)
+
+
+def log_internal(error: BaseException, *, instance: str | None = None) -> None:
+    """Log where ``error`` and its causes were raised. Not their messages: those may repeat prompts or addresses."""
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < 10:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("internal error", instance=instance, errors=causes, frames=frames)
 
 
 async def on_room_error(request: Request, error: Exception) -> Response:

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=frozenset(), description="Hub organisations that hf: references may name, separated by commas."
     )
     startup_wait_s: float = Field(default=30, ge=0, description="How long to wait for a database that is starting.")
-    shutdown_grace_s: int = Field(default=10, ge=0, description="How long open requests may take to end.")
+    shutdown_grace_s: float = Field(default=10, ge=0, description="How long open requests may take to end.")
 
     @field_validator("data_dir", "models_root", "hub_dir")
     @classmethod

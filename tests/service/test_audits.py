@@ -1,4 +1,5 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_the_same_key_and_body_give_the_same_audit(served, spec):
     assert again.headers["location"] == first.headers["location"]
     assert served.services.dispatcher.queue_length() == 1
     assert served.http.post("/audits", json=spec, headers={"Idempotency-Key": "two"}).status_code == 202
+
+
+def test_one_key_used_by_many_at_once_gives_one_audit(served, spec):
+    def post(_):
+        return served.http.post("/audits", json=spec, headers={"Idempotency-Key": "one"})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(16)))
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sorted(answer.status_code for answer in answers) == [200] * 15 + [202]
+    assert served.services.dispatcher.queue_length() == 1
 
 
 def test_the_same_key_with_another_body_is_refused(served, spec):

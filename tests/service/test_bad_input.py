@@ -1,3 +1,5 @@
+"""What must not be taken. Times are the processor's, client and service together: a busy machine is no failure."""
+
 import json
 import time
 
@@ -94,9 +96,9 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_no_json_is_refused_at_once(shared, name):
-    started_at = time.monotonic()
+    started_at = time.process_time()
     answer = post(shared, MALFORMED[name])
-    assert time.monotonic() - started_at < 0.5
+    assert time.process_time() - started_at < 0.3
     assert answer.status_code == 400
     assert answer.json()["code"] == "malformed_json"
 
@@ -110,18 +112,18 @@ def test_pairs_of_surrogates_are_text(shared):
 @pytest.mark.parametrize("prompt", ["x", {"prompt": "x"}, {"prompt": ""}, 7], ids=str)
 def test_too_many_prompts_are_refused_at_once(shared, prompt):
     body = json.dumps(base(carriers={"prompts": [prompt] * 100_000})).encode()
-    started_at = time.monotonic()
+    started_at = time.process_time()
     answer = post(shared, body)
-    assert time.monotonic() - started_at < 1.5
+    assert time.process_time() - started_at < 0.7
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) <= 20
 
 
 @pytest.mark.parametrize("prompt", [{"prompt": ""}, 7, {"a": 1, "b": 2}], ids=str)
 def test_many_wrong_prompts_are_refused_at_once(shared, prompt):
-    started_at = time.monotonic()
+    started_at = time.process_time()
     answer = post(shared, base(carriers={"prompts": [prompt] * 10_000}))
-    assert time.monotonic() - started_at < 1.5
+    assert time.process_time() - started_at < 0.7
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) == 20
     assert answer.json()["errors"][0]["pointer"].startswith("#/carriers/prompts/0")

@@ -1,6 +1,9 @@
 import inspect
+import json
 
+import httpx
 import pytest
+from starlette.responses import StreamingResponse
 
 import jobs.errors
 import models_store.errors
@@ -90,11 +93,30 @@ def test_an_unexpected_error_shows_nothing_of_itself(serve):
     assert served.http.get("/livez").status_code == 200
 
 
-def test_an_unexpected_error_is_logged_under_its_instance(capsys):
-    answer = problems.internal(RuntimeError("what only the operator sees"))
+def test_the_log_says_where_and_never_repeats_a_message(capsys):
+    secret = "-".join(["a", "prompt"])
+    try:
+        try:
+            raise KeyError(secret)
+        except KeyError as cause:
+            raise RuntimeError(secret) from cause
+    except RuntimeError as error:
+        answer = problems.internal(error)
     logged = capsys.readouterr().out
-    assert "what only the operator sees" in logged
-    assert answer.headers["content-type"] == problems.MEDIA_TYPE
+    for part in ("test_problems.py", "RuntimeError", "KeyError", json.loads(answer.body)["instance"]):
+        assert part in logged
+    assert secret not in logged
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(serve):
+    def broken():
+        yield b"half"
+        raise RuntimeError("the disk is gone")
+
+    served = serve(change=lambda app: app.add_api_route("/broken", lambda: StreamingResponse(broken())))
+    with pytest.raises(httpx.RemoteProtocolError):
+        served.http.get("/broken")
+    assert served.http.get("/livez").status_code == 200
 
 
 def test_a_database_of_another_version_is_a_problem(serve, tmp_path):

@@ -15,37 +15,37 @@ def features(*places):
     )
 
 
-def test_the_report_is_served_whole(served):
-    audit_id = served.file()
-    report = served.succeed(audit_id)
+def test_the_report_is_served_whole(shared):
+    audit_id = shared.file()
+    report = shared.succeed(audit_id)
     for suffix in ("", "?format=json"):
-        answer = served.http.get(f"/audits/{audit_id}/report{suffix}")
+        answer = shared.http.get(f"/audits/{audit_id}/report{suffix}")
         assert answer.status_code == 200
         assert AuditReport.model_validate(answer.json()) == report
-    assert served.http.get(f"/audits/{audit_id}").json()["verdict"] == report.verdict
+    assert shared.http.get(f"/audits/{audit_id}").json()["verdict"] == report.verdict
 
 
-def test_no_report_while_the_audit_runs(served):
-    audit_id = served.file()
+def test_no_report_while_the_audit_runs(shared):
+    audit_id = shared.file()
     for _ in range(2):
         for path in ("report", "features"):
-            answer = served.http.get(f"/audits/{audit_id}/{path}")
+            answer = shared.http.get(f"/audits/{audit_id}/{path}")
             assert (answer.status_code, answer.json()["code"]) == (409, "report_not_ready")
-        served.services.ledger.claim(audit_id, worker="test")
+        shared.services.ledger.claim(audit_id, worker="test")
 
 
-def test_no_report_ever_of_a_failed_audit(served):
-    audit_id = served.file()
-    served.services.ledger.fail(served.claim(audit_id), Failure(code="internal", message="it broke"))
-    answer = served.http.get(f"/audits/{audit_id}/report")
+def test_no_report_ever_of_a_failed_audit(shared):
+    audit_id = shared.file()
+    shared.services.ledger.fail(shared.claim(audit_id), Failure(code="internal", message="it broke"))
+    answer = shared.http.get(f"/audits/{audit_id}/report")
     assert (answer.status_code, answer.json()["code"]) == (409, "no_report")
 
 
 @pytest.mark.parametrize("name", ["html", "sarif", "junit", "markdown", "nonsense", ""])
-def test_other_formats_are_not_there_yet(served, name):
-    audit_id = served.file()
-    served.succeed(audit_id)
-    assert served.http.get(f"/audits/{audit_id}/report", params={"format": name}).status_code == 406
+def test_other_formats_are_not_there_yet(shared, name):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    assert shared.http.get(f"/audits/{audit_id}/report", params={"format": name}).status_code == 406
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ def test_other_formats_are_not_there_yet(served, name):
         ("application/json;q=0, text/html", 406),
     ],
 )
-def test_the_accept_header_is_heard(served, accept, status):
-    audit_id = served.file()
-    served.succeed(audit_id)
-    assert served.http.get(f"/audits/{audit_id}/report", headers={"Accept": accept}).status_code == status
+def test_the_accept_header_is_heard(shared, accept, status):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    assert shared.http.get(f"/audits/{audit_id}/report", headers={"Accept": accept}).status_code == status
 
 
-def test_features_are_filtered_and_paged(served):
-    audit_id = served.file()
+def test_features_are_filtered_and_paged(shared):
+    audit_id = shared.file()
     found = features(("diff_sae", 3, 0.9), ("crosscoder", 3, 0.8), ("diff_sae", 5, 0.7), ("diff_sae", 5, -0.2))
-    served.succeed(audit_id, flagged_features=found)
+    shared.succeed(audit_id, flagged_features=found)
 
     def listed(**params):
-        page = served.http.get(f"/audits/{audit_id}/features", params=params).json()
+        page = shared.http.get(f"/audits/{audit_id}/features", params=params).json()
         assert "next_page_token" not in page
         return [row["bis"] for row in page["features"]]
 
@@ -79,8 +79,8 @@ def test_features_are_filtered_and_paged(served):
     assert listed(architecture="diff_sae", min_bis=0.7) == [0.9, 0.7]
     assert listed(layer=4) == []
 
-    first = served.http.get(f"/audits/{audit_id}/features", params={"page_size": 3}).json()
-    rest = served.http.get(
+    first = shared.http.get(f"/audits/{audit_id}/features", params={"page_size": 3}).json()
+    rest = shared.http.get(
         f"/audits/{audit_id}/features", params={"page_size": 3, "page_token": first["next_page_token"]}
     ).json()
     assert [row["bis"] for row in first["features"] + rest["features"]] == [0.9, 0.8, 0.7, -0.2]
@@ -98,9 +98,9 @@ def test_features_are_filtered_and_paged(served):
         ({"page_token": "\u0661"}, "#/page_token"),
     ],
 )
-def test_wrong_feature_filters_are_refused(served, params, pointer):
-    audit_id = served.file()
-    served.succeed(audit_id)
-    answer = served.http.get(f"/audits/{audit_id}/features", params=params)
+def test_wrong_feature_filters_are_refused(shared, params, pointer):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    answer = shared.http.get(f"/audits/{audit_id}/features", params=params)
     assert answer.status_code == 422
     assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
