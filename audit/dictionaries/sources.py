@@ -80,9 +80,11 @@ class _GroupStream:
         self._rest = members[:0]
 
     def take(self, count: int) -> Int[Tensor, "count"]:
-        parts = [self._rest]
-        while sum(part.numel() for part in parts) < count:
-            parts.append(self._members[torch.randperm(self._members.numel(), generator=self._generator)])
-        pool = torch.cat(parts)
+        size = self._members.numel()
+        rounds = max(0, -(-(count - self._rest.numel()) // size))
+        # A row of random keys sorts into one random order: all rounds at once, since a group may be far smaller than
+        # its share of a block.
+        orders = torch.rand(rounds, size, generator=self._generator, dtype=torch.float64).argsort(dim=1)
+        pool = torch.cat([self._rest, self._members[orders.reshape(-1)]])
         self._rest = pool[count:]
         return pool[:count]
