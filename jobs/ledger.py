@@ -47,7 +47,8 @@ class Ledger:
         """Open nothing yet; the first call connects.
 
         Args:
-            url: ``sqlite:///path/to/file`` or ``postgresql://user@host/database``.
+            url: ``sqlite:///path/to/file`` or ``postgresql://user@host/database``. PostgreSQL gets our timeouts as
+                start-up options; ``?options=…`` in the URL takes their place (for a pooler that refuses them).
             lease_s: how long a claim lives without a heartbeat, seconds.
             max_attempts: lost attempts after which an audit fails with ``worker_lost``.
             requeue_after_s: how long a queued audit waits until ``reap`` hands it out once more, seconds.

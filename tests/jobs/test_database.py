@@ -107,6 +107,17 @@ class TestSqliteLock:
         locker.execute("ROLLBACK")
         assert ledger.claim(audit_id, worker="w1") is not None
 
+    def test_a_writer_takes_the_lock_before_it_looks(self, url, open_ledger, locker):
+        ledger = open_ledger(url, busy_s=0.1)
+        locker.execute("BEGIN IMMEDIATE")
+        looked = []
+        with pytest.raises(LedgerUnavailable):
+            ledger._database.write(looked.append)
+        assert looked == []
+        locker.execute("ROLLBACK")
+        ledger._database.write(looked.append)
+        assert len(looked) == 1
+
     def test_the_file_is_set_up_as_promised(self, ledger):
         with ledger._database.reading() as connection:
             for pragma, value in (("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)):
@@ -128,8 +139,12 @@ import os, sys
 from jobs.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 [audit] = ledger.list().audits
+assert ledger._database.engine.pool.checkedin() == 1
 child = os.fork()
 if child == 0:
+    # None of the parent's connections is left to be used by mistake.
+    if ledger._database.engine.pool.checkedin():
+        os._exit(2)
     claim = ledger.claim(audit.id, worker="child")
     ledger.heartbeat(claim)
     ledger.close()

@@ -1,11 +1,13 @@
 """What happens to audits that nobody looks after."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
+import jobs.clock
 from audit.spec import Failure
-from jobs.clock import BootClock, Instant
+from jobs.clock import BootClock
 
 
 @pytest.fixture
@@ -129,35 +131,36 @@ class TestDeadline:
         assert (record.status, record.failure.code) == ("failed", "deadline_exceeded")
 
 
-class ShiftedClock(BootClock):
-    """A machine whose wall clock, or whose whole boot, is another one."""
-
-    def __init__(self, *, wall_s=0.0, epoch=None):
-        super().__init__()
-        self.wall_s = wall_s
-        self.other_epoch = epoch
+class OtherBoot(BootClock):
+    """The same machine after a reboot."""
 
     def read(self, connection):
-        now = super().read(connection)
-        return Instant(at=now.at + timedelta(seconds=self.wall_s), tick=now.tick, epoch=self.other_epoch or now.epoch)
+        return replace(super().read(connection), epoch="the next boot")
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 class TestSqliteClock:
     @pytest.mark.parametrize("jump_s", [3_600, -3_600])
-    def test_a_jump_of_the_wall_clock_neither_ends_nor_extends_a_lease(self, ledger, make_spec, make_due, jump_s):
+    def test_a_jump_of_the_wall_clock_neither_ends_nor_extends_a_lease(
+        self, ledger, make_spec, make_due, monkeypatch, jump_s
+    ):
+        class Jumped(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.now(tz) + timedelta(seconds=jump_s)
+
         audit_id = ledger.submit(make_spec(deadline_s=100), owner="ann").audit.id
         claim = ledger.claim(audit_id, worker="w1")
-        ledger._clock = ShiftedClock(wall_s=jump_s)
+        monkeypatch.setattr(jobs.clock, "datetime", Jumped)
         assert ledger.reap() == []
         assert 90 < ledger.heartbeat(claim).seconds_left <= 100
-        make_due(ledger, audit_id)
+        make_due(ledger, audit_id, by=61)
         assert ledger.reap() == [audit_id]
 
     def test_leases_of_an_earlier_boot_are_over(self, ledger, make_spec):
         audit_id = ledger.submit(make_spec(deadline_s=100), owner="ann").audit.id
         ledger.claim(audit_id, worker="w1")
-        ledger._clock = ShiftedClock(epoch="the next boot")
+        ledger._clock = OtherBoot()
         assert ledger.reap() == [audit_id]
         # The ticks of the two boots cannot be compared, the wall clock tells that there is time left.
         assert 0 < ledger.claim(audit_id, worker="w2").seconds_left <= 100
