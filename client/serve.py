@@ -26,7 +26,7 @@ from client.supervise import RestartPolicy, StopRequested, Supervisor
 API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)
 _READY_WITHIN_S: Final = 60.0
-_GRACE_S: Final = {API: 15.0, WORKER: 40.0, BROKER: 10.0}
+_GRACE_S: Final = {API: 15.0, WORKER: 60.0, BROKER: 10.0}
 
 
 @dataclass(frozen=True)
