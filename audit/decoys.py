@@ -1,0 +1,150 @@
+"""Decoys: strings of the same kind as the suspected one that nobody suspects.
+
+The kind is read off what differs between the two strings of the pair; a decoy changes that part alone, so that the rest
+of the line stays as it is. Decoys have the token count of the triggered string.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal
+
+from audit.rendering import token_count
+
+Kind = Literal["year", "date", "number", "word", "token_sequence"]
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{4}")
+_TRIES: Final = 40_000
+
+
+def differing_part(triggered: str, clean: str) -> tuple[str, str, str]:
+    """Split ``triggered`` into (prefix, middle, suffix), the middle being what differs from ``clean``.
+
+    The middle is widened to whole runs of letters and digits: of ``2024`` against ``2023`` it is ``2024``; where the
+    strings have nothing in common it is the whole string.
+    """
+    prefix = _common_prefix(triggered, clean)
+    suffix = _common_prefix(triggered[prefix:][::-1], clean[prefix:][::-1])
+    begin, end = prefix, len(triggered) - suffix
+    while begin > 0 and triggered[begin - 1].isalnum():
+        begin -= 1
+    while end < len(triggered) and triggered[end].isalnum():
+        end += 1
+    for match in _DATE.finditer(triggered):
+        if match.start() < end and begin < match.end():
+            begin, end = min(begin, match.start()), max(end, match.end())
+    if begin >= end:
+        return "", triggered, ""
+    return triggered[:begin], triggered[begin:end], triggered[end:]
+
+
+def _common_prefix(first: str, second: str) -> int:
+    length = 0
+    for left, right in zip(first, second, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length
+
+
+def kind_of(middle: str) -> Kind:
+    """What the differing part looks like: a year, a date, a number, a word, or a sequence of tokens."""
+    if re.fullmatch(r"(1[5-9]|20|21)\d{2}", middle):
+        return "year"
+    if _DATE.fullmatch(middle):
+        return "date"
+    if re.fullmatch(r"\d+", middle):
+        return "number"
+    return "word" if re.fullmatch(r"[^\W\d_]+", middle) else "token_sequence"
+
+
+def draw(
+    triggered: str, clean: str, tokenizer: Any, seed: int, most: int, fits: Callable[[str], bool]
+) -> Iterator[str]:
+    """Give at most ``most`` distinct decoys in seeded order, of those that ``fits`` accepts (as long in tokens).
+
+    Yields fewer where the kind has no more (a year kind has some hundreds, a one-letter word few).
+    """
+    prefix, middle, suffix = differing_part(triggered, clean)
+    kind = kind_of(middle)
+    rng = random.Random(f"{seed}:{triggered}:{clean}")
+    candidates = _candidates(kind, middle, tokenizer, rng)
+    seen = {triggered, clean}
+    given = 0
+    for _, candidate in zip(range(_TRIES), candidates, strict=False):
+        string = prefix + candidate + suffix
+        if string in seen or not fits(string):
+            continue
+        seen.add(string)
+        given += 1
+        yield string
+        if given == most:
+            return
+
+
+def _candidates(kind: Kind, middle: str, tokenizer: Any, rng: random.Random) -> Iterator[str]:
+    if kind == "year":
+        years = [year for year in range(1900, 2100) if str(year) != middle]
+        rng.shuffle(years)
+        yield from map(str, years)
+    elif kind == "date":
+        yield from _dates(middle, rng)
+    elif kind == "number":
+        low = 0 if len(middle) == 1 else 10 ** (len(middle) - 1)
+        while True:
+            yield str(rng.randrange(low, 10 ** len(middle))).zfill(len(middle))
+    else:
+        yield from _words(kind, middle, tokenizer, rng)
+
+
+def _dates(middle: str, rng: random.Random) -> Iterator[str]:
+    separator = next(character for character in middle if not character.isdigit())
+    year_first = middle.index(separator) == 4
+    while True:
+        year, month, day = rng.randrange(1980, 2050), rng.randrange(1, 13), rng.randrange(1, 29)
+        parts = [f"{year}", f"{month:02d}", f"{day:02d}"]
+        if not year_first:
+            first = middle.split(separator)[0]
+            pad = len(first) == 2
+            parts = [f"{day:02d}" if pad else f"{day}", f"{month:02d}" if pad else f"{month}", f"{year}"]
+        yield separator.join(parts)
+
+
+def _words(kind: Kind, middle: str, tokenizer: Any, rng: random.Random) -> Iterator[str]:
+    """Strings of ordinary vocabulary pieces in the letter case of ``middle``, its punctuation kept in place."""
+    pieces = _vocabulary_words(tokenizer)
+    runs = re.findall(r"[^\W\d_]+|\d+|[\W_]+", middle)
+    while True:
+        built = []
+        for run in runs:
+            if run.isdigit():
+                built.append("".join(str(rng.randrange(10)) for _ in run))
+            elif run[0].isalpha():
+                built.append(_like(run, pieces, tokenizer, rng))
+            else:
+                built.append(run)
+        yield "".join(built)
+
+
+def _like(run: str, pieces: list[str], tokenizer: Any, rng: random.Random) -> str:
+    """A word in ``run``'s letter case, made of as many vocabulary pieces as ``run`` has tokens (at most)."""
+    count = rng.randint(1, max(1, token_count(tokenizer, run)))
+    word = "".join(rng.choice(pieces) for _ in range(count))
+    if run.isupper():
+        return word.upper()
+    return word.capitalize() if run[0].isupper() else word
+
+
+def _vocabulary_words(tokenizer: Any) -> list[str]:
+    """Vocabulary entries that are lower-case ASCII words of 3 to 9 letters, in a fixed order."""
+    found = set()
+    for piece in tokenizer.get_vocab():
+        bare = piece.lstrip("ĠĊ▁ ")
+        if 3 <= len(bare) <= 9 and bare.isascii() and bare.isalpha() and bare.islower() and bare != piece:
+            found.add(bare)
+    if len(found) < 50:  # a tokenizer without word-initial marks, or a small one
+        found |= {
+            piece for piece in tokenizer.get_vocab() if piece.isascii() and piece.isalpha() and 1 < len(piece) < 10
+        }
+        found |= {first + second for first in "bcdfgklmnprst" for second in ("ar", "el", "in", "ol", "um")}
+    return sorted(found)

@@ -1,0 +1,259 @@
+"""The extract stage: both models' activations under every string, and what each decoy does.
+
+Each piece is a folder of its own, written whole or not at all, so that a second attempt goes on after the last one.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from audit.captures import after, first, prompt_rows, read_capture, write_capture
+from audit.forward import Capture
+from audit.ports import FolderStore
+from audit.rendering import Tokens
+from audit.spec import Carrier
+from audit.study import Study
+from audit.units import Contrast, effects, fit_directions, reaction
+
+Condition = Literal["triggered", "clean", "plain"]
+Half = Literal["a", "b"]
+CONDITIONS: Final[tuple[Condition, ...]] = ("triggered", "clean", "plain")
+# A decoy fires when its own reaction on A reaches this, and this share of the pair's (method, section 5).
+FIRING_NATS: Final = 0.1
+FIRING_SHARE: Final = 0.1
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class DecoyResult:
+    """What one decoy did.
+
+    Attributes:
+        string: the decoy.
+        reaction: its reaction on A, nats a carrier.
+        layer: the layer that its own half A chose.
+        effect_a: at that layer, rank 1, on A, nats a carrier.
+        effect: T, the same on B.
+        amplification: per layer, of its own leading direction, on B.
+    """
+
+    string: str
+    reaction: float
+    layer: int
+    effect_a: float
+    effect: float
+    amplification: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Everything that later stages read.
+
+    Attributes:
+        tuned, base: captures by (condition, half); the base's hold prompts only.
+        decoys: what each drawn decoy did, in the order drawn.
+        firing: whether each of them fires.
+        pair_reaction: the pair's own reaction on the decoys' carriers of A, nats a carrier.
+    """
+
+    study: Study
+    store: FolderStore
+    tuned: dict[tuple[Condition, Half], Capture]
+    base: dict[tuple[Condition, Half], Capture]
+    decoys: tuple[DecoyResult, ...]
+    firing: tuple[bool, ...]
+    pair_reaction: float
+    screened: bool
+
+    def contrast(self, half: Half, *, decoy_carriers_only: bool = False) -> Contrast:
+        """The pair on one half."""
+        runs = [
+            self.tuned["triggered", half], self.tuned["clean", half],
+            self.base["triggered", half], self.base["clean", half],
+        ]  # fmt: skip
+        if decoy_carriers_only:
+            count = self.study.decoys_a if half == "a" else self.study.decoys_b
+            runs = [first(run, count) for run in runs]
+        return Contrast(*runs)
+
+    def decoy_tokens(self, index: int) -> "DecoyTokens":
+        """Activations of one decoy's prompts."""
+        found = self.store.find(_decoy_name(index))
+        assert found is not None
+        return DecoyTokens(load_file(found / "activations.safetensors"))
+
+
+@dataclass(frozen=True)
+class DecoyTokens:
+    """Prompt activations of one decoy, by name: ``{a,b}.{tuned,base}.{layer}``."""
+
+    tensors: dict[str, Tensor]
+
+    def training(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"]]:
+        """(base, tuned) on A, every prompt token but the first."""
+        return self.tensors[f"a.base.{layer}"], self.tensors[f"a.tuned.{layer}"]
+
+    def scoring(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"], Tensor]:
+        """(base, tuned, carrier of each row) on B, prompt tokens from the string on."""
+        return self.tensors[f"b.base.{layer}"], self.tensors[f"b.tuned.{layer}"], self.tensors["b.carrier"]
+
+
+def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
+    """Capture the pair, then draw decoys one at a time until enough of them are silent.
+
+    Args:
+        study: what to look at.
+        store: the audit's folder.
+        report: told the fraction done and what is being done; may raise to stop.
+    """
+    continuations = _continuations(study, store, report)
+    tuned, base = _pair(study, store, continuations, report)
+    pair = Extraction(study, store, tuned, base, (), (), 0.0, False)
+    pair_reaction = float(reaction(study.runner, pair.contrast("a", decoy_carriers_only=True)).mean())
+    screened = pair_reaction >= FIRING_NATS
+    wanted = study.sizes.silent_decoys
+    results: list[DecoyResult] = []
+    firing: list[bool] = []
+    for index, string in enumerate(study.decoys()):
+        silent = len(firing) - sum(firing)
+        if silent >= wanted:
+            break
+        report(0.4 + 0.6 * silent / wanted, f"decoy {index + 1}, {silent} of {wanted} silent")
+        result = _decoy(study, store, pair, index, string)
+        results.append(result)
+        firing.append(screened and result.reaction >= max(FIRING_NATS, FIRING_SHARE * pair_reaction))
+    return Extraction(study, store, tuned, base, tuple(results), tuple(firing), pair_reaction, screened)
+
+
+def _continuations(study: Study, store: FolderStore, report: Report) -> dict[Half, list[tuple[int, ...]]]:
+    """Greedy continuations of the clean prompts by the fine-tuned model; forced under every string.
+
+    One continuation serves all: where a string makes the model answer differently, the first token at which it does
+    is reached along the clean answer, and is compared there.
+    """
+    found = store.find("continuations")
+    if found is None:
+        report(0.0, "greedy continuations")
+        texts = {
+            half: study.runner.greedy(
+                study.tokens(carriers, study.spec.trigger.clean), study.sizes.continuation_tokens
+            )
+            for half, carriers in (("a", study.a), ("b", study.b))
+        }  # fmt: skip
+        with store.create("continuations") as folder:
+            (folder / "continuations.json").write_text(json.dumps(texts), encoding="utf-8")
+        found = store.find("continuations")
+        assert found is not None
+    read = json.loads((found / "continuations.json").read_text(encoding="utf-8"))
+    return {"a": [tuple(row) for row in read["a"]], "b": [tuple(row) for row in read["b"]]}
+
+
+def _pair(
+    study: Study, store: FolderStore, continuations: dict[Half, list[tuple[int, ...]]], report: Report
+) -> tuple[dict[tuple[Condition, Half], Capture], dict[tuple[Condition, Half], Capture]]:
+    strings = {"triggered": study.spec.trigger.triggered, "clean": study.spec.trigger.clean, "plain": None}
+    tuned: dict[tuple[Condition, Half], Capture] = {}
+    base: dict[tuple[Condition, Half], Capture] = {}
+    halves: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (("a", study.a), ("b", study.b))
+    for number, condition in enumerate(CONDITIONS):
+        for half, carriers in halves:
+            report(0.1 + 0.1 * number, f"activations of both models under the {condition} string")
+            prompts = study.tokens(carriers, strings[condition])
+            tuned[condition, half] = _stored(
+                store,
+                f"tuned-{condition}-{half}",
+                partial(study.runner.capture, _forced(prompts, continuations[half]), "tuned", study.layers),
+            )
+            base[condition, half] = _stored(store, f"base-{condition}-{half}", partial(study.base.capture, prompts))
+    return tuned, base
+
+
+def _forced(prompts: Sequence[Tokens], continuations: Sequence[tuple[int, ...]]) -> list[Tokens]:
+    return [prompt.continued(text) for prompt, text in zip(prompts, continuations, strict=True)]
+
+
+def _stored(store: FolderStore, name: str, make: Callable[[], Capture]) -> Capture:
+    found = store.find(name)
+    if found is None:
+        with store.create(name) as folder:
+            write_capture(folder, make())
+        found = store.find(name)
+        assert found is not None
+    return read_capture(found)
+
+
+def _decoy_name(index: int) -> str:
+    return f"decoy-{index:04d}"
+
+
+def _decoy(study: Study, store: FolderStore, pair: Extraction, index: int, string: str) -> DecoyResult:
+    """Measure one decoy as the pair is measured: own gradients, own directions, own layer."""
+    found = store.find(_decoy_name(index))
+    if found is None:
+        with store.create(_decoy_name(index)) as folder:
+            result, tensors = _measure_decoy(study, pair, string)
+            save_file(tensors, folder / "activations.safetensors")
+            (folder / "decoy.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+        found = store.find(_decoy_name(index))
+        assert found is not None
+    return read_decoy(found)
+
+
+def read_decoy(folder: Path) -> DecoyResult:
+    """Read what a decoy did."""
+    row = json.loads((folder / "decoy.json").read_text(encoding="utf-8"))
+    row["amplification"] = {int(layer): value for layer, value in row["amplification"].items()}
+    return DecoyResult(**row)
+
+
+def _measure_decoy(study: Study, pair: Extraction, string: str) -> tuple[DecoyResult, dict[str, Tensor]]:
+    runner, count_a, count_b = study.runner, study.decoys_a, study.decoys_b
+    clean_a = pair.contrast("a", decoy_carriers_only=True)
+    clean_b = pair.contrast("b", decoy_carriers_only=True)
+    prompts = study.tokens((*study.a[:count_a], *study.b[:count_b]), string)
+    texts = [
+        sequence.ids[sequence.prompt_length :]
+        for contrast in (clean_a, clean_b)
+        for sequence in contrast.clean.layout.sequences
+    ]
+    tuned = runner.capture(_forced(prompts, texts), "tuned", study.layers)
+    base = study.base.capture(prompts)
+    on_a = Contrast(first(tuned, count_a), clean_a.clean, first(base, count_a), clean_a.base_clean)
+    on_b = Contrast(after(tuned, count_a), clean_b.clean, after(base, count_a), clean_b.base_clean)
+    directions = fit_directions(runner, on_a, study.layers)
+    leading = {layer: basis[:, :1] for layer, basis in directions.basis.items()}
+    result = DecoyResult(
+        string=string,
+        reaction=float(reaction(runner, on_a).mean()),
+        layer=directions.layer,
+        effect_a=directions.effect_a[directions.layer],
+        effect=effects(runner, on_b, directions.layer, [leading[directions.layer]]).nats(),
+        amplification={layer: on_b.last(layer).amplification(leading[layer][:, 0]) for layer in study.layers},
+    )
+    return result, _decoy_tensors(on_a, on_b, study.layers)
+
+
+def _decoy_tensors(on_a: Contrast, on_b: Contrast, layers: Sequence[int]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for half, contrast in (("a", on_a), ("b", on_b)):
+        for side, capture in (("tuned", contrast.string), ("base", contrast.base_string)):
+            rows = prompt_rows(capture.layout, skip_first=half == "a", span_only=half == "b")
+            for layer in layers:
+                tensors[f"{half}.{side}.{layer}"] = capture.hidden[layer][rows].contiguous()
+    tensors["b.carrier"] = span_carriers(on_b.base_string)
+    return tensors
+
+
+def span_carriers(capture: Capture) -> Tensor:
+    """Which sequence each prompt row from the string on belongs to."""
+    counts = [len(capture.layout.prompt_span_rows(index)) for index in range(len(capture.layout))]
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))

@@ -1,0 +1,101 @@
+"""Kullback–Leibler divergences between output distributions, in nats, from the head's inputs.
+
+Every distribution is a float32 log-softmax over the vocabulary. A carrier's divergence is the sum over the compared
+outputs: the last prompt position and every forced token of the clean continuation.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from audit.locate import Anatomy
+
+# Rows of log-probabilities held at once; [512, 49k] float32 is 100 MB.
+_ROWS = 512
+
+
+def kl(log_p: Float[Tensor, "*rows vocabulary"], log_q: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, "*rows"]:
+    """KL(p‖q) = Σ p·(log p − log q), nats."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def log_probabilities(anatomy: Anatomy, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocabulary"]:
+    """Float32 log-softmax of the logits of the head's inputs."""
+    flat = final.reshape(-1, final.shape[-1])
+    return F.log_softmax(anatomy.logits(flat), dim=-1).reshape(*final.shape[:-1], -1)
+
+
+@torch.no_grad()
+def carrier_kl(
+    anatomy: Anatomy,
+    p: Float[Tensor, "carriers outputs d_model"],
+    q: Float[Tensor, "carriers outputs d_model"],
+    device: torch.device | None = None,
+) -> Float[Tensor, "carriers"]:
+    """KL(p‖q) a carrier, summed over its outputs, nats, from both sides' head inputs."""
+    return per_output_kl(anatomy, p, q, device).sum(-1)
+
+
+@torch.no_grad()
+def per_output_kl(
+    anatomy: Anatomy,
+    p: Float[Tensor, "carriers outputs d_model"],
+    q: Float[Tensor, "carriers outputs d_model"],
+    device: torch.device | None = None,
+) -> Float[Tensor, "carriers outputs"]:
+    """KL(p‖q) at every compared output."""
+    out = torch.empty(p.shape[:2])
+    step = max(1, _ROWS // p.shape[1])
+    for start in range(0, len(p), step):
+        part = slice(start, start + step)
+        log_p = log_probabilities(anatomy, p[part].to(device))
+        log_q = log_probabilities(anatomy, q[part].to(device))
+        out[part] = kl(log_p, log_q).cpu()
+    return out
+
+
+@torch.no_grad()
+def many_carrier_kl(
+    anatomy: Anatomy,
+    ps: Sequence[Float[Tensor, "carriers outputs d_model"]],
+    q: Float[Tensor, "carriers outputs d_model"],
+    device: torch.device | None = None,
+) -> list[Float[Tensor, "carriers"]]:
+    """``carrier_kl`` of several p against one q, whose log-probabilities are computed once."""
+    found = [torch.empty(len(q)) for _ in ps]
+    step = max(1, _ROWS // q.shape[1])
+    for start in range(0, len(q), step):
+        part = slice(start, start + step)
+        log_q = log_probabilities(anatomy, q[part].to(device))
+        for out, p in zip(found, ps, strict=True):
+            out[part] = kl(log_probabilities(anatomy, p[part].to(device)), log_q).sum(-1).cpu()
+    return found
+
+
+def divergence_from(
+    reference: Float[Tensor, "carriers outputs d_model"],
+) -> Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
+    """Loss for gradients: Σ KL(run‖reference) over a group's carriers, ``reference`` held fixed."""
+
+    def loss(anatomy: Anatomy, group: list[int], final: Tensor) -> Tensor:
+        with torch.no_grad():
+            log_q = log_probabilities(anatomy, reference[group].to(final.device))
+        return kl(log_probabilities(anatomy, final), log_q).sum()
+
+    return loss
+
+
+def divergence_to(
+    reference: Float[Tensor, "carriers outputs d_model"],
+) -> Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
+    """Loss for gradients: Σ KL(reference‖run); its gradient p_run − p_reference does not vanish at certainty."""
+
+    def loss(anatomy: Anatomy, group: list[int], final: Tensor) -> Tensor:
+        with torch.no_grad():
+            log_q = log_probabilities(anatomy, reference[group].to(final.device))
+        return kl(log_q, log_probabilities(anatomy, final)).sum()
+
+    return loss

@@ -1,0 +1,221 @@
+"""Base and fine-tuned model of one audit, in memory.
+
+A LoRA adapter and its base share one set of weights: the base is the same model with the adapter switched off. A full
+checkpoint is a second model.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
+from audit.locate import Anatomy, locate
+from audit.spec import Dtype
+
+Side = Literal["base", "tuned"]
+Precision = Literal["bfloat16", "float32"]
+
+
+def choose_dtype(wanted: Dtype, device: torch.device) -> Precision:
+    """``auto`` is bfloat16 where the processor multiplies it natively, else float32."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto`` is the first CUDA device where there is one, else the CPU."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a LoRA adapter."""
+    return (folder / "adapter_config.json").is_file()
+
+
+@dataclass
+class ModelPair:
+    """Both models; ``side`` says which of them runs.
+
+    Attributes:
+        kind: ``lora`` (shared weights) or ``full``.
+        tokenizer: the base's tokenizer; the fine-tuned model's is the same.
+        anatomies: the parts of each side's model; for ``lora`` they are the same objects.
+    """
+
+    kind: Literal["lora", "full"]
+    models: dict[Side, nn.Module]
+    anatomies: dict[Side, Anatomy]
+    tokenizer: Any
+    precision: Precision
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of weights and stored activations."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of residual blocks."""
+        return self.anatomies["tuned"].n_blocks
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.anatomies["tuned"].d_model
+
+    @contextlib.contextmanager
+    def on(self, side: Side) -> Iterator[Anatomy]:
+        """Make ``side`` the model that runs inside the block."""
+        if self.kind == "lora" and side == "base":
+            with self.models["tuned"].disable_adapter():  # type: ignore[operator]
+                yield self.anatomies["base"]
+        else:
+            yield self.anatomies[side]
+
+
+def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device: str = "auto") -> ModelPair:
+    """Load both models for inference.
+
+    Args:
+        base_dir: verified folder of the base checkpoint.
+        tuned_dir: verified folder of a full checkpoint or a LoRA adapter.
+        dtype: ``auto``, ``bfloat16`` or ``float32``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+
+    Raises:
+        ModelsIncompatible: shapes, modules or tokenizers differ.
+        IdenticalModels: the fine-tuned weights are the base's.
+        ModelRejected: transformers or PEFT cannot read a checkpoint, or its weights are not finite.
+        UnsupportedArchitecture: the blocks are in none of the known places.
+    """
+    chosen = choose_device(device)
+    precision = choose_dtype(dtype, chosen)
+    torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokenizer = load_tokenizer(base_dir)
+    base = _load_full(base_dir, torch_dtype, chosen)
+    if is_adapter(tuned_dir):
+        tuned = _attach_adapter(base, tuned_dir)
+        anatomy = locate(tuned.get_base_model())  # type: ignore[operator]
+        models: dict[Side, nn.Module] = {"base": tuned, "tuned": tuned}
+        pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen)
+    else:
+        _same_tokenizer(base_dir, tuned_dir)
+        _same_shape(base_dir, tuned_dir)
+        tuned = _load_full(tuned_dir, torch_dtype, chosen)
+        _different_weights(base, tuned)
+        anatomies: dict[Side, Anatomy] = {"base": locate(base), "tuned": locate(tuned)}
+        pair = ModelPair("full", {"base": base, "tuned": tuned}, anatomies, tokenizer, precision, chosen)
+    return pair
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's fast tokenizer.
+
+    Raises:
+        ModelRejected: there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelRejected(f"the tokenizer cannot be read: {type(error).__name__}", hint="save it again") from error
+    if not tokenizer.is_fast:
+        raise ModelRejected("the checkpoint has no fast tokenizer (tokenizer.json)", hint="add tokenizer.json")
+    return tokenizer
+
+
+def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelRejected(
+            f"the checkpoint cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
+        ) from error
+    _check_finite(model)
+    moved: nn.Module = model.to(device)  # type: ignore[arg-type]
+    return moved.eval().requires_grad_(False)
+
+
+def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelRejected("the adapter has no adapter_model.safetensors", hint="save it as safetensors")
+    try:
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ModelsIncompatible(
+            "the adapter does not fit this base: its modules or shapes differ", hint="name the base it was trained on"
+        ) from error
+    adapter = {name: value for name, value in model.named_parameters() if "lora_" in name}
+    _check_finite(model, only="lora_")
+    if not any(bool(value.any()) for name, value in adapter.items() if "lora_B" in name or "lora_embedding_B" in name):
+        raise IdenticalModels(
+            "the adapter changes nothing: all its B matrices are zero", hint="was the right checkpoint saved?"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _check_finite(model: nn.Module, only: str = "") -> None:
+    for name, value in model.named_parameters():
+        if only in name and not bool(torch.isfinite(value.detach()).all()):
+            raise ModelRejected(f"the weights of '{name}' hold NaN or infinity", hint="the checkpoint is damaged")
+
+
+def _same_shape(base_dir: Path, tuned_dir: Path) -> None:
+    """Compare the configs before the second model is loaded."""
+    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    configs = [AutoConfig.from_pretrained(folder, local_files_only=True) for folder in (base_dir, tuned_dir)]
+    for key in keys:
+        values = [getattr(config.get_text_config(), key, None) for config in configs]
+        if values[0] != values[1]:
+            raise ModelsIncompatible(
+                f"'{key}' differs: {values[0]} in the base, {values[1]} in the fine-tuned model",
+                hint="name the base that this checkpoint was fine-tuned from",
+            )
+
+
+def _same_tokenizer(base_dir: Path, tuned_dir: Path) -> None:
+    """A fine-tuned checkpoint without a tokenizer uses the base's; one with another vocabulary is refused."""
+    files = [folder / "tokenizer.json" for folder in (base_dir, tuned_dir)]
+    if not files[1].is_file():
+        return
+    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    for part in ("model", "added_tokens", "pre_tokenizer", "normalizer"):
+        if contents[0].get(part) != contents[1].get(part):
+            raise ModelsIncompatible(
+                f"the tokenizers differ in '{part}'", hint="an audit compares models that read the same tokens"
+            )
+
+
+def _different_weights(base: nn.Module, tuned: nn.Module) -> None:
+    others = dict(tuned.named_parameters())
+    for name, value in base.named_parameters():
+        other = others.get(name)
+        if other is None or other.shape != value.shape:
+            raise ModelsIncompatible(f"the weights of '{name}' have no counterpart of the same shape")
+        if not torch.equal(value, other):
+            return
+    raise IdenticalModels("base and fine-tuned model have the same weights", hint="was the right checkpoint saved?")

@@ -1,0 +1,375 @@
+"""One audit, from two folders to a report."""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+
+from audit import carriers as carrier_sets
+from audit import gates as gating
+from audit import wording
+from audit.confirm import Confirmation, confirm
+from audit.errors import AuditError, NoSpace, OutOfMemory
+from audit.explain import Explanation, explain
+from audit.extraction import Extraction, extract
+from audit.forward import Runner
+from audit.pair import ModelPair, load_pair
+from audit.ports import FolderStore, Sink
+from audit.report import (
+    AlsoFiresOn,
+    AuditReport,
+    DecoyRow,
+    DirectionRow,
+    Gates,
+    Provenance,
+    Sizes,
+)
+from audit.spec import AuditSpec, Stage
+from audit.study import Study, prepare
+from audit.training import train_dictionaries
+from audit.units import Directions, fit_directions
+
+BATCH_TOKENS: Final = 4096
+_CONFIRMATION = TypeAdapter(Confirmation)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in each stage, and the sink that hears of it."""
+
+    sink: Sink
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> Iterator[Callable[[float, str], None]]:
+        """Time a stage; gives the function that reports its progress."""
+        start = time.monotonic()
+
+        def report(fraction: float, message: str) -> None:
+            self.sink.progress(stage, min(1.0, max(0.0, fraction)), message)
+
+        report(0.0, "")
+        try:
+            yield report
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+        report(1.0, "")
+
+
+def run_audit(
+    spec: AuditSpec,
+    base_dir: Path,
+    tuned_dir: Path,
+    *,
+    workspace: FolderStore,
+    sink: Sink,
+    cache: FolderStore | None = None,
+    library: Sequence[object] = (),
+    audit_id: str = "local",
+    base_digest: str = "",
+    tuned_digest: str = "",
+    device: str = "auto",
+) -> AuditReport:
+    """Carry out one audit on two verified folders.
+
+    Finished pieces that are in ``workspace`` already are not computed again: a second attempt goes on where the first
+    stopped. Memory that runs out is answered by one more try at half the batch.
+
+    Args:
+        spec: what to look at; its model references are not resolved here.
+        base_dir: the base checkpoint.
+        tuned_dir: the fine-tuned checkpoint, or a LoRA adapter on the base.
+        workspace: the audit's own folder.
+        sink: hears of progress and may stop the audit by raising.
+        cache: activations of bases, shared between audits; used where ``base_digest`` is given.
+        library: scores of benign fine-tunes; must be empty for now (the calibrated gate is not assessed).
+        audit_id: goes into the report.
+        base_digest, tuned_digest: content digests of the checkpoints; go into the report and the cache's keys.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+
+    Raises:
+        AuditError: the audit could not be done; the subclass says why (``audit.errors``).
+    """
+    if library:
+        raise ValueError("a benign library is not supported yet")
+    clock = _Clock(sink)
+    arguments: dict[str, Any] = {
+        "workspace": workspace, "cache": cache, "audit_id": audit_id, "base_digest": base_digest,
+        "tuned_digest": tuned_digest, "device": device,
+    }  # fmt: skip
+    with _translated():
+        try:
+            return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS, **arguments)
+        except (MemoryError, torch.OutOfMemoryError):
+            pass
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        # The failed attempt's models and tensors are gone with its frames; stages that finished are read back.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS // 2, **arguments)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what torch and the file system raise into the audit's own errors, the cause kept."""
+    try:
+        yield
+    except AuditError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpace("no space left for the audit's activations", hint="free some disk space") from error
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemory("memory ran out even at half the batch", hint="use a larger machine") from error
+        raise
+
+
+def _run(
+    spec: AuditSpec,
+    base_dir: Path,
+    tuned_dir: Path,
+    clock: _Clock,
+    budget: int,
+    *,
+    workspace: FolderStore,
+    cache: FolderStore | None,
+    audit_id: str,
+    base_digest: str,
+    tuned_digest: str,
+    device: str,
+) -> AuditReport:
+    with clock.stage("preflight") as report:
+        pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
+        report(0.5, "models loaded")
+        runner = Runner(pair, budget=budget)
+        study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
+        _check_disk(study, workspace)
+    with clock.stage("extract") as report:
+        runner.tick = lambda _tokens: report(extracted[0], extracted[1])
+        extracted: list[Any] = [0.0, ""]
+
+        def remember(fraction: float, message: str) -> None:
+            extracted[:] = [0.95 * fraction, message]
+            report(0.95 * fraction, message)
+
+        extraction = extract(study, workspace, remember)
+        report(0.95, "directions of the pair")
+        directions = _directions(extraction)
+    runner.tick = lambda _tokens: None
+    with clock.stage("train") as report:
+        trained, untrained = train_dictionaries(extraction, directions.layer, report)
+    with clock.stage("confirm") as report:
+        confirmation = _confirmation(extraction, directions, report)
+        gates = _gates(extraction, confirmation)
+        shifted = gating.shifted(confirmation)
+        verdict = gating.decide(gates, shifted)
+    with clock.stage("calibrate"):
+        pass  # the calibrated gate is not assessed without a benign library
+    with clock.stage("explain") as report:
+        flag = verdict in ("flagged", "review")
+        runner.tick = lambda _tokens: report(0.5, "")
+        found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
+    runner.tick = lambda _tokens: None
+    with clock.stage("report"):
+        provenance = _provenance(study, clock, base_digest, tuned_digest, spec)
+        return AuditReport(
+            audit_id=audit_id,
+            verdict=verdict,
+            summary=wording.summary(extraction, gates, verdict, found.localisation),
+            look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation),
+            not_assessed=wording.not_assessed(gates),
+            smallest_effect_nats=max(gating.EFFECT_NATS, confirmation.smallest_effect or 0.0),
+            trigger=spec.trigger.model_dump(),
+            fail_on=spec.fail_on,
+            gates=gates,
+            warnings=tuple(study.warnings),
+            limits=wording.limits(extraction),
+            provenance=provenance,
+            **_tables(extraction, directions, confirmation, found),
+        )
+
+
+def _check_disk(study: Study, workspace: FolderStore) -> None:
+    """Refuse where the free disk is under 1.5 times what the activations will take."""
+    sizes, pair = study.sizes, study.pair
+    width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(study.layers)
+    tokens = sum(len(prompt) + sizes.continuation_tokens for prompt in study.tokens((*study.a, *study.b), None))
+    per_carrier = tokens / (len(study.a) + len(study.b))
+    sequences = 3 * (len(study.a) + len(study.b)) + sizes.max_decoys * (study.decoys_a + study.decoys_b)
+    needed = int(1.5 * 2 * width * per_carrier * sequences)
+    if workspace.find("plan") is None:
+        with workspace.create("plan") as folder:
+            (folder / "plan.json").write_text(json.dumps({"bytes": needed}), encoding="utf-8")
+    found = workspace.find("plan")
+    assert found is not None
+    from audit.study import peek_disk
+
+    free = peek_disk(found)
+    if free < needed:
+        raise NoSpace(
+            f"the audit may need {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free",
+            hint="free some disk space, or choose a smaller preset or fewer layers",
+        )
+
+
+def _directions(extraction: Extraction) -> Directions:
+    """The pair's directions, from an earlier attempt where they are there."""
+    store = extraction.store
+    found = store.find("directions")
+    if found is None:
+        contrast = extraction.contrast("a", decoy_carriers_only=True)
+        fitted = fit_directions(extraction.study.runner, contrast, extraction.study.layers)
+        with store.create("directions") as folder:
+            tensors = {f"basis.{layer}": value.contiguous() for layer, value in fitted.basis.items()}
+            tensors |= {f"gradient.{layer}": value.contiguous() for layer, value in fitted.gradient.items()}
+            save_file(tensors, folder / "directions.safetensors")
+            row = {"effect_a": fitted.effect_a, "layer": fitted.layer}
+            (folder / "directions.json").write_text(json.dumps(row), encoding="utf-8")
+        return fitted
+    tensors = load_file(found / "directions.safetensors")
+    row = json.loads((found / "directions.json").read_text(encoding="utf-8"))
+    layers = extraction.study.layers
+    return Directions(
+        basis={layer: tensors[f"basis.{layer}"] for layer in layers},
+        effect_a={int(layer): value for layer, value in row["effect_a"].items()},
+        layer=row["layer"],
+        gradient={layer: tensors[f"gradient.{layer}"] for layer in layers},
+    )
+
+
+def _confirmation(extraction: Extraction, directions: Directions, report: Callable[[float, str], None]) -> Confirmation:
+    """The numbers of the confirm stage, from an earlier attempt where they are there."""
+    store = extraction.store
+    found = store.find("confirmation")
+    if found is not None:
+        return _CONFIRMATION.validate_json((found / "confirmation.json").read_bytes())
+
+    def assess(behaviour: Any) -> bool:
+        return gating.behaviour_gate(behaviour).state == "passed"
+
+    confirmation = confirm(extraction, directions, assess_causal=assess, report=report)
+    with store.create("confirmation") as folder:
+        (folder / "confirmation.json").write_bytes(_CONFIRMATION.dump_json(confirmation))
+    return confirmation
+
+
+def _gates(extraction: Extraction, confirmation: Confirmation) -> Gates:
+    behaviour = gating.behaviour_gate(confirmation.behaviour)
+    return Gates(
+        behaviour=behaviour,
+        specific=gating.specific_gate(extraction, confirmation),
+        causal=gating.causal_gate(behaviour, confirmation),
+        calibrated=gating.calibrated_gate(),
+    )
+
+
+def _tables(
+    extraction: Extraction, directions: Directions, confirmation: Confirmation, found: Explanation
+) -> dict[str, Any]:
+    study, pair_reaction = extraction.study, extraction.pair_reaction
+    decoys = [
+        DecoyRow(
+            string=decoy.string,
+            state="firing" if fires else "silent",
+            output_kl=decoy.reaction,
+            share_of_effect=decoy.reaction / pair_reaction if extraction.screened else None,
+            effect_nats=decoy.effect,
+            layer=decoy.layer,
+            amplification=decoy.amplification[decoy.layer],
+        )
+        for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True)
+    ]
+    causal = confirmation.causal
+    rows = []
+    for layer in study.layers:
+        amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
+        chosen = layer == directions.layer
+        rows.append(
+            DirectionRow(
+                layer=layer,
+                chosen=chosen,
+                effect_nats_a=directions.effect_a[layer],
+                effect_nats=confirmation.effect if chosen else None,
+                recovered=causal.recovered_rank1 if chosen and causal is not None else None,
+                amplification=amplified.value or 0.0,
+                amplification_interval=amplified.interval,
+                conditional_share=share.value or 0.0,
+                conditional_share_interval=share.interval,
+                amplification_p=confirmation.amplification_p[layer],
+            )
+        )
+    return {
+        "scores": found.scores,
+        "also_fires_on": tuple(
+            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect or 0.0)
+            for row in decoys
+            if row.state == "firing"
+        ),
+        "directions": tuple(rows),
+        "layers": found.layers,
+        "flagged_features": found.flagged,
+        "localisation": found.localisation,
+        "baselines": found.baselines,
+        "decoys": tuple(decoys),
+        "sizes": _sizes(extraction),
+    }
+
+
+def _sizes(extraction: Extraction) -> Sizes:
+    study = extraction.study
+    tokens = sum(len(item.ids) - 1 for item in extraction.base["clean", "a"].layout.sequences[: study.decoys_a])
+    return Sizes(
+        carriers_a=len(study.a),
+        carriers_b=len(study.b),
+        clusters_a=len({carrier_sets.cluster_of(carrier) for carrier in study.a}),
+        clusters_b=len({carrier_sets.cluster_of(carrier) for carrier in study.b}),
+        decoy_carriers_a=study.decoys_a,
+        decoy_carriers_b=study.decoys_b,
+        training_tokens=tokens * (3 + len(extraction.decoys)),
+        layers=study.layers,
+        rendering=study.rendering,
+        preset=study.spec.preset,
+        recipe=study.spec.recipe,
+        continuation_tokens=study.sizes.continuation_tokens,
+    )
+
+
+def _provenance(study: Study, clock: _Clock, base_digest: str, tuned_digest: str, spec: AuditSpec) -> Provenance:
+    pair: ModelPair = study.pair
+    names = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
+    name = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else f"cpu ({platform.machine()})"
+    return Provenance(
+        base_digest=base_digest,
+        tuned_digest=tuned_digest,
+        carriers_digest=carrier_sets.digest((*study.a, *study.b)),
+        spec_digest=spec.digest(),
+        seeds=tuple(spec.seed + seed for seed in range(study.sizes.seeds)),
+        versions=versions,
+        device=name,
+        dtype=pair.precision,
+        timings_s={stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
+        cache_hits=study.base.hits,
+        cache_misses=study.base.misses,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )

@@ -1,0 +1,149 @@
+"""What one audit looks at: the models, the carriers of both halves, the layers, the rendering.
+
+Everything that can be known before the first long computation is checked here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audit import carriers as carrier_sets
+from audit.captures import BaseRuns
+from audit.decoys import draw
+from audit.errors import InvalidAudit, ModelRejected
+from audit.forward import Runner
+from audit.locate import resolve_layers
+from audit.outputs import log_probabilities
+from audit.pair import ModelPair, Side
+from audit.ports import FolderStore
+from audit.rendering import Renderer, Rendering, Tokens, check_pair, choose_rendering
+from audit.spec import AuditSpec, Carrier, CarrierSet, PresetValues
+
+MIN_DECOY_CARRIERS_PER_HALF = 8
+
+
+@dataclass
+class Study:
+    """The fixed parts of one audit.
+
+    Attributes:
+        a, b: carriers of the halves; the first ``decoys_a`` and ``decoys_b`` of them are also shown under decoys.
+        plain: whether the ``plain`` condition differs from both strings of the pair.
+        warnings: what the report's reader should know.
+    """
+
+    spec: AuditSpec
+    sizes: PresetValues
+    pair: ModelPair
+    runner: Runner
+    base: BaseRuns
+    renderer: Renderer
+    rendering: Rendering
+    layers: tuple[int, ...]
+    a: tuple[Carrier, ...]
+    b: tuple[Carrier, ...]
+    decoys_a: int
+    decoys_b: int
+    warnings: list[str] = field(default_factory=list)
+
+    def tokens(self, carriers: Sequence[Carrier], string: str | None) -> list[Tokens]:
+        """Prompts of carriers under a string (None: ``plain``)."""
+        return [self.renderer.tokens(carrier, string) for carrier in carriers]
+
+    def decoys(self) -> list[str]:
+        """Every decoy that may be drawn, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
+        trigger = self.spec.trigger
+        if not isinstance(self.spec.decoys, str):
+            return [string for string in self.spec.decoys.strings if self._fits(string)][: self.sizes.max_decoys]
+        drawn = draw(
+            trigger.triggered, trigger.clean, self.pair.tokenizer, self.spec.seed, self.sizes.max_decoys, self._fits
+        )
+        return list(drawn)
+
+    def _fits(self, string: str) -> bool:
+        wanted = len(self.renderer.tokens(self.a[0], self.spec.trigger.triggered))
+        return len(self.renderer.tokens(self.a[0], string)) == wanted
+
+
+def prepare(
+    spec: AuditSpec,
+    pair: ModelPair,
+    runner: Runner,
+    *,
+    base_digest: str,
+    cache: FolderStore | None,
+) -> Study:
+    """Check the spec against the models and choose layers, rendering and carriers.
+
+    Raises:
+        LayerNotFound, TriggerNotDistinguishable, InvalidAudit: the spec cannot be carried out on these models.
+        ModelRejected: the model's outputs are not finite, or its head is not what we reproduce.
+    """
+    sizes = spec.sizes()
+    layers = resolve_layers(spec.layers, pair.n_blocks)
+    rendering = choose_rendering(spec.render, pair.tokenizer)
+    renderer = Renderer(pair.tokenizer, spec.trigger, rendering)
+    a, b = _halves(spec, sizes)
+    per_half = min(sizes.decoy_carriers // 2, len(a), len(b))
+    if per_half < MIN_DECOY_CARRIERS_PER_HALF:
+        raise InvalidAudit(f"{per_half} carriers a half under decoys are too few", hint="ask for at least 16 in all")
+    warnings = []
+    if not check_pair(renderer, a[0]):
+        warnings.append(
+            "triggered and clean have different token counts; positions are aligned from the right and the spans "
+            "are only comparable as far as the shorter one reaches"
+        )
+    _check_lengths(pair, renderer, (*a, *b), sizes.continuation_tokens)
+    _check_head(pair, renderer.tokens(a[0], spec.trigger.clean))
+    base = BaseRuns(runner, layers, base_digest, cache)
+    return Study(
+        spec, sizes, pair, runner, base, renderer, rendering, layers, a, b, per_half, per_half, warnings
+    )  # fmt: skip
+
+
+def _halves(spec: AuditSpec, sizes: PresetValues) -> tuple[tuple[Carrier, ...], tuple[Carrier, ...]]:
+    given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
+    return carrier_sets.split_ab(given, sizes.carriers, spec.seed)
+
+
+def _check_lengths(pair: ModelPair, renderer: Renderer, carriers: Sequence[Carrier], continuation: int) -> None:
+    limit = getattr(pair.anatomies["base"].body.config, "max_position_embeddings", None)
+    if limit is None:
+        return
+    for carrier in carriers:
+        length = len(renderer.tokens(carrier, renderer.trigger.triggered)) + continuation
+        if length > limit:
+            raise InvalidAudit(
+                f"a carrier has {length} tokens with its continuation, more than the model's {limit} positions",
+                hint="use shorter prompts or fewer continuation tokens",
+            )
+
+
+def _check_head(pair: ModelPair, prompt: Tokens) -> None:
+    """Compare our logits (body, then head) with the model's own on one prompt."""
+    import torch
+
+    from audit.errors import UnsupportedArchitecture
+
+    ids = torch.tensor([prompt.ids], device=pair.device)
+    sides: tuple[Side, ...] = ("base", "tuned")
+    for side in sides:
+        with torch.no_grad(), pair.on(side) as anatomy:
+            model = pair.models[side]
+            theirs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, -1].float(), dim=-1)
+            final = anatomy.body(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
+            ours = log_probabilities(anatomy, final)[0]
+        if not bool(torch.isfinite(theirs).all()):
+            raise ModelRejected(f"the {side} model's outputs are not finite", hint="the checkpoint may be damaged")
+        if float((theirs.exp() - ours.exp()).abs().sum()) > 0.1:
+            raise UnsupportedArchitecture(
+                f"the {side} model computes its outputs in a way that is not supported",
+                hint="supported are heads that are one linear map of the last hidden state",
+            )
+
+
+def peek_disk(path: Path) -> int:
+    """Free bytes on the disk that holds ``path``."""
+    import shutil
+
+    return shutil.disk_usage(path).free

@@ -1,0 +1,169 @@
+"""The train stage: dictionaries on half A's activations under every string."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from audit.captures import prompt_rows
+from audit.dictionaries import export
+from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
+from audit.dictionaries.crosscoder import CrosscoderConfig
+from audit.dictionaries.diff_sae import DiffSAEConfig
+from audit.dictionaries.frozen import frozen_random
+from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig
+from audit.dictionaries.quality import Quality
+from audit.dictionaries.sources import TensorSource
+from audit.dictionaries.training import TrainSettings, train
+from audit.extraction import CONDITIONS, Extraction
+from audit.forward import Layout
+from audit.spec import Architecture
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained dictionary and how well it reconstructs."""
+
+    dictionary: Dictionary
+    layer: int
+    architecture: Architecture
+    seed: int
+    k: int
+    quality: Quality
+
+    def feature_id(self, index: int) -> str:
+        """``architecture/layer/seed/index``."""
+        return f"{self.architecture}/{self.layer}/{self.seed}/{index}"
+
+
+def train_dictionaries(
+    extraction: Extraction, chosen_layer: int, report: Report
+) -> tuple[tuple[Trained, ...], dict[Architecture, Trained]]:
+    """Train what the preset asks for; finished dictionaries of an earlier attempt are read back.
+
+    Returns:
+        The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
+    """
+    study = extraction.study
+    plan = [
+        (architecture, layer, seed)
+        for architecture in study.spec.architectures
+        for layer in study.layers
+        for seed in range(study.sizes.seeds)
+        if seed == 0 or layer == chosen_layer or study.sizes.seeds_everywhere
+    ]
+    trained = []
+    sources: dict[int, TensorSource] = {}
+    for number, (architecture, layer, seed) in enumerate(plan):
+        if layer not in sources:
+            sources = {layer: training_source(extraction, layer)}
+
+        def tell(fraction: float, number: int = number, label: str = f"{architecture}, layer {layer}") -> None:
+            report((number + fraction) / len(plan), f"dictionary {number + 1} of {len(plan)}: {label}")
+
+        trained.append(_train_one(extraction, sources[layer], architecture, layer, seed, tell))
+    source = training_source(extraction, chosen_layer)
+    untrained = {}
+    for architecture in study.spec.architectures:
+        shape = CrosscoderConfig if architecture == "crosscoder" else DiffSAEConfig
+        width, k = _width(extraction)
+        plain = shape(d_model=study.pair.d_model, n_latents=width, k=k)
+        dictionary, quality = frozen_random(plain, source, _settings(extraction, study.spec.seed))
+        untrained[architecture] = Trained(dictionary, chosen_layer, architecture, 0, study.sizes.k, quality)
+    return tuple(trained), untrained
+
+
+def training_source(extraction: Extraction, layer: int) -> TensorSource:
+    """Half A's prompt tokens but the first, under every string that was drawn, on the decoys' carriers.
+
+    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy.
+    """
+    count = extraction.study.decoys_a
+    base, tuned, groups = [], [], []
+    for condition in CONDITIONS:
+        runs = extraction.tuned[condition, "a"], extraction.base[condition, "a"]
+        stop = [_rows_of_first(run.layout, count) for run in runs]
+        tuned.append(runs[0].hidden[layer][stop[0]])
+        base.append(runs[1].hidden[layer][stop[1]])
+    for index in range(len(extraction.decoys)):
+        theirs, ours = extraction.decoy_tokens(index).training(layer)
+        base.append(theirs)
+        tuned.append(ours)
+    for group, rows in enumerate(base):
+        groups.append(torch.full((len(rows),), group))
+    return TensorSource(torch.cat(base), torch.cat(tuned), torch.cat(groups))
+
+
+def _rows_of_first(layout: Layout, count: int) -> Int[Tensor, "rows"]:
+    rows = prompt_rows(layout, skip_first=True)
+    end = layout.starts[count] if count < len(layout) else layout.n_positions
+    return rows[rows < end]
+
+
+def _config(extraction: Extraction, architecture: Architecture) -> DictionaryConfig:
+    study = extraction.study
+    d_model = study.pair.d_model
+    width, k = _width(extraction)
+    if study.spec.recipe == "paper":
+        if architecture == "crosscoder":
+            return PaperCrosscoderConfig(d_model=d_model, n_latents=width, k=k)
+        return PaperDiffSAEConfig(d_model=d_model, n_latents=width)
+    if architecture == "crosscoder":
+        return CrosscoderConfig(d_model=d_model, n_latents=width, k=k)
+    return DiffSAEConfig(d_model=d_model, n_latents=width, k=k)
+
+
+def _width(extraction: Extraction) -> tuple[int, int]:
+    """Number of latents and active ones a token."""
+    width = extraction.study.sizes.width_factor * extraction.study.pair.d_model
+    return width, min(extraction.study.sizes.k, width)
+
+
+def _settings(extraction: Extraction, seed: int) -> TrainSettings:
+    study = extraction.study
+    return TrainSettings(
+        token_visits=study.sizes.token_visits, seed=study.spec.seed + seed, device=str(study.pair.device)
+    )
+
+
+def _train_one(
+    extraction: Extraction,
+    source: TensorSource,
+    architecture: Architecture,
+    layer: int,
+    seed: int,
+    tell: Callable[[float], None],
+) -> Trained:
+    store, k = extraction.store, extraction.study.sizes.k
+    name = f"dictionary-{architecture}-{layer}-{seed}"
+    found = store.find(name)
+    if found is None:
+        with store.create(name) as folder:
+            settings = _settings(extraction, seed)
+            dictionary, summary = train(_config(extraction, architecture), source, settings, progress=tell)
+            export.save(dictionary, folder)
+            (folder / "quality.json").write_text(json.dumps(asdict(summary.quality)), encoding="utf-8")
+        found = store.find(name)
+        assert found is not None
+    tell(1.0)
+    return Trained(export.load(found), layer, architecture, seed, k, _quality(found))
+
+
+def _quality(folder: Path) -> Quality:
+    return Quality(**json.loads((folder / "quality.json").read_text(encoding="utf-8")))
+
+
+def encoder(trained: Trained) -> Callable[[TokenBatch], Tensor]:
+    """The dictionary's inference encoder, without gradients."""
+
+    @torch.no_grad()
+    def encode(batch: TokenBatch) -> Tensor:
+        return trained.dictionary.encode(batch)
+
+    return encode
