@@ -7,16 +7,15 @@ kept waiting, not refused, while an API that died is started again.
 import fcntl
 import json
 import os
+import select
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-import httpx
 
 from client import broker
 from client.child import Plan
@@ -25,7 +24,7 @@ from client.supervise import RestartPolicy, StopRequested, Supervisor
 
 API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)
-_READY_WITHIN_S: Final = 60.0
+_READY_WITHIN_S: Final = 180.0
 _GRACE_S: Final = {API: 15.0, WORKER: 60.0, BROKER: 10.0}
 
 
@@ -89,15 +88,43 @@ def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, addres
     supervisor.start(Plan(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),)))
     without_listener = {name: value for name, value in environment.items() if name != "BACKDOOR_AUDIT_LISTEN_FD"}
     supervisor.start(Plan(WORKER, _python("worker"), without_listener, logs / "worker.log", _GRACE_S[WORKER]))
-    with httpx.Client(base_url=address, timeout=0.5, trust_env=False) as http:
-        supervisor.wait_until(lambda: _is_ready(http), "the API", _READY_WITHIN_S)
+    with closing(_ReadyProbe(listener)) as probe:
+        supervisor.wait_until(probe, "the API", _READY_WITHIN_S)
 
 
-def _is_ready(http: httpx.Client) -> bool:
-    try:
-        return http.get("/readyz").status_code == 200
-    except httpx.HTTPError:
-        return False
+class _ReadyProbe:
+    """Asks ``/readyz`` and never waits: a call sends the question, later ones look whether the answer is there.
+
+    Waiting would keep the supervisor from its signals; giving up early and asking again would load a slow machine more.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._family = listener.family
+        host, port = listener.getsockname()[:2]
+        self._address = (_reachable(host), port)
+        self._connection: socket.socket | None = None
+
+    def __call__(self) -> bool:
+        """Whether a 200 has come."""
+        try:
+            if self._connection is None:
+                self._connection = socket.socket(self._family, socket.SOCK_STREAM)
+                self._connection.settimeout(1.0)
+                self._connection.connect(self._address)
+                self._connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if not select.select([self._connection], [], [], 0)[0]:
+                return False
+            answer = self._connection.recv(64)
+        except OSError:
+            answer = b""
+        self.close()
+        return answer.startswith(b"HTTP/1.1 200 ")
+
+    def close(self) -> None:
+        """Drop the question that is under way."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _python(module: str) -> list[str]:
@@ -186,8 +213,12 @@ def _listener(host: str, port: int) -> Iterator[socket.socket]:
 def _address(listener: socket.socket) -> str:
     """The URL by which this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = _reachable(host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _make(folder: Path) -> None:

@@ -33,7 +33,7 @@ from client.render import render_report
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BASE: Final = "smollm2-135m"
-START_WITHIN_S: Final = 90.0
+START_WITHIN_S: Final = 240.0
 STOP_WITHIN_S: Final = 120.0
 
 
