@@ -216,3 +216,16 @@ def test_batch_size_follows_the_budget(visits, tokens_per_step):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="must"):
         TrainSettings(**({"token_visits": 10} | wrong))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("config", [DIFF_SAE, CROSSCODER])
+def test_a_gpu_trains_alike(planted, config):
+    settings = TrainSettings(token_visits=50_000)
+    on_cpu = train(config, planted.source, settings)[1].quality
+    dictionary, summary = train(config, planted.source, replace(settings, device="cuda"))
+    assert dictionary.W_dec_tuned.device.type == "cuda"
+    assert summary.quality.fve == pytest.approx(on_cpu.fve, abs=0.03)
+    batch = planted.source.batch(torch.arange(50))
+    moved = dictionary.to("cpu").encode(batch)
+    torch.testing.assert_close(dictionary.encode(batch.to("cuda")).cpu(), moved, atol=1e-2, rtol=1e-2)
