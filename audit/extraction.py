@@ -21,7 +21,7 @@ from audit.ports import FolderStore
 from audit.rendering import Tokens
 from audit.spec import Carrier
 from audit.study import Study
-from audit.units import Contrast, effects, fit_directions, reaction
+from audit.units import Contrast, effects, first_carriers, fit_directions, reaction
 
 Condition = Literal["triggered", "clean", "plain"]
 Half = Literal["a", "b"]
@@ -76,14 +76,15 @@ class Extraction:
 
     def contrast(self, half: Half, *, decoy_carriers_only: bool = False) -> Contrast:
         """The pair on one half."""
-        runs = [
-            self.tuned["triggered", half], self.tuned["clean", half],
-            self.base["triggered", half], self.base["clean", half],
-        ]  # fmt: skip
-        if decoy_carriers_only:
-            count = self.study.decoys_a if half == "a" else self.study.decoys_b
-            runs = [first(run, count) for run in runs]
-        return Contrast(*runs)
+        whole = Contrast(
+            self.tuned["triggered", half],
+            self.tuned["clean", half],
+            self.base["triggered", half],
+            self.base["clean", half],
+        )
+        if not decoy_carriers_only:
+            return whole
+        return first_carriers(whole, self.study.decoys_a if half == "a" else self.study.decoys_b)
 
     def decoy_tokens(self, index: int) -> "DecoyTokens":
         """Activations of one decoy's prompts."""

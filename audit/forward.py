@@ -5,6 +5,7 @@ look to their right, so no attention mask is needed and padding changes nothing.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,69 @@ class Capture:
     final: Float[Tensor, "sequences outputs d_model"] | None
 
 
+def common_prefix(sequences: Sequence[Tokens]) -> tuple[int, ...]:
+    """Tokens that all sequences begin with, as far as no string and no compared output is among them."""
+    limit = min(min(sequence.span_start, sequence.prompt_length - 1) for sequence in sequences)
+    shared = sequences[0].ids[: max(0, limit)]
+    for sequence in sequences[1:]:
+        while sequence.ids[: len(shared)] != shared:
+            shared = shared[:-1]
+    return shared
+
+
+def can_share_prefix(anatomy: Anatomy) -> bool:
+    """Whether every block attends to the whole past, so that a remembered prefix means the same to each."""
+    config = anatomy.body.config
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return set(kinds) == {"full_attention"}
+    return getattr(config, "sliding_window", None) is None
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The run of tokens that all sequences of a batch begin with: a chat template's system message, most of all.
+
+    A causal model computes the same for them in every sequence, so they are run once and their keys and values are
+    handed to every batch.
+
+    Attributes:
+        ids: the tokens; empty where nothing is shared.
+        cache: keys and values of every block; None where nothing is shared.
+        hidden: the residual stream leaving every block, ``[length, d_model]``.
+    """
+
+    ids: tuple[int, ...]
+    cache: Any
+    hidden: dict[int, Float[Tensor, "length d_model"]]
+
+    @property
+    def length(self) -> int:
+        """Number of shared tokens."""
+        return len(self.ids)
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, anatomy: Anatomy, ids: tuple[int, ...], device: torch.device) -> "Prefix":
+        """Run the shared tokens once."""
+        if not ids:
+            return cls((), None, {})
+        with _watch(anatomy, range(anatomy.n_blocks)) as seen:
+            cache = anatomy.body(input_ids=torch.tensor([ids], device=device), use_cache=True).past_key_values
+        return cls(ids, cache, {layer: value[0] for layer, value in seen.items()})
+
+    def run(self, anatomy: Anatomy, ids: Int[Tensor, "group length"]) -> Tensor | None:
+        """Run what follows the shared tokens; None where a watch stopped the run."""
+        try:
+            if self.cache is None:
+                return anatomy.body(input_ids=ids, use_cache=False).last_hidden_state
+            past = copy.deepcopy(self.cache)
+            past.batch_repeat_interleave(ids.shape[0])
+            return anatomy.body(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state
+        except _StopForward:
+            return None
+
+
 class Runner:
     """Runs one side of a pair over sequences.
 
@@ -102,6 +166,7 @@ class Runner:
         self.budget = budget
         self.tick = tick or (lambda _tokens: None)
         self._tuples = self._probe()
+        self._prefixes: dict[Side, Prefix] = {}
 
     @torch.no_grad()
     def _probe(self) -> bool:
@@ -110,7 +175,7 @@ class Runner:
             kinds: list[bool] = []
             handle = anatomy.blocks[0].register_forward_hook(lambda _m, _i, out: kinds.append(isinstance(out, tuple)))
             try:
-                _run_body(anatomy, torch.zeros(1, 1, dtype=torch.long, device=self.pair.device))
+                anatomy.body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.pair.device), use_cache=False)
             finally:
                 handle.remove()
         return kinds[0]
@@ -125,37 +190,48 @@ class Runner:
         hidden = {layer: torch.empty(layout.n_positions, d_model, dtype=pair.dtype) for layer in layers}
         final = _empty_final(layout, d_model, pair.dtype) if outputs else None
         with pair.on(side) as anatomy:
+            prefix = self._prefix(anatomy, layout, side)
             for group in layout.batches(self.budget):
-                ids = _pad(layout, group, pair.device)
+                ids = _pad(layout, group, prefix.length, pair.device)
                 with _watch(anatomy, layers, stop=not outputs) as seen:
-                    last = _run_body(anatomy, ids)
+                    last = prefix.run(anatomy, ids)
                 for layer in layers:
-                    _scatter(layout, group, seen[layer], hidden[layer])
+                    _scatter(layout, group, seen[layer], hidden[layer], prefix.length)
+                    _scatter_prefix(layout, group, prefix, layer, hidden[layer])
                 if final is not None and last is not None:
-                    _scatter_final(layout, group, last, final)
+                    _scatter_final(layout, group, last, final, prefix.length)
                 self.tick(ids.numel())
         return Capture(layout, hidden, final)
+
+    def _prefix(self, anatomy: Anatomy, layout: Layout, side: Side) -> "Prefix":
+        """The run of the tokens that all sequences begin with, remembered from one call to the next."""
+        shared = common_prefix(layout.sequences) if can_share_prefix(anatomy) else ()
+        known = self._prefixes.get(side)
+        if known is None or known.ids != shared:
+            known = Prefix.of(anatomy, shared, self.pair.device)
+            self._prefixes[side] = known
+        return known
 
     @torch.no_grad()
     def resume(
         self, layout: Layout, layer: int, hidden: Float[Tensor, "positions d_model"], side: Side = "tuned"
     ) -> Float[Tensor, "sequences outputs d_model"]:
-        """Run only the blocks above ``layer`` from a given residual stream; gives what ``final`` of a capture holds."""
+        """Run only the blocks above ``layer`` from a given residual stream; gives what ``final`` of a capture holds.
+
+        The residual stream of the tokens that all sequences begin with must be the unchanged one.
+        """
         final = _empty_final(layout, self.pair.d_model, self.pair.dtype)
         with self.pair.on(side) as anatomy:
+            prefix = self._prefix(anatomy, layout, side)
             for group in layout.batches(self.budget):
-                last = self._resume_group(anatomy, layout, group, layer, hidden)
-                _scatter_final(layout, group, last, final)
+                ids = _pad(layout, group, prefix.length, self.pair.device)
+                start = _gather(layout, group, hidden, self.pair, prefix.length)
+                with _skip_to(anatomy, layer, start, self._tuples):
+                    last = prefix.run(anatomy, ids)
+                assert last is not None
+                _scatter_final(layout, group, last, final, prefix.length)
+                self.tick(ids.numel())
         return final
-
-    def _resume_group(self, anatomy: Anatomy, layout: Layout, group: list[int], layer: int, hidden: Tensor) -> Tensor:
-        ids = _pad(layout, group, self.pair.device)
-        start = _gather(layout, group, hidden, self.pair)
-        with _skip_to(anatomy, layer, start, self._tuples):
-            last = _run_body(anatomy, ids)
-        assert last is not None
-        self.tick(ids.numel())
-        return last
 
     def gradients(
         self,
@@ -173,23 +249,26 @@ class Runner:
             loss: from the group's indices and the head's inputs to a scalar summed over the group.
 
         Returns:
-            Per layer, float32 gradients laid out as ``hidden``.
+            Per layer, float32 gradients laid out as ``hidden``; zero at the tokens that all sequences begin with.
         """
         grads = {layer: torch.zeros(layout.n_positions, self.pair.d_model) for layer in layers}
-        with self.pair.on("tuned") as anatomy, torch.enable_grad():
+        with self.pair.on("tuned") as anatomy:
+            prefix = self._prefix(anatomy, layout, "tuned")
             for group in layout.batches(self.budget):
-                ids = _pad(layout, group, self.pair.device)
-                start = _gather(layout, group, hidden, self.pair).requires_grad_(True)
+                ids = _pad(layout, group, prefix.length, self.pair.device)
+                start = _gather(layout, group, hidden, self.pair, prefix.length).requires_grad_(True)
                 with (
+                    torch.enable_grad(),
                     _skip_to(anatomy, layers[0], start, self._tuples),
                     _watch(anatomy, layers[1:], keep_grad=True) as seen,
                 ):
-                    last = _run_body(anatomy, ids)
-                assert last is not None
-                loss(anatomy, group, _take_final(layout, group, last)).backward()  # type: ignore[no-untyped-call]
+                    last = prefix.run(anatomy, ids)
+                    assert last is not None
+                    total = loss(anatomy, group, _take_final(layout, group, last, prefix.length))
+                    total.backward()  # type: ignore[no-untyped-call]
                 for layer, value in [(layers[0], start), *((layer, seen[layer]) for layer in layers[1:])]:
                     assert value.grad is not None
-                    _scatter(layout, group, value.grad, grads[layer])
+                    _scatter(layout, group, value.grad, grads[layer], prefix.length)
                 self.tick(2 * ids.numel())
         return grads
 
@@ -223,13 +302,6 @@ class Runner:
                     found[index] = tuple(int(token) for token in out[row, longest : longest + n_tokens])
                 self.tick(ids.numel())
         return [found[index] for index in range(len(prompts))]
-
-
-def _run_body(anatomy: Anatomy, ids: Int[Tensor, "group length"]) -> Tensor | None:
-    try:
-        return anatomy.body(input_ids=ids, use_cache=False).last_hidden_state
-    except _StopForward:
-        return None
 
 
 class _StopForward(Exception):
@@ -280,28 +352,37 @@ def _skip_to(anatomy: Anatomy, layer: int, hidden: Tensor, as_tuple: bool) -> It
             del block.forward
 
 
-def _pad(layout: Layout, group: list[int], device: torch.device) -> Int[Tensor, "group length"]:
-    longest = max(len(layout.sequences[index]) for index in group)
+def _pad(layout: Layout, group: list[int], skip: int, device: torch.device) -> Int[Tensor, "group length"]:
+    longest = max(len(layout.sequences[index]) for index in group) - skip
     ids = torch.zeros(len(group), longest, dtype=torch.long)
     for row, index in enumerate(group):
-        sequence = layout.sequences[index].ids
+        sequence = layout.sequences[index].ids[skip:]
         ids[row, : len(sequence)] = torch.tensor(sequence)
     return ids.to(device)
 
 
-def _gather(layout: Layout, group: list[int], flat: Tensor, pair: ModelPair) -> Float[Tensor, "group length d_model"]:
-    longest = max(len(layout.sequences[index]) for index in group)
+def _gather(
+    layout: Layout, group: list[int], flat: Tensor, pair: ModelPair, skip: int
+) -> Float[Tensor, "group length d_model"]:
+    longest = max(len(layout.sequences[index]) for index in group) - skip
     out = torch.zeros(len(group), longest, flat.shape[-1], dtype=pair.dtype, device=pair.device)
     for row, index in enumerate(group):
-        rows = layout.rows(index)
+        rows = layout.rows(index)[skip:]
         out[row, : len(rows)] = flat[rows.start : rows.stop].to(device=pair.device, dtype=pair.dtype)
     return out
 
 
-def _scatter(layout: Layout, group: list[int], values: Tensor, flat: Tensor) -> None:
+def _scatter(layout: Layout, group: list[int], values: Tensor, flat: Tensor, skip: int) -> None:
     for row, index in enumerate(group):
-        rows = layout.rows(index)
+        rows = layout.rows(index)[skip:]
         flat[rows.start : rows.stop] = values[row, : len(rows)].to(device=flat.device, dtype=flat.dtype)
+
+
+def _scatter_prefix(layout: Layout, group: list[int], prefix: Prefix, layer: int, flat: Tensor) -> None:
+    if prefix.length:
+        shared = prefix.hidden[layer].to(device=flat.device, dtype=flat.dtype)
+        for index in group:
+            flat[layout.starts[index] : layout.starts[index] + prefix.length] = shared
 
 
 def _empty_final(layout: Layout, d_model: int, dtype: torch.dtype) -> Tensor:
@@ -309,13 +390,13 @@ def _empty_final(layout: Layout, d_model: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(len(layout), len(first) - first.prompt_length + 1, d_model, dtype=dtype)
 
 
-def _take_final(layout: Layout, group: list[int], last: Tensor) -> Float[Tensor, "group outputs d_model"]:
+def _take_final(layout: Layout, group: list[int], last: Tensor, skip: int) -> Float[Tensor, "group outputs d_model"]:
     picked = []
     for row, index in enumerate(group):
         sequence = layout.sequences[index]
-        picked.append(last[row, sequence.prompt_length - 1 : len(sequence)])
+        picked.append(last[row, sequence.prompt_length - 1 - skip : len(sequence) - skip])
     return torch.stack(picked)
 
 
-def _scatter_final(layout: Layout, group: list[int], last: Tensor, final: Tensor) -> None:
-    final[group] = _take_final(layout, group, last).to(device=final.device, dtype=final.dtype)
+def _scatter_final(layout: Layout, group: list[int], last: Tensor, final: Tensor, skip: int) -> None:
+    final[group] = _take_final(layout, group, last, skip).to(device=final.device, dtype=final.dtype)

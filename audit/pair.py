@@ -7,7 +7,7 @@ checkpoint is a second model.
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.locate import Anatomy, locate
+from audit.lora import Switch, fuse
 from audit.spec import Dtype
 
 Side = Literal["base", "tuned"]
@@ -60,6 +61,7 @@ class ModelPair:
         kind: ``lora`` (shared weights) or ``full``.
         tokenizer: the base's tokenizer; the fine-tuned model's is the same.
         anatomies: the parts of each side's model; for ``lora`` they are the same objects.
+        adapter: switches the low-rank parts of a LoRA pair.
     """
 
     kind: Literal["lora", "full"]
@@ -68,6 +70,7 @@ class ModelPair:
     tokenizer: Any
     precision: Precision
     device: torch.device
+    adapter: Switch = field(default_factory=Switch)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -87,11 +90,16 @@ class ModelPair:
     @contextlib.contextmanager
     def on(self, side: Side) -> Iterator[Anatomy]:
         """Make ``side`` the model that runs inside the block."""
-        if self.kind == "lora" and side == "base":
-            with self.models["tuned"].disable_adapter():  # type: ignore[operator]
-                yield self.anatomies["base"]
-        else:
+        if self.kind == "full" or side == "tuned":
             yield self.anatomies[side]
+            return
+        self.adapter.on = False
+        try:
+            model: Any = self.models["tuned"]
+            with model.disable_adapter() if self.adapter.peft else contextlib.nullcontext():
+                yield self.anatomies["base"]
+        finally:
+            self.adapter.on = True
 
 
 def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device: str = "auto") -> ModelPair:
@@ -116,9 +124,11 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
     base = _load_full(base_dir, torch_dtype, chosen)
     if is_adapter(tuned_dir):
         tuned = _attach_adapter(base, tuned_dir)
+        switch = Switch()
+        switch.peft = fuse(tuned, switch)
         anatomy = locate(tuned.get_base_model())  # type: ignore[operator]
         models: dict[Side, nn.Module] = {"base": tuned, "tuned": tuned}
-        pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen)
+        pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen, switch)
     else:
         _same_tokenizer(base_dir, tuned_dir)
         _same_shape(base_dir, tuned_dir)

@@ -12,8 +12,8 @@ from torch import Tensor
 from audit.captures import prompt_rows
 from audit.dictionaries import export
 from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
-from audit.dictionaries.crosscoder import CrosscoderConfig
-from audit.dictionaries.diff_sae import DiffSAEConfig
+from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig
+from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
 from audit.dictionaries.frozen import frozen_random
 from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig
 from audit.dictionaries.quality import Quality
@@ -147,12 +147,13 @@ def _train_one(
         with store.create(name) as folder:
             settings = _settings(extraction, seed)
             dictionary, summary = train(_config(extraction, architecture), source, settings, progress=tell)
-            export.save(dictionary, folder)
+            assert isinstance(dictionary, DiffSAE | Crosscoder)
+            export.save(dictionary, folder, provenance={"layer": layer, "seed": seed})
             (folder / "quality.json").write_text(json.dumps(asdict(summary.quality)), encoding="utf-8")
         found = store.find(name)
         assert found is not None
     tell(1.0)
-    return Trained(export.load(found), layer, architecture, seed, k, _quality(found))
+    return Trained(export.load(found).dictionary, layer, architecture, seed, k, _quality(found))
 
 
 def _quality(folder: Path) -> Quality:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit.ablation import Alignment, replace_along
+from audit.captures import first
 from audit.directions import attribution_directions
 from audit.forward import Capture, Runner
 from audit.locate import Anatomy
@@ -88,6 +89,12 @@ class LastToken:
     def amplification(self, direction: Float[Tensor, "d_model"]) -> float:
         """Mean DiD along a unit direction over the mean base reading."""
         return float((self.did @ direction).mean() / self.base_reading.mean().clamp_min(1e-12))
+
+
+def first_carriers(contrast: Contrast, count: int) -> Contrast:
+    """The same contrast on the first carriers alone, without a copy."""
+    runs = (contrast.string, contrast.clean, contrast.base_string, contrast.base_clean)
+    return Contrast(*(first(run, min(count, len(run.layout))) for run in runs))
 
 
 def reaction(runner: Runner, contrast: Contrast) -> Float[Tensor, "carriers"]:

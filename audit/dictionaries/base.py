@@ -99,7 +99,7 @@ class ActivationSource(Protocol):
     def groups(self) -> Int[Tensor, "tokens"]:
         """Group of each token: the string that filled its prompt's slot. Every group gets the same share of visits."""
 
-    def batch(self, indices: Int[Tensor, "batch"]) -> tuple[Tensor, ...]:
+    def batch(self, indices: Int[Tensor, "batch"]) -> "TokenBatch | tuple[Tensor, ...]":
         """The tokens at ``indices``: ``(base, tuned)``, or ``(base, tuned, centre)``, hence also a ``TokenBatch``."""
 
 
