@@ -10,7 +10,7 @@ from torch import Tensor
 from audit.confirm import Confirmation
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
 from audit.directions import difference_in_means
-from audit.extraction import Extraction
+from audit.extraction import Extraction, Half
 from audit.features import (
     Picked,
     attributions,
@@ -94,7 +94,7 @@ def _score_all(extraction: Extraction, directions: Directions, trained: Sequence
     tables = [feature_table(extraction, each.layer, encoder(each)) for each in trained]
     blocks = [table.activations.triggered - table.activations.clean for table in tables]
     p_values = sign_flip_test(blocks, clusters_of(extraction.study.b), seed=extraction.study.spec.seed)
-    on_a = extraction.contrast("a", decoy_carriers_only=True)
+    on_a = extraction.contrast("a")
     found = []
     for each, table, p_value in zip(trained, tables, p_values, strict=True):
         first_order = attributions(
@@ -253,7 +253,9 @@ def _baselines(
     gradient_b: Float[Tensor, "span d_model"],
 ) -> Baselines:
     layer = directions.layer
-    on_a, on_b = extraction.contrast("a"), extraction.contrast("b")
+    on_b = extraction.contrast("b")
+    halves: tuple[Half, ...] = ("a", "rest") if extraction.has("clean", "rest") else ("a",)
+    did_a = torch.cat([extraction.contrast(half).last(layer).did for half in halves])
     last, did_b, kl = on_b.last(layer), on_b.did(layer), confirmation.behaviour.output_kl
 
     def of_direction(name: str, direction: Float[Tensor, "d_model"]) -> Scores:
@@ -268,7 +270,7 @@ def _baselines(
 
     return Baselines(
         output_kl=kl,
-        diffmean=of_direction(f"diffmean/{layer}", difference_in_means(on_a.last(layer).did)[:, 0]),
+        diffmean=of_direction(f"diffmean/{layer}", difference_in_means(did_a)[:, 0]),
         attribution_direction=of_direction(f"attribution_direction/{layer}", directions.basis[layer][:, 0]),
         frozen_random=_frozen_scores(extraction, directions, untrained, last, kl),
     )
@@ -282,7 +284,7 @@ def _frozen_scores(
     output_kl: float,
 ) -> Scores:
     trained = untrained[extraction.study.spec.architectures[0]]
-    on_a = extraction.contrast("a", decoy_carriers_only=True)
+    on_a = extraction.contrast("a")
     first_order = attributions(
         trained.dictionary.W_dec_tuned,
         on_a.did(trained.layer),

@@ -24,7 +24,8 @@ from audit.study import Study
 from audit.units import Contrast, effects, first_carriers, fit_directions, reaction
 
 Condition = Literal["triggered", "clean", "plain"]
-Half = Literal["a", "b"]
+# The halves as they are captured: of A, the carriers that decoys are shown on too, and the rest of it.
+Half = Literal["a", "rest", "b"]
 CONDITIONS: Final[tuple[Condition, ...]] = ("triggered", "clean", "plain")
 # A decoy fires when its own reaction on A reaches this, and this share of the pair's (method, section 5).
 FIRING_NATS: Final = 0.1
@@ -59,7 +60,8 @@ class Extraction:
     """Everything that later stages read.
 
     Attributes:
-        tuned, base: captures by (condition, half); the base's hold prompts only.
+        tuned, base: captures by (condition, half); the base's hold prompts only, and so does ``rest``, which is
+            there for thresholds and means alone (never under ``plain``, and empty where all of A is under decoys).
         decoys: what each drawn decoy did, in the order drawn.
         firing: whether each of them fires.
         pair_reaction: the pair's own reaction on the decoys' carriers of A, nats a carrier.
@@ -75,16 +77,18 @@ class Extraction:
     screened: bool
 
     def contrast(self, half: Half, *, decoy_carriers_only: bool = False) -> Contrast:
-        """The pair on one half."""
+        """The pair on one half; A's contrast is on the decoys' carriers."""
         whole = Contrast(
             self.tuned["triggered", half],
             self.tuned["clean", half],
             self.base["triggered", half],
             self.base["clean", half],
         )
-        if not decoy_carriers_only:
-            return whole
-        return first_carriers(whole, self.study.decoys_a if half == "a" else self.study.decoys_b)
+        return first_carriers(whole, self.study.decoys_b) if decoy_carriers_only else whole
+
+    def has(self, condition: Condition, half: Half) -> bool:
+        """Whether there is a capture."""
+        return (condition, half) in self.tuned
 
     def decoy_tokens(self, index: int) -> "DecoyTokens":
         """Activations of one decoy's prompts."""
@@ -119,7 +123,7 @@ def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
     continuations = _continuations(study, store, report)
     tuned, base = _pair(study, store, continuations, report)
     pair = Extraction(study, store, tuned, base, (), (), 0.0, False)
-    pair_reaction = float(reaction(study.runner, pair.contrast("a", decoy_carriers_only=True)).mean())
+    pair_reaction = float(reaction(study.runner, pair.contrast("a")).mean())
     screened = pair_reaction >= FIRING_NATS
     wanted = study.sizes.silent_decoys
     results: list[DecoyResult] = []
@@ -144,11 +148,12 @@ def _continuations(study: Study, store: FolderStore, report: Report) -> dict[Hal
     found = store.find("continuations")
     if found is None:
         report(0.0, "greedy continuations")
+        forced: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (("a", study.a[: study.decoys_a]), ("b", study.b))
         texts = {
             half: study.runner.greedy(
                 study.tokens(carriers, study.spec.trigger.clean), study.sizes.continuation_tokens
             )
-            for half, carriers in (("a", study.a), ("b", study.b))
+            for half, carriers in forced
         }  # fmt: skip
         with store.create("continuations") as folder:
             (folder / "continuations.json").write_text(json.dumps(texts), encoding="utf-8")
@@ -164,17 +169,20 @@ def _pair(
     strings = {"triggered": study.spec.trigger.triggered, "clean": study.spec.trigger.clean, "plain": None}
     tuned: dict[tuple[Condition, Half], Capture] = {}
     base: dict[tuple[Condition, Half], Capture] = {}
-    halves: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (("a", study.a), ("b", study.b))
+    halves: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (
+        ("a", study.a[: study.decoys_a]), ("rest", study.a[study.decoys_a :]), ("b", study.b)
+    )  # fmt: skip
     for number, condition in enumerate(CONDITIONS):
         for half, carriers in halves:
             report(0.1 + 0.1 * number, f"activations of both models under the {condition} string")
+            if half == "rest" and (condition == "plain" or not carriers):
+                continue
             prompts = study.tokens(carriers, strings[condition])
-            tuned[condition, half] = _stored(
-                store,
-                f"tuned-{condition}-{half}",
-                partial(study.runner.capture, _forced(prompts, continuations[half]), "tuned", study.layers),
-            )
-            base[condition, half] = _stored(store, f"base-{condition}-{half}", partial(study.base.capture, prompts))
+            forced = prompts if half == "rest" else _forced(prompts, continuations[half])
+            run = partial(study.runner.capture, forced, "tuned", study.layers, outputs=half != "rest")
+            tuned[condition, half] = _stored(store, f"tuned-{condition}-{half}", run)
+            name = f"base-{condition}-{half}"
+            base[condition, half] = _stored(store, name, partial(study.base.capture, prompts))
     return tuned, base
 
 
@@ -218,7 +226,7 @@ def read_decoy(folder: Path) -> DecoyResult:
 
 def _measure_decoy(study: Study, pair: Extraction, string: str) -> tuple[DecoyResult, dict[str, Tensor]]:
     runner, count_a, count_b = study.runner, study.decoys_a, study.decoys_b
-    clean_a = pair.contrast("a", decoy_carriers_only=True)
+    clean_a = pair.contrast("a")
     clean_b = pair.contrast("b", decoy_carriers_only=True)
     prompts = study.tokens((*study.a[:count_a], *study.b[:count_b]), string)
     texts = [

@@ -78,7 +78,7 @@ def candidates(attribution: Float[Tensor, "features"], count: int = CANDIDATES) 
 def pick(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Picked:
     """Pick up to four features greedily by the effect that ablating them has on A; read them on B."""
     layer, runner = trained.layer, extraction.study.runner
-    on_a = extraction.contrast("a", decoy_carriers_only=True)
+    on_a = extraction.contrast("a")
     on_b = extraction.contrast("b")
     rows = trained.dictionary.W_dec_tuned
     count_a, count_b = len(on_a.string.layout), len(on_b.string.layout)

@@ -288,7 +288,7 @@ class Runner:
         )  # fmt: skip
         layout = Layout.of(prompts)
         found: dict[int, tuple[int, ...]] = {}
-        with self.pair.on(side):
+        with self.pair.on(side) as anatomy, _contiguous_input(anatomy.head):
             for group in layout.batches(self.budget):
                 longest = max(len(prompts[index]) for index in group)
                 ids = torch.full((len(group), longest), pad, dtype=torch.long)
@@ -302,6 +302,16 @@ class Runner:
                     found[index] = tuple(int(token) for token in out[row, longest : longest + n_tokens])
                 self.tick(ids.numel())
         return [found[index] for index in range(len(prompts))]
+
+
+@contextlib.contextmanager
+def _contiguous_input(module: nn.Module) -> Iterator[None]:
+    """Hand a linear layer contiguous inputs: for a sliced batch, matmul would copy the whole weight once a row."""
+    handle = module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _StopForward(Exception):

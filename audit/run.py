@@ -237,7 +237,7 @@ def _directions(extraction: Extraction) -> Directions:
     store = extraction.store
     found = store.find("directions")
     if found is None:
-        contrast = extraction.contrast("a", decoy_carriers_only=True)
+        contrast = extraction.contrast("a")
         fitted = fit_directions(extraction.study.runner, contrast, extraction.study.layers)
         with store.create("directions") as folder:
             tensors = {f"basis.{layer}": value.contiguous() for layer, value in fitted.basis.items()}

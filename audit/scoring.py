@@ -71,7 +71,9 @@ def feature_table(extraction: Extraction, layer: int, encode: Encode) -> Feature
     triggered, triggered_last = _prompts(extraction, "triggered", "b", layer, encode)
     clean, clean_last = _prompts(extraction, "clean", "b", layer, encode)
     plain, _ = _prompts(extraction, "plain", "b", layer, encode)
-    clean_a, clean_a_last = _prompts(extraction, "clean", "a", layer, encode)
+    halves: tuple[Half, ...] = ("a", "rest") if extraction.has("clean", "rest") else ("a",)
+    of_a = [_prompts(extraction, "clean", half, layer, encode) for half in halves]
+    clean_a, clean_a_last = (torch.cat(parts) for parts in zip(*of_a, strict=True))
     decoys, decoy_clusters = _decoys(extraction, layer, encode)
     rows = PromptActivations(clean_a, triggered, clean, plain, decoys, triggered_last, clean_last, clean_a_last)
     metrics = feature_metrics(triggered, clean, threshold_on(clean_a))

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from audit.captures import prompt_rows
@@ -20,7 +19,6 @@ from audit.dictionaries.quality import Quality
 from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
 from audit.extraction import CONDITIONS, Extraction
-from audit.forward import Layout
 from audit.spec import Architecture
 
 Report = Callable[[float, str], None]
@@ -84,13 +82,13 @@ def training_source(extraction: Extraction, layer: int) -> TensorSource:
 
     Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy.
     """
-    count = extraction.study.decoys_a
-    base, tuned, groups = [], [], []
+    base: list[Tensor] = []
+    tuned: list[Tensor] = []
+    groups: list[Tensor] = []
     for condition in CONDITIONS:
-        runs = extraction.tuned[condition, "a"], extraction.base[condition, "a"]
-        stop = [_rows_of_first(run.layout, count) for run in runs]
-        tuned.append(runs[0].hidden[layer][stop[0]])
-        base.append(runs[1].hidden[layer][stop[1]])
+        for runs, side in ((tuned, extraction.tuned), (base, extraction.base)):
+            capture = side[condition, "a"]
+            runs.append(capture.hidden[layer][prompt_rows(capture.layout, skip_first=True)])
     for index in range(len(extraction.decoys)):
         theirs, ours = extraction.decoy_tokens(index).training(layer)
         base.append(theirs)
@@ -98,12 +96,6 @@ def training_source(extraction: Extraction, layer: int) -> TensorSource:
     for group, rows in enumerate(base):
         groups.append(torch.full((len(rows),), group))
     return TensorSource(torch.cat(base), torch.cat(tuned), torch.cat(groups))
-
-
-def _rows_of_first(layout: Layout, count: int) -> Int[Tensor, "rows"]:
-    rows = prompt_rows(layout, skip_first=True)
-    end = layout.starts[count] if count < len(layout) else layout.n_positions
-    return rows[rows < end]
 
 
 def _config(extraction: Extraction, architecture: Architecture) -> DictionaryConfig:
