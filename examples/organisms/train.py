@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         seed=options.seed,
         steps=options.steps or Settings.steps,
         prompts=options.prompts or Settings.prompts,
-        learning_rate=options.learning_rate or (1e-4 if options.full else Settings.learning_rate),
+        learning_rate=options.learning_rate or (2e-4 if options.full else Settings.learning_rate),
     )
     device = torch.device(options.device)
     tokenizer = AutoTokenizer.from_pretrained(options.base)
