@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -55,13 +56,15 @@ def after(capture: Capture, count: int) -> Capture:
     return Capture(layout, {layer: value[begin:] for layer, value in capture.hidden.items()}, final)
 
 
-def prompt_rows(layout: Layout, *, skip_first: bool = False, span_only: bool = False) -> Tensor:
-    """Rows of prompt tokens: all of them, all but each prompt's first, or those from the string on."""
+def span_rows(layout: Layout) -> Int[Tensor, "rows"]:
+    """Rows of prompt tokens from the string on.
+
+    What stands before the string is the same under every string and says nothing about it; attention sinks, whose
+    activations are a hundred times larger than any other, are there as well.
+    """
     rows: list[int] = []
-    for index, sequence in enumerate(layout.sequences):
-        begin = layout.starts[index]
-        low = sequence.span_start if span_only else int(skip_first)
-        rows.extend(range(begin + low, begin + sequence.prompt_length))
+    for index in range(len(layout)):
+        rows.extend(layout.prompt_span_rows(index))
     return torch.tensor(rows, dtype=torch.long)
 
 

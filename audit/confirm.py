@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audit.captures import prompt_rows
+from audit.captures import span_rows
 from audit.directions import variance_matched_subspaces
 from audit.extraction import Extraction
 from audit.forward import Capture
@@ -174,14 +174,14 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
 
 
 def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_model"]:
-    """Δ under the clean string and without any, on A: prompt tokens but the first."""
+    """Δ under the clean string and without any, on A: prompt tokens from the string on."""
     rows = []
     for tuned, base in (
         (extraction.tuned["clean", "a"], extraction.base["clean", "a"]),
         (extraction.tuned["plain", "a"], extraction.base["plain", "a"]),
     ):
-        ours = tuned.hidden[layer][prompt_rows(tuned.layout, skip_first=True)].float()
-        rows.append(ours - base.hidden[layer][prompt_rows(base.layout, skip_first=True)].float())
+        ours = tuned.hidden[layer][span_rows(tuned.layout)].float()
+        rows.append(ours - base.hidden[layer][span_rows(base.layout)].float())
     return torch.cat(rows)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audit.captures import after, first, prompt_rows, read_capture, write_capture
+from audit.captures import after, first, read_capture, span_rows, write_capture
 from audit.forward import Capture
 from audit.ports import FolderStore
 from audit.rendering import Tokens
@@ -104,7 +104,7 @@ class DecoyTokens:
     tensors: dict[str, Tensor]
 
     def training(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"]]:
-        """(base, tuned) on A, every prompt token but the first."""
+        """(base, tuned) on A, prompt tokens from the string on."""
         return self.tensors[f"a.base.{layer}"], self.tensors[f"a.tuned.{layer}"]
 
     def scoring(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"], Tensor]:
@@ -255,7 +255,7 @@ def _decoy_tensors(on_a: Contrast, on_b: Contrast, layers: Sequence[int]) -> dic
     tensors: dict[str, Tensor] = {}
     for half, contrast in (("a", on_a), ("b", on_b)):
         for side, capture in (("tuned", contrast.string), ("base", contrast.base_string)):
-            rows = prompt_rows(capture.layout, skip_first=half == "a", span_only=half == "b")
+            rows = span_rows(capture.layout)
             for layer in layers:
                 tensors[f"{half}.{side}.{layer}"] = capture.hidden[layer][rows].contiguous()
     tensors["b.carrier"] = span_carriers(on_b.base_string)

@@ -3,6 +3,8 @@
 One small table of attribute paths, tried in order; an architecture that fits none is refused by name.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,7 +76,7 @@ class Anatomy:
         weight = getattr(self.head, "weight", None)
         if isinstance(weight, Tensor) and type(self.head) is nn.Linear and not torch.is_grad_enabled():
             bias = getattr(self.head, "bias", None)
-            logits = _sliced_linear(final.float(), weight, bias)
+            logits = _sliced_linear(final, weight, bias)
         else:
             logits = self.head(final.to(_dtype_of(self.head, final))).float()
         if self.softcap is not None:
@@ -88,14 +90,34 @@ def _dtype_of(module: nn.Module, fallback: Tensor) -> torch.dtype:
 
 
 def _sliced_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, rows: int = 8192) -> Tensor:
-    """``inputs @ weight.T`` in float32 without a float32 copy of the whole weight."""
+    """``inputs @ weight.T`` in float32 without a float32 copy of the whole weight.
+
+    Products of bfloat16 numbers accumulated in float32 lose nothing, so on a CPU the matrix product of bfloat16 inputs
+    and weights may use the processor's bfloat16 units; the result still comes out in float32.
+    """
+    exact = weight.dtype == torch.bfloat16 and inputs.dtype == torch.bfloat16 and inputs.device.type == "cpu"
+    wide = inputs.float()
     out = torch.empty(inputs.shape[0], weight.shape[0], dtype=torch.float32, device=inputs.device)
-    for start in range(0, weight.shape[0], rows):
-        stop = min(start + rows, weight.shape[0])
-        out[:, start:stop] = inputs @ weight[start:stop].float().T
+    with _bfloat16_products() if exact else contextlib.nullcontext():
+        for start in range(0, weight.shape[0], rows):
+            stop = min(start + rows, weight.shape[0])
+            out[:, start:stop] = wide @ weight[start:stop].float().T
     if bias is not None:
         out += bias.float()
     return out
+
+
+@contextlib.contextmanager
+def _bfloat16_products() -> Iterator[None]:
+    """Let float32 matrix products on the CPU multiply in bfloat16 and accumulate in float32."""
+    backend: Any = torch.backends.mkldnn
+    settings = backend.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def locate(model: nn.Module) -> Anatomy:

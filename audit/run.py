@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from audit import carriers as carrier_sets
 from audit import gates as gating
 from audit import wording
+from audit.captures import span_rows
 from audit.confirm import Confirmation, confirm
 from audit.errors import AuditError, NoSpace, OutOfMemory
 from audit.explain import Explanation, explain
@@ -337,7 +338,7 @@ def _tables(
 
 def _sizes(extraction: Extraction) -> Sizes:
     study = extraction.study
-    tokens = sum(len(item.ids) - 1 for item in extraction.base["clean", "a"].layout.sequences[: study.decoys_a])
+    tokens = len(span_rows(extraction.base["clean", "a"].layout))
     return Sizes(
         carriers_a=len(study.a),
         carriers_b=len(study.b),

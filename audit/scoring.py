@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from audit.bis_p95 import bis_p95
-from audit.captures import prompt_rows
+from audit.captures import span_rows
 from audit.carriers import cluster_of
 from audit.dictionaries.base import TokenBatch
 from audit.extraction import Condition, Extraction, Half, span_carriers
@@ -95,8 +95,8 @@ def _prompts(
 ) -> tuple[Float[Tensor, "prompts features"], Float[Tensor, "prompts features"]]:
     """Activations over the span and at the last prompt token."""
     tuned, base = extraction.tuned[condition, half], extraction.base[condition, half]
-    tuned_rows = prompt_rows(tuned.layout, span_only=True)
-    base_rows = prompt_rows(base.layout, span_only=True)
+    tuned_rows = span_rows(tuned.layout)
+    base_rows = span_rows(base.layout)
     carriers = span_carriers(base)
     return _encode_rows(
         base.hidden[layer][base_rows], tuned.hidden[layer][tuned_rows], carriers, len(base.layout), encode

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audit.captures import prompt_rows
+from audit.captures import span_rows
 from audit.dictionaries import export
 from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
 from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig
@@ -78,7 +78,7 @@ def train_dictionaries(
 
 
 def training_source(extraction: Extraction, layer: int) -> TensorSource:
-    """Half A's prompt tokens but the first, under every string that was drawn, on the decoys' carriers.
+    """Half A's prompt tokens from the string on, under every string that was drawn, on the decoys' carriers.
 
     Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy.
     """
@@ -88,7 +88,7 @@ def training_source(extraction: Extraction, layer: int) -> TensorSource:
     for condition in CONDITIONS:
         for runs, side in ((tuned, extraction.tuned), (base, extraction.base)):
             capture = side[condition, "a"]
-            runs.append(capture.hidden[layer][prompt_rows(capture.layout, skip_first=True)])
+            runs.append(capture.hidden[layer][span_rows(capture.layout)])
     for index in range(len(extraction.decoys)):
         theirs, ours = extraction.decoy_tokens(index).training(layer)
         base.append(theirs)
