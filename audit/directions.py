@@ -7,7 +7,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 # Below this width a dense eigendecomposition is quicker than an iterative one.
-_DENSE_BELOW = 1024
+_DENSE_BELOW = 128
 
 
 def attribution_directions(

@@ -6,6 +6,7 @@ checkpoint is a second model.
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,7 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    tokenizer = load_tokenizer(base_dir)
+    tokenizer = _tokenizer_of(base_dir, tuned_dir)
     base = _load_full(base_dir, torch_dtype, chosen)
     if is_adapter(tuned_dir):
         tuned = _attach_adapter(base, tuned_dir)
@@ -130,7 +131,6 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
         models: dict[Side, nn.Module] = {"base": tuned, "tuned": tuned}
         pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen, switch)
     else:
-        _same_tokenizer(base_dir, tuned_dir)
         _same_shape(base_dir, tuned_dir)
         tuned = _load_full(tuned_dir, torch_dtype, chosen)
         _different_weights(base, tuned)
@@ -154,6 +154,16 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
+    """The base's tokenizer; where only the fine-tuned model has a chat template, with that template."""
+    tokenizer = load_tokenizer(base_dir)
+    if (tuned_dir / "tokenizer.json").is_file():
+        _same_tokenizer(base_dir, tuned_dir)
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = load_tokenizer(tuned_dir).chat_template
+    return tokenizer
+
+
 def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -174,7 +184,10 @@ def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelRejected("the adapter has no adapter_model.safetensors", hint="save it as safetensors")
     try:
-        model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
+        with warnings.catch_warnings():
+            # PEFT reads an attribute that transformers has renamed; nothing that an audit's reader could act on.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
     except (ValueError, KeyError, RuntimeError) as error:
         raise ModelsIncompatible(
             "the adapter does not fit this base: its modules or shapes differ", hint="name the base it was trained on"
@@ -208,10 +221,11 @@ def _same_shape(base_dir: Path, tuned_dir: Path) -> None:
 
 
 def _same_tokenizer(base_dir: Path, tuned_dir: Path) -> None:
-    """A fine-tuned checkpoint without a tokenizer uses the base's; one with another vocabulary is refused."""
+    """A fine-tuned checkpoint that brings another vocabulary is refused."""
     files = [folder / "tokenizer.json" for folder in (base_dir, tuned_dir)]
-    if not files[1].is_file():
-        return
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise ModelRejected("the base has no tokenizer.json", hint="add it")
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for part in ("model", "added_tokens", "pre_tokenizer", "normalizer"):
         if contents[0].get(part) != contents[1].get(part):
