@@ -279,7 +279,9 @@ class Runner:
             return [()] * len(prompts)
         from transformers import GenerationConfig
 
-        model = self.pair.models[side]
+        model: Any = self.pair.models[side]
+        if hasattr(model, "get_base_model"):  # PEFT's wrapper puts its own settings over the model's
+            model = model.get_base_model()
         tokenizer = self.pair.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -288,7 +290,7 @@ class Runner:
         )  # fmt: skip
         layout = Layout.of(prompts)
         found: dict[int, tuple[int, ...]] = {}
-        with self.pair.on(side) as anatomy, _contiguous_input(anatomy.head):
+        with self.pair.on(side) as anatomy, _contiguous_input(anatomy.head), _plain_generation(model):
             for group in layout.batches(self.budget):
                 longest = max(len(prompts[index]) for index in group)
                 ids = torch.full((len(group), longest), pad, dtype=torch.long)
@@ -297,11 +299,27 @@ class Runner:
                     ids[row, longest - len(prompts[index]) :] = torch.tensor(prompts[index].ids)
                     mask[row, longest - len(prompts[index]) :] = 1
                 ids, mask = ids.to(self.pair.device), mask.to(self.pair.device)
-                out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]
+                out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
                 for row, index in enumerate(group):
                     found[index] = tuple(int(token) for token in out[row, longest : longest + n_tokens])
                 self.tick(ids.numel())
         return [found[index] for index in range(len(prompts))]
+
+
+@contextlib.contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """Set the checkpoint's own generation settings aside: transformers fills what is not set from them.
+
+    A repetition penalty, say, would otherwise make "greedy" something else, and differ between checkpoints.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @contextlib.contextmanager
