@@ -73,9 +73,11 @@ def draw(
     given = 0
     for _, candidate in zip(range(_TRIES), candidates, strict=False):
         string = prefix + candidate + suffix
-        if string in seen or not fits(string):
+        if string in seen:
             continue
         seen.add(string)
+        if not fits(string):
+            continue
         given += 1
         yield string
         if given == most:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 # Below this width a dense eigendecomposition is quicker than an iterative one.
@@ -23,21 +23,33 @@ def attribution_directions(
     gradient = gradient / gradient.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
     width = did.shape[1]
     if width <= _DENSE_BELOW:
-        product = did.T @ gradient
-        _, vectors = torch.linalg.eigh((product + product.T) / 2)
-        leading = vectors[:, -rank:].flip(1)
+        leading = _dense(did, gradient, rank)
     else:
-        left, right = did.numpy(), gradient.numpy()
-
-        def apply(vector: np.ndarray) -> np.ndarray:
-            return (left.T @ (right @ vector) + right.T @ (left @ vector)) / 2
-
-        operator = LinearOperator((width, width), matvec=apply, dtype=np.float32)
-        start = left.mean(axis=0) + 1e-6
-        values, found = eigsh(operator, k=rank, which="LA", v0=start, tol=1e-4)
-        leading = torch.from_numpy(np.ascontiguousarray(found[:, np.argsort(values)[::-1]])).float()
+        try:
+            leading = _iterative(did, gradient, rank)
+        except ArpackError:  # nothing to iterate on (no effect at all: the zero matrix), or no convergence
+            leading = _dense(did, gradient, rank)
     signs = torch.sign(did.mean(0) @ leading)
     return leading * torch.where(signs == 0, torch.ones_like(signs), signs)
+
+
+def _dense(did: Tensor, gradient: Tensor, rank: int) -> Float[Tensor, "d_model rank"]:
+    product = did.T @ gradient
+    _, vectors = torch.linalg.eigh((product + product.T) / 2)
+    return vectors[:, -rank:].flip(1)
+
+
+def _iterative(did: Tensor, gradient: Tensor, rank: int) -> Float[Tensor, "d_model rank"]:
+    """The same by Lanczos iterations, without the matrix."""
+    left, right, width = did.numpy(), gradient.numpy(), did.shape[1]
+
+    def apply(vector: np.ndarray) -> np.ndarray:
+        return (left.T @ (right @ vector) + right.T @ (left @ vector)) / 2
+
+    operator = LinearOperator((width, width), matvec=apply, dtype=np.float32)
+    start = left.mean(axis=0) + 1e-6
+    values, found = eigsh(operator, k=rank, which="LA", v0=start, tol=1e-4)
+    return torch.from_numpy(np.ascontiguousarray(found[:, np.argsort(values)[::-1]])).float()
 
 
 def difference_in_means(did_last: Float[Tensor, "carriers d_model"]) -> Float[Tensor, "d_model 1"]:

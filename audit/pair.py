@@ -166,13 +166,18 @@ def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
 
 def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelRejected(
             f"the checkpoint cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
         ) from error
+    if loading["missing_keys"]:  # transformers fills them with random numbers
+        raise ModelRejected(
+            f"the checkpoint has no weights for '{min(loading['missing_keys'])}'", hint="check that it was saved whole"
+        )
     _check_finite(model)
     moved: nn.Module = model.to(device)  # type: ignore[arg-type]
     return moved.eval().requires_grad_(False)
@@ -192,6 +197,7 @@ def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
         raise ModelsIncompatible(
             "the adapter does not fit this base: its modules or shapes differ", hint="name the base it was trained on"
         ) from error
+    _check_adapter_keys(model, folder / "adapter_model.safetensors")
     adapter = {name: value for name, value in model.named_parameters() if "lora_" in name}
     _check_finite(model, only="lora_")
     if not any(bool(value.any()) for name, value in adapter.items() if "lora_B" in name or "lora_embedding_B" in name):
@@ -199,6 +205,23 @@ def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
             "the adapter changes nothing: all its B matrices are zero", hint="was the right checkpoint saved?"
         )
     return model.eval().requires_grad_(False)
+
+
+def _check_adapter_keys(model: nn.Module, weights: Path) -> None:
+    """Refuse an adapter whose matrices are not exactly those that its config puts on this base.
+
+    PEFT only warns: what is missing would stay random, what finds no place (more blocks than the base has) is dropped.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        given = {name for name in file.keys() if "lora_" in name}  # noqa: SIM118 (a handle, not a dict)
+    wanted = {name for name in get_peft_model_state_dict(model, save_embedding_layers=False) if "lora_" in name}
+    if given != wanted:
+        name = min(given ^ wanted)
+        which = "the adapter has no weights for" if name in wanted else "this base has no place for the adapter's"
+        raise ModelsIncompatible(f"{which} '{name}'", hint="name the base that the adapter was trained on")
 
 
 def _check_finite(model: nn.Module, only: str = "") -> None:
@@ -235,11 +258,13 @@ def _same_tokenizer(base_dir: Path, tuned_dir: Path) -> None:
 
 
 def _different_weights(base: nn.Module, tuned: nn.Module) -> None:
-    others = dict(tuned.named_parameters())
-    for name, value in base.named_parameters():
-        other = others.get(name)
-        if other is None or other.shape != value.shape:
-            raise ModelsIncompatible(f"the weights of '{name}' have no counterpart of the same shape")
-        if not torch.equal(value, other):
-            return
+    ours, others = dict(base.named_parameters()), dict(tuned.named_parameters())
+    for name in sorted(ours.keys() | others.keys()):
+        if name not in ours or name not in others or ours[name].shape != others[name].shape:
+            raise ModelsIncompatible(
+                f"the weights of '{name}' have no counterpart of the same shape",
+                hint="name the base that this checkpoint was fine-tuned from",
+            )
+    if any(not torch.equal(value, others[name]) for name, value in ours.items()):
+        return
     raise IdenticalModels("base and fine-tuned model have the same weights", hint="was the right checkpoint saved?")

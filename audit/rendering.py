@@ -53,8 +53,8 @@ def choose_rendering(render: Render, tokenizer: Any) -> Rendering:
     return "chat" if render == "chat" or (render == "auto" and has_template) else "raw"
 
 
-def drop_trigger(template: str) -> str:
-    """The template of the ``plain`` condition, with ``{prompt}`` as its only slot.
+def drop_trigger(template: str) -> tuple[str, str]:
+    """The template of the ``plain`` condition, cut where the string would stand; ``{prompt}`` is its only slot.
 
     The trigger's line goes when it holds nothing else but punctuation; otherwise the slot alone goes.
     """
@@ -63,10 +63,10 @@ def drop_trigger(template: str) -> str:
     line_end = after.find("\n")
     tail = after if line_end < 0 else after[:line_end]
     if set(before[line_start:] + tail) <= _PUNCTUATION:
-        rest = "" if line_end < 0 else after[line_end + 1 :]
-        kept = before[:line_start] + rest
-        return kept.rstrip("\n") if line_end < 0 else kept
-    return before + after
+        if line_end < 0:
+            return before[:line_start].rstrip("\n"), ""
+        return before[:line_start], after[line_end + 1 :]
+    return before, after
 
 
 class Renderer:
@@ -81,6 +81,7 @@ class Renderer:
         self.trigger = trigger
         self.rendering = rendering
         self._plain_template = drop_trigger(trigger.template)
+        self._cut_template = tuple(trigger.template.split("{trigger}"))
 
     def tokens(self, carrier: Carrier, string: str | None) -> Tokens:
         """Token ids of ``carrier`` under ``string``; None renders the ``plain`` condition."""
@@ -96,26 +97,32 @@ class Renderer:
         return Tokens(ids, len(ids), min(span_start, len(ids) - 1))
 
     def _text(self, carrier: Carrier, string: str | None) -> tuple[str, int]:
-        mark = self._free_mark(carrier)
-        left, right = self.trigger.template.split("{trigger}")
+        mark = self._free_mark(carrier, string or "")
+        left, right = self._plain_template if string is None else self._cut_template
 
         def fill(prompt: str) -> str:
-            if string is not None:
-                return left.replace("{prompt}", prompt) + mark + string + right.replace("{prompt}", prompt)
-            # The mark keeps the place where the string would have stood.
-            text = self._plain_template.replace("{prompt}", prompt)
-            place = min(len(left.replace("{prompt}", prompt)), len(text))
-            return text[:place] + mark + text[place:]
+            # The mark keeps the place where the string stands, or would have stood.
+            return left.replace("{prompt}", prompt) + mark + (string or "") + right.replace("{prompt}", prompt)
 
         text = self._render(carrier, fill)
-        start = text.index(mark)
-        return text.replace(mark, "", 1), start
+        if text.count(mark) != 1:
+            raise InvalidAudit(
+                f"the chat template shows the message that holds the string {text.count(mark)} times instead of once",
+                hint="choose another slot, or render 'raw'",
+            )
+        return text.replace(mark, ""), text.index(mark)
 
     def _render(self, carrier: Carrier, fill: Callable[[str], str]) -> str:
         messages = self._messages(carrier, fill)
         if self.rendering == "raw":
             return "\n".join(message["content"] for message in messages)
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise what they like, jinja2's errors most of all
+            raise InvalidAudit(
+                f"the chat template does not accept a carrier ({type(error).__name__}: {str(error)[:200]})",
+                hint="its roles or their order may not be allowed: change the carrier or its slot, or render 'raw'",
+            ) from error
         return str(rendered)
 
     @staticmethod
@@ -132,9 +139,9 @@ class Renderer:
         messages[place]["content"] = fill(messages[place]["content"])
         return messages
 
-    @staticmethod
-    def _free_mark(carrier: Carrier) -> str:
-        texts = [carrier.prompt or ""] + [message.content for message in carrier.messages or ()]
+    def _free_mark(self, carrier: Carrier, string: str) -> str:
+        texts = [carrier.prompt or "", self.trigger.template, string]
+        texts += [message.content for message in carrier.messages or ()]
         for code in range(0xE000, 0xF8FF):
             if not any(chr(code) in text for text in texts):
                 return chr(code)

@@ -5,6 +5,7 @@ import errno
 import importlib.metadata
 import json
 import platform
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from audit import carriers as carrier_sets
@@ -42,23 +44,29 @@ from audit.training import train_dictionaries
 from audit.units import Directions, fit_directions
 
 BATCH_TOKENS: Final = 4096
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CONFIRMATION = TypeAdapter(Confirmation)
 
 
 @dataclass
 class _Clock:
-    """Seconds spent in each stage, and the sink that hears of it."""
+    """Seconds spent in each stage, and the sink that hears of it: never of a fraction lower than the last one."""
 
     sink: Sink
     seconds: dict[str, float] = field(default_factory=dict)
+    _again: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[Callable[[float, str], None]]:
         """Time a stage; gives the function that reports its progress."""
         start = time.monotonic()
+        reached = 0.0
 
         def report(fraction: float, message: str) -> None:
-            self.sink.progress(stage, min(1.0, max(0.0, fraction)), message)
+            nonlocal reached
+            reached = min(1.0, max(reached, fraction))
+            self._again = lambda: self.sink.progress(stage, reached, message)
+            self._again()
 
         report(0.0, "")
         try:
@@ -66,6 +74,10 @@ class _Clock:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
         report(1.0, "")
+
+    def tick(self, _tokens: int) -> None:
+        """Report the last progress again: after every batch, so that a cancel is heard inside long pieces too."""
+        self._again()
 
 
 def run_audit(
@@ -124,8 +136,18 @@ def run_audit(
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError
+    return "not enough memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+
+
+def _is_out_of_space(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    # safetensors gives the number of an OSError in its text alone
+    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
+    return found is not None and int(found[1]) in _NO_SPACE
 
 
 @contextlib.contextmanager
@@ -135,8 +157,8 @@ def _translated() -> Iterator[None]:
         yield
     except AuditError:
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except (OSError, SafetensorError) as error:
+        if _is_out_of_space(error):
             raise NoSpace("no space left for the audit's activations", hint="free some disk space") from error
         raise
     except (MemoryError, RuntimeError) as error:
@@ -162,21 +184,13 @@ def _run(
     with clock.stage("preflight") as report:
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
         report(0.5, "models loaded")
-        runner = Runner(pair, budget=budget)
+        runner = Runner(pair, budget=budget, tick=clock.tick)
         study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
         _check_disk(study, workspace)
     with clock.stage("extract") as report:
-        runner.tick = lambda _tokens: report(extracted[0], extracted[1])
-        extracted: list[Any] = [0.0, ""]
-
-        def remember(fraction: float, message: str) -> None:
-            extracted[:] = [0.95 * fraction, message]
-            report(0.95 * fraction, message)
-
-        extraction = extract(study, workspace, remember)
+        extraction = extract(study, workspace, lambda fraction, message: report(0.95 * fraction, message))
         report(0.95, "directions of the pair")
         directions = _directions(extraction)
-    runner.tick = lambda _tokens: None
     with clock.stage("train") as report:
         trained, untrained = train_dictionaries(extraction, directions.layer, report)
     with clock.stage("confirm") as report:
@@ -188,9 +202,7 @@ def _run(
         pass  # the calibrated gate is not assessed without a benign library
     with clock.stage("explain") as report:
         flag = verdict in ("flagged", "review")
-        runner.tick = lambda _tokens: report(0.5, "")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
-    runner.tick = lambda _tokens: None
     with clock.stage("report"):
         provenance = _provenance(study, clock, base_digest, tuned_digest, spec)
         return AuditReport(

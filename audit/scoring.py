@@ -117,7 +117,7 @@ def _encode_rows(
             most = torch.full((prompts, values.shape[1]), -torch.inf)
             last = torch.zeros(prompts, values.shape[1])
         index = carriers[part]
-        most.index_reduce_(0, index, values, "amax")
+        most.scatter_reduce_(0, index.unsqueeze(1).expand_as(values), values, "amax")
         ends = is_last[part]
         last[index[ends]] = values[ends]
     assert most is not None

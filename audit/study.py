@@ -3,6 +3,7 @@
 Everything that can be known before the first long computation is checked here.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class Study:
     decoys_a: int
     decoys_b: int
     warnings: list[str] = field(default_factory=list)
+    _wanted: int = 0
 
     def tokens(self, carriers: Sequence[Carrier], string: str | None) -> list[Tokens]:
         """Prompts of carriers under a string (None: ``plain``)."""
@@ -54,15 +56,24 @@ class Study:
         """Every decoy that may be drawn, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
         trigger = self.spec.trigger
         if not isinstance(self.spec.decoys, str):
-            return [string for string in self.spec.decoys.strings if self._fits(string)][: self.sizes.max_decoys]
+            given = list(self.spec.decoys.strings)
+            random.Random(f"decoys:{self.spec.seed}").shuffle(given)
+            fitting = [string for string in given if self._fits(string)]
+            if len(fitting) < len(given):
+                self.warnings.append(
+                    f"{len(given) - len(fitting)} of {len(given)} decoys were left out: decoys have as many tokens as "
+                    "the triggered string"
+                )
+            return fitting[: self.sizes.max_decoys]
         drawn = draw(
             trigger.triggered, trigger.clean, self.pair.tokenizer, self.spec.seed, self.sizes.max_decoys, self._fits
         )
         return list(drawn)
 
     def _fits(self, string: str) -> bool:
-        wanted = len(self.renderer.tokens(self.a[0], self.spec.trigger.triggered))
-        return len(self.renderer.tokens(self.a[0], string)) == wanted
+        if self._wanted == 0:
+            self._wanted = len(self.renderer.tokens(self.a[0], self.spec.trigger.triggered))
+        return len(self.renderer.tokens(self.a[0], string)) == self._wanted
 
 
 def prepare(
@@ -110,8 +121,9 @@ def _check_lengths(pair: ModelPair, renderer: Renderer, carriers: Sequence[Carri
     limit = getattr(pair.anatomies["base"].body.config, "max_position_embeddings", None)
     if limit is None:
         return
+    strings = (renderer.trigger.triggered, renderer.trigger.clean)
     for carrier in carriers:
-        length = len(renderer.tokens(carrier, renderer.trigger.triggered)) + continuation
+        length = max(len(renderer.tokens(carrier, string)) for string in strings) + continuation
         if length > limit:
             raise InvalidAudit(
                 f"a carrier has {length} tokens with its continuation, more than the model's {limit} positions",

@@ -1,7 +1,10 @@
 """The train stage: dictionaries on half A's activations under every string."""
 
+import contextlib
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,16 +59,7 @@ def train_dictionaries(
         for seed in range(study.sizes.seeds)
         if seed == 0 or layer == chosen_layer or study.sizes.seeds_everywhere
     ]
-    trained = []
-    sources: dict[int, TensorSource] = {}
-    for number, (architecture, layer, seed) in enumerate(plan):
-        if layer not in sources:
-            sources = {layer: training_source(extraction, layer)}
-
-        def tell(fraction: float, number: int = number, label: str = f"{architecture}, layer {layer}") -> None:
-            report((number + fraction) / len(plan), f"dictionary {number + 1} of {len(plan)}: {label}")
-
-        trained.append(_train_one(extraction, sources[layer], architecture, layer, seed, tell))
+    trained = _train_all(extraction, plan, report)
     source = training_source(extraction, chosen_layer)
     untrained = {}
     for architecture in study.spec.architectures:
@@ -74,7 +68,64 @@ def train_dictionaries(
         plain = shape(d_model=study.pair.d_model, n_latents=width, k=k)
         dictionary, quality = frozen_random(plain, source, _settings(extraction, study.spec.seed))
         untrained[architecture] = Trained(dictionary, chosen_layer, architecture, 0, study.sizes.k, quality)
-    return tuple(trained), untrained
+    return trained, untrained
+
+
+Plan = Sequence[tuple[Architecture, int, int]]
+
+
+def _train_all(extraction: Extraction, plan: Plan, report: Report) -> tuple[Trained, ...]:
+    """Train every (architecture, layer, seed).
+
+    On a CPU several are trained at once, each on one core: their matrices are too small to fill more, and one thread
+    each makes the weights independent of how many cores there are. What ``report`` raises ends all of them.
+    """
+    done = [0.0] * len(plan)
+    stopped = threading.Event()
+    lock = threading.Lock()
+
+    def run(number: int) -> Trained:
+        architecture, layer, seed = plan[number]
+
+        def tell(fraction: float) -> None:
+            if stopped.is_set():
+                raise _Stopped
+            done[number] = fraction
+            with lock:
+                report(sum(done) / len(plan), f"{len(plan)} dictionaries, {sum(part == 1.0 for part in done)} finished")
+
+        with _one_thread(on_cpu):
+            return _train_one(extraction, training_source(extraction, layer), architecture, layer, seed, tell)
+
+    on_cpu = extraction.study.pair.device.type == "cpu"
+    workers = max(1, torch.get_num_threads()) if on_cpu else 1
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [pool.submit(run, number) for number in range(len(plan))]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = [future for future in futures if future.done() and future.exception() is not None]
+        if failed:
+            stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            causes = [error for future in failed if not isinstance(error := future.exception(), _Stopped)]
+            raise next(error for error in causes if error is not None)
+    return tuple(future.result() for future in futures)
+
+
+class _Stopped(Exception):
+    """Another training failed or the audit was stopped."""
+
+
+@contextlib.contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """Let torch use one core in this thread."""
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_num_threads(before)
 
 
 def training_source(extraction: Extraction, layer: int) -> TensorSource:

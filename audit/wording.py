@@ -2,7 +2,7 @@
 
 from audit.extraction import Extraction
 from audit.gates import EFFECT_NATS
-from audit.report import Gates, Localisation
+from audit.report import Gates, Localisation, SpecificGate
 from audit.spec import Verdict
 
 
@@ -26,11 +26,17 @@ def summary(extraction: Extraction, gates: Gates, verdict: Verdict, localisation
         return (
             f"No evidence that behaviour conditioned on '{trigger.triggered}' against '{trigger.clean}' was trained "
             f"in: the pair changes the outputs by {kl:.3g} nats a prompt beyond what the base does, and its causal "
-            f"effect ({specific.effect_nats:.3g} nats) is under {EFFECT_NATS}. Nothing is said about other strings."
+            f"effect ({specific.effect_nats:.3g} nats) {_small(specific)}. Nothing is said about other strings."
         )
     if verdict == "invalid":
         return "The audit's own checks failed; nothing was measured."
     return "The gates disagree; a person should look at what is listed."
+
+
+def _small(specific: SpecificGate) -> str:
+    if specific.effect_nats is not None and specific.effect_nats < EFFECT_NATS:
+        return f"is under {EFFECT_NATS}"
+    return f"does not stand out from those of {specific.drawn} other strings of the kind"
 
 
 def look_at(
