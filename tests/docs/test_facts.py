@@ -1,0 +1,141 @@
+"""What the documents say about fields, codes, settings and calls is what the code has."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from audit import confirm, features, gates
+from audit.report import AuditReport
+from audit.spec import PRESETS, STAGES, AuditSpec, FailureCode, PresetValues
+from client.exits import Exit
+from client.main import cli
+from models_store.tensor_names import NAMES
+from service.problems import _BY_STATUS, KINDS
+from service.settings import Settings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def rows(file: Path, heading: str) -> list[list[str]]:
+    """Cells of the tables under a heading, without their head rows."""
+    section = re.split(r"^#+ ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = next(part for part in section if part.partition("\n")[0] == heading)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    tables = [index for index, line in enumerate(lines) if re.fullmatch(r"[| -]+", line)]
+    kept = [line for index, line in enumerate(lines) if index not in tables and index + 1 not in tables]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in kept]
+
+
+def codes(cells: Iterable[str]) -> set[str]:
+    return {code for cell in cells for code in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_calls() -> None:
+    document = json.loads((ROOT / "openapi" / "openapi.json").read_text(encoding="utf-8"))
+    calls = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert codes(row[0] for row in rows(DOCS / "api.md", "Calls")) == calls
+
+
+def test_spec_fields_and_defaults() -> None:
+    table = {next(iter(codes([row[0]]))): row[1] for row in rows(DOCS / "api.md", "The spec")}
+    assert set(table) == set(AuditSpec.model_fields)
+    for name, field in AuditSpec.model_fields.items():
+        if field.is_required():
+            assert table[name] == "", name
+            continue
+        default = field.get_default()
+        default = default.model_dump(exclude_none=True) if hasattr(default, "model_dump") else default
+        wanted = default if isinstance(default, str) else json.dumps(default)
+        assert table[name].strip("`") == ("none" if default is None else wanted), name
+
+
+def test_report_fields() -> None:
+    assert codes(row[0] for row in rows(DOCS / "api.md", "The report")) == set(AuditReport.model_fields)
+
+
+def test_failure_codes() -> None:
+    assert codes(row[0] for row in rows(DOCS / "api.md", "Failures")) == set(get_args(FailureCode))
+
+
+def test_stages() -> None:
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    positions = [text.index(f"`{stage}`") for stage in STAGES]
+    assert positions == sorted(positions)
+
+
+def test_problem_codes_that_are_listed_exist() -> None:
+    kinds = {kind.code: kind.status for kind in (*KINDS.values(), *_BY_STATUS.values())} | {"no_report": 409}
+    for row in rows(DOCS / "api.md", "Problems"):
+        for code in codes([row[1]]) & set(kinds):
+            assert str(kinds[code]) in row[0], code
+        assert codes([row[1]]) - {"instance"} <= set(kinds), row
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/api.md"])
+def test_exit_codes(file: str) -> None:
+    heading = "The command" if file.startswith("docs") else "In continuous integration"
+    found = {row[0] for row in rows(ROOT / file, heading)}
+    assert {cell for cell in found if cell.isdigit()} == {str(int(code)) for code in Exit}
+
+
+def test_commands() -> None:
+    names = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    names |= {group.name for group in cli.registered_groups if group.name}
+    listed = {code.split()[0] for code in codes(row[0] for row in rows(DOCS / "api.md", "The command"))}
+    assert listed == names
+
+
+def test_settings() -> None:
+    listed = {next(iter(codes([row[0]]))): row for row in rows(DOCS / "operations.md", "Settings")}
+    api, worker = Settings.model_fields, WorkerSettings.model_fields
+    assert set(listed) == {name.upper() for name in api.keys() | worker.keys()}
+    for name, row in listed.items():
+        readers = [reader for reader, known in (("API", api), ("worker", worker)) if name.lower() in known]
+        assert row[2] == ", ".join(readers), name
+
+
+@pytest.mark.parametrize("settings", [Settings, WorkerSettings])
+def test_defaults_of_settings(settings: type[Settings] | type[WorkerSettings]) -> None:
+    listed = {next(iter(codes([row[0]]))): row[1] for row in rows(DOCS / "operations.md", "Settings")}
+    for name, field in settings.model_fields.items():
+        default = field.get_default()
+        if isinstance(default, bool):
+            assert listed[name.upper()] == f"`{str(default).lower()}`", name
+        elif isinstance(default, int | float):
+            assert re.search(rf"\b{default:g}\b", listed[name.upper()]), name
+
+
+def test_presets() -> None:
+    table = {next(iter(codes([row[0]]))): row[1:] for row in rows(DOCS / "method.md", "8. Presets")}
+    assert set(table) == set(PresetValues.model_fields)
+    for column, preset in enumerate(("quick", "standard", "thorough")):
+        values = PRESETS[preset].model_dump()  # type: ignore[index]
+        assert {name: cells[column] for name, cells in table.items()} == {
+            name: str(value).lower() for name, value in values.items()
+        }
+
+
+def test_thresholds() -> None:
+    text = " ".join((DOCS / "method.md").read_text(encoding="utf-8").split())
+    for said in (
+        f"`output_kl` ≥ {gates.BEHAVIOUR_NATS} nats",
+        f"T ≥ {gates.EFFECT_NATS} nats",
+        f"`p_decoy_all` ≤ {gates.ALPHA}",
+        f"`recovered` ≥ {gates.RECOVERED} and above the best of {confirm.NULL_SUBSPACES} random subspaces by more than "
+        f"{gates.NULL_MARGIN}",
+        f"at least {gates.MIN_SILENT} silent decoys",
+        f"random subspaces on {confirm.NULL_CARRIERS} carriers",
+        f"amplification of at least {gates.SHIFTED_AMPLIFICATION:g} in size",
+        f"read on {features.READ_CARRIERS} carriers of B",
+    ):
+        assert said in text, said
+
+
+def test_architectures() -> None:
+    assert set(NAMES) <= codes((DOCS / "limits.md").read_text(encoding="utf-8").splitlines())

@@ -1,0 +1,59 @@
+"""Every relative link in the Markdown files leads somewhere, headings included."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+def links_of(text: str) -> list[str]:
+    return [link for link in LINK.findall(FENCE.sub("", text)) if not re.match(r"[a-z]+:", link)]
+
+
+def anchors_of(text: str) -> set[str]:
+    """The ids that a forge gives to headings."""
+    headings = re.findall(r"^#+ +(.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(file: Path) -> list[str]:
+    found = []
+    for link in links_of(file.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = (file.parent / path) if path else file
+        there = target.exists() and target.resolve().is_relative_to(ROOT)
+        if not there or (anchor and anchor not in anchors_of(target.read_text(encoding="utf-8"))):
+            found.append(link)
+    return found
+
+
+def test_there_are_documents() -> None:
+    assert ROOT / "README.md" in FILES
+    assert ROOT / "docs" / "method.md" in FILES
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    assert broken(file) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    (tmp_path / "there.md").write_text("# A heading: with, signs\n")
+    document = tmp_path / "document.md"
+    document.write_text(
+        "[a](there.md) [b](there.md#a-heading-with-signs) [c](missing.md) [d](there.md#none) [e](https://example.org/x)\n"
+        "```\n[f](in-a-fence.md)\n```\n"
+    )
+    assert broken(document) == ["missing.md", "there.md#none"]
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = links_of((folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in folder.glob("[0-9]*.md"))
