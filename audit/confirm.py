@@ -22,14 +22,11 @@ from audit.units import (
     Directions,
     ablated_outputs,
     effects,
-    first_carriers,
     induced,
     kls_from_clean,
 )
 
 NULL_SUBSPACES: Final = 19
-# Random subspaces are read on this many of B's carriers; B's order is balanced over clusters, so any first part is.
-NULL_CARRIERS: Final = 32
 
 Report = Callable[[float, str], None]
 
@@ -156,7 +153,7 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
     found = effects(study.runner, contrast, layer, [basis, basis[:, :1]])
     report(0.5, "random subspaces")
-    null_effects = effects(study.runner, first_carriers(contrast, NULL_CARRIERS), layer, nulls)
+    null_effects = effects(study.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
     null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
     report(0.9, "steering")
     share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(study.b))

@@ -69,7 +69,7 @@ def explain(
     scored = _score_all(extraction, directions, trained)
     rows = tuple(_dictionary_row(each) for each in scored)
     at_layer = [each for each in scored if each.trained.layer == directions.layer]
-    gradient_b = gradient_on(extraction, extraction.contrast("b"), directions.layer)
+    gradient_b = gradient_on(extraction, extraction.contrast("b", decoy_carriers_only=True), directions.layer)
     baselines = _baselines(extraction, directions, confirmation, untrained, gradient_b)
     flagged: list[Feature] = []
     localisation: Localisation | None = None
@@ -256,11 +256,12 @@ def _baselines(
     on_b = extraction.contrast("b")
     halves: tuple[Half, ...] = ("a", "rest") if extraction.has("clean", "rest") else ("a",)
     did_a = torch.cat([extraction.contrast(half).last(layer).did for half in halves])
-    last, did_b, kl = on_b.last(layer), on_b.did(layer), confirmation.behaviour.output_kl
+    few = extraction.contrast("b", decoy_carriers_only=True)
+    last, did_b, kl = on_b.last(layer), few.did(layer), confirmation.behaviour.output_kl
 
     def of_direction(name: str, direction: Float[Tensor, "d_model"]) -> Scores:
         table = feature_table(extraction, layer, direction_encoder(direction))
-        first_order = attributions(direction.unsqueeze(0), did_b, gradient_b, len(on_b.string.layout))
+        first_order = attributions(direction.unsqueeze(0), did_b, gradient_b, len(few.string.layout))
         block = table.activations.triggered - table.activations.clean
         p_value = sign_flip_test([block], clusters_of(extraction.study.b), seed=extraction.study.spec.seed)[0]
         return scores_of(

@@ -12,14 +12,14 @@ from audit.ablation import orthonormal
 from audit.extraction import Extraction
 from audit.outputs import divergence_from
 from audit.training import Trained
-from audit.units import Contrast, Directions, Effects, effects, first_carriers
+from audit.units import Contrast, Directions, Effects, effects
 
 MOST_FEATURES: Final = 4
 CANDIDATES: Final = 8
 # A further feature must add this share of the intact effect on A, or the search ends.
-LEAST_GAIN: Final = 0.01
-# What features recover is read on this many of B's carriers; B's order is balanced over clusters.
-READ_CARRIERS: Final = 32
+LEAST_GAIN: Final = 0.02
+# The search ends as well once the features undo this share of it.
+ENOUGH: Final = 0.95
 _CHUNK = 4096
 
 
@@ -81,8 +81,7 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
     """Pick up to four features greedily by the effect that ablating them has on A; read them on B."""
     layer, runner = trained.layer, extraction.study.runner
     on_a = extraction.contrast("a")
-    on_b = extraction.contrast("b")
-    read_on = first_carriers(on_b, READ_CARRIERS)
+    on_b = extraction.contrast("b", decoy_carriers_only=True)
     rows = trained.dictionary.W_dec_tuned
     count_a, count_b = len(on_a.string.layout), len(on_b.string.layout)
     on_a_first_order = attributions(rows, on_a.did(layer), directions.gradient[layer], count_a)
@@ -96,10 +95,12 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
             break
         reached = found.nats(best)
         chosen.append(pool.pop(best))
+        if reached >= ENOUGH * float(found.intact.mean()):
+            break
     if not chosen:
         chosen = candidates(on_a_first_order, 1)
     sets = [[index] for index in chosen] + [chosen[: place + 1] for place in range(len(chosen))]
-    read: Effects = effects(runner, read_on, layer, [_span(rows, each) for each in sets])
+    read: Effects = effects(runner, on_b, layer, [_span(rows, each) for each in sets])
     values = [read.recovered(place) for place in range(len(sets))]
     return Picked(
         trained,

@@ -15,6 +15,7 @@ from audit.locate import Anatomy
 
 # Rows of log-probabilities held at once; [512, 49k] float32 is 100 MB.
 _ROWS = 512
+_CACHED_ROWS = 32
 
 
 def kl(log_p: Float[Tensor, "*rows vocabulary"], log_q: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, "*rows"]:
@@ -36,25 +37,7 @@ def carrier_kl(
     device: torch.device | None = None,
 ) -> Float[Tensor, "carriers"]:
     """KL(p‖q) a carrier, summed over its outputs, nats, from both sides' head inputs."""
-    return per_output_kl(anatomy, p, q, device).sum(-1)
-
-
-@torch.no_grad()
-def per_output_kl(
-    anatomy: Anatomy,
-    p: Float[Tensor, "carriers outputs d_model"],
-    q: Float[Tensor, "carriers outputs d_model"],
-    device: torch.device | None = None,
-) -> Float[Tensor, "carriers outputs"]:
-    """KL(p‖q) at every compared output."""
-    out = torch.empty(p.shape[:2])
-    step = max(1, _ROWS // p.shape[1])
-    for start in range(0, len(p), step):
-        part = slice(start, start + step)
-        log_p = log_probabilities(anatomy, p[part].to(device))
-        log_q = log_probabilities(anatomy, q[part].to(device))
-        out[part] = kl(log_p, log_q).cpu()
-    return out
+    return many_carrier_kl(anatomy, [p], q, device)[0]
 
 
 @torch.no_grad()
@@ -64,15 +47,37 @@ def many_carrier_kl(
     q: Float[Tensor, "carriers outputs d_model"],
     device: torch.device | None = None,
 ) -> list[Float[Tensor, "carriers"]]:
-    """``carrier_kl`` of several p against one q, whose log-probabilities are computed once."""
-    found = [torch.empty(len(q)) for _ in ps]
+    """``carrier_kl`` of several p against one q, whose logits are computed once."""
+    return [per_output.sum(-1) for per_output in many_output_kl(anatomy, ps, q, device)]
+
+
+@torch.no_grad()
+def many_output_kl(
+    anatomy: Anatomy,
+    ps: Sequence[Float[Tensor, "carriers outputs d_model"]],
+    q: Float[Tensor, "carriers outputs d_model"],
+    device: torch.device | None = None,
+) -> list[Float[Tensor, "carriers outputs"]]:
+    """KL(p‖q) at every compared output, of several p against one q."""
+    found = [torch.empty(q.shape[:2]) for _ in ps]
     step = max(1, _ROWS // q.shape[1])
     for start in range(0, len(q), step):
         part = slice(start, start + step)
-        log_q = log_probabilities(anatomy, q[part].to(device))
+        logits_q = anatomy.logits(q[part].flatten(0, 1).to(device))
         for out, p in zip(found, ps, strict=True):
-            out[part] = kl(log_probabilities(anatomy, p[part].to(device)), log_q).sum(-1).cpu()
+            logits_p = anatomy.logits(p[part].flatten(0, 1).to(device))
+            out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).cpu()
     return found
+
+
+def _kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows"]:
+    """KL of the softmaxes: Σ softmax(p)·(p − q) − (logsumexp p − logsumexp q); a few rows at a time stay in cache."""
+    found = []
+    for rows_p, rows_q in zip(torch.split(p, _CACHED_ROWS), torch.split(q, _CACHED_ROWS), strict=True):
+        norm_p = rows_p.logsumexp(-1)
+        weights = (rows_p - norm_p.unsqueeze(-1)).exp_()
+        found.append(torch.linalg.vecdot(weights, rows_p - rows_q) - (norm_p - rows_q.logsumexp(-1)))
+    return torch.cat(found)
 
 
 def divergence_from(

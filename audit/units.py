@@ -15,7 +15,7 @@ from audit.captures import first
 from audit.directions import attribution_directions
 from audit.forward import Capture, Runner
 from audit.locate import Anatomy
-from audit.outputs import carrier_kl, divergence_from, many_carrier_kl, per_output_kl
+from audit.outputs import carrier_kl, divergence_from, many_carrier_kl
 
 MAX_RANK = 4
 
@@ -203,9 +203,3 @@ def induced(runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor,
         apart, left = many_carrier_kl(anatomy, runs, _outputs(contrast.string), runner.pair.device)
     total = float(apart.sum())
     return 1.0 - float(left.sum()) / total if total > 1e-6 else None
-
-
-def output_profile(runner: Runner, contrast: Contrast) -> Float[Tensor, "carriers outputs"]:
-    """KL(ft_s‖ft_c) at every compared output."""
-    with runner.pair.on("tuned") as anatomy:
-        return per_output_kl(anatomy, _outputs(contrast.string), _outputs(contrast.clean), runner.pair.device)
