@@ -130,9 +130,9 @@ def test_thresholds() -> None:
         f"`recovered` ≥ {gates.RECOVERED} and above the best of {confirm.NULL_SUBSPACES} random subspaces by more than "
         f"{gates.NULL_MARGIN}",
         f"at least {gates.MIN_SILENT} silent decoys",
-        f"random subspaces on {confirm.NULL_CARRIERS} carriers",
         f"amplification of at least {gates.SHIFTED_AMPLIFICATION:g} in size",
-        f"read on {features.READ_CARRIERS} carriers of B",
+        f"up to {('', 'one', 'two', 'three', 'four')[features.MOST_FEATURES]} are picked",
+        f"each must add {features.LEAST_GAIN:.0%} of the reaction",
     ):
         assert said in text, said
 
