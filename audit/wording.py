@@ -80,5 +80,5 @@ def limits(extraction: Extraction) -> tuple[str, ...]:
         f"Outputs were compared at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean "
         "answer; behaviour that begins later is only seen where it shifts activations.",
         "No false-alarm rate is stated: that needs a library of benign fine-tunes of the same base.",
-        "bis_p95 is the seed paper's score, given for comparison; it reaches its ceiling on benign models too.",
+        "bis_p95 is the seed paper's score, given for comparison; it cannot exceed bis_p95_ceiling and never decides.",
     )
