@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from tokenizers import Tokenizer as TokenizerFile
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -249,7 +250,10 @@ def _same_tokenizer(base_dir: Path, tuned_dir: Path) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise ModelRejected("the base has no tokenizer.json", hint="add it")
-    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    try:  # read and written by the same library: older ones wrote the same merges in another form
+        contents = [json.loads(TokenizerFile.from_file(str(file)).to_str()) for file in files]
+    except Exception as error:
+        raise ModelRejected("a tokenizer.json cannot be read", hint="save it again") from error
     for part in ("model", "added_tokens", "pre_tokenizer", "normalizer"):
         if contents[0].get(part) != contents[1].get(part):
             raise ModelsIncompatible(

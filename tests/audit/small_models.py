@@ -1,6 +1,7 @@
 """Tiny random models of every supported shape, in memory, and random token sequences for them."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,10 +56,10 @@ SHAPES = tuple(_SHAPES)
 _MODELS = {"gemma3": "Gemma3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
 
 
-def small_model(shape: str, seed: int = 0) -> nn.Module:
+def small_model(shape: str, seed: int = 0, **changes: Any) -> nn.Module:
     """A random float32 model of one architecture; large weights, so that every part of it matters."""
     prefix, values = _SHAPES[shape]
-    config = getattr(transformers, f"{prefix}Config")(**values)
+    config = getattr(transformers, f"{prefix}Config")(**values | changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = getattr(transformers, _MODELS.get(shape, f"{prefix}ForCausalLM"))(config)
@@ -93,3 +94,12 @@ def random_sequences(count: int = 7, *, seed: int = 0, prefix: int = 0, forced: 
         tail = [rng.randrange(3, VOCABULARY) for _ in range(forced)]
         found.append(Tokens((*head, *body, *tail), prefix + len(body), start))
     return found
+
+
+def write_checkpoint(path: Path, shape: str, seed: int = 0) -> Path:
+    """A random checkpoint of one architecture on disk, with the toy tokenizer."""
+    tokenizer = _tokenizer()
+    model = small_model(shape, seed, vocab_size=len(tokenizer))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
