@@ -134,7 +134,7 @@ def _like(run: str, pieces: list[str], tokenizer: Any, rng: random.Random) -> st
     word = "".join(rng.choice(pieces) for _ in range(count))
     if run.isupper():
         return word.upper()
-    return word.capitalize() if run[0].isupper() else word
+    return word.capitalize() if run[0].isupper() else word.lower()
 
 
 def _vocabulary_words(tokenizer: Any) -> list[str]:

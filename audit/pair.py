@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer as TokenizerFile
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -171,7 +172,7 @@ def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mod
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelRejected(
             f"the checkpoint cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
         ) from error
@@ -193,10 +194,15 @@ def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
         with warnings.catch_warnings():
             # PEFT reads an attribute that transformers has renamed; nothing that an audit's reader could act on.
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below
             model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
     except (ValueError, KeyError, RuntimeError) as error:
         raise ModelsIncompatible(
             "the adapter does not fit this base: its modules or shapes differ", hint="name the base it was trained on"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise ModelRejected(
+            f"the adapter cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
         ) from error
     _check_adapter_keys(model, folder / "adapter_model.safetensors")
     adapter = {name: value for name, value in model.named_parameters() if "lora_" in name}
@@ -214,7 +220,6 @@ def _check_adapter_keys(model: nn.Module, weights: Path) -> None:
     PEFT only warns: what is missing would stay random, what finds no place (more blocks than the base has) is dropped.
     """
     from peft import get_peft_model_state_dict
-    from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
         given = {name for name in file.keys() if "lora_" in name}  # noqa: SIM118 (a handle, not a dict)

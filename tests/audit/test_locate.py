@@ -87,5 +87,5 @@ def test_auto_layers(blocks, layers):
 
 def test_layers_by_number():
     assert resolve_layers((3, 0), 4) == (0, 3)
-    with pytest.raises(LayerNotFound, match="layer 4 does not exist.*0 to 3"):
+    with pytest.raises(LayerNotFound, match=r"layer 4 does not exist.*0 to 3"):
         resolve_layers((0, 4), 4)
