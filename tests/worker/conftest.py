@@ -15,6 +15,7 @@ import pytest
 from audit.spec import TERMINAL, AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
+from tests.processes import mortal
 from worker.dispatch import Dispatcher
 
 LEASE_S = 6.0
@@ -36,7 +37,11 @@ class Worker:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=environment, stderr=output, stdout=output, start_new_session=True
+                mortal([sys.executable, "-m", "worker"]),
+                env=environment,
+                stderr=output,
+                stdout=output,
+                start_new_session=True,
             )
 
     def logged(self) -> list[dict[str, Any]]:
@@ -44,10 +49,10 @@ class Worker:
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
-    def wait_ready(self, timeout_s: float = 60) -> None:
+    def wait_ready(self, timeout_s: float = 120) -> None:
         wait_for(lambda: any(line["event"] == "worker_ready" for line in self.logged()), timeout_s, self.log)
 
-    def sandbox(self, timeout_s: float = 60) -> psutil.Process:
+    def sandbox(self, timeout_s: float = 120) -> psutil.Process:
         """The sandbox that runs, once there is one."""
         parent = psutil.Process(self.process.pid)
         wait_for(lambda: bool(parent.children()), timeout_s, self.log)
@@ -98,7 +103,7 @@ class Stack:
         self.dispatcher.enqueue(audit_id)
         return audit_id
 
-    def wait(self, audit_id: str, condition: Callable[[AuditRecord], bool], timeout_s: float = 150) -> AuditRecord:
+    def wait(self, audit_id: str, condition: Callable[[AuditRecord], bool], timeout_s: float = 240) -> AuditRecord:
         """Wait until the audit is as wanted."""
         give_up_at = time.monotonic() + timeout_s
         while True:
@@ -108,7 +113,7 @@ class Stack:
             assert time.monotonic() < give_up_at, (record.status, record.stage, record.message, self.tails())
             time.sleep(0.1)
 
-    def end_of(self, audit_id: str, timeout_s: float = 150) -> AuditRecord:
+    def end_of(self, audit_id: str, timeout_s: float = 240) -> AuditRecord:
         """Wait until the audit has ended."""
         return self.wait(audit_id, lambda record: record.status in TERMINAL, timeout_s)
 

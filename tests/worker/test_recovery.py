@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -26,11 +26,21 @@ SPEC = toy_spec(
 )
 
 
-def substance(report: AuditReport) -> dict[str, Any]:
-    """What a report says, less what differs from run to run."""
-    content = report.model_dump(mode="json", exclude={"audit_id", "provenance"})
-    provenance = report.provenance
-    return content | {"digests": [provenance.base_digest, provenance.tuned_digest, provenance.spec_digest]}
+def assert_same_answer(found: AuditReport, wanted: AuditReport) -> None:
+    """Everything that does not hang on the last bit of a sum is equal, and the measured numbers are close."""
+    for name in ("verdict", "trigger", "sizes", "not_assessed", "fail_on"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    for name in ("base_digest", "tuned_digest", "spec_digest", "carriers_digest", "seeds"):
+        assert getattr(found.provenance, name) == getattr(wanted.provenance, name), name
+    assert [(row.string, row.state) for row in found.decoys] == [(row.string, row.state) for row in wanted.decoys]
+    assert [(row.layer, row.seed, row.width) for row in found.layers] == [
+        (row.layer, row.seed, row.width) for row in wanted.layers
+    ]
+    for gate in ("behaviour", "specific", "causal", "calibrated"):
+        assert getattr(found.gates, gate).state == getattr(wanted.gates, gate).state, gate
+    assert found.gates.behaviour.output_kl == pytest.approx(wanted.gates.behaviour.output_kl, rel=1e-2, abs=1e-4)
+    for one, other in zip(found.directions, wanted.directions, strict=True):
+        assert one.effect_nats_a == pytest.approx(other.effect_nats_a, rel=1e-2, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,7 @@ def test_a_killed_worker_leaves_no_orphan_and_the_next_one_ends_its_audit(
     record = stack.end_of(audit_id)
     assert record.status == "succeeded", record.failure
     assert record.attempt == 2
-    assert substance(stack.ledger.report(audit_id)) == substance(undisturbed)
+    assert_same_answer(stack.ledger.report(audit_id), undisturbed)
 
 
 def test_a_killed_sandbox_is_one_lost_attempt(stack: "Stack", undisturbed: AuditReport) -> None:
@@ -84,7 +94,7 @@ def test_a_killed_sandbox_is_one_lost_attempt(stack: "Stack", undisturbed: Audit
     record = stack.end_of(audit_id)
     assert record.status == "succeeded", record.failure
     assert record.attempt == 2
-    assert substance(stack.ledger.report(audit_id)) == substance(undisturbed)
+    assert_same_answer(stack.ledger.report(audit_id), undisturbed)
     assert worker.process.poll() is None
 
 
@@ -114,7 +124,7 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_out(stack: "Stack", undist
     record = stack.end_of(audit_id)
     assert record.status == "succeeded", record.failure
     assert record.attempt == 2
-    assert substance(stack.ledger.report(audit_id)) == substance(undisturbed)
+    assert_same_answer(stack.ledger.report(audit_id), undisturbed)
     gone, _ = psutil.wait_procs([sandbox], timeout=10)
     assert gone, "the sandbox of a lost lease is killed"
     assert sum(event.kind == "status" and event.status == "succeeded" for event in stack.ledger.events(audit_id)) == 1
