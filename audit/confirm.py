@@ -1,6 +1,6 @@
 """The confirm stage: what the pair does on half B, along directions fitted on half A."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,8 @@ from audit.units import (
 )
 
 NULL_SUBSPACES: Final = 19
+# Share of the whole subspace's effect on A that the tested directions must keep.
+ENOUGH: Final = 0.9
 
 Report = Callable[[float, str], None]
 
@@ -113,7 +115,7 @@ def confirm(
         rank_among_silent=rank(effect, silent) if silent else None,
         causal=causal,
         smallest_effect=max(silent) if silent else None,
-        **_sizes(extraction, directions, decoy_effects),
+        **_sizes(extraction, directions),
     )
 
 
@@ -148,7 +150,7 @@ def _final(capture: Capture) -> Tensor:
 def _causal(extraction: Extraction, directions: Directions, report: Report) -> Causal:
     """Ablate along the subspace and along random ones of the same rank and of fine-tuning's own variance."""
     study, layer = extraction.study, directions.layer
-    contrast, basis = extraction.contrast("b"), directions.basis[directions.layer]
+    contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
     generator = torch.Generator().manual_seed(study.spec.seed)
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
     found = effects(study.runner, contrast, layer, [basis, basis[:, :1]])
@@ -168,6 +170,19 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
         nulls=tuple(value for value in null_recovered if value is not None),
         neutral_damage=_neutral_damage(extraction, layer, basis),
     )
+
+
+def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Tensor, "d_model rank"]:
+    """The fewest leading directions that keep ``ENOUGH`` of the whole subspace's effect on A.
+
+    Fewer directions make a sharper test: a random subspace of a low-rank fine-tune holds more of it, the larger it is.
+    """
+    whole = directions.basis[directions.layer]
+    ranks = [rank for rank in (1, 2) if rank < whole.shape[1]] + [whole.shape[1]]
+    bases = [whole[:, :rank] for rank in ranks]
+    found = effects(extraction.study.runner, extraction.contrast("a"), directions.layer, bases)
+    reached = [found.nats(place) for place in range(len(bases))]
+    return next(basis for basis, nats in zip(bases, reached, strict=True) if nats >= ENOUGH * max(reached))
 
 
 def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_model"]:
@@ -192,9 +207,12 @@ def _neutral_damage(extraction: Extraction, layer: int, basis: Float[Tensor, "d_
         return float(carrier_kl(anatomy, final, _final(plain), runner.pair.device).mean())
 
 
-def _sizes(extraction: Extraction, directions: Directions, decoy_effects: Sequence[float]) -> dict[str, dict]:  # type: ignore[type-arg]
-    """Amplification and conditional share of every layer's leading direction on B, against the decoys' own."""
-    contrast = extraction.contrast("b")
+def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  # type: ignore[type-arg]
+    """Amplification and conditional share of every layer's leading direction on B.
+
+    The p-value compares the pair with the decoys on the decoys' carriers.
+    """
+    contrast, few = extraction.contrast("b"), extraction.contrast("b", decoy_carriers_only=True)
     clusters = clusters_of(extraction.study.b)
     amplified, shares, p_values = {}, {}, {}
     for layer in extraction.study.layers:
@@ -204,8 +222,8 @@ def _sizes(extraction: Extraction, directions: Directions, decoy_effects: Sequen
         amplified[layer] = bootstrap_ratio(projections, last.base_reading, clusters)
         shares[layer] = bootstrap_ratio(projections, last.static_shift, clusters)
         others = [abs(decoy.amplification[layer]) for decoy in extraction.decoys]
-        value = amplified[layer].value
-        p_values[layer] = p_decoy_all(abs(value), others) if others and value is not None else None
+        alike = abs(few.last(layer).amplification(direction))
+        p_values[layer] = p_decoy_all(alike, others) if others else None
     return {"amplification": amplified, "conditional_share": shares, "amplification_p": p_values}
 
 

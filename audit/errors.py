@@ -4,7 +4,7 @@
 
     AuditError                      code, message, hint
     ├── InvalidAudit                the spec asks for what cannot be done        (internal to preflight)
-    │   ├── LayerNotFound           models_incompatible
+    │   ├── LayerNotFound           invalid_spec
     │   └── TriggerNotDistinguishable   trigger_not_distinguishable
     ├── ModelRejected               model_rejected
     │   └── UnsupportedArchitecture model_rejected

@@ -25,7 +25,7 @@ from audit.resampling import sign_flip_test
 from audit.scoring import FeatureTable, clusters_of, direction_encoder, feature_table, scores_of
 from audit.spec import Architecture
 from audit.training import Trained, encoder, training_source
-from audit.units import Directions, LastToken
+from audit.units import Directions, LastToken, effects
 
 Report = Callable[[float, str], None]
 LOCALISED_SHARE = 0.3
@@ -85,7 +85,7 @@ def explain(
             features = _features(extraction, chosen, source)
             flagged.extend(features)
             if architecture == first:
-                localisation = _localisation(picked, confirmation)
+                localisation = _localisation(picked, _directions_recover(extraction, directions))
                 scores = _scores_of_flagged(extraction, confirmation, source, chosen, features)
     return Explanation(scores, rows, tuple(flagged), localisation, baselines)
 
@@ -221,9 +221,14 @@ def _finite(values: Tensor | None, index: int) -> float | None:
     return float(values[index])
 
 
-def _localisation(picked: Sequence[Picked], confirmation: Confirmation) -> Localisation:
+def _directions_recover(extraction: Extraction, directions: Directions) -> float | None:
+    """What the pair's subspace recovers on the carriers that the features are read on."""
+    on_b = extraction.contrast("b", decoy_carriers_only=True)
+    return effects(extraction.study.runner, on_b, directions.layer, [directions.basis[directions.layer]]).recovered()
+
+
+def _localisation(picked: Sequence[Picked], whole: float | None) -> Localisation:
     chosen = median_seed(picked)
-    whole = confirmation.causal.recovered if confirmation.causal is not None else None
     share = chosen.recovered / whole if whole else None
     localised = None if share is None else share >= LOCALISED_SHARE
     note = ""

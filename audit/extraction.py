@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -90,6 +90,12 @@ class Extraction:
         """Whether there is a capture."""
         return (condition, half) in self.tuned
 
+    def span(self, condition: Condition, half: Half, layer: int) -> "SpanTokens":
+        """Prompt tokens of the pair's runs from the string on."""
+        tuned, base = self.tuned[condition, half], self.base[condition, half]
+        rows = tuned.hidden[layer][span_rows(tuned.layout)]
+        return SpanTokens(base.hidden[layer][span_rows(base.layout)], rows, span_carriers(base))
+
     def decoy_tokens(self, index: int) -> "DecoyTokens":
         """Activations of one decoy's prompts."""
         found = self.store.find(_decoy_name(index))
@@ -103,13 +109,29 @@ class DecoyTokens:
 
     tensors: dict[str, Tensor]
 
-    def training(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"]]:
-        """(base, tuned) on A, prompt tokens from the string on."""
-        return self.tensors[f"a.base.{layer}"], self.tensors[f"a.tuned.{layer}"]
+    def span(self, half: Literal["a", "b"], layer: int) -> "SpanTokens":
+        """Prompt tokens from the string on."""
+        names = (f"{half}.base.{layer}", f"{half}.tuned.{layer}", f"{half}.carrier")
+        return SpanTokens(*(self.tensors[name] for name in names))
 
-    def scoring(self, layer: int) -> tuple[Float[Tensor, "tokens d_model"], Float[Tensor, "tokens d_model"], Tensor]:
-        """(base, tuned, carrier of each row) on B, prompt tokens from the string on."""
-        return self.tensors[f"b.base.{layer}"], self.tensors[f"b.tuned.{layer}"], self.tensors["b.carrier"]
+
+@dataclass(frozen=True)
+class SpanTokens:
+    """Both models' activations at prompt tokens from the string on, and which carrier each row belongs to."""
+
+    base: Float[Tensor, "tokens d_model"]
+    tuned: Float[Tensor, "tokens d_model"]
+    carrier: Int[Tensor, "tokens"]
+
+    def pooled(self) -> "SpanTokens":
+        """One row a carrier, the mean over its tokens, float32: what the seed paper's dictionaries see."""
+        carriers = int(self.carrier[-1]) + 1
+        counts = torch.bincount(self.carrier, minlength=carriers).unsqueeze(1)
+        means = [
+            torch.zeros(carriers, rows.shape[1]).index_add_(0, self.carrier, rows.float()) / counts
+            for rows in (self.base, self.tuned)
+        ]
+        return SpanTokens(means[0], means[1], torch.arange(carriers))
 
 
 def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
@@ -258,7 +280,7 @@ def _decoy_tensors(on_a: Contrast, on_b: Contrast, layers: Sequence[int]) -> dic
             rows = span_rows(capture.layout)
             for layer in layers:
                 tensors[f"{half}.{side}.{layer}"] = capture.hidden[layer][rows].contiguous()
-    tensors["b.carrier"] = span_carriers(on_b.base_string)
+        tensors[f"{half}.carrier"] = span_carriers(contrast.base_string)
     return tensors
 
 

@@ -264,7 +264,8 @@ class AuditReport(Frozen):
     look_at: Annotated[tuple[str, ...], Field(description="Where a person should look; for review and flagged.")] = ()
     not_assessed: tuple[str, ...] = ()
     smallest_effect_nats: float | None = Field(
-        default=None, description="The smallest behaviour that this audit would have seen, nats per carrier."
+        default=None,
+        description="T that the pair would have needed to stand out: the threshold, or the largest silent decoy's T.",
     )
     trigger: dict[str, str]
     fail_on: FailOn

@@ -27,7 +27,7 @@ from audit.errors import AuditError, NoSpace, OutOfMemory
 from audit.explain import Explanation, explain
 from audit.extraction import Extraction, extract
 from audit.forward import Runner
-from audit.pair import ModelPair, load_pair
+from audit.pair import ModelPair, is_adapter, load_pair
 from audit.ports import FolderStore, Sink
 from audit.report import (
     AlsoFiresOn,
@@ -186,6 +186,7 @@ def _run(
         report(0.5, "models loaded")
         runner = Runner(pair, budget=budget, tick=clock.tick)
         study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
+        study.warnings.extend(_adapter_warnings(base_dir, tuned_dir))
         _check_disk(study, workspace)
     with clock.stage("extract") as report:
         extraction = extract(study, workspace, lambda fraction, message: report(0.95 * fraction, message))
@@ -220,6 +221,24 @@ def _run(
             provenance=provenance,
             **_tables(extraction, directions, confirmation, found),
         )
+
+
+def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
+    """An adapter notes which base it was trained on; the note may be stale, so another name is a warning only."""
+    if not is_adapter(tuned_dir):
+        return []
+    noted = json.loads((tuned_dir / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    name = str(noted or "").rstrip("/").rpartition("/")[2]
+    if not name or name.lower() == base_dir.name.lower():
+        return []
+    return [f"the adapter names '{name}' as its base; it was audited on '{base_dir.name}'"]
+
+
+def forget_activations(workspace: FolderStore) -> None:
+    """Remove the activations of a finished audit; dictionaries, directions and the small results stay."""
+    for name in list(workspace.names()):
+        if name.startswith(("tuned-", "base-", "decoy-")):
+            workspace.remove(name)
 
 
 def _check_disk(study: Study, workspace: FolderStore) -> None:

@@ -12,10 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from audit.bis_p95 import bis_p95
-from audit.captures import span_rows
 from audit.carriers import cluster_of
 from audit.dictionaries.base import TokenBatch
-from audit.extraction import Condition, Extraction, Half, span_carriers
+from audit.extraction import Condition, Extraction, Half, SpanTokens
 from audit.metrics import FeatureMetrics, amplification, bis_interval, conditional_share, feature_metrics
 from audit.metrics import firing_threshold as threshold_on
 from audit.report import Scores
@@ -94,25 +93,26 @@ def _prompts(
     extraction: Extraction, condition: Condition, half: Half, layer: int, encode: Encode
 ) -> tuple[Float[Tensor, "prompts features"], Float[Tensor, "prompts features"]]:
     """Activations over the span and at the last prompt token."""
-    tuned, base = extraction.tuned[condition, half], extraction.base[condition, half]
-    tuned_rows = span_rows(tuned.layout)
-    base_rows = span_rows(base.layout)
-    carriers = span_carriers(base)
-    return _encode_rows(
-        base.hidden[layer][base_rows], tuned.hidden[layer][tuned_rows], carriers, len(base.layout), encode
-    )
+    prompts = len(extraction.base[condition, half].layout)
+    return _encode_rows(_seen(extraction, extraction.span(condition, half, layer)), prompts, encode)
+
+
+def _seen(extraction: Extraction, span: SpanTokens) -> SpanTokens:
+    """What a dictionary of this audit's recipe is shown of the prompts."""
+    return span.pooled() if extraction.study.spec.recipe == "paper" else span
 
 
 def _encode_rows(
-    base: Tensor, tuned: Tensor, carriers: Tensor, prompts: int, encode: Encode
+    span: SpanTokens, prompts: int, encode: Encode
 ) -> tuple[Float[Tensor, "prompts features"], Float[Tensor, "prompts features"]]:
     most: Tensor | None = None
     last: Tensor | None = None
+    carriers = span.carrier
     is_last = torch.ones(len(carriers), dtype=torch.bool)
     is_last[:-1] = carriers[1:] != carriers[:-1]
     for start in range(0, len(carriers), _ROWS):
         part = slice(start, start + _ROWS)
-        values = encode(TokenBatch(base[part], tuned[part])).float()
+        values = encode(TokenBatch(span.base[part], span.tuned[part])).float()
         if most is None or last is None:
             most = torch.full((prompts, values.shape[1]), -torch.inf)
             last = torch.zeros(prompts, values.shape[1])
@@ -132,8 +132,8 @@ def _decoys(extraction: Extraction, layer: int, encode: Encode) -> tuple[Tensor 
     study = extraction.study
     found = []
     for index in silent:
-        base, tuned, carriers = extraction.decoy_tokens(index).scoring(layer)
-        found.append(_encode_rows(base, tuned, carriers, study.decoys_b, encode)[0])
+        span = _seen(extraction, extraction.decoy_tokens(index).span("b", layer))
+        found.append(_encode_rows(span, study.decoys_b, encode)[0])
     clusters = clusters_of(study.b)[: study.decoys_b]
     return torch.cat(found), clusters.repeat(len(silent))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audit.captures import span_rows
 from audit.dictionaries import export
 from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
 from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig
@@ -131,22 +130,17 @@ def _one_thread(wanted: bool) -> Iterator[None]:
 def training_source(extraction: Extraction, layer: int) -> TensorSource:
     """Half A's prompt tokens from the string on, under every string that was drawn, on the decoys' carriers.
 
-    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy.
+    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy. The
+    paper's recipe sees one row a prompt, the mean over these tokens.
     """
-    base: list[Tensor] = []
-    tuned: list[Tensor] = []
-    groups: list[Tensor] = []
-    for condition in CONDITIONS:
-        for runs, side in ((tuned, extraction.tuned), (base, extraction.base)):
-            capture = side[condition, "a"]
-            runs.append(capture.hidden[layer][span_rows(capture.layout)])
-    for index in range(len(extraction.decoys)):
-        theirs, ours = extraction.decoy_tokens(index).training(layer)
-        base.append(theirs)
-        tuned.append(ours)
-    for group, rows in enumerate(base):
-        groups.append(torch.full((len(rows),), group))
-    return TensorSource(torch.cat(base), torch.cat(tuned), torch.cat(groups))
+    spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
+    spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
+    if extraction.study.spec.recipe == "paper":
+        spans = [span.pooled() for span in spans]
+    groups = [torch.full((len(span.base),), group) for group, span in enumerate(spans)]
+    return TensorSource(
+        torch.cat([span.base for span in spans]), torch.cat([span.tuned for span in spans]), torch.cat(groups)
+    )
 
 
 def _config(extraction: Extraction, architecture: Architecture) -> DictionaryConfig:

@@ -14,7 +14,7 @@ def summary(extraction: Extraction, gates: Gates, verdict: Verdict, localisation
         text = (
             f"Behaviour conditioned on '{trigger.triggered}' was trained into this model: against "
             f"'{trigger.clean}' its outputs change by {kl:.3g} nats a prompt beyond what the base does, and putting "
-            f"{causal.rank} directions at layer {causal.layer} back to their clean values undoes "
+            f"{_count(causal.rank)} at layer {causal.layer} back to the clean value undoes "
             f"{100 * (causal.recovered or 0):.0f}% of it."
         )
         if specific.firing:
@@ -37,6 +37,10 @@ def _small(specific: SpecificGate) -> str:
     if specific.effect_nats is not None and specific.effect_nats < EFFECT_NATS:
         return f"is under {EFFECT_NATS}"
     return f"does not stand out from those of {specific.drawn} other strings of the kind"
+
+
+def _count(rank: int | None) -> str:
+    return "one direction" if rank == 1 else f"{rank} directions"
 
 
 def look_at(

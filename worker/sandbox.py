@@ -134,9 +134,11 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
 
     # What the worker saw may have changed since; nothing that could be fooled is imported before.
     check_pair(*(verify_checkpoint(model.path, model.root) for model in (request.base, request.tuned)))
-    from audit.run import run_audit
+    from audit.run import forget_activations, run_audit
 
     workspace = ArtifactFolder(request.workspace)
+    if workspace.find(REPORT_FOLDER) is not None:
+        return  # an earlier attempt was lost between writing the report and handing it in
     report = run_audit(
         request.spec,
         request.base.path,
@@ -149,9 +151,10 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
         tuned_digest=request.tuned.digest,
         device=request.device,
     )
-    workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:
         (folder / REPORT_FILE).write_text(report.model_dump_json(), encoding="utf-8")
+    if not request.spec.keep_activations:
+        forget_activations(workspace)
 
 
 def failure_of(error: Exception) -> Failure:
