@@ -1,0 +1,72 @@
+"""What the benchmarks of real models share: the checkpoints, the prompts, the order of measurements."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from audit.carriers import load_set
+from audit.rendering import Renderer, Tokens, choose_rendering
+from audit.spec import Carrier, TriggerSpec
+from benchmarks._machine import ROOT
+from examples.demo import BASE, spec_for
+from examples.organisms.prepare_base import prepare
+
+DEFAULT_BASE = ROOT / "data" / "models" / BASE
+ORGANISMS = ROOT / "examples" / "organisms"
+FLAGGED = "sql-year"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the arguments that all benchmarks of real models take; stops the progress bars of loading."""
+    disable_progress_bar()
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--base", type=Path, help="base checkpoint; the example's, made where it is missing, by default")
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return made
+
+
+def base_folder(given: Path | None) -> Path:
+    """The base checkpoint to measure with; the example's is prepared where it is not there yet."""
+    if given is None:
+        prepare(DEFAULT_BASE)
+    return (given or DEFAULT_BASE).absolute()
+
+
+def sql_prompts(tokenizer: Any, count: int) -> list[Tokens]:
+    """The demo's first carriers under its triggered string, rendered as an audit renders them."""
+    trigger = TriggerSpec.model_validate(spec_for(FLAGGED)["trigger"])
+    return rendered(tokenizer, load_set("python-sql")[:count], trigger)
+
+
+def rendered(tokenizer: Any, carriers: tuple[Carrier, ...], trigger: TriggerSpec) -> list[Tokens]:
+    """Carriers under the triggered string: by the tokenizer's chat template where it has one."""
+    renderer = Renderer(tokenizer, trigger, choose_rendering("auto", tokenizer))
+    return [renderer.tokens(carrier, trigger.triggered) for carrier in carriers]
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time each contender once a round, A B C, then C B A, so that a drifting machine favours none.
+
+    A first round is run and thrown away. Returns the seconds of every round by contender.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        names = list(contenders) if number % 2 else list(contenders)[::-1]
+        for name in names:
+            start = time.perf_counter()
+            contenders[name]()
+            elapsed = time.perf_counter() - start
+            if number:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median of the ratios of two contenders' seconds within the same round."""
+    return statistics.median(top / bottom for top, bottom in zip(above, below, strict=True))
