@@ -2,11 +2,8 @@
 
 import contextlib
 import errno
-import importlib.metadata
 import json
-import platform
 import re
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,25 +15,19 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from audit import carriers as carrier_sets
 from audit import gates as gating
 from audit import wording
-from audit.captures import span_rows
+from audit.assembly import provenance_of, tables
 from audit.confirm import Confirmation, confirm
 from audit.errors import AuditError, NoSpace, OutOfMemory
-from audit.explain import Explanation, explain
+from audit.explain import explain
 from audit.extraction import Extraction, extract
 from audit.forward import Runner
-from audit.pair import ModelPair, is_adapter, load_pair
+from audit.pair import is_adapter, load_pair
 from audit.ports import FolderStore, Sink
 from audit.report import (
-    AlsoFiresOn,
     AuditReport,
-    DecoyRow,
-    DirectionRow,
     Gates,
-    Provenance,
-    Sizes,
 )
 from audit.spec import AuditSpec, Stage
 from audit.study import Study, prepare
@@ -205,7 +196,7 @@ def _run(
         flag = verdict in ("flagged", "review")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
-        provenance = _provenance(study, clock, base_digest, tuned_digest, spec)
+        provenance = provenance_of(study, clock.seconds, base_digest, tuned_digest)
         return AuditReport(
             audit_id=audit_id,
             verdict=verdict,
@@ -219,7 +210,7 @@ def _run(
             warnings=tuple(study.warnings),
             limits=wording.limits(extraction),
             provenance=provenance,
-            **_tables(extraction, directions, confirmation, found),
+            **tables(extraction, directions, confirmation, found),
         )
 
 
@@ -312,96 +303,4 @@ def _gates(extraction: Extraction, confirmation: Confirmation) -> Gates:
         specific=gating.specific_gate(extraction, confirmation),
         causal=gating.causal_gate(behaviour, confirmation),
         calibrated=gating.calibrated_gate(),
-    )
-
-
-def _tables(
-    extraction: Extraction, directions: Directions, confirmation: Confirmation, found: Explanation
-) -> dict[str, Any]:
-    study, pair_reaction = extraction.study, extraction.pair_reaction
-    decoys = [
-        DecoyRow(
-            string=decoy.string,
-            state="firing" if fires else "silent",
-            output_kl=decoy.reaction,
-            share_of_effect=decoy.reaction / pair_reaction if extraction.screened else None,
-            effect_nats=decoy.effect,
-            layer=decoy.layer,
-            amplification=decoy.amplification[decoy.layer],
-        )
-        for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True)
-    ]
-    causal = confirmation.causal
-    rows = []
-    for layer in study.layers:
-        amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
-        chosen = layer == directions.layer
-        rows.append(
-            DirectionRow(
-                layer=layer,
-                chosen=chosen,
-                effect_nats_a=directions.effect_a[layer],
-                effect_nats=confirmation.effect if chosen else None,
-                recovered=causal.recovered_rank1 if chosen and causal is not None else None,
-                amplification=amplified.value or 0.0,
-                amplification_interval=amplified.interval,
-                conditional_share=share.value or 0.0,
-                conditional_share_interval=share.interval,
-                amplification_p=confirmation.amplification_p[layer],
-            )
-        )
-    return {
-        "scores": found.scores,
-        "also_fires_on": tuple(
-            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect or 0.0)
-            for row in decoys
-            if row.state == "firing"
-        ),
-        "directions": tuple(rows),
-        "layers": found.layers,
-        "flagged_features": found.flagged,
-        "localisation": found.localisation,
-        "baselines": found.baselines,
-        "decoys": tuple(decoys),
-        "sizes": _sizes(extraction),
-    }
-
-
-def _sizes(extraction: Extraction) -> Sizes:
-    study = extraction.study
-    tokens = len(span_rows(extraction.base["clean", "a"].layout))
-    return Sizes(
-        carriers_a=len(study.a),
-        carriers_b=len(study.b),
-        clusters_a=len({carrier_sets.cluster_of(carrier) for carrier in study.a}),
-        clusters_b=len({carrier_sets.cluster_of(carrier) for carrier in study.b}),
-        decoy_carriers_a=study.decoys_a,
-        decoy_carriers_b=study.decoys_b,
-        training_tokens=tokens * (3 + len(extraction.decoys)),
-        layers=study.layers,
-        rendering=study.rendering,
-        preset=study.spec.preset,
-        recipe=study.spec.recipe,
-        continuation_tokens=study.sizes.continuation_tokens,
-    )
-
-
-def _provenance(study: Study, clock: _Clock, base_digest: str, tuned_digest: str, spec: AuditSpec) -> Provenance:
-    pair: ModelPair = study.pair
-    names = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
-    name = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else f"cpu ({platform.machine()})"
-    return Provenance(
-        base_digest=base_digest,
-        tuned_digest=tuned_digest,
-        carriers_digest=carrier_sets.digest((*study.a, *study.b)),
-        spec_digest=spec.digest(),
-        seeds=tuple(spec.seed + seed for seed in range(study.sizes.seeds)),
-        versions=versions,
-        device=name,
-        dtype=pair.precision,
-        timings_s={stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
-        cache_hits=study.base.hits,
-        cache_misses=study.base.misses,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
