@@ -167,8 +167,9 @@ def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
 
 
 def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    loader: Any = AutoModelForCausalLM
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = loader.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
         )  # fmt: skip
@@ -181,7 +182,7 @@ def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mod
             f"the checkpoint has no weights for '{min(loading['missing_keys'])}'", hint="check that it was saved whole"
         )
     _check_finite(model)
-    moved: nn.Module = model.to(device)  # type: ignore[arg-type]
+    moved: nn.Module = model.to(device)
     return moved.eval().requires_grad_(False)
 
 
