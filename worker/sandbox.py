@@ -151,6 +151,8 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
         tuned_digest=request.tuned.digest,
         device=request.device,
     )
+    # One that is there is not ours to send: the worker has looked at it, and would have taken it.
+    workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:
         (folder / REPORT_FILE).write_text(report.model_dump_json(), encoding="utf-8")
     if not request.spec.keep_activations:

@@ -189,7 +189,8 @@ def test_a_report_of_another_audit_is_not_taken(stack: "Stack", undisturbed: Aud
     with workspace.create(REPORT_FOLDER) as folder:
         (folder / REPORT_FILE).write_text(undisturbed.model_dump_json())
     stack.start_worker()
-    assert stack.end_of(audit_id).status == "succeeded"
+    record = stack.end_of(audit_id)
+    assert record.status == "succeeded", record.failure
     assert stack.ledger.report(audit_id).audit_id == audit_id
 
 
