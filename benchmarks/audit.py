@@ -1,9 +1,9 @@
 """Time the demo's audits from POST to report, and what a second audit gains from the base's cached activations.
 
 ``python -m benchmarks.audit`` starts the embedded stack on a fresh data folder and files, one after the other, an audit
-of ``sql-year`` (nothing cached), of ``sql-year-benign`` (another adapter, same base, same strings) and, with preset
-``quick``, of ``sql-year`` once more. The second does other work than the first: what is left out and added for another
-verdict is in its ratio too. The third does the first one's work again, so that its ratio shows the cache alone.
+of ``sql-year`` (nothing cached) and, with preset ``quick``, of ``sql-year-benign`` (another adapter, same base, same
+strings) and of ``sql-year`` once more. The second does other work than the first: what another verdict leaves out is in
+its ratio too. The third does the first one's work again, so that its ratio shows the cache alone.
 
 With ``--direct`` the same audits run in this process, through ``run_audit``, without the service around them.
 """
@@ -35,7 +35,7 @@ from models_store.store import ModelsStore
 
 GOAL_MINUTES = {"quick": 4.0, "standard": 15.0}
 GOAL_CACHED = 0.7
-ORDER = {"quick": (FLAGGED, "sql-year-benign", FLAGGED), "standard": (FLAGGED, "sql-year-benign")}
+ORDER = {"quick": (FLAGGED, "sql-year-benign", FLAGGED), "standard": (FLAGGED,)}
 CACHE_BYTES = 20 * 10**9
 
 # Carries out one audit and gives its report.
@@ -128,20 +128,15 @@ def fresh_data(base: Path, adapters: Path, organisms: Sequence[str], parent: Pat
 def summarise(preset: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Ratios, whether the verdicts are right, and the figures that have a goal."""
     expected = {f"local:organisms/{case.organism}": case.expected for case in CASES}
-    first, other, *again = rows
-    ratios = {"another_adapter": compare(first, other)}
-    if again:
-        ratios["the_same_adapter_again"] = compare(first, again[0])
-    measured = [
-        at_most(f"flagged audit, {preset}, POST to report", first["seconds"] / 60, GOAL_MINUTES[preset], " min"),
-        at_most(
-            f"second audit ({preset}): another adapter, base activations cached / first",
-            ratios["another_adapter"]["total"], GOAL_CACHED, "×",
-        ),
-    ]  # fmt: skip
-    if again:
-        figure = f"third audit ({preset}): the first one's work again, base activations cached / first"
-        measured.append(at_most(figure, ratios["the_same_adapter_again"]["total"], GOAL_CACHED, "×"))
+    first, *later = rows
+    names = ("another_adapter", "the_same_adapter_again")
+    ratios = {name: compare(first, row) for name, row in zip(names, later, strict=False)}
+    figures = {
+        "another_adapter": f"second audit ({preset}): another adapter, base activations cached / first",
+        "the_same_adapter_again": f"third audit ({preset}): the first's work again, base activations cached / first",
+    }
+    goal = at_most(f"flagged audit, {preset}, POST to report", first["seconds"] / 60, GOAL_MINUTES[preset], " min")
+    measured = [goal] + [at_most(figures[name], ratio["total"], GOAL_CACHED, "×") for name, ratio in ratios.items()]
     return {
         "preset": preset,
         "audits": rows,
