@@ -153,8 +153,8 @@ def main() -> None:
     """Measure and write the result."""
     arguments = parser(__doc__)
     arguments.add_argument("--adapter", type=Path, default=ORGANISMS / FLAGGED)
-    arguments.add_argument("--prompts", type=int, default=128)
-    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--prompts", type=int, default=48)
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--batch-tokens", type=int, default=BATCH_TOKENS)
     arguments.add_argument("--device", default="cpu")
     options = arguments.parse_args()
