@@ -147,13 +147,15 @@ def _config(extraction: Extraction, architecture: Architecture) -> DictionaryCon
     study = extraction.study
     d_model = study.pair.d_model
     width, k = _width(extraction)
+    # Which latents are active may be decided in the precision that the activations came in; their values are float32.
+    quick = study.pair.precision == "bfloat16"
     if study.spec.recipe == "paper":
         if architecture == "crosscoder":
             return PaperCrosscoderConfig(d_model=d_model, n_latents=width, k=k)
         return PaperDiffSAEConfig(d_model=d_model, n_latents=width)
     if architecture == "crosscoder":
-        return CrosscoderConfig(d_model=d_model, n_latents=width, k=k)
-    return DiffSAEConfig(d_model=d_model, n_latents=width, k=k)
+        return CrosscoderConfig(d_model=d_model, n_latents=width, k=k, bfloat16_selection=quick)
+    return DiffSAEConfig(d_model=d_model, n_latents=width, k=k, bfloat16_selection=quick)
 
 
 def _width(extraction: Extraction) -> tuple[int, int]:
