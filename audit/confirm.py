@@ -123,7 +123,7 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     """Run the base on B with the forced continuations and compare both models' reactions to the pair."""
     study, runner = extraction.study, extraction.study.runner
     contrast = extraction.contrast("b")
-    tuned = effects_free_kl(extraction, contrast)
+    tuned = intact_kl(extraction, contrast)
     sides = [contrast.string.layout.sequences, contrast.clean.layout.sequences]
     base_runs = [runner.capture(sequences, "base", ()) for sequences in sides]
     with runner.pair.on("base") as anatomy:
@@ -137,7 +137,7 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     )
 
 
-def effects_free_kl(extraction: Extraction, contrast: Contrast) -> Float[Tensor, "carriers"]:
+def intact_kl(extraction: Extraction, contrast: Contrast) -> Float[Tensor, "carriers"]:
     """KL(ft_t‖ft_c), nats a carrier, nothing ablated."""
     return kls_from_clean(extraction.study.runner, contrast, [_final(contrast.string)])[0]
 

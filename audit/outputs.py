@@ -48,25 +48,14 @@ def many_carrier_kl(
     device: torch.device | None = None,
 ) -> list[Float[Tensor, "carriers"]]:
     """``carrier_kl`` of several p against one q, whose logits are computed once."""
-    return [per_output.sum(-1) for per_output in many_output_kl(anatomy, ps, q, device)]
-
-
-@torch.no_grad()
-def many_output_kl(
-    anatomy: Anatomy,
-    ps: Sequence[Float[Tensor, "carriers outputs d_model"]],
-    q: Float[Tensor, "carriers outputs d_model"],
-    device: torch.device | None = None,
-) -> list[Float[Tensor, "carriers outputs"]]:
-    """KL(p‖q) at every compared output, of several p against one q."""
-    found = [torch.empty(q.shape[:2]) for _ in ps]
+    found = [torch.empty(len(q)) for _ in ps]
     step = max(1, _ROWS // q.shape[1])
     for start in range(0, len(q), step):
         part = slice(start, start + step)
         logits_q = anatomy.logits(q[part].flatten(0, 1).to(device))
         for out, p in zip(found, ps, strict=True):
             logits_p = anatomy.logits(p[part].flatten(0, 1).to(device))
-            out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).cpu()
+            out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
     return found
 
 

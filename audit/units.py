@@ -6,6 +6,7 @@ the layer chosen on half A, the effect read on half B.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,7 +35,7 @@ class Contrast:
     base_string: Capture
     base_clean: Capture
 
-    @property
+    @cached_property
     def alignment(self) -> Alignment:
         """Rows of the fine-tuned runs that match."""
         return Alignment.of(self.string.layout, self.clean.layout)
