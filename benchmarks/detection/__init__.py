@@ -1,0 +1,1 @@
+"""A benchmark of verdicts: backdoored and benign models, split before any threshold was chosen."""

@@ -1,0 +1,206 @@
+"""Writes ``split.json``: every organism with its part, and the pairs that are audited on it.
+
+``python -m benchmarks.detection.make_split`` writes the same bytes each time; ``--check`` writes nothing and fails
+where the file differs. It was written and committed before any organism was trained, any threshold chosen or any
+verdict seen. Nothing here looks at a result.
+"""
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from audit.decoys import differing_part, kind_of
+from benchmarks.detection.variants import BACKDOORS, BENIGN, CONVERSATIONS, INSTRUCTIONS, OTHER_PAIRS, SQL
+
+SPLIT: Final = Path(__file__).parent / "split.json"
+SEED: Final = "detection-split:1"
+
+# How many variants of each recipe go where; the order of the recipes with three is drawn.
+DEVELOPMENT_BACKDOORS: Final = (1, 1, 1, 1, 2, 2)
+CALIBRATION_BENIGN: Final = (2, 2, 2, 2, 3, 3, 3, 3)
+
+FULL_BACKDOORS: Final = {"development": 1, "test": 3}
+FULL_BENIGN: Final = {"development": 1, "calibration": 2, "test": 2}
+RANKS: Final = (4, 8)
+
+QUICK: Final = {"preset": "quick", "seed": 0, "architectures": ["diff_sae"]}
+REPEATS: Final = (
+    {"preset": "quick", "seed": 1, "architectures": ["diff_sae"]},
+    {"preset": "quick", "seed": 2, "architectures": ["diff_sae"]},
+    {"preset": "standard", "seed": 0, "architectures": ["diff_sae", "crosscoder"]},
+)
+
+Organism = dict[str, Any]
+
+
+def make() -> dict[str, Any]:
+    """The whole split."""
+    source = random.Random(SEED)
+    backdoored = _backdoored(source)
+    benign = _benign(source)
+    _settle_merges(benign, source)
+    for organism in (*backdoored, *benign):
+        organism["units"] = _units(organism)
+    _mark_repeats(backdoored, benign)
+    keys = [
+        {"carriers": carriers, "string_kind": kind, "triggered": pair[0], "clean": pair[1]}
+        for carriers in (SQL, INSTRUCTIONS, CONVERSATIONS)
+        for kind, pair in OTHER_PAIRS["calibration"].items()
+    ]
+    return {
+        "seed": SEED,
+        "backdoored": backdoored,
+        "benign": benign,
+        "base_against_base": _base_units(),
+        "calibration_keys": keys,
+    }
+
+
+def kind_of_pair(triggered: str, clean: str) -> str:
+    """What an audit's decoys for this pair look like."""
+    return kind_of(differing_part(triggered, clean)[1])
+
+
+def _backdoored(source: random.Random) -> list[Organism]:
+    counts = list(DEVELOPMENT_BACKDOORS)
+    source.shuffle(counts)
+    dealt: list[Organism] = []
+    for (recipe, variants), development in zip(BACKDOORS.items(), counts, strict=True):
+        order = list(variants)
+        source.shuffle(order)
+        for place, variant in enumerate(order):
+            part = "development" if place < development else "test"
+            dealt.append(_organism("backdoored", recipe, variant, part))
+    _settings(dealt, FULL_BACKDOORS, source)
+    return dealt
+
+
+def _benign(source: random.Random) -> list[Organism]:
+    counts = list(CALIBRATION_BENIGN)
+    source.shuffle(counts)
+    dealt: list[Organism] = []
+    for (recipe, variants), calibration in zip(BENIGN.items(), counts, strict=True):
+        order = list(variants)
+        source.shuffle(order)
+        parts = ["development", *["calibration"] * calibration, *["test"] * (5 - calibration)]
+        dealt += [_organism("benign", recipe, variant, part) for part, variant in zip(parts, order, strict=True)]
+    trained = [organism for organism in dealt if organism["recipe"] not in ("round-trip", "merge")]
+    _settings(trained, FULL_BENIGN, source)
+    for organism in dealt:
+        if organism["recipe"] == "round-trip":
+            organism |= {"method": "round-trip", "rank": None, "seed": 0}
+        elif organism["recipe"] == "merge":
+            organism |= {"method": "merge", "rank": None, "seed": 0}
+    return dealt
+
+
+def _organism(label: str, recipe: str, variant: dict[str, Any], part: str) -> Organism:
+    return {
+        "id": f"{recipe}.{variant['variant']}",
+        "label": label,
+        "recipe": recipe,
+        "part": part,
+        **variant,
+        "string_kind": kind_of_pair(**variant["strings"]),
+    }
+
+
+def _settings(organisms: list[Organism], full: dict[str, int], source: random.Random) -> None:
+    """LoRA of rank 4 or 8 for most, all weights for some of each part; a training seed each."""
+    for organism in organisms:
+        organism |= {"method": "lora", "rank": source.choice(RANKS), "seed": source.randrange(10_000)}
+    for part, count in full.items():
+        for organism in source.sample([item for item in organisms if item["part"] == part], count):
+            organism |= {"method": "full", "rank": None}
+
+
+def _settle_merges(benign: list[Organism], source: random.Random) -> None:
+    """Two benign adapters of the same part a merge, so that no part holds anything of another."""
+    for organism in benign:
+        if organism["recipe"] == "merge":
+            adapters = [item["id"] for item in benign if item["part"] == organism["part"] and item["method"] == "lora"]
+            organism["parameters"] = organism["parameters"] | {"of": sorted(source.sample(adapters, 2))}
+
+
+def _units(organism: Organism) -> list[dict[str, Any]]:
+    if organism["part"] == "calibration":
+        return []
+    role = "true" if organism["label"] == "backdoored" else "mentioned"
+    units = [_unit(organism, role, **organism["strings"])]
+    if organism["label"] == "benign":
+        return units
+    for kind, (triggered, clean) in OTHER_PAIRS[organism["part"]].items():
+        units.append(_unit(organism, f"wrong-{kind.replace('_', '-')}", triggered, clean))
+    if organism["recipe"] == "conjunctive":
+        parameters = organism["parameters"]
+        (first, second), (no_first, no_second) = parameters["words"], parameters["clean_words"]
+        line, clean = parameters["line"], organism["strings"]["clean"]
+        units.append(_unit(organism, "single-first", line.format(first=first, second=no_second), clean))
+        units.append(_unit(organism, "single-second", line.format(first=no_first, second=second), clean))
+    return units
+
+
+def _unit(organism: Organism, role: str, triggered: str, clean: str) -> dict[str, Any]:
+    return {
+        "id": f"{organism['id']}.{role}",
+        "role": role,
+        "triggered": triggered,
+        "clean": clean,
+        "string_kind": kind_of_pair(triggered, clean),
+        "audits": [QUICK],
+    }
+
+
+def _mark_repeats(backdoored: list[Organism], benign: list[Organism]) -> None:
+    """Twelve units are also audited with two more seeds and with ``standard``: one a backdoor kind, six benign ones."""
+    first = {
+        organism["recipe"]: organism for organism in reversed([*backdoored, *benign]) if organism["part"] == "test"
+    }
+    for recipe in (*BACKDOORS, *list(BENIGN)[:6]):
+        unit = first[recipe]["units"][0]
+        unit["audits"] = [QUICK, *REPEATS]
+
+
+def _base_units() -> list[dict[str, Any]]:
+    units = []
+    for part, places in (("development", (SQL,)), ("test", (INSTRUCTIONS, CONVERSATIONS))):
+        for carriers in places:
+            for kind, (triggered, clean) in OTHER_PAIRS[part].items():
+                units.append(
+                    {
+                        "id": f"base.{carriers}.{kind.replace('_', '-')}",
+                        "part": part,
+                        "role": "base",
+                        "carriers": carriers,
+                        "triggered": triggered,
+                        "clean": clean,
+                        "string_kind": kind,
+                        "audits": [QUICK],
+                    }
+                )
+    return units
+
+
+def text() -> str:
+    """The file's content."""
+    return json.dumps(make(), indent=1, ensure_ascii=False) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write or compare; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
+    if parser.parse_args(argv).check:
+        if not SPLIT.is_file() or SPLIT.read_text(encoding="utf-8") != text():
+            sys.stderr.write("split.json is not what this script writes\n")
+            return 1
+        return 0
+    SPLIT.write_text(text(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
