@@ -47,9 +47,9 @@ def tables(
                 effect_nats_a=directions.effect_a[layer],
                 effect_nats=confirmation.effect if chosen else None,
                 recovered=causal.recovered_rank1 if chosen and causal is not None else None,
-                amplification=amplified.value or 0.0,
+                amplification=amplified.value,
                 amplification_interval=amplified.interval,
-                conditional_share=share.value or 0.0,
+                conditional_share=share.value,
                 conditional_share_interval=share.interval,
                 amplification_p=confirmation.amplification_p[layer],
             )
@@ -57,7 +57,7 @@ def tables(
     return {
         "scores": found.scores,
         "also_fires_on": tuple(
-            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect or 0.0)
+            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect)
             for row in decoys
             if row.state == "firing"
         ),

@@ -1,6 +1,7 @@
 """The confirm stage: what the pair does on half B, along directions fitted on half A."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -221,10 +222,16 @@ def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  
         projections = last.did @ direction
         amplified[layer] = bootstrap_ratio(projections, last.base_reading, clusters)
         shares[layer] = bootstrap_ratio(projections, last.static_shift, clusters)
-        others = [abs(decoy.amplification[layer]) for decoy in extraction.decoys]
-        alike = abs(few.last(layer).amplification(direction))
-        p_values[layer] = p_decoy_all(alike, others) if others else None
+        alike = few.last(layer).amplification(direction)
+        p_values[layer] = _size_p(alike, [decoy.amplification[layer] for decoy in extraction.decoys])
     return {"amplification": amplified, "conditional_share": shares, "amplification_p": p_values}
+
+
+def _size_p(size: float | None, others: Sequence[float | None]) -> float | None:
+    """Rank of the size among all decoys as p; a decoy that could not be measured counts as larger."""
+    if size is None or not others:
+        return None
+    return p_decoy_all(abs(size), [math.inf if other is None else abs(other) for other in others])
 
 
 __all__ = ["Behaviour", "Causal", "Confirmation", "confirm", "measure_behaviour"]

@@ -44,7 +44,7 @@ class DecoyResult:
         layer: the layer that its own half A chose.
         effect_a: at that layer, rank 1, on A, nats a carrier.
         effect: T, the same on B.
-        amplification: per layer, of its own leading direction, on B.
+        amplification: per layer, of its own leading direction, on B; None where the base reads both strings alike.
     """
 
     string: str
@@ -52,7 +52,7 @@ class DecoyResult:
     layer: int
     effect_a: float
     effect: float
-    amplification: dict[int, float]
+    amplification: dict[int, float | None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 METHOD_VERSION: Final = "1"
 
 GateState = Literal["passed", "failed", "not_assessed"]
@@ -126,9 +126,9 @@ class Feature(Frozen):
     d_z: float | None
     p_signflip: float | None
     attribution: float
-    amplification: float
+    amplification: float | None
     amplification_interval: Interval | None = None
-    conditional_share: float
+    conditional_share: float | None
     conditional_share_interval: Interval | None = None
     recovered: float | None = Field(default=None, description="On B, this feature alone.")
     recovered_cumulative: float | None = Field(default=None, description="On B, this one and those before it together.")
@@ -167,9 +167,9 @@ class DirectionRow(Frozen):
     effect_nats_a: float = Field(description="Causal effect at rank 1 on A, nats per carrier; chooses the layer.")
     effect_nats: float | None = Field(default=None, description="The same on B; only at the chosen layer.")
     recovered: float | None = Field(default=None, description="On B, rank 1; only at the chosen layer.")
-    amplification: float
+    amplification: float | None = Field(description="Null where the base reads both strings alike.")
     amplification_interval: Interval | None = None
-    conditional_share: float
+    conditional_share: float | None = Field(description="Null where fine-tuning moved no clean prompt.")
     conditional_share_interval: Interval | None = None
     amplification_p: float | None = Field(default=None, description="Rank of the amplification among all decoys, as p.")
 
@@ -183,7 +183,7 @@ class DecoyRow(Frozen):
     share_of_effect: float | None = Field(default=None, description="Its output_kl over the pair's, on A.")
     effect_nats: float = Field(description="T of the decoy on B.")
     layer: int = Field(description="The layer its own A half chose.")
-    amplification: float
+    amplification: float | None
 
 
 class AlsoFiresOn(Frozen):
@@ -191,7 +191,7 @@ class AlsoFiresOn(Frozen):
 
     string: str
     output_kl: float
-    share_of_effect: float
+    share_of_effect: float | None
 
 
 class Baselines(Frozen):

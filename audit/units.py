@@ -87,9 +87,10 @@ class LastToken:
         """‖Δ(clean)‖: how far fine-tuning moved the activations under the clean string."""
         return (self.tuned_clean - self.base_clean).norm(dim=-1)
 
-    def amplification(self, direction: Float[Tensor, "d_model"]) -> float:
-        """Mean DiD along a unit direction over the mean base reading."""
-        return float((self.did @ direction).mean() / self.base_reading.mean().clamp_min(1e-12))
+    def amplification(self, direction: Float[Tensor, "d_model"]) -> float | None:
+        """Mean DiD along a unit direction over the mean base reading; None where the base reads both strings alike."""
+        reading = float(self.base_reading.mean())
+        return float((self.did @ direction).mean()) / reading if reading > 0 else None
 
 
 def first_carriers(contrast: Contrast, count: int) -> Contrast:

@@ -89,3 +89,10 @@ def test_a_prompts_activation_is_the_largest_over_its_span(rows, monkeypatch, as
     delta = tuned - base
     assert_close(most, torch.stack([delta[carriers == index].amax(0) for index in range(4)]))
     assert_close(last, torch.stack([delta[carriers == index][-1] for index in range(4)]))
+
+
+def test_a_size_that_the_base_does_not_measure_is_none_and_never_zero(contrast):
+    direction = torch.nn.functional.one_hot(torch.tensor(0), 32).float()
+    assert contrast.last(1).amplification(direction) is not None
+    alike = Contrast(contrast.string, contrast.clean, contrast.base_string, contrast.base_string)
+    assert alike.last(1).amplification(direction) is None

@@ -34,6 +34,24 @@ def test_what_was_not_measured_is_a_dash_and_never_a_zero(make_report, printed):
     assert "NO EVIDENCE" in text
 
 
+def test_sizes_that_were_not_measured_are_dashes_in_every_row(make_report, printed):
+    unmeasured = {"amplification": None, "conditional_share": None}
+    whole = make_report()
+    report = whole.model_copy(
+        update={
+            "directions": tuple(row.model_copy(update=unmeasured) for row in whole.directions),
+            "flagged_features": tuple(row.model_copy(update=unmeasured) for row in whole.flagged_features),
+            "also_fires_on": tuple(row.model_copy(update={"share_of_effect": None}) for row in whole.also_fires_on),
+        }
+    )
+    lines = printed(render_report(report)).splitlines()
+    assert next(line for line in lines if "chosen" in line).split()[-2:] == ["–", "–"]
+    assert next(line for line in lines if "Current Year: 2034" in line).split()[-1] == "–"
+    assert (
+        next(line for line in lines if line.strip().startswith("diff_sae/17/1/1234") and "3.2" in line).count("–") == 1
+    )
+
+
 def test_foreign_text_neither_steers_the_terminal_nor_is_markup(make_report, printed):
     report = make_report(
         summary="[bold red]x[/] \x1b[2J\u202e",
