@@ -10,6 +10,7 @@ from torch import Tensor
 from audit.confirm import Confirmation
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
 from audit.directions import difference_in_means
+from audit.explanations import explain_features
 from audit.extraction import Extraction, Half
 from audit.features import (
     Picked,
@@ -82,7 +83,14 @@ def explain(
             picked = [pick(extraction, each.trained, directions, gradient_b) for each in own]
             chosen = median_seed(picked)
             source = own[picked.index(chosen)]
-            features = _features(extraction, chosen, source)
+            explained = explain_features(
+                extraction, chosen, picked, trained, untrained[architecture],
+                [float(source.table.metrics.threshold.value[index]) for index in chosen.indices],
+            )  # fmt: skip
+            features = [
+                feature.model_copy(update={"explanation": explanation})
+                for feature, explanation in zip(_features(extraction, chosen, source), explained, strict=True)
+            ]
             flagged.extend(features)
             if architecture == first:
                 localisation = _localisation(picked, _directions_recover(extraction, directions))

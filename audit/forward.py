@@ -7,7 +7,7 @@ look to their right, so no attention mask is needed and padding changes nothing.
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -273,6 +273,23 @@ class Runner:
         return grads
 
     @torch.no_grad()
+    def unembed(self, rows: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows vocabulary"]:
+        """Logit lens: what the last norm and the head of the fine-tuned model make of rows of the residual stream.
+
+        Each row is brought to a root mean square of 1 and the norm applied to it alone, so its length does not matter.
+        What norm and head give for a row of zeros (their biases) is taken off, and a cap on the logits is left out.
+        """
+        with self.pair.on("tuned") as anatomy:
+            scaled = rows.float() / rows.float().square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+            hidden = torch.cat([scaled, torch.zeros_like(scaled[:1])]).unsqueeze(0)
+            hidden = hidden.to(device=self.pair.device, dtype=self.pair.dtype)
+            ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=self.pair.device)
+            with _skip_to(anatomy, anatomy.n_blocks - 1, hidden, self._tuples):
+                normed = anatomy.body(input_ids=ids, use_cache=False).last_hidden_state[0]
+            logits = replace(anatomy, softcap=None).logits(normed).cpu()
+        return logits[:-1] - logits[-1]
+
+    @torch.no_grad()
     def greedy(self, prompts: Sequence[Tokens], n_tokens: int, side: Side = "tuned") -> list[tuple[int, ...]]:
         """Greedy continuation of exactly ``n_tokens`` tokens; an end-of-text token is never chosen."""
         if n_tokens == 0:
@@ -283,31 +300,43 @@ class Runner:
         if hasattr(model, "get_base_model"):  # PEFT's wrapper puts its own settings over the model's
             model = model.get_base_model()
         tokenizer = self.pair.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+        pad = pad_token(tokenizer)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, max_new_tokens=n_tokens, min_new_tokens=n_tokens, pad_token_id=pad,
             eos_token_id=tokenizer.eos_token_id, use_cache=True,
         )  # fmt: skip
         layout = Layout.of(prompts)
         found: dict[int, tuple[int, ...]] = {}
-        with self.pair.on(side) as anatomy, _contiguous_input(anatomy.head), _plain_generation(model):
+        with self.pair.on(side) as anatomy, contiguous_input(anatomy.head), plain_generation(model):
             for group in layout.batches(self.budget):
-                longest = max(len(prompts[index]) for index in group)
-                ids = torch.full((len(group), longest), pad, dtype=torch.long)
-                mask = torch.zeros_like(ids)
-                for row, index in enumerate(group):
-                    ids[row, longest - len(prompts[index]) :] = torch.tensor(prompts[index].ids)
-                    mask[row, longest - len(prompts[index]) :] = 1
-                ids, mask = ids.to(self.pair.device), mask.to(self.pair.device)
+                ids, mask = left_padded([prompts[index] for index in group], pad, self.pair.device)
                 out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
                 for row, index in enumerate(group):
-                    found[index] = tuple(int(token) for token in out[row, longest : longest + n_tokens])
+                    found[index] = tuple(int(token) for token in out[row, ids.shape[1] :])
                 self.tick(ids.numel())
         return [found[index] for index in range(len(prompts))]
 
 
+def pad_token(tokenizer: Any) -> int:
+    """What fills the place before shorter prompts; it is never attended to."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0))
+
+
+def left_padded(
+    prompts: Sequence[Tokens], pad: int, device: torch.device
+) -> tuple[Int[Tensor, "prompts length"], Int[Tensor, "prompts length"]]:
+    """Token ids padded on the left, as generation wants them, and the mask of what is not padding."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt.ids)
+        mask[row, longest - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
 @contextlib.contextmanager
-def _plain_generation(model: Any) -> Iterator[None]:
+def plain_generation(model: Any) -> Iterator[None]:
     """Set the checkpoint's own generation settings aside: transformers fills what is not set from them.
 
     A repetition penalty, say, would otherwise make "greedy" something else, and differ between checkpoints.
@@ -323,7 +352,7 @@ def _plain_generation(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _contiguous_input(module: nn.Module) -> Iterator[None]:
+def contiguous_input(module: nn.Module) -> Iterator[None]:
     """Hand a linear layer contiguous inputs: for a sliced batch, matmul would copy the whole weight once a row."""
     handle = module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(), *inputs[1:]))
     try:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from audit.explained import FeatureExplanation
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
 SCHEMA_VERSION: Final = "1.1"
@@ -136,6 +137,9 @@ class Feature(Frozen):
         default=None, description="Crosscoder: fine-tuned share of the norm, 0-1."
     )
     latent_scaling: float | None = Field(default=None, description="Crosscoder: beta_base / beta_ft.")
+    explanation: FeatureExplanation | None = Field(
+        default=None, description="Where it fires, what it writes, what it does, and where else it was found."
+    )
 
 
 class DictionaryRow(Frozen):

@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from audit.report import AuditReport, Gates, Scores
+from audit.explained import Continuation
+from audit.report import AuditReport, Feature, Gates, Scores
 from client.text import number, quoted, share, visible, with_interval
 
 VERDICT_STYLE: Final = {
@@ -31,6 +32,7 @@ def render_report(report: AuditReport) -> RenderableType:
     parts.append(_section("Scores of the reported feature, on the confirming half", _scores(report.scores)))
     if report.flagged_features:
         parts.append(_section("Flagged features", _features(report)))
+        parts.extend(_explained(feature) for feature in report.flagged_features if feature.explanation is not None)
     if report.localisation is not None:
         parts.append(_section("Localisation", _localisation(report)))
     if report.also_fires_on:
@@ -147,6 +149,44 @@ def _features(report: AuditReport) -> RenderableType:
             number(feature.recovered_cumulative),
         )
     return table
+
+
+def _explained(feature: Feature) -> RenderableType:
+    """A short form: where it fires, what it writes, what one answer becomes, and where else it was found."""
+    found = feature.explanation
+    assert found is not None
+    lines = [
+        "fires on "
+        + ", ".join(f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in found.firing)
+    ]
+    if found.strongest:
+        top = found.strongest[0]
+        lines.append(
+            f"most on {quoted(top.token)} after {quoted(top.before[-40:])} ({top.condition}, {number(top.activation)})"
+        )
+    lens = found.logit_lens
+    for name, tokens in (("promotes", lens.promoted), ("suppresses", lens.suppressed)):
+        lines.append(f"{name} {', '.join(quoted(token.token) for token in tokens[:5])}")
+    if found.continuations:
+        lines.extend(_answers(found.continuations[0]))
+    lines.extend(
+        f"alike: {row.feature}, cosine {number(row.cosine)}{', picked there too' if row.picked else ''}"
+        for row in found.alike
+    )
+    return _section(f"Feature {visible(feature.id)}", _bullets(lines))
+
+
+def _answers(answer: Continuation) -> Iterable[str]:
+    """One carrier's answers, the first line of each and no more."""
+    together = answer.triggered_ablated_together
+    rows = [
+        ("triggered", answer.triggered),
+        ("triggered, ablated", answer.triggered_ablated),
+        *([] if together is None else [("triggered, ablated with those before", together)]),
+        ("clean", answer.clean),
+        ("clean, steered", answer.clean_steered),
+    ]
+    return [f"{name}: {quoted(text[:100])}" for name, text in rows]
 
 
 def _localisation(report: AuditReport) -> RenderableType:

