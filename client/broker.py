@@ -51,6 +51,12 @@ def socket_path(folder: Path) -> Iterator[Path]:
         _remove_left(link)
 
 
+def running_socket(folder: Path) -> Path | None:
+    """The socket that a running ``serve`` uses for this folder, where it is not in the folder itself."""
+    link = folder / "socket-folder"
+    return link.readlink() / _SOCKET_NAME if link.is_symlink() else None
+
+
 def _remove_left(link: Path) -> None:
     """Remove a short folder of our own making, and the link to it."""
     if not link.is_symlink():

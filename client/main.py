@@ -243,6 +243,28 @@ def serve(
     return Exit.PASSED
 
 
+@cli.command()
+def doctor(
+    data_dir: Annotated[Path, typer.Option(envvar="BACKDOOR_AUDIT_DATA_DIR", help="As for serve.")] = Path("data"),
+    models_root: Annotated[Path | None, typer.Option(envvar="BACKDOOR_AUDIT_MODELS_ROOT", help="As for serve.")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(envvar="BACKDOOR_AUDIT_DATABASE_URL", help="As for serve.")
+    ] = None,
+    broker_url: Annotated[str | None, typer.Option(envvar="BACKDOOR_AUDIT_BROKER_URL", help="As for serve.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Look at database, broker, models, disk, clocks and devices, and say what to do. Exits 2 when something is bad."""
+    from client import doctor as examination
+
+    root = (models_root or data_dir / "models").absolute()
+    found = examination.findings(examination.environment(data_dir.absolute(), root, database_url, broker_url))
+    if as_json:
+        print_json(found)
+    else:
+        out().print(examination.render(found))
+    return Exit.NOT_DONE if any(each["state"] == "bad" for each in found) else Exit.PASSED
+
+
 def _fail(error: ClientError) -> int:
     say(f"Error: {error.message}", *filter(None, (error.hint,)))
     return exit_for(error)

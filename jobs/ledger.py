@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, TypeVar
 
 import structlog
@@ -82,6 +83,10 @@ class Ledger:
         """
         with self._database.reading() as connection:
             connection.execute(text("SELECT 1"))
+
+    def now(self) -> datetime:
+        """Return the time by the clock that leases use, UTC."""
+        return self._read(self._clock.read).at
 
     def close(self) -> None:
         """Close all connections."""

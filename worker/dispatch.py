@@ -43,12 +43,7 @@ class Dispatcher:
             },
         )
         self._app.conf.broker_connection_timeout = _TIMEOUT_S
-        self._client = redis.Redis.from_url(
-            _client_url(broker_url),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = broker_client(broker_url)
 
     def enqueue(self, audit_id: str) -> None:
         """Send ``audit_id`` to the workers.
@@ -92,6 +87,16 @@ class Dispatcher:
     ) -> None:
         """Close."""
         self.close()
+
+
+def broker_client(broker_url: str) -> "redis.Redis":
+    """A client of the broker itself that gives up within a second; connects at its first call."""
+    return redis.Redis.from_url(
+        _client_url(broker_url),
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""The doctor against real servers, well and ill."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from jobs.ledger import Ledger
+from worker import doctor
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def settings(tmp_path, broker_url):
+    (tmp_path / "models").mkdir()
+    return WorkerSettings(data_dir=tmp_path, models_root=tmp_path / "models", broker_url=broker_url, device="cpu")
+
+
+def states(found, name):
+    return [each.state for each in found if each.name == name]
+
+
+def test_a_migrated_ledger_is_well_and_an_untouched_one_is_no_fault(settings):
+    assert [each.state for each in doctor._database(settings)] == ["ok"]
+    ledger = Ledger(settings.ledger_url)
+    ledger.migrate()
+    ledger.close()
+    found = list(doctor._database(settings))
+    assert {each.state for each in found} == {"ok"}
+    assert [each.name for each in found] == ["database", "database clock", "queue"]
+
+
+def test_a_file_that_is_no_database_is_bad(settings, tmp_path):
+    (tmp_path / "ledger.sqlite3").write_bytes(b"not a database" * 100)
+    found = list(doctor._database(settings))
+    assert states(found, "database") == ["bad"]
+    assert found[0].advice
+
+
+def test_the_policy_of_the_broker_is_read(settings, broker_url):
+    client = doctor.broker_client(broker_url)
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("appendonly", "yes")
+    found = list(doctor._broker(settings))
+    assert states(found, "broker eviction") == ["ok"]
+    assert states(found, "broker persistence") == ["ok"]
+    client.config_set("maxmemory", str(512 * 1024**2))
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("appendonly", "no")
+    try:
+        found = list(doctor._broker(settings))
+    finally:  # the server is shared
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "0")
+        client.close()
+    assert states(found, "broker eviction") == ["bad"]
+    assert states(found, "broker persistence") == ["warning"]
+
+
+def test_a_broker_that_is_out_is_bad_where_it_was_named(settings):
+    gone = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
+    assert states(list(doctor._broker(gone)), "broker") == ["bad"]
+
+
+def test_models_root_disk_and_artifacts(settings, tmp_path, monkeypatch):
+    assert states(list(doctor._models(settings)), "models root") == ["warning"]
+    nowhere = settings.model_copy(update={"models_root": tmp_path / "nowhere"})
+    assert states(list(doctor._models(nowhere)), "models root") == ["bad"]
+    assert states(list(doctor._artifacts(settings)), "artifacts") == ["ok"]
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 1 << 60)
+    assert states(list(doctor._disk(settings)), "disk") == ["bad"]
+
+
+def test_a_missing_gpu_is_named(settings):
+    asked = settings.model_copy(update={"device": "cuda:7"})
+    found = list(doctor._devices(asked))
+    assert [each.state for each in found] == ["bad"]
+    assert "cuda:7" in found[0].found
+
+
+def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(settings, tmp_path):
+    environment = {
+        **os.environ,
+        "BACKDOOR_AUDIT_DATA_DIR": str(tmp_path),
+        "BACKDOOR_AUDIT_MODELS_ROOT": str(tmp_path / "nowhere"),
+        "BACKDOOR_AUDIT_BROKER_URL": settings.broker_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.doctor"], check=False, env=environment, capture_output=True, text=True
+    )
+    found = [doctor.Finding(**each) for each in json.loads(done.stdout)]
+    assert done.returncode == 1
+    assert [each.name for each in found if each.state == "bad"] == ["models root"]
+
+
+def test_the_client_it_asks_with_gives_up_soon(broker_url):
+    client = doctor.broker_client(broker_url)
+    assert isinstance(client, redis.Redis)
+    assert client.connection_pool.connection_kwargs["socket_timeout"] <= 1
+    client.close()
