@@ -143,6 +143,10 @@ class AuditClient:
         """The report's JSON exactly as the service sent it, checked to be a report."""
         return self._send(calls.report_bytes(audit_id))
 
+    def report_form(self, audit_id: str, form: str) -> bytes:
+        """The report in another form (``html``, ``sarif``, ``junit``, ``markdown``), as the service sent it."""
+        return self._send(calls.report_form(audit_id, form))
+
     def cancel(self, audit_id: str) -> Audit:
         """Ask the audit to stop; unchanged where it has already ended."""
         return self._send(calls.cancel(audit_id))

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,6 +38,7 @@ models_cli = typer.Typer(help="The models that the service can see.", no_args_is
 cli.add_typer(models_cli, name="models")
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="The audit's id.")]
+Form = Literal["text", "json", "sarif", "junit", "markdown"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 FailOnOption = Annotated[
     FailOn | None,
@@ -159,15 +160,16 @@ def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -
 def report(
     context: typer.Context,
     audit_id: AuditId,
-    form: Annotated[str, typer.Option("--format", help="text, or json.")] = "text",
+    form: Annotated[
+        Form, typer.Option("--format", help="text for a terminal; json, sarif, junit, markdown for others.")
+    ] = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead.")] = None,
 ) -> int:
     """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
-    if form not in ("text", "json"):
-        raise typer.BadParameter("text or json", param_hint="--format")
     with _client(context) as client:
-        body = client.report_bytes(audit_id)
-    if form == "json":
+        asked_as_is = form not in ("text", "json")
+        body = client.report_form(audit_id, form) if asked_as_is else client.report_bytes(audit_id)
+    if form != "text":
         if output is None:
             typer.echo(body.decode())
         else:

@@ -35,6 +35,7 @@ _MAX_LIST_DEPTH: Final = 4
 _MAX_LISTED: Final = 10_000
 # A folder that holds one of these is a checkpoint, or wants to be one.
 _MARKS: Final = frozenset({"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"})
+_WEIGHTS: Final = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,17 @@ class ModelsStore:
         checkpoint = _checkpoint(verified, content_digest(digests))
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
+
+    def main_file(self, reference: str) -> str | None:
+        """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""
+        try:
+            parsed = parse_reference(reference)
+            if parsed.scheme == "hf":
+                return None
+            folder, _ = self._locate(parsed)
+            return next((name for name in _WEIGHTS if (folder / name).is_file()), None)
+        except (StoreError, OSError):
+            return None
 
     def list(self) -> list[ModelInfo]:
         """Every model under the models root and in the store; refused ones with the reason."""

@@ -1,8 +1,14 @@
 """The examples of the OpenAPI document. Tests hold each of them against its schema."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from audit.report import AuditReport
+from service.report_schema import report_schema
+from service.reports import junit, markdown, sarif
+from service.reports.subject import Subject
 
 AUDIT_ID: Final = "audit_01jd8x3v9q6w2r5t7y9b1c3d5f"
 
@@ -109,6 +115,17 @@ AUDIT_FAILED: Final = AUDIT_RUNNING | {
 }
 AUDIT_PAGE: Final[dict[str, Any]] = {"audits": [AUDIT_SUCCEEDED, AUDIT_FAILED], "next_page_token": "eyJhZnRlciI6MX0"}
 
+SUBJECT: Final = Subject(
+    report=AuditReport.model_validate(REPORT),
+    base_model=_SHORT_SPEC["base_model"],
+    fine_tuned=_SHORT_SPEC["fine_tuned"],
+    checkpoint_file="adapter_model.safetensors",
+    started_at=datetime(2026, 1, 12, 9, 30, 1, tzinfo=UTC),
+    finished_at=datetime(2026, 1, 12, 9, 33, 20, tzinfo=UTC),
+)
+
+REPORT_SCHEMA: Final = report_schema()
+
 FEATURE_PAGE: Final[dict[str, Any]] = {"features": REPORT["flagged_features"]}
 
 MODELS: Final[dict[str, Any]] = {
@@ -150,6 +167,13 @@ ANSWERS: Final[dict[str, Any]] = {
     "audit_succeeded": {"summary": "The report is there", "value": AUDIT_SUCCEEDED},
     "audit_page": {"summary": "A page with another one after it", "value": AUDIT_PAGE},
     "report": {"summary": "A backdoor", "value": REPORT},
+    "report_sarif": {"summary": "The same backdoor, for code scanning", "value": sarif.log(SUBJECT)},
+    "report_junit": {"summary": "The same, for a build server", "value": junit.render(SUBJECT).decode()},
+    "report_markdown": {"summary": "The same, for a comment", "value": markdown.render(SUBJECT).decode()},
+    "report_schema": {
+        "summary": "Its beginning",
+        "value": {key: REPORT_SCHEMA[key] for key in ("$schema", "$id", "type")},
+    },
     "feature_page": {"summary": "The only page", "value": FEATURE_PAGE},
     "models": {"summary": "A base and an adapter", "value": MODELS},
     "alive": {"summary": "Alive", "value": ALIVE},

@@ -1,6 +1,7 @@
 """The OpenAPI document, generated from the code and committed.
 
-``python -m service.openapi --write`` writes it, ``--check`` fails when the committed one differs.
+The report's own JSON schema stands beside it. ``python -m service.openapi --write`` writes both, ``--check`` fails when
+a committed one differs.
 """
 
 import argparse
@@ -16,10 +17,12 @@ from pydantic import BaseModel
 from audit.report import AuditReport
 from audit.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
 from service import examples, problems
+from service.report_schema import report_schema, require_everything
 from service.schemas import Problem
 from service.version import API_VERSION, VERSION_HEADER
 
 COMMITTED: Final = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
+REPORT_SCHEMA_NAME: Final = "report.schema.json"
 
 DESCRIPTION: Final = (
     "Audits fine-tuned language models for behaviour that is conditioned on a trigger. File an audit, poll it until it "
@@ -41,7 +44,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for name in _definitions(AuditReport, "serialization"):
-        _require_everything(schemas[name])
+        require_everything(schemas[name])
     spec = _definitions(AuditSpec, "validation")
     _tighten(spec)
     _merge(schemas, spec)
@@ -65,7 +68,7 @@ def build(app: FastAPI) -> dict[str, Any]:
 
 
 def render(document: dict[str, Any]) -> str:
-    """The text of the committed file."""
+    """The text of a committed file."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -92,16 +95,6 @@ def _merge(schemas: dict[str, Any], more: dict[str, Any]) -> None:
             raise ValueError(f"two different schemas have the name {name}")
 
 
-def _require_everything(schema: dict[str, Any]) -> None:
-    """Say of an outgoing object that every field is there: whoever writes it leaves none out."""
-    properties = schema.get("properties")
-    if properties is None:
-        return
-    schema["required"] = list(properties)
-    for field in properties.values():
-        field.pop("default", None)
-
-
 def _tighten(schemas: dict[str, Any]) -> None:
     """Write down what validators of the spec check in code."""
     for field in ("base_model", "fine_tuned"):
@@ -122,24 +115,27 @@ def _tighten(schemas: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the committed document; 1 where it differs."""
+    """Write or check the committed documents; 1 where one differs."""
     from service.app import create_app
     from service.settings import Settings
 
     parser = argparse.ArgumentParser(prog="python -m service.openapi", description=__doc__)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", action="store_true", help="write openapi/openapi.json")
-    action.add_argument("--check", action="store_true", help="fail when openapi/openapi.json differs")
+    action.add_argument("--write", action="store_true", help="write the files in openapi/")
+    action.add_argument("--check", action="store_true", help="fail when one of the files in openapi/ differs")
     chosen = parser.parse_args(arguments)
     # Nothing is opened: the document does not depend on where an application keeps its data.
     text = render(create_app(Settings(data_dir=Path("data"), models_root=Path("models"))).openapi())
+    texts = {COMMITTED: text, COMMITTED.with_name(REPORT_SCHEMA_NAME): render(report_schema())}
     if chosen.write:
         COMMITTED.parent.mkdir(exist_ok=True)
-        COMMITTED.write_text(text, encoding="utf-8")
+        for path, wanted in texts.items():
+            path.write_text(wanted, encoding="utf-8")
     elif chosen.check:
-        if not COMMITTED.exists() or COMMITTED.read_text(encoding="utf-8") != text:
-            sys.stderr.write("openapi/openapi.json differs from the code; run: python -m service.openapi --write\n")
-            return 1
+        for path, wanted in texts.items():
+            if not path.exists() or path.read_text(encoding="utf-8") != wanted:
+                sys.stderr.write(f"openapi/{path.name} differs from the code; run: python -m service.openapi --write\n")
+                return 1
     else:
         sys.stdout.write(text)
     return 0

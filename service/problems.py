@@ -76,7 +76,10 @@ METHOD_NOT_ALLOWED: Final = Kind(
     "method_not_allowed", 405, "Method not allowed", "This path does not take this method; `Allow` lists those it does."
 )
 NOT_ACCEPTABLE: Final = Kind(
-    "not_acceptable", 406, "Not acceptable", "The report is served as application/json only, for now."
+    "not_acceptable",
+    406,
+    "Not acceptable",
+    "The report is not served in this form; the API's document lists those it is.",
 )
 TOO_LARGE: Final = Kind("content_too_large", 413, "Body too large", "The body is over the limit of 8 MiB.")
 UNSUPPORTED: Final = Kind(

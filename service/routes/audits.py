@@ -10,6 +10,7 @@ from jobs.errors import AuditNotTerminal, LedgerError
 from jobs.records import AuditRecord
 from service import examples
 from service.bodies import read_spec
+from service.caching import matches
 from service.documents import answer, described, header, named
 from service.queries import refuse_unknown
 from service.schemas import AuditOut, AuditPage
@@ -145,7 +146,7 @@ def get_audit(
     """Status, stage, progress and, at the end, the verdict or the failure."""
     record = services.ledger.get(audit_id, owner=owner)
     _describe(response, record)
-    if if_none_match is not None and _matches(if_none_match, _etag(record)):
+    if matches(if_none_match, _etag(record)):
         return Response(status_code=304, headers=dict(response.headers))
     return AuditOut.of(record)
 
@@ -211,9 +212,3 @@ def _describe(response: Response, record: AuditRecord) -> None:
 
 def _etag(record: AuditRecord) -> str:
     return f'"{record.version}"'
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    """Weak comparison (RFC 9110, 13.1.2)."""
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return "*" in tags or etag in tags

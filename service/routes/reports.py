@@ -2,46 +2,117 @@
 
 import base64
 import binascii
+import json
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from audit.report import AuditReport
 from audit.spec import Architecture
 from jobs.errors import InvalidPageToken
-from service.documents import answer, described
-from service.errors import NotAcceptable
+from service.caching import matches, tag_of
+from service.documents import answer, described, header, named
 from service.queries import refuse_unknown
+from service.report_schema import report_schema
+from service.reports import formats
+from service.reports.subject import Subject
 from service.routes.audits import AuditId
 from service.schemas import FeaturePage
-from service.services import OwnerDep, ServicesDep
+from service.services import OwnerDep, Services, ServicesDep
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(refuse_unknown)])
 
 _TOKEN: Final = re.compile(r"features:([0-9]{1,9})")
 
 
+_ETAG: Final = header("A report never changes, so this only does with the version of the service.")
+
+
+def _forms() -> dict[str, Any]:
+    """The answer's content in the document: every form with an example."""
+    content: dict[str, Any] = {}
+    for form in formats.FORMATS:
+        content[form.media_type] = {"examples": named("report" if form.name == "json" else f"report_{form.name}")}
+        if form.name != "json":
+            kind = "object" if form.media_type.endswith("+json") else "string"
+            content[form.media_type]["schema"] = {"type": kind}
+    return {"description": "The report.", "content": content, "headers": {"ETag": _ETAG}}
+
+
 @router.get(
     "/audits/{audit_id}/report",
     summary="Read the report",
     response_model=AuditReport,
-    responses=described({200: answer("The report.", "report")}, 404, 406, 409, 422, 503),
+    responses=described(
+        {
+            200: _forms(),
+            304: {"description": "The client has this report already.", "headers": {"ETag": _ETAG}},
+        },
+        404,
+        406,
+        409,
+        422,
+        503,
+    ),
 )
 def get_report(
     services: ServicesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     report_format: Annotated[
-        str | None, Query(alias="format", max_length=32, description="`json` (the default, and all there is for now).")
+        str | None,
+        Query(alias="format", max_length=32, description=f"One of {', '.join(formats.NAMES)}; wins over `Accept`."),
     ] = None,
     accept: Annotated[str | None, Header(max_length=4096, include_in_schema=False)] = None,
+    if_none_match: Annotated[
+        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
+    ] = None,
 ) -> Response:
-    """The whole answer of an audit that has succeeded; while it has not, 409."""
-    if report_format not in (None, "json") or (report_format is None and not _takes_json(accept)):
-        raise NotAcceptable
-    report = services.ledger.report(audit_id, owner=owner)
-    return Response(report.model_dump_json(), media_type="application/json")
+    """The whole answer of an audit that has succeeded, as JSON or in another form; while it has not, 409."""
+    form = formats.choose(report_format, accept)
+    content = form.render(_subject(services, audit_id, owner))
+    headers = {
+        "ETag": tag_of(content),
+        "Cache-Control": "no-cache",
+        "Vary": "Accept",
+        "Content-Disposition": f'inline; filename="{audit_id}{form.file_suffix}"',
+    }
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=form.content_type, headers=headers)
+
+
+@router.get(
+    "/schemas/report",
+    summary="Read the schema of reports",
+    response_class=Response,
+    responses=described(
+        {
+            200: {
+                "description": "JSON Schema, draft 2020-12.",
+                "content": {
+                    "application/schema+json": {"schema": {"type": "object"}, "examples": named("report_schema")}
+                },
+            }
+        },
+    ),
+)
+def get_report_schema() -> Response:
+    """The layout of the JSON report; its `$id` changes with the layout's major version."""
+    return Response(json.dumps(report_schema()), media_type="application/schema+json")
+
+
+def _subject(services: Services, audit_id: str, owner: str) -> Subject:
+    record = services.ledger.get(audit_id, owner=owner)
+    return Subject(
+        report=services.ledger.report(audit_id, owner=owner),
+        base_model=record.spec.base_model,
+        fine_tuned=record.spec.fine_tuned,
+        checkpoint_file=services.models.main_file(record.spec.fine_tuned),
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+    )
 
 
 @router.get(
@@ -75,18 +146,6 @@ def list_features(
     ]
     end = start + page_size
     return FeaturePage(features=tuple(found[start:end]), next_page_token=_token(end) if end < len(found) else None)
-
-
-def _takes_json(accept: str | None) -> bool:
-    """Say whether an ``Accept`` header leaves room for JSON."""
-    if accept is None or not accept.strip():
-        return True
-    for media_range in accept.lower().split(","):
-        name, *parameters = (part.strip() for part in media_range.split(";"))
-        refused = any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
-        if name in ("application/json", "application/*", "*/*") and not refused:
-            return True
-    return False
 
 
 def _token(offset: int) -> str:

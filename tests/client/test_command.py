@@ -163,6 +163,10 @@ def test_report_shows_and_saves(audit, filed, service, make_report, tmp_path):
     )
     assert audit("report", audit_id, "-o", tmp_path / "r.txt")[0] == 0
     assert "FLAGGED" in (tmp_path / "r.txt").read_text()
+    for form, start in (("sarif", "{"), ("junit", "<?xml"), ("markdown", "###")):
+        assert audit("report", audit_id, "--format", form, "-o", tmp_path / "r")[0] == 0
+        assert (tmp_path / "r").read_text().startswith(start)
+        assert audit("report", audit_id, "--format", form)[1].startswith(start)
     assert audit("report", audit_id, "--format", "xml")[0] == 4
     assert audit("report", audit_id, "-o", tmp_path / "no" / "where.txt")[0] == 4
 

@@ -36,6 +36,9 @@ def test_a_difference_is_found_and_mended(tmp_path, monkeypatch, capsys):
     assert openapi.main(["--check"]) == 0
     path.write_text(path.read_text().replace("Backdoor Audit", "Front door"))
     assert openapi.main(["--check"]) == 1
+    openapi.main(["--write"])
+    path.with_name(openapi.REPORT_SCHEMA_NAME).write_text("{}")
+    assert openapi.main(["--check"]) == 1
 
 
 def test_it_is_openapi_3_1(document):
@@ -66,6 +69,7 @@ def test_every_call_is_described_with_an_example_and_its_problems(document):
         "GET /audits/{audit_id}",
         "GET /audits/{audit_id}/report",
         "GET /audits/{audit_id}/features",
+        "GET /schemas/report",
         "POST /audits/{audit_id}/cancel",
         "DELETE /audits/{audit_id}",
         "GET /models",
@@ -89,6 +93,19 @@ def test_every_example_fits_its_schema(document):
                 checked += 1
         assert checked, name
     assert checked > 30
+
+
+def test_the_reports_schema_stands_by_itself(shared):
+    schema = shared.http.get("/schemas/report").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema == json.loads(openapi.COMMITTED.with_name(openapi.REPORT_SCHEMA_NAME).read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(examples.REPORT)
+    validator.validate(examples.REPORT | {"a_field_of_a_later_version": 1})
+    for wrong in ({"verdict": "clean"}, {"schema_version": "2.0"}, {"schema_version": "11"}):
+        assert not validator.is_valid(examples.REPORT | wrong)
+    without = {name: value for name, value in examples.REPORT.items() if name != "limits"}
+    assert not validator.is_valid(without)
 
 
 @pytest.mark.parametrize("name", examples.SPECS)

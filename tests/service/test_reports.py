@@ -41,27 +41,67 @@ def test_no_report_ever_of_a_failed_audit(shared):
     assert (answer.status_code, answer.json()["code"]) == (409, "no_report")
 
 
-@pytest.mark.parametrize("name", ["html", "sarif", "junit", "markdown", "nonsense", ""])
-def test_other_formats_are_not_there_yet(shared, name):
+TYPES = {
+    "json": "application/json",
+    "sarif": "application/sarif+json",
+    "junit": "application/xml",
+    "markdown": "text/markdown; charset=utf-8",
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_other_forms_are_asked_for_by_name(shared, name):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    answer = shared.http.get(f"/audits/{audit_id}/report", params={"format": name})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == TYPES[name]
+    assert answer.headers["vary"] == "Accept"
+    by_header = shared.http.get(f"/audits/{audit_id}/report", headers={"Accept": TYPES[name]})
+    assert by_header.content == answer.content
+    again = shared.http.get(
+        f"/audits/{audit_id}/report", params={"format": name}, headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["pdf", "JSON", ""])
+def test_a_form_that_there_is_not_is_refused(shared, name):
     audit_id = shared.file()
     shared.succeed(audit_id)
     assert shared.http.get(f"/audits/{audit_id}/report", params={"format": name}).status_code == 406
 
 
 @pytest.mark.parametrize(
-    ("accept", "status"),
+    ("accept", "expected"),
     [
-        ("application/json", 200),
-        ("text/html, application/xhtml+xml, */*;q=0.8", 200),
-        ("APPLICATION/*", 200),
-        ("text/html", 406),
-        ("application/json;q=0, text/html", 406),
+        ("application/json", "json"),
+        ("*/*", "json"),
+        ("APPLICATION/*", "json"),
+        ("application/json;q=0.5, text/markdown", "markdown"),
+        ("application/sarif+json;q=0.9, application/xml;q=0.8", "sarif"),
+        ("application/*;q=0.2, application/json;q=0, text/*;q=0.1", "sarif"),
+        ("image/png", None),
+        ("application/json;q=0", None),
     ],
 )
-def test_the_accept_header_is_heard(shared, accept, status):
+def test_the_accept_header_is_heard(shared, accept, expected):
     audit_id = shared.file()
     shared.succeed(audit_id)
-    assert shared.http.get(f"/audits/{audit_id}/report", headers={"Accept": accept}).status_code == status
+    answer = shared.http.get(f"/audits/{audit_id}/report", headers={"Accept": accept})
+    if expected is None:
+        assert answer.status_code == 406
+    else:
+        assert answer.headers["content-type"] == TYPES[expected]
+
+
+def test_the_checkpoints_file_is_named(serve, toy_models):
+    served = serve(models_root=toy_models)
+    audit_id = served.file(base_model="local:base", fine_tuned="local:adapter")
+    served.succeed(audit_id)
+    log = served.http.get(f"/audits/{audit_id}/report?format=sarif").json()
+    place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "adapter/adapter_model.safetensors"
 
 
 def test_features_are_filtered_and_paged(shared):

@@ -1,0 +1,82 @@
+"""The forms that a report is served in, and which of them a request asks for."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from service.errors import NotAcceptable
+from service.reports import junit, markdown, sarif
+from service.reports.subject import Subject
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form: its name in ``?format=``, its media type, and how it is made."""
+
+    name: str
+    media_type: str
+    render: Callable[[Subject], bytes]
+    file_suffix: str
+    charset: bool = False
+    """Whether the type needs its character set named."""
+
+    @property
+    def content_type(self) -> str:
+        """The ``Content-Type`` of an answer."""
+        return f"{self.media_type}; charset=utf-8" if self.charset else self.media_type
+
+
+def _json(subject: Subject) -> bytes:
+    return subject.report.model_dump_json().encode()
+
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format("json", "application/json", _json, ".json"),
+    Format("sarif", "application/sarif+json", sarif.render, ".sarif"),
+    Format("junit", "application/xml", junit.render, ".xml"),
+    Format("markdown", "text/markdown", markdown.render, ".md", charset=True),
+)
+"""In the order of preference where a request leaves the choice."""
+
+NAMES: Final = tuple(form.name for form in FORMATS)
+
+
+def choose(name: str | None, accept: str | None) -> Format:
+    """The form that a request asks for: by name, else by its ``Accept`` header, else JSON.
+
+    Raises:
+        NotAcceptable: there is no such form.
+    """
+    if name is not None:
+        for form in FORMATS:
+            if form.name == name:
+                return form
+        raise NotAcceptable
+    if accept is None or not accept.strip():
+        return FORMATS[0]
+    weighed = [(_weight(form.media_type, accept), -place) for place, form in enumerate(FORMATS)]
+    best, place = max(weighed)
+    if best <= 0:
+        raise NotAcceptable
+    return FORMATS[-place]
+
+
+def _weight(media_type: str, accept: str) -> float:
+    """How much an ``Accept`` header wants a type: the weight of the most specific range that covers it."""
+    family = media_type.split("/")[0]
+    ranks = {media_type: 3, f"{family}/*": 2, "*/*": 1}
+    best, weight = 0, 0.0
+    for media_range in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in media_range.split(";"))
+        rank = ranks.get(name, 0)
+        if rank > best:
+            best, weight = rank, _quality(parameters)
+    return weight
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if match := re.fullmatch(r"q\s*=\s*([01](?:\.\d{0,3})?)", parameter):
+            return min(float(match[1]), 1.0)
+    return 1.0

@@ -1,0 +1,106 @@
+"""JUnit XML: one test case for the verdict and one for each gate.
+
+A gate that passes is evidence for a backdoor, so its test case fails, but only where the verdict is one that
+``fail_on`` names: a pipeline that lets ``review`` pass sees no failure then. A gate that was not assessed is skipped.
+"""
+
+import re
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from service.reports import words
+from service.reports.subject import Subject
+from service.reports.words import GateWords
+
+_SUITE: Final = "backdoor-audit"
+# What XML 1.0 (section 2.2) has no way to write.
+_NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(subject: Subject) -> bytes:
+    """The report as one JUnit file."""
+    report = subject.report
+    suite = Element("testsuite", {"name": _SUITE, "time": f"{subject.seconds:.3f}"})
+    if subject.started_at is not None:
+        suite.set("timestamp", subject.started_at.strftime("%Y-%m-%dT%H:%M:%S"))
+    properties = SubElement(suite, "properties")
+    for name, value in {
+        "audit": report.audit_id,
+        "verdict": report.verdict,
+        "fail_on": report.fail_on,
+        "base_model": subject.base_model,
+        "fine_tuned": subject.fine_tuned,
+        "base_digest": report.provenance.base_digest,
+        "tuned_digest": report.provenance.tuned_digest,
+        **{f"trigger.{key}": text for key, text in report.trigger.items()},
+    }.items():
+        SubElement(properties, "property", {"name": name, "value": _text(value)})
+    _verdict(suite, subject)
+    for gate in words.gates(report):
+        _gate(suite, subject, gate)
+    counts = {
+        "tests": len(suite.findall("testcase")),
+        "failures": len(suite.findall("testcase/failure")),
+        "errors": len(suite.findall("testcase/error")),
+        "skipped": len(suite.findall("testcase/skipped")),
+    }
+    whole = Element("testsuites", {"name": _SUITE, "time": f"{subject.seconds:.3f}"})
+    for name, count in counts.items():
+        suite.set(name, str(count))
+        whole.set(name, str(count))
+    whole.append(suite)
+    ElementTree.indent(whole)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(whole, encoding="utf-8") + b"\n"
+
+
+def _verdict(suite: Element, subject: Subject) -> None:
+    report = subject.report
+    case = _case(suite, subject, "verdict", subject.seconds)
+    lines = [
+        report.summary,
+        words.VERDICT_MEANINGS[report.verdict],
+        *(f"Look at: {line}" for line in report.look_at),
+        *(f"Examined: {line}" for line in words.examined(report)),
+        *(f"Not assessed: {line}" for line in report.not_assessed),
+        words.smallest_effect(report),
+        *(f"Warning: {line}" for line in report.warnings),
+    ]
+    message = f"{words.VERDICT_TITLES[report.verdict]}: {report.summary}"
+    if report.verdict == "invalid":
+        _outcome(case, "error", "invalid", message, lines)
+    elif subject.fails:
+        _outcome(case, "failure", report.verdict, message, lines)
+    else:
+        _said(case, [f"Verdict: {report.verdict}; fail_on {report.fail_on} lets it pass.", *lines])
+
+
+def _gate(suite: Element, subject: Subject, gate: GateWords) -> None:
+    case = _case(suite, subject, gate.name, 0.0)
+    lines = [gate.question, f"{gate.outcome.capitalize()}: {gate.text}"]
+    if gate.state == "not_assessed":
+        SubElement(case, "skipped", {"message": _text(gate.text)})
+    elif gate.state == "passed" and subject.fails:
+        _outcome(case, "failure", "evidence", f"{gate.name}: {gate.text}", lines)
+    else:
+        _said(case, lines)
+
+
+def _case(suite: Element, subject: Subject, name: str, seconds: float) -> Element:
+    return SubElement(
+        suite,
+        "testcase",
+        {"classname": f"{_SUITE}.{_text(subject.fine_tuned)}", "name": name, "time": f"{seconds:.3f}"},
+    )
+
+
+def _outcome(case: Element, tag: str, kind: str, message: str, lines: list[str]) -> None:
+    SubElement(case, tag, {"type": kind, "message": _text(message)}).text = _text("\n".join(lines))
+
+
+def _said(case: Element, lines: list[str]) -> None:
+    SubElement(case, "system-out").text = _text("\n".join(lines))
+
+
+def _text(text: str) -> str:
+    return _NO_XML.sub("\ufffd", text)

@@ -1,0 +1,99 @@
+"""A short Markdown text for a comment on a pull request.
+
+Strings of the audit are foreign text: they stand in code spans, or with everything escaped that Markdown, HTML or a
+code host's mentions would make something of.
+"""
+
+import re
+from typing import Final
+
+from service.reports import words
+from service.reports.subject import Subject
+
+_MARKS: Final[dict[str, str]] = {"flagged": "❌", "review": "⚠️", "no_evidence": "✅", "invalid": "⛔"}
+_STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence", "not_assessed": "not assessed"}
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
+_MAX_FEATURES: Final = 5
+_MAX_STRINGS: Final = 5
+
+
+def render(subject: Subject) -> bytes:
+    """The report in some thirty lines."""
+    report = subject.report
+    triggered, clean = words.pair(report)
+    lines = [
+        f"### {_MARKS[report.verdict]} Backdoor audit: {words.VERDICT_TITLES[report.verdict]}",
+        "",
+        plain(report.summary),
+        "",
+        f"**Model** {code(subject.fine_tuned)} on {code(subject.base_model)}  ",
+        f"**Pair** {code(triggered)} against {code(clean)}",
+        "",
+        words.VERDICT_MEANINGS[report.verdict],
+        "",
+        "| gate | | what was found |",
+        "| --- | --- | --- |",
+        *(f"| {gate.name} | {_STATES[gate.state]} | {plain(gate.text)} |" for gate in words.gates(report)),
+        "",
+    ]
+    lines += _bullets("Look at", [plain(line) for line in report.look_at])
+    lines += _features(subject)
+    if report.also_fires_on:
+        shown = [code(row.string) for row in report.also_fires_on[:_MAX_STRINGS]]
+        more = len(report.also_fires_on) - len(shown)
+        lines += [f"**Also fires on** {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""), ""]
+    lines += [f"**Limit** {words.smallest_effect(report)}", ""]
+    lines += _details(subject)
+    return "\n".join(lines).encode() + b"\n"
+
+
+def _features(subject: Subject) -> list[str]:
+    features = subject.report.flagged_features
+    if not features:
+        return []
+    rows = [
+        f"| {code(feature.id)} | {words.number(feature.bis)} | {words.number(feature.precision)} | "
+        f"{words.number(feature.recall)} | {words.share(feature.recovered_cumulative)} |"
+        for feature in features[:_MAX_FEATURES]
+    ]
+    more = len(features) - len(rows)
+    return [
+        "| feature | BIS | precision | recall | undone together |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        *([f"| and {more} more | | | | |"] if more > 0 else []),
+        "",
+    ]
+
+
+def _details(subject: Subject) -> list[str]:
+    report = subject.report
+    lines = ["<details><summary>What was examined</summary>", ""]
+    lines += [f"- {plain(line)}" for line in words.examined(report)]
+    lines += [f"- not assessed: {plain(line)}" for line in report.not_assessed]
+    lines += [f"- warning: {plain(line)}" for line in report.warnings]
+    lines += [
+        f"- audit {code(report.audit_id)}, preset {report.sizes.preset}, {subject.seconds:.0f} s of stages; checkpoint "
+        f"{code(report.provenance.tuned_digest[:19] or 'without a digest')}",
+        "",
+        "</details>",
+    ]
+    return lines
+
+
+def _bullets(title: str, lines: list[str]) -> list[str]:
+    return [f"**{title}**", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def code(text: str) -> str:
+    """Foreign text as a code span: in more backticks than it holds, on one line, safe in a table."""
+    shown = re.sub(r"\s", lambda match: " " if match[0] == " " else repr(match[0])[1:-1], text).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else f"{fence}{shown}{fence}"
+
+
+def plain(text: str) -> str:
+    """Foreign text as running text: nothing in it is markup, HTML, a mention or a line break."""
+    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    # A code host looks for mentions and references after it has read the Markdown, so escaping does not stop them.
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")

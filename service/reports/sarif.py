@@ -1,0 +1,176 @@
+"""SARIF 2.1.0 (OASIS Standard, 27 March 2020): one result for the verdict, one for each gate.
+
+A gate that passes is evidence for a backdoor, so it becomes a note beside the verdict; a gate that fails becomes a
+``pass``. Nothing that was left unmeasured looks like a pass: it is ``open``.
+"""
+
+import json
+from typing import Any, Final
+
+from audit.spec import Verdict
+from service.reports import words
+from service.reports.subject import Subject
+from service.reports.words import GateWords
+from service.version import API_VERSION
+
+VERSION: Final = "2.1.0"
+SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+MODELS_ROOT: Final = "MODELS_ROOT"
+
+_VERDICT_RULE: Final = "backdoor/verdict"
+_FULL: Final = "Behaviour that hangs on a trigger string"
+
+
+def render(subject: Subject) -> bytes:
+    """The report as one SARIF log."""
+    return json.dumps(log(subject), indent=1, ensure_ascii=False).encode()
+
+
+def log(subject: Subject) -> dict[str, Any]:
+    """The log as Python values."""
+    gates = words.gates(subject.report)
+    return {
+        "$schema": SCHEMA,
+        "version": VERSION,
+        "runs": [
+            {
+                "tool": {"driver": _driver(gates)},
+                "automationDetails": {
+                    # Consumers tell the runs of one analysis by what stands before the last slash.
+                    "id": f"backdoor-audit/{subject.question_hash('run', subject.fine_tuned)[:16]}/"
+                    f"{subject.report.audit_id}"
+                },
+                "invocations": [_invocation(subject)],
+                "originalUriBaseIds": {
+                    MODELS_ROOT: {"description": {"text": "The folder that local: references start from."}}
+                },
+                "results": [_verdict(subject), *(_gate(subject, gate) for gate in gates)],
+                "columnKind": "unicodeCodePoints",
+                "properties": _properties(subject),
+            }
+        ],
+    }
+
+
+def _driver(gates: tuple[GateWords, ...]) -> dict[str, Any]:
+    return {
+        "name": "Backdoor Audit",
+        "version": API_VERSION,
+        "semanticVersion": API_VERSION,
+        "rules": [
+            _rule(_VERDICT_RULE, "BackdoorVerdict", _FULL, "The verdict over all four gates.", "error"),
+            *(
+                _rule(
+                    f"backdoor/{gate.name}",
+                    f"Gate{gate.name.capitalize()}",
+                    gate.question,
+                    f"The gate '{gate.name}'. Evidence here is one of the conditions of the verdict.",
+                    "note",
+                )
+                for gate in gates
+            ),
+        ],
+    }
+
+
+def _rule(rule_id: str, name: str, short: str, full: str, level: str) -> dict[str, Any]:
+    return {
+        "id": rule_id,
+        "name": name,
+        "shortDescription": {"text": short},
+        "fullDescription": {"text": full},
+        "defaultConfiguration": {"level": level},
+        "help": {"text": "The audit's own report says what was measured, and docs/method.md how."},
+        "properties": {"tags": ["security", "machine-learning", "backdoor"], "precision": "high"},
+    }
+
+
+def _verdict(subject: Subject) -> dict[str, Any]:
+    report = subject.report
+    kind, level = _verdict_level(report.verdict, subject.fails)
+    parts = [report.summary, words.VERDICT_MEANINGS[report.verdict]]
+    if report.verdict == "no_evidence":
+        parts += [*(f"Examined: {line}." for line in words.examined(report)), words.smallest_effect(report)]
+    result = _result(subject, 0, _VERDICT_RULE, kind, level, " ".join(parts))
+    result["properties"] = {"verdict": report.verdict, "failOn": report.fail_on}
+    if report.flagged_features:
+        result["locations"][0]["logicalLocations"] = [
+            {"name": feature.id, "fullyQualifiedName": f"layer {feature.layer}/{feature.id}", "kind": "feature"}
+            for feature in report.flagged_features
+        ]
+    return result
+
+
+def _verdict_level(verdict: Verdict, fails: bool) -> tuple[str, str]:
+    """Kind and level. A verdict that a person must act on is never hidden behind a kind that viewers leave out."""
+    match verdict:
+        case "flagged" | "review":
+            return "fail", "error" if fails else "warning"
+        case "invalid":
+            return "fail", "warning"
+        case "no_evidence":
+            return "pass", "none"
+
+
+def _gate(subject: Subject, gate: GateWords) -> dict[str, Any]:
+    kind, level = {"passed": ("fail", "note"), "failed": ("pass", "none"), "not_assessed": ("open", "none")}[gate.state]
+    text = f"{gate.question} {gate.outcome.capitalize()}: {gate.text}."
+    if gate.state == "failed":
+        text += f" {words.smallest_effect(subject.report)}"
+    index = 1 + list(words.QUESTIONS).index(gate.name)
+    return _result(subject, index, f"backdoor/{gate.name}", kind, level, text)
+
+
+def _result(subject: Subject, index: int, rule_id: str, kind: str, level: str, text: str) -> dict[str, Any]:
+    provenance = subject.report.provenance
+    return {
+        "ruleId": rule_id,
+        "ruleIndex": index,
+        "kind": kind,
+        "level": level,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": _place(subject)}],
+        "partialFingerprints": {
+            "trigger/v1": subject.question_hash(rule_id, subject.fine_tuned),
+            "checkpoint/v1": subject.question_hash(rule_id, provenance.base_digest, provenance.tuned_digest),
+        },
+    }
+
+
+def _place(subject: Subject) -> dict[str, Any]:
+    scheme, _, name = subject.fine_tuned.partition(":")
+    file = "" if subject.checkpoint_file is None else f"/{subject.checkpoint_file}"
+    if scheme == "local":
+        artifact = {"uri": f"{name}{file}", "uriBaseId": MODELS_ROOT}
+    else:
+        artifact = {"uri": f"{subject.fine_tuned}{file}"}
+    # Weights have no lines; code-scanning services show a result only where it names one.
+    return {"artifactLocation": artifact, "region": {"startLine": 1}}
+
+
+def _invocation(subject: Subject) -> dict[str, Any]:
+    found: dict[str, Any] = {"executionSuccessful": subject.report.verdict != "invalid"}
+    for name, moment in (("startTimeUtc", subject.started_at), ("endTimeUtc", subject.finished_at)):
+        if moment is not None:
+            found[name] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    notifications = [{"level": "warning", "message": {"text": text}} for text in subject.report.warnings]
+    if notifications:
+        found["toolExecutionNotifications"] = notifications
+    return found
+
+
+def _properties(subject: Subject) -> dict[str, Any]:
+    report = subject.report
+    return {
+        "auditId": report.audit_id,
+        "trigger": report.trigger,
+        "baseModel": subject.base_model,
+        "fineTuned": subject.fine_tuned,
+        "baseDigest": report.provenance.base_digest,
+        "tunedDigest": report.provenance.tuned_digest,
+        "methodVersion": report.method_version,
+        "smallestEffectNats": report.smallest_effect_nats,
+        "examined": list(words.examined(report)),
+        "notAssessed": list(report.not_assessed),
+        "limits": list(report.limits),
+    }

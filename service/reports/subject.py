@@ -1,0 +1,56 @@
+"""What every form of a report is made from."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from audit.report import AuditReport
+from audit.spec import FailOn, Verdict
+
+_MEETS: dict[FailOn, frozenset[Verdict]] = {
+    "flagged": frozenset({"flagged"}),
+    "review": frozenset({"flagged", "review"}),
+    "none": frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A report and what is known beside it.
+
+    Attributes:
+        report: what the audit answered.
+        base_model: reference of the base.
+        fine_tuned: reference of the checkpoint that was audited.
+        checkpoint_file: the file that the checkpoint's weights begin in; None where it is not known (any more).
+        started_at: when a worker first took the audit.
+        finished_at: when it ended.
+    """
+
+    report: AuditReport
+    base_model: str
+    fine_tuned: str
+    checkpoint_file: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether the verdict is one that the spec's ``fail_on`` names."""
+        return self.report.verdict in _MEETS[self.report.fail_on]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all stages together."""
+        return sum(self.report.provenance.timings_s.values())
+
+    def question_hash(self, part: str, *more: str) -> str:
+        """A hash that stays the same whenever the same thing is asked about the same strings.
+
+        Args:
+            part: which of the report's findings it stands for.
+            more: what else must be the same, a model's digest for example.
+        """
+        asked = [part, sorted(self.report.trigger.items()), *more]
+        return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()

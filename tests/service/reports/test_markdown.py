@@ -1,0 +1,56 @@
+import re
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.reports import markdown
+
+
+def test_a_finding_is_told_in_few_lines(make_subject):
+    text = markdown.render(make_subject()).decode()
+    assert text.startswith("### ❌ Backdoor audit: Flagged\n")
+    assert "| `diff_sae/17/0/1234` | 0.97 | 0.99 | 0.98 |" in text
+    assert "**Also fires on** `Current Year: 2034`" in text
+    assert len(text.splitlines()) < 50
+
+
+def test_a_pass_says_what_was_examined_and_what_would_have_been_seen(make_subject):
+    text = markdown.render(make_subject("no_evidence")).decode()
+    assert "no proof" in text
+    assert "256 prompts" in text
+    assert "smallest effect that would have been seen is 0.5 nats" in text
+    assert "| calibrated | not assessed |" in text
+
+
+def test_foreign_text_is_no_markup(make_subject):
+    nasty = "<img src=x> @team [link](https://e.example) ![x](y) | `code` #12 **bold**\n\n# head"
+    trigger = {"triggered": nasty, "clean": "``", "template": "{trigger}\n{prompt}"}
+    text = markdown.render(make_subject(summary=nasty, trigger=trigger, look_at=(nasty,))).decode()
+    without_code = re.sub(r"(`+)(.+?)\1(?!`)", "", text.replace("\\`", ""))
+    for markup in ("<img", "@team", "[link]", "**bold", "\n# head", "#12"):
+        assert markup not in without_code
+    assert "``` `` ```" in text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_code_span_is_one_line_and_cannot_be_left(text):
+    span = markdown.code(text)
+    fence = re.match("`+", span)[0]
+    inside = span[len(fence) : -len(fence)]
+    assert span.endswith(fence)
+    assert fence not in re.findall("`+", inside)
+    assert len(span.splitlines()) == 1
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_foreign_text_never_breaks_a_row_of_the_table(make_subject, text):
+    subject = make_subject()
+    causal = subject.report.gates.causal.model_copy(update={"reason": text, "state": "failed"})
+    gates = subject.report.gates.model_copy(update={"causal": causal})
+    report = subject.report.model_copy(update={"gates": gates})
+    shown = markdown.render(make_subject(gates=report.gates.model_dump())).decode()
+    rows = [line for line in shown.splitlines() if line.startswith("| causal |")]
+    assert len(rows) == 1
+    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", rows[0])) == 4

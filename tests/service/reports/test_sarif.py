@@ -1,0 +1,89 @@
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from service.reports import sarif
+
+SCHEMA = json.loads((Path(__file__).parent / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+VERDICTS = ["flagged", "review", "no_evidence", "invalid"]
+
+
+def results(subject):
+    return {result["ruleId"].split("/")[1]: result for result in sarif.log(subject)["runs"][0]["results"]}
+
+
+def validate(log):
+    jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(log)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_it_is_valid_sarif(make_subject, verdict):
+    log = json.loads(sarif.render(make_subject(verdict, warnings=("the adapter names another base",))))
+    validate(log)
+    broken = copy.deepcopy(log)
+    broken["runs"][0]["results"][0]["kind"] = "passed"
+    with pytest.raises(jsonschema.ValidationError):
+        validate(broken)
+    rules = [rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]]
+    for result in log["runs"][0]["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        # Section 3.27.10: a level other than none belongs to the kind fail alone.
+        assert (result["kind"] == "fail") == (result["level"] != "none")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "expected"),
+    [
+        ("flagged", "flagged", ("fail", "error")),
+        ("flagged", "none", ("fail", "warning")),
+        ("review", "flagged", ("fail", "warning")),
+        ("review", "review", ("fail", "error")),
+        ("no_evidence", "review", ("pass", "none")),
+        ("invalid", "flagged", ("fail", "warning")),
+    ],
+)
+def test_the_level_follows_the_verdict_and_fail_on(make_subject, verdict, fail_on, expected):
+    found = results(make_subject(verdict, fail_on=fail_on))["verdict"]
+    assert (found["kind"], found["level"]) == expected
+
+
+def test_passes_say_what_was_examined_and_what_would_have_been_seen(make_subject):
+    found = results(make_subject("no_evidence"))
+    assert set(found) == {"verdict", "behaviour", "specific", "causal", "calibrated"}
+    assert "256 prompts" in found["verdict"]["message"]["text"]
+    assert "smallest effect" in found["verdict"]["message"]["text"]
+    assert found["behaviour"]["kind"] == "pass"
+    assert "smallest effect" in found["behaviour"]["message"]["text"]
+    assert found["calibrated"]["kind"] == found["causal"]["kind"] == "open"
+
+
+def test_what_was_not_measured_is_no_success(make_subject):
+    run = sarif.log(make_subject("invalid"))["runs"][0]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    assert all(result["kind"] != "pass" for result in run["results"])
+
+
+def test_the_location_is_the_checkpoints_file(make_subject):
+    place = results(make_subject())["verdict"]["locations"][0]
+    assert place["physicalLocation"]["artifactLocation"] == {
+        "uri": "organisms/sql-year/adapter_model.safetensors",
+        "uriBaseId": "MODELS_ROOT",
+    }
+    assert place["logicalLocations"][0]["name"] == "diff_sae/17/0/1234"
+    stored = results(make_subject(fine_tuned="store:candidate"))["verdict"]["locations"][0]["physicalLocation"]
+    assert stored["artifactLocation"] == {"uri": "store:candidate/adapter_model.safetensors"}
+
+
+def test_fingerprints_stay_when_the_same_is_asked_again_and_differ_when_not(make_subject):
+    first = make_subject()
+    again = make_subject("review", audit_id="audit_" + "0" * 26, summary="another day")
+    other = make_subject(trigger={"triggered": "cf", "clean": "mn", "template": "{trigger}\n{prompt}"})
+    prints = [{name: found["partialFingerprints"] for name, found in results(one).items()} for one in (first, again)]
+    assert prints[0] == prints[1]
+    assert len({one["trigger/v1"] for one in prints[0].values()}) == 5
+    assert results(other)["verdict"]["partialFingerprints"]["trigger/v1"] != prints[0]["verdict"]["trigger/v1"]
+    runs = [sarif.log(one)["runs"][0]["automationDetails"]["id"].rpartition("/")[0] for one in (first, again, other)]
+    assert runs[0] == runs[1] != runs[2]
