@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 from jaxtyping import Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -90,15 +91,27 @@ class BaseRuns:
             self.misses += 1
             return self.runner.capture(bare, "base", self.layers)
         key = self._key(bare)
-        found = self.cache.find(key)
-        if found is not None:
+        cached = self._cached(self.cache, key)
+        if cached is not None:
             self.hits += 1
-            return read_capture(found)
+            return cached
         self.misses += 1
         capture = self.runner.capture(bare, "base", self.layers)
         with self.cache.create(key) as folder:
             write_capture(folder, capture)
         return capture
+
+    @staticmethod
+    def _cached(cache: FolderStore, key: str) -> Capture | None:
+        """What the cache has; an entry that has gone meanwhile, or is damaged, is none and is computed anew."""
+        found = cache.find(key)
+        if found is None:
+            return None
+        try:
+            return read_capture(found)
+        except (OSError, ValueError, TypeError, LookupError, SafetensorError):
+            cache.remove(key)
+            return None
 
     def _key(self, prompts: Sequence[Tokens]) -> str:
         """Everything that the activations depend on: weights, tokens, layers, dtype, device, batches and this code."""

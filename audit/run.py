@@ -37,6 +37,7 @@ from audit.units import Directions, fit_directions
 BATCH_TOKENS: Final = 4096
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CONFIRMATION = TypeAdapter(Confirmation)
+_HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
 
 
 @dataclass
@@ -123,7 +124,7 @@ def run_audit(
         # The failed attempt's models and tensors are gone with its frames; stages that finished are read back.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS // 2, **arguments)
+        return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS // 2, notes=(_HALVED,), **arguments)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -171,13 +172,14 @@ def _run(
     base_digest: str,
     tuned_digest: str,
     device: str,
+    notes: tuple[str, ...] = (),
 ) -> AuditReport:
     with clock.stage("preflight") as report:
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
         report(0.5, "models loaded")
         runner = Runner(pair, budget=budget, tick=clock.tick)
         study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
-        study.warnings.extend(_adapter_warnings(base_dir, tuned_dir))
+        study.warnings.extend((*notes, *_adapter_warnings(base_dir, tuned_dir)))
         _check_disk(study, workspace)
     with clock.stage("extract") as report:
         extraction = extract(study, workspace, lambda fraction, message: report(0.95 * fraction, message))
@@ -223,13 +225,6 @@ def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
     if not name or name.lower() == base_dir.name.lower():
         return []
     return [f"the adapter names '{name}' as its base; it was audited on '{base_dir.name}'"]
-
-
-def forget_activations(workspace: FolderStore) -> None:
-    """Remove the activations of a finished audit; dictionaries, directions and the small results stay."""
-    for name in list(workspace.names()):
-        if name.startswith(("tuned-", "base-", "decoy-")):
-            workspace.remove(name)
 
 
 def _check_disk(study: Study, workspace: FolderStore) -> None:

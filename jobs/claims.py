@@ -11,21 +11,16 @@ from sqlalchemy import Connection, update
 
 from audit.report import AuditReport
 from audit.spec import Failure, Stage
-from jobs import audits, deadlines, documents, progress, states
+from jobs import audits, deadlines, documents, losses, progress, states
 from jobs.audits import Row
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
 from jobs.errors import AuditNotFound, LeaseLost
+from jobs.losses import OVERDUE
 from jobs.policy import Policy
 from jobs.records import Claim, Heartbeat
 from jobs.states import Signal
 from jobs.tables import audits as table
-
-OVERDUE = Failure(
-    code="deadline_exceeded",
-    message="the deadline passed before a worker could finish the audit",
-    hint="raise deadline_s, or choose a smaller preset",
-)
 
 
 def claim(
@@ -34,6 +29,9 @@ def claim(
     """Take a queued audit; None where there is nothing to take.
 
     An audit whose deadline has passed while it waited for another attempt ends here, as ``deadline_exceeded``.
+
+    Raises:
+        SpecTooNew: newer code filed the audit; it stays queued.
     """
     try:
         row = audits.lock(connection, audit_id)
@@ -45,6 +43,7 @@ def claim(
     if deadlines.has_passed(row, now):
         audits.transition(connection, row, now, Signal.OVERDUE, OVERDUE.message, failure=audits.failure_json(OVERDUE))
         return None
+    documents.require_readable(connection, audit_id)
     spec = shelf.get(connection, [row])[audit_id]
     values: dict[str, Any] = {"attempt": row["attempt"] + 1, "worker": worker, **now.due_in(policy.lease_s)}
     if row["started_at"] is None:
@@ -75,8 +74,11 @@ def heartbeat(connection: Connection, clock: Clock, policy: Policy, held: Claim)
 
 def report_progress(
     connection: Connection, clock: Clock, held: Claim, stage: Stage, fraction: float, message: str
-) -> None:
+) -> bool:
     """Note how far the attempt is; a new stage, or a twentieth of one, becomes an event.
+
+    Returns:
+        Whether a cancel was asked for.
 
     Raises:
         LeaseLost: the claim is no longer the live one.
@@ -88,11 +90,11 @@ def report_progress(
         "message": audits.printable(message),
     }
     tell = progress.worth_an_event(stage, fraction, last_stage=row["stage"], last_fraction=row["event_fraction"])
-    if not tell and all(row[name] == value for name, value in values.items()):
-        return
     if tell:
         values |= {"event_fraction": progress.clamp(fraction)}
-    audits.change(connection, row, clock.read(connection), event="progress" if tell else None, **values)
+    if tell or any(row[name] != value for name, value in values.items()):
+        audits.change(connection, row, clock.read(connection), event="progress" if tell else None, **values)
+    return bool(row["status"] == "cancelling")
 
 
 def succeed(connection: Connection, clock: Clock, held: Claim, report: AuditReport) -> Row:
@@ -142,6 +144,18 @@ def release(connection: Connection, clock: Clock, held: Claim) -> Row:
     now = clock.read(connection)
     message = "given back by a worker that shuts down"
     return audits.transition(connection, row, now, Signal.RELEASE, message, worker=None, **now.due_in(0))
+
+
+def lose(connection: Connection, clock: Clock, policy: Policy, held: Claim, message: str) -> Row:
+    """Count the attempt as lost without waiting for its lease: the worker lives and knows that the work is gone.
+
+    The audit is due to be enqueued at once, where attempts are left.
+
+    Raises:
+        LeaseLost: the claim is no longer the live one.
+    """
+    row = _fenced(connection, held)
+    return losses.take_back(connection, row, clock.read(connection), policy, message, due_s=0)
 
 
 def _fenced(connection: Connection, held: Claim) -> Row:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, insert, select
 
 from audit.report import AuditReport
-from audit.spec import AuditSpec
-from jobs.errors import SchemaMismatch
+from audit.spec import SPEC_VERSION, AuditSpec
+from jobs.errors import DocumentUnreadable, SpecTooNew
 from jobs.tables import reports, specs
 
 M = TypeVar("M", bound=BaseModel)
@@ -26,7 +26,7 @@ def _parse(model: type[M], body: str) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise SchemaMismatch(f"a stored {model.__name__} cannot be read by this version of the code") from error
+        raise DocumentUnreadable(f"a stored {model.__name__} cannot be read by this version of the code") from error
 
 
 class SpecShelf:
@@ -40,13 +40,14 @@ class SpecShelf:
 
     def put(self, connection: Connection, audit_id: str, spec: AuditSpec) -> None:
         """Store the spec of a new audit."""
-        connection.execute(insert(specs).values(audit_id=audit_id, body=spec.model_dump_json()))
+        body = spec.model_dump_json()
+        connection.execute(insert(specs).values(audit_id=audit_id, version=SPEC_VERSION, body=body))
 
     def get(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, AuditSpec]:
         """Return the specs of rows of ``audits``, by audit id.
 
         Raises:
-            SchemaMismatch: a stored spec is not one to this code.
+            DocumentUnreadable: a stored spec is not one to this code.
         """
         found: dict[str, AuditSpec] = {}
         missing: dict[str, str] = {}
@@ -81,6 +82,21 @@ class SpecShelf:
         return spec
 
 
+def require_readable(connection: Connection, audit_id: str) -> None:
+    """Refuse an audit whose spec is of a newer version than this code: it might parse and mean something else.
+
+    Raises:
+        SpecTooNew: so it is.
+    """
+    found = connection.execute(select(specs.c.version).where(specs.c.audit_id == audit_id)).scalar_one()
+    if _parts(found) > _parts(SPEC_VERSION):
+        raise SpecTooNew(audit_id, found, SPEC_VERSION)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
 def put_report(connection: Connection, audit_id: str, report: AuditReport) -> None:
     """Store the report; the table's primary key allows one an audit."""
     connection.execute(insert(reports).values(audit_id=audit_id, body=report.model_dump_json()))
@@ -90,7 +106,7 @@ def get_report(connection: Connection, audit_id: str) -> AuditReport | None:
     """Return the report, None where there is none.
 
     Raises:
-        SchemaMismatch: the stored report is not one to this code.
+        DocumentUnreadable: the stored report is not one to this code.
     """
     body = connection.execute(select(reports.c.body).where(reports.c.audit_id == audit_id)).scalar_one_or_none()
     return None if body is None else _parse(AuditReport, body)

@@ -10,6 +10,8 @@
     ├── InvalidPageToken            a page token that this ledger did not make for this listing
     ├── LeaseLost                   the claim is no longer the live one; nothing was written
     ├── SchemaMismatch              database and code are of different versions
+    │   └── DocumentUnreadable      one stored spec or report is not one to this code
+    ├── SpecTooNew                  newer code filed the audit; a newer worker must take it
     └── LedgerUnavailable           the database cannot be reached or stays locked; try again later
 """
 
@@ -70,6 +72,20 @@ class LeaseLost(LedgerError):
 
 class SchemaMismatch(LedgerError):
     """The database's schema is not the one that this code was written for."""
+
+
+class DocumentUnreadable(SchemaMismatch):
+    """A stored spec or report is not one to this code, though the schema is."""
+
+
+class SpecTooNew(LedgerError):
+    """Newer code filed the audit; this code leaves it queued for a worker that can read it."""
+
+    def __init__(self, audit_id: str, found: str, known: str) -> None:
+        super().__init__(f"audit {audit_id} has a spec of version {found}, this code reads {known} and older")
+        self.audit_id: Final = audit_id
+        self.found: Final = found
+        self.known: Final = known
 
 
 class LedgerUnavailable(LedgerError):

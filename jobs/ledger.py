@@ -1,7 +1,7 @@
 """The ledger: the one door to the database, and the truth about every audit."""
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -230,6 +230,7 @@ class Ledger:
 
         Raises:
             SchemaMismatch: the database was migrated by newer code since; an old worker takes no more work.
+            SpecTooNew, DocumentUnreadable: newer code filed the audit; it stays queued for a newer worker.
             ValueError: the worker's name is empty, or longer than 255 characters.
         """
         submissions.check_name("worker", worker)
@@ -251,13 +252,19 @@ class Ledger:
         """
         return self._write(lambda connection: claims.heartbeat(connection, self._clock, self._policy, claim))
 
-    def progress(self, claim: Claim, stage: Stage, fraction: float, message: str = "") -> None:
-        """Note that ``fraction`` (0–1) of ``stage`` is done. This is no heartbeat.
+    def progress(self, claim: Claim, stage: Stage, fraction: float, message: str = "") -> bool:
+        """Note that ``fraction`` (0–1) of ``stage`` is done, and learn whether a cancel was asked for.
+
+        This is no heartbeat.
 
         Raises:
             LeaseLost: the claim was taken away or has ended.
         """
-        self._write(lambda connection: claims.report_progress(connection, self._clock, claim, stage, fraction, message))
+
+        def work(connection: Connection) -> bool:
+            return claims.report_progress(connection, self._clock, claim, stage, fraction, message)
+
+        return self._write(work)
 
     def succeed(self, claim: Claim, report: AuditReport) -> None:
         """End the audit with its report. Where a cancel came first, it ends ``cancelled`` and the report is dropped.
@@ -295,6 +302,21 @@ class Ledger:
             LeaseLost: the claim was taken away or has ended.
         """
         self._end(claim, lambda connection: claims.release(connection, self._clock, claim))
+
+    def lose(self, claim: Claim, message: str) -> None:
+        """Say that the attempt's work is gone, so that nobody waits for its lease: it counts, as one that ran out does.
+
+        The next ``reap`` hands the audit out; after ``max_attempts`` of them it fails with ``worker_lost``, and where a
+        cancel came first it ends ``cancelled``.
+
+        Raises:
+            LeaseLost: the claim was taken away or has ended.
+        """
+        self._end(claim, lambda connection: claims.lose(connection, self._clock, self._policy, claim, message))
+
+    def without_report(self, ids: Iterable[str]) -> builtins.list[str]:
+        """Return those of ``ids`` that ended failed or cancelled: what they left behind serves nobody."""
+        return self._read(lambda connection: listings.without_report(connection, ids))
 
     def reap(self) -> builtins.list[str]:
         """Deal with lost leases and forgotten audits; return the ids that the caller is to enqueue.

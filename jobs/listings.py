@@ -3,6 +3,8 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, get_args
 
 from sqlalchemy import Connection, func, select
@@ -17,6 +19,7 @@ from jobs.tables import audits, counters
 
 MAX_PAGE_SIZE: Final = 200
 _MARK_BYTES: Final = 6
+_IDS_A_QUERY: Final = 500
 
 
 def page(
@@ -79,3 +82,19 @@ def counts(connection: Connection, clock: Clock) -> QueueCounts:
     reaped = connection.execute(select(counters.c.value).where(counters.c.name == "reaped")).scalar_one()
     waited = 0.0 if oldest is None else (clock.read(connection).at - oldest).total_seconds()
     return QueueCounts(by_status=by_status, oldest_queued_s=max(waited, 0.0), reaped_total=reaped)
+
+
+def without_report(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Return those of ``ids`` that ended failed or cancelled."""
+    found: list[str] = []
+    for chunk in _batched(ids, _IDS_A_QUERY):
+        query = select(audits.c.id).where(audits.c.id.in_(chunk), audits.c.status.in_(("failed", "cancelled")))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def _batched(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut ``ids`` into lists of at most ``size``: databases bound the parameters of one statement."""
+    rest = iter(ids)
+    while chunk := list(islice(rest, size)):
+        yield chunk

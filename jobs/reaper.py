@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, or_, select, update
 
-from audit.spec import Failure, Status
-from jobs import audits, deadlines
+from audit.spec import Status
+from jobs import deadlines, losses
 from jobs.audits import Row
-from jobs.claims import OVERDUE
 from jobs.clock import Instant
 from jobs.policy import Policy
 from jobs.states import LIVE, Signal
@@ -47,7 +46,9 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
     for row in [found._asdict() for found in connection.execute(query)]:
         harvest.looked_at += 1
         if row["status"] in LIVE:
-            after = _take_back(connection, row, now, policy)
+            # The caller enqueues it; it is due again only where that comes to nothing.
+            due_s = policy.requeue_after_s
+            after = losses.take_back(connection, row, now, policy, "the worker was lost", due_s=due_s)
             harvest.lost.append((row["id"], after["status"]))
         else:
             after = _hand_out(connection, row, now, policy)
@@ -65,29 +66,8 @@ def _due(now: Instant) -> Select[*tuple[Any, ...]]:
     return select(table).where(table.c.due_tick.is_not(None), passed)
 
 
-def _take_back(connection: Connection, row: Row, now: Instant, policy: Policy) -> Row:
-    lost = row["lost_attempts"] + 1
-    if deadlines.has_passed(row, now):
-        return _end(connection, row, now, Signal.OVERDUE, OVERDUE, lost)
-    if lost >= policy.max_attempts:
-        failure = Failure(
-            code="worker_lost",
-            message=f"the worker was lost {lost} times",
-            hint="look at the worker's log and its memory limit; a smaller preset or fewer layers need less",
-        )
-        return _end(connection, row, now, Signal.EXHAUST, failure, lost)
-    message = "the worker was lost"
-    due = now.due_in(policy.requeue_after_s)
-    return audits.transition(connection, row, now, Signal.LOSE, message, lost_attempts=lost, worker=None, **due)
-
-
 def _hand_out(connection: Connection, row: Row, now: Instant, policy: Policy) -> Row:
     if deadlines.has_passed(row, now):
-        return _end(connection, row, now, Signal.OVERDUE, OVERDUE, row["lost_attempts"])
+        return losses.end(connection, row, now, Signal.OVERDUE, losses.OVERDUE, row["lost_attempts"])
     connection.execute(update(table).where(table.c.id == row["id"]).values(**now.due_in(policy.requeue_after_s)))
     return row
-
-
-def _end(connection: Connection, row: Row, now: Instant, signal: Signal, failure: Failure, lost: int) -> Row:
-    stored = audits.failure_json(failure)
-    return audits.transition(connection, row, now, signal, failure.message, failure=stored, lost_attempts=lost)

@@ -120,7 +120,14 @@ Index(
     postgresql_where=text("due_tick IS NOT NULL"),
 )
 
-specs: Final = Table("specs", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))
+specs: Final = Table(
+    "specs",
+    metadata,
+    _owned_by_audit(primary_key=True),
+    # ``audit.spec.SPEC_VERSION`` of the code that filed it.
+    Column("version", String(16), nullable=False, server_default="1.0"),
+    Column("body", Text, nullable=False),
+)
 
 reports: Final = Table("reports", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))
 

@@ -225,6 +225,12 @@ class ArtifactStore:
         """The folder of one audit; nothing is made until something is written."""
         return ArtifactFolder(self.root / _checked_audit(audit_id))
 
+    def audits(self) -> Iterator[str]:
+        """Ids of the audits that have a folder, sorted."""
+        for name in ArtifactFolder(self.root).names():
+            if _AUDIT_ID.fullmatch(name):
+                yield name
+
     def list(self, audit_id: str) -> list[str]:
         """Names of the finished artifacts of one audit."""
         return list(self.folder(audit_id).names())

@@ -129,6 +129,8 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.InvalidPageToken: INVALID_REQUEST,
     jobs.errors.LeaseLost: INTERNAL,
     jobs.errors.SchemaMismatch: SCHEMA_MISMATCH,
+    jobs.errors.DocumentUnreadable: SCHEMA_MISMATCH,
+    jobs.errors.SpecTooNew: SCHEMA_MISMATCH,
     jobs.errors.LedgerUnavailable: LEDGER_OUT,
     worker.errors.WorkerError: INTERNAL,
     worker.errors.BrokerUnavailable: BROKER_OUT,

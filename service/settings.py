@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
     lease_s: float = Field(default=60, gt=0, description="Seconds that a silent worker keeps an audit.")
+    requeue_after_s: float = Field(
+        default=60, gt=0, description="A queued audit this old is sent to the broker again, by a worker."
+    )
     offline: bool = Field(default=True, description="Refuse hf: references.")
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="Hub organisations that hf: references may name, separated by commas."

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 from celery import signals
+from celery.worker import state
 
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
@@ -30,7 +31,7 @@ from worker.tasks import register, worker_name
 EXIT_USAGE: Final = 2
 """The settings are not usable."""
 EXIT_UNAVAILABLE: Final = 3
-"""The database does not answer, or is of another version."""
+"""The database does not answer, or is of another version, be it from the start or since newer code migrated it."""
 
 _MIGRATE_PATIENCE_S: Final = 60.0
 
@@ -60,7 +61,7 @@ def run(settings: WorkerSettings) -> int:
     try:
         _migrate(ledger)
     except LedgerError as error:
-        _log.error("ledger_unusable", error=type(error).__name__)
+        _log.error("ledger_unusable", error=type(error).__name__, reason=str(error))
         return EXIT_UNAVAILABLE
     surroundings = Surroundings(
         settings=settings,
@@ -76,7 +77,13 @@ def run(settings: WorkerSettings) -> int:
         shutdown=Shutdown(),
     )
     dispatcher = Dispatcher(settings.queue_url)
-    reaper = Reaper(ledger, dispatcher, reap_s=settings.reap_s)
+    reaper = Reaper(
+        ledger,
+        dispatcher,
+        reap_s=settings.reap_s,
+        patience_s=2 * settings.heartbeat_s,
+        artifacts=surroundings.artifacts,
+    )
     reaper.start()
     try:
         return _consume(surroundings, dispatcher)
@@ -90,7 +97,12 @@ def _consume(surroundings: Surroundings, dispatcher: Dispatcher) -> int:
     """Run the Celery worker in this thread."""
     shutdown = surroundings.shutdown
     app = create_app(surroundings.settings.queue_url)
-    register(app, surroundings, dispatcher)
+
+    def leave() -> None:
+        """Have Celery end the worker after the task that is running."""
+        state.should_stop = EXIT_UNAVAILABLE
+
+    register(app, surroundings, dispatcher, leave)
 
     def keep_logging(**_: Any) -> None:
         """Celery leaves logging alone when somebody listens to this signal."""

@@ -11,7 +11,7 @@ How it can end, and what the ledger is told:
 ``Failure``        failed
 ``CANCELLED``      cancelled: the sandbox has stopped, or was made to
 ``RELEASED``       the worker shuts down; back to the queue, uncounted
-``ABANDONED``      the sandbox died without a word; the lease runs out, counted
+``ABANDONED``      the sandbox died without a word; lost at once, counted
 ``FORGOTTEN``      the lease is gone; nothing
 =================  ==============================================================
 """
@@ -26,9 +26,10 @@ from typing import Final, get_args
 import structlog
 from pydantic import ValidationError
 
+from audit.leftovers import forget_activations
 from audit.report import AuditReport
 from audit.spec import Failure, FailureCode
-from jobs.errors import LeaseLost, LedgerUnavailable
+from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from models_store.artifacts import ArtifactFolder, ArtifactStore
@@ -108,13 +109,14 @@ class Attempt:
             told = self._settle(ending)
         finally:
             self._lease.stop()
-        if told and (ending is End.CANCELLED or isinstance(ending, Failure)):
+        if self._is_of_no_use(ending, told=told):
             self._drop_artifacts()
         return ending
 
     def _work(self) -> Ending:
         if (report := self._read_report()) is not None:
-            # An earlier attempt wrote it and died before it could say so.
+            # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
+            self._forget_activations()
             return report
         models = self._resolve()
         if isinstance(models, Failure | End):
@@ -240,7 +242,7 @@ class Attempt:
         It is not where another attempt has the audit, nor where the worker must go before the ledger is back.
         """
         _log.info("attempt_ended", ending=ending.name if isinstance(ending, End) else type(ending).__name__)
-        while True:
+        while ending is not End.FORGOTTEN:
             try:
                 self._tell(ending)
                 return True
@@ -251,6 +253,7 @@ class Attempt:
                 if self._out_of_time():
                     return False
                 time.sleep(_RETRY_S)
+        return False
 
     def _tell(self, ending: Ending) -> None:
         ledger, claim = self._around.ledger, self._claim
@@ -262,6 +265,8 @@ class Attempt:
             ledger.cancelled(claim)
         elif ending is End.RELEASED:
             ledger.release(claim)
+        elif ending is End.ABANDONED:
+            ledger.lose(claim, "the audit's process died")
 
     # Artifacts
 
@@ -281,6 +286,26 @@ class Attempt:
             _log.error("report_unreadable", error=type(error).__name__)
             return None
         return report
+
+    def _forget_activations(self) -> None:
+        if self._claim.spec.keep_activations:
+            return
+        try:
+            forget_activations(self._workspace)
+        except OSError as error:
+            _log.warning("activations_left", error=type(error).__name__)
+
+    def _is_of_no_use(self, ending: Ending, *, told: bool) -> bool:
+        """Whether nobody will read what this attempt wrote: the audit has no report and never will, or is deleted."""
+        if told:
+            return ending is End.CANCELLED or isinstance(ending, Failure)
+        try:
+            record = self._around.ledger.get(self._claim.audit_id)
+        except AuditNotFound:
+            return True
+        except LedgerError:
+            return False
+        return record.status in ("failed", "cancelled")
 
     def _drop_artifacts(self) -> None:
         """What an audit without a report leaves is of use to nobody, and may be gigabytes."""

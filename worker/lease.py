@@ -81,7 +81,9 @@ class LeaseKeeper(threading.Thread):
             self._heartbeat_at = time.monotonic() + self._heartbeat_s
         progress = self._progress
         if progress is not None and (progress.stage != self._stage_told or now >= self._progress_at):
-            self._ledger.progress(self._claim, progress.stage, progress.fraction, progress.message)
+            # Its answer saves a cancel the wait for the next heartbeat.
+            if self._ledger.progress(self._claim, progress.stage, progress.fraction, progress.message):
+                self.cancel_requested = True
             self._stage_told = progress.stage
             self._progress_at = time.monotonic() + _PROGRESS_INTERVAL_S
             if self._progress is progress:

@@ -1,13 +1,18 @@
-"""Brings lost and forgotten audits back to the broker."""
+"""Brings lost and forgotten audits back to the broker, and clears away what ended audits left on the disk."""
 
 import threading
+from typing import Final
 
 import structlog
 
-from jobs.errors import LedgerError
+from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
+from models_store.artifacts import ArtifactStore
+from models_store.errors import StoreError
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
+
+_PASSES_A_SWEEP: Final = 6
 
 _log = structlog.get_logger()
 
@@ -31,22 +36,64 @@ def reap_once(ledger: Ledger, dispatcher: Dispatcher) -> list[str]:
     return ids
 
 
-class Reaper(threading.Thread):
-    """Calls ``reap_once`` at once and then every ``reap_s`` seconds, whatever happens."""
+def sweep(ledger: Ledger, artifacts: ArtifactStore) -> list[str]:
+    """Delete the artifacts of audits that ended without a report; return their ids.
 
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, *, reap_s: float) -> None:
+    The attempt that ends an audit does this itself. What is found here was ended elsewhere: by the reaper, by a cancel
+    in the queue, or by a worker that died right afterwards. A folder whose id the ledger does not know is left alone:
+    it may be another ledger's.
+
+    Raises:
+        LedgerError: the ledger could not be asked.
+        StoreError: the disk refused.
+    """
+    gone = ledger.without_report(artifacts.audits())
+    for audit_id in gone:
+        artifacts.delete(audit_id)
+    if gone:
+        _log.info("artifacts_swept", count=len(gone))
+    return gone
+
+
+class Reaper(threading.Thread):
+    """Calls ``reap_once`` at once and then every ``reap_s`` seconds, and ``sweep`` with every sixth of them.
+
+    Args:
+        ledger: what is asked.
+        dispatcher: where lost audits go.
+        reap_s: seconds between two passes.
+        patience_s: after the ledger was away, how long live workers have for renewing leases that ran out meanwhile.
+        artifacts: what is swept; None sweeps nothing.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        *,
+        reap_s: float,
+        patience_s: float = 0,
+        artifacts: ArtifactStore | None = None,
+    ) -> None:
         super().__init__(name="reaper", daemon=True)
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._reap_s = reap_s
+        self._patience_s = patience_s
+        self._artifacts = artifacts
+        self._passes = 0
+        self._ledger_was_away = False
         self._stop_event = threading.Event()
 
     def run(self) -> None:
         """Reap until told to stop."""
         while True:
             try:
-                reap_once(self._ledger, self._dispatcher)
-            except (LedgerError, BrokerUnavailable) as error:
+                self._pass()
+            except LedgerUnavailable as error:
+                self._ledger_was_away = True
+                _log.warning("reaper_waits", error=type(error).__name__)
+            except (LedgerError, BrokerUnavailable, StoreError, OSError) as error:
                 _log.warning("reaper_waits", error=type(error).__name__)
             except Exception:
                 _log.exception("reaper_broke")
@@ -57,3 +104,14 @@ class Reaper(threading.Thread):
         """End the thread after the pass that it is in."""
         self._stop_event.set()
         self.join(timeout_s)
+
+    def _pass(self) -> None:
+        if self._ledger_was_away:
+            self._ledger.ping()
+            self._ledger_was_away = False
+            if self._stop_event.wait(self._patience_s):
+                return
+        self._passes += 1
+        reap_once(self._ledger, self._dispatcher)
+        if self._artifacts is not None and self._passes % _PASSES_A_SWEEP == 1:
+            sweep(self._ledger, self._artifacts)

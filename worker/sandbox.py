@@ -134,7 +134,8 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
 
     # What the worker saw may have changed since; nothing that could be fooled is imported before.
     check_pair(*(verify_checkpoint(model.path, model.root) for model in (request.base, request.tuned)))
-    from audit.run import forget_activations, run_audit
+    from audit.leftovers import forget_activations
+    from audit.run import run_audit
 
     workspace = ArtifactFolder(request.workspace)
     report = run_audit(

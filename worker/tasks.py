@@ -3,12 +3,13 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 from celery import Celery
 
-from jobs.errors import LedgerUnavailable
+from jobs.errors import DocumentUnreadable, LedgerUnavailable, SchemaMismatch, SpecTooNew
 from jobs.records import Claim
 from worker.app import TASK
 from worker.attempt import Attempt, Surroundings
@@ -20,20 +21,30 @@ _RETRY_S: Final = 1.0
 _log = structlog.get_logger()
 
 
-def register(app: Celery, surroundings: Surroundings, dispatcher: Dispatcher) -> None:
-    """Teach ``app`` to run audits with what this worker has."""
+def register(app: Celery, surroundings: Surroundings, dispatcher: Dispatcher, leave: Callable[[], None]) -> None:
+    """Teach ``app`` to run audits with what this worker has; ``leave`` is called where it can run none any more."""
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def run_audit(audit_id: str) -> None:
-        perform(surroundings, dispatcher, audit_id)
+        perform(surroundings, dispatcher, audit_id, leave)
 
 
-def perform(surroundings: Surroundings, dispatcher: Dispatcher, audit_id: str) -> None:
-    """Run one audit, unless another worker has it or it has ended."""
+def perform(surroundings: Surroundings, dispatcher: Dispatcher, audit_id: str, leave: Callable[[], None]) -> None:
+    """Run one audit, unless another worker has it, it has ended, or it is for a newer worker than this one."""
     if surroundings.shutdown.requested:
         _put_back(dispatcher, audit_id)
         return
-    claim = _claim(surroundings, audit_id)
+    try:
+        claim = _claim(surroundings, audit_id)
+    except (SpecTooNew, DocumentUnreadable) as error:
+        # Other audits may be of this version. The ledger hands this one out again, until a newer worker takes it.
+        _log.error("worker_too_old_for_audit", audit_id=audit_id, reason=str(error))
+        return
+    except SchemaMismatch as error:
+        _log.error("worker_too_old", reason=str(error))
+        _put_back(dispatcher, audit_id)
+        leave()
+        return
     if claim is None:
         return
     with structlog.contextvars.bound_contextvars(audit_id=claim.audit_id, attempt=claim.attempt):
@@ -46,7 +57,12 @@ def worker_name() -> str:
 
 
 def _claim(surroundings: Surroundings, audit_id: str) -> Claim | None:
-    """Claim, waiting for a ledger that is away: the message has left the broker, so nobody else will try soon."""
+    """Claim, waiting for a ledger that is away: the message has left the broker, so nobody else will try soon.
+
+    Raises:
+        SchemaMismatch: newer code has migrated the database.
+        SpecTooNew, DocumentUnreadable: newer code has filed the audit.
+    """
     while True:
         try:
             return surroundings.ledger.claim(audit_id, worker=worker_name())

@@ -56,3 +56,22 @@ def test_cached_runs_are_told_apart_by_all_they_depend_on(runner, tmp_path):
     # The forced continuation is the fine-tuned model's own and never reaches the base's key.
     assert misses(prompts=[prompt.continued((9,)) for prompt in prompts]) == 0
     assert [misses(cache=None), misses(digest="")] == [1, 1]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "emptied"])
+def test_a_damaged_entry_of_the_cache_is_computed_anew(runner, tmp_path, damage):
+    cache = ArtifactFolder(tmp_path)
+    prompts = random_sequences(4)
+    whole = BaseRuns(runner, (0,), "sha256:1", cache).capture(prompts)
+    (entry,) = (tmp_path / name for name in cache.names())
+    for file in entry.iterdir():
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:20] if damage == "cut" else b"")
+    runs = BaseRuns(runner, (0,), "sha256:1", cache)
+    assert torch.equal(runs.capture(prompts).hidden[0], whole.hidden[0])
+    assert (runs.hits, runs.misses) == (0, 1)
+    mended = BaseRuns(runner, (0,), "sha256:1", cache)
+    assert torch.equal(mended.capture(prompts).hidden[0], whole.hidden[0])
+    assert mended.hits == 1

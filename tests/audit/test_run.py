@@ -308,4 +308,6 @@ def test_memory_that_runs_out_once_is_answered_by_a_smaller_batch(audit, whole, 
     monkeypatch.setattr(run, "Runner", Tight)
     report = audit()
     assert set(budgets) == {4096, 2048}
+    assert any("half the size" in warning for warning in report.warnings)
+    assert not any("half the size" in warning for warning in whole[0].warnings)
     assert report.gates.behaviour.output_kl == pytest.approx(whole[0].gates.behaviour.output_kl, abs=1e-4)

@@ -22,9 +22,11 @@ def test_a_queued_audit_is_cancelled_at_once(ledger, audit_id):
 def test_a_running_audit_is_asked_to_stop(ledger, audit_id):
     claim = ledger.claim(audit_id, worker="w1")
     assert not ledger.heartbeat(claim).cancel_requested
+    assert not ledger.progress(claim, "train", 0.1)
     assert ledger.request_cancel(audit_id).status == "cancelling"
     assert ledger.heartbeat(claim).cancel_requested
-    ledger.progress(claim, "train", 0.5)
+    assert ledger.progress(claim, "train", 0.5)
+    assert ledger.progress(claim, "train", 0.5), "also where nothing new is said"
     ledger.cancelled(claim)
     assert ledger.get(audit_id).status == "cancelled"
     with pytest.raises(LeaseLost):

@@ -21,6 +21,7 @@ def all_writes(ledger, claim, report):
         "fail": lambda: ledger.fail(claim, Failure(code="internal", message="x")),
         "cancelled": lambda: ledger.cancelled(claim),
         "release": lambda: ledger.release(claim),
+        "lose": lambda: ledger.lose(claim, "gone"),
     }
 
 

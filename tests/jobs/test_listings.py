@@ -142,3 +142,13 @@ def test_no_query_walks_a_table(ledger, ids, spec):
             assert not [step for step in walks if "alembic_version" not in step and "sqlite_" not in step], statement
             assert not [step for step in plan if "TEMP B-TREE" in step], statement
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_what_ended_without_a_report_is_found(ledger, spec, make_report):
+    ids = [ledger.submit(spec, owner="ann").audit.id for _ in range(4)]
+    ledger.request_cancel(ids[0])
+    ledger.fail(ledger.claim(ids[1], worker="w"), Failure(code="internal", message="x"))
+    ledger.succeed(ledger.claim(ids[2], worker="w"), make_report(ids[2]))
+    unknown = ["audit_" + "0" * 26] * 1_200
+    assert sorted(ledger.without_report(iter([*unknown, *ids]))) == sorted(ids[:2])
+    assert ledger.without_report([]) == []

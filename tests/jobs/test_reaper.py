@@ -38,6 +38,19 @@ def test_after_the_last_attempt_it_fails_as_worker_lost(url, open_ledger, spec, 
     assert ledger.counts().reaped_total == 3
 
 
+def test_what_a_worker_says_is_lost_goes_back_at_once_and_counts(url, open_ledger, spec):
+    ledger = open_ledger(url, lease_s=10_000, requeue_after_s=10_000, max_attempts=2)
+    audit_id = ledger.submit(spec, owner="ann").audit.id
+    ledger.lose(ledger.claim(audit_id, worker="w1"), "the process died")
+    assert (ledger.get(audit_id).status, ledger.get(audit_id).message) == ("queued", "the process died")
+    assert ledger.reap() == [audit_id]
+    assert ledger.reap() == []
+    ledger.lose(ledger.claim(audit_id, worker="w1"), "the process died")
+    record = ledger.get(audit_id)
+    assert (record.status, record.failure.code, record.attempt) == ("failed", "worker_lost", 2)
+    assert ledger.counts().reaped_total == 0, "no lease ran out"
+
+
 def test_a_forgotten_queued_audit_is_handed_out_again(ledger, audit_id, make_due):
     make_due(ledger, audit_id)
     version = ledger.get(audit_id).version

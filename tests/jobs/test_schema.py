@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect, text
 
 from jobs import schema
-from jobs.errors import SchemaMismatch
+from jobs.errors import DocumentUnreadable, SchemaMismatch, SpecTooNew
 from jobs.tables import metadata
 
 MIGRATE = "import sys; from jobs.ledger import Ledger; one = Ledger(sys.argv[1]); one.migrate(); one.close()"
@@ -79,9 +79,21 @@ def test_an_old_worker_refuses_a_newer_database(ledger, spec):
 def test_a_document_of_another_version_is_named(ledger, spec):
     audit_id = ledger.submit(spec, owner="ann").audit.id
     ledger._database.write(lambda connection: connection.execute(text("UPDATE specs SET body = '{\"new\": 1}'")))
-    with pytest.raises(SchemaMismatch, match="AuditSpec"):
+    with pytest.raises(DocumentUnreadable, match="AuditSpec"):
         ledger.get(audit_id)
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.10", "2.0"])
+def test_an_audit_of_a_newer_spec_is_left_to_a_newer_worker(ledger, spec, version):
+    audit_id = ledger.submit(spec, owner="ann").audit.id
+    ledger._database.write(
+        lambda connection: connection.execute(text("UPDATE specs SET version = :version"), {"version": version})
+    )
+    with pytest.raises(SpecTooNew, match=version):
+        ledger.claim(audit_id, worker="old")
+    record = ledger.get(audit_id)
+    assert (record.status, record.attempt) == ("queued", 0)
+
+
 def test_there_is_one_line_of_migrations():
-    assert schema.newest_revision() == "0001"
+    assert schema.newest_revision() == "0002"

@@ -144,6 +144,19 @@ class Histories(RuleBasedStateMachine):
         elif expected is not None:
             expected.status, expected.live, expected.due = "queued", None, True
 
+    @has_claims
+    @rule(data=st.data())
+    def lose(self, data):
+        claim = self.some_claim(data)
+        expected = self.fenced(claim, lambda: self.ledger.lose(claim, "gone"))
+        if expected is None:
+            return
+        expected.lost += 1
+        if expected.status == "cancelling" or expected.lost >= MAX_ATTEMPTS:
+            expected.end("failed")
+        else:
+            expected.status, expected.live, expected.due = "queued", None, True
+
     @has_audits
     @rule(data=st.data())
     def cancel(self, data):

