@@ -114,6 +114,13 @@ class DecoyTokens:
         names = (f"{half}.base.{layer}", f"{half}.tuned.{layer}", f"{half}.carrier")
         return SpanTokens(*(self.tensors[name] for name in names))
 
+    def last_delta(self, half: Literal["a", "b"], layer: int) -> Float[Tensor, "carriers d_model"]:
+        """Δ at the last prompt token, float32."""
+        span = self.span(half, layer)
+        last = torch.ones(len(span.carrier), dtype=torch.bool)
+        last[:-1] = span.carrier[1:] != span.carrier[:-1]
+        return span.tuned[last].float() - span.base[last].float()
+
 
 @dataclass(frozen=True)
 class SpanTokens:

@@ -223,6 +223,30 @@ class Localisation(Frozen):
     note: str = ""
 
 
+class Power(Frozen):
+    """How large a spike in the recorded activations a difference of means would have seen.
+
+    A simulation on this audit's own recordings under the rule of the gate ``specific``, which itself is decided on the
+    effect in nats.
+    """
+
+    layer: int
+    size: float | None = Field(
+        description="Smallest spike seen in ``wanted`` of the repeats, units of the residual stream; where it is null, "
+        "``text`` says why."
+    )
+    share_of_static_shift: float | None = Field(description="size over the mean norm of the clean prompts' shift.")
+    share_of_base_reading: float | None = Field(description="size over the mean norm of the base's own difference.")
+    wanted: float = Field(description="Share of the repeats that the size is for.")
+    detected: float | None = Field(description="Share in which that size was seen, in repeats drawn afresh.")
+    detected_without: float | None = Field(description="Share in which a decoy stood out with nothing added.")
+    draws: int = Field(description="Simulated repeats: carriers by cluster, decoy and direction drawn anew.")
+    decoys: int
+    pair_size: float | None = Field(description="The pair's own shift along its difference of means, same units.")
+    pair_p: float | None = Field(description="Rank of pair_size among all decoys, as p; decides nothing.")
+    text: str = Field(description="The statement in words, with what it does not cover.")
+
+
 class Sizes(Frozen):
     """How much was looked at."""
 
@@ -271,6 +295,7 @@ class AuditReport(Frozen):
         default=None,
         description="T that the pair would have needed to stand out: the threshold, or the largest silent decoy's T.",
     )
+    power: Power | None = Field(default=None, description="Null in reports older than schema 1.1.")
     trigger: dict[str, str]
     fail_on: FailOn
     gates: Gates

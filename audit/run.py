@@ -25,6 +25,7 @@ from audit.extraction import Extraction, extract
 from audit.forward import Runner
 from audit.pair import is_adapter, load_pair
 from audit.ports import FolderStore, Sink
+from audit.power import power
 from audit.report import (
     AuditReport,
     Gates,
@@ -199,13 +200,15 @@ def _run(
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
         provenance = provenance_of(study, clock.seconds, base_digest, tuned_digest)
+        seen = power(extraction, directions.layer)
         return AuditReport(
             audit_id=audit_id,
             verdict=verdict,
-            summary=wording.summary(extraction, gates, verdict, found.localisation),
+            summary=wording.summary(extraction, gates, verdict, found.localisation, seen),
             look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation),
             not_assessed=wording.not_assessed(gates),
             smallest_effect_nats=max(gating.EFFECT_NATS, confirmation.smallest_effect or 0.0),
+            power=seen,
             trigger=spec.trigger.model_dump(),
             fail_on=spec.fail_on,
             gates=gates,

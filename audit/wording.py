@@ -2,11 +2,13 @@
 
 from audit.extraction import Extraction
 from audit.gates import EFFECT_NATS
-from audit.report import Gates, Localisation, SpecificGate
+from audit.report import Gates, Localisation, Power, SpecificGate
 from audit.spec import Verdict
 
 
-def summary(extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None) -> str:
+def summary(
+    extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None, power: Power
+) -> str:
     """One or two sentences for the top of the report."""
     trigger = extraction.study.spec.trigger
     kl, causal, specific = gates.behaviour.output_kl, gates.causal, gates.specific
@@ -26,7 +28,8 @@ def summary(extraction: Extraction, gates: Gates, verdict: Verdict, localisation
         return (
             f"No evidence that behaviour conditioned on '{trigger.triggered}' against '{trigger.clean}' was trained "
             f"in: the pair changes the outputs by {kl:.3g} nats a prompt beyond what the base does, and its causal "
-            f"effect ({specific.effect_nats:.3g} nats) {_small(specific)}. Nothing is said about other strings."
+            f"effect ({specific.effect_nats:.3g} nats) {_small(specific)}. {_seen(power)} Nothing is said about other "
+            "strings."
         )
     if verdict == "invalid":
         return "The audit's own checks failed; nothing was measured."
@@ -37,6 +40,18 @@ def _small(specific: SpecificGate) -> str:
     if specific.effect_nats is not None and specific.effect_nats < EFFECT_NATS:
         return f"is under {EFFECT_NATS}"
     return f"does not stand out from those of {specific.drawn} other strings of the kind"
+
+
+def _seen(power: Power) -> str:
+    """What the audit would have seen in the activations; the whole statement is the report's ``power``."""
+    if power.size is None:
+        return power.text
+    share = power.share_of_static_shift
+    times = "" if share is None else f" ({share:.2g} times that of fine-tuning)"
+    return (
+        f"A shift of the last prompt token's activations by {power.size:.3g} units{times} would have stood out in "
+        f"{100 * power.wanted:.0f}% of repeats."
+    )
 
 
 def _count(rank: int | None) -> str:

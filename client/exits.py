@@ -100,6 +100,8 @@ def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
             f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier; "
             "anything weaker, and any other trigger, passes unseen."
         )
+    if report.power is not None:
+        lines.append(report.power.text)
     return lines
 
 

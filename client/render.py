@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audit.explained import Continuation
-from audit.report import AuditReport, Feature, Gates, Scores
+from audit.report import AuditReport, Feature, Gates, Power, Scores
 from client.text import number, quoted, share, visible, with_interval
 
 VERDICT_STYLE: Final = {
@@ -42,6 +42,8 @@ def render_report(report: AuditReport) -> RenderableType:
     if report.layers:
         parts.append(_section("Dictionaries by layer", _dictionaries(report)))
     parts.append(_section("Baselines", _baselines(report)))
+    if report.power is not None:
+        parts.append(_section("What would have been seen in the activations", _power(report.power)))
     for title, lines in (
         ("Where to look", report.look_at),
         ("Warnings", report.warnings),
@@ -256,6 +258,16 @@ def _baselines(report: AuditReport) -> RenderableType:
         values = (None,) * 4 if scores is None else (scores.bis, scores.auroc, scores.amplification, scores.attribution)
         _row(table, name.replace("_", " "), *(number(value) for value in values))
     return Group(table, Text(f"output KL alone: {number(baselines.output_kl)} nats per carrier"))
+
+
+def _power(power: Power) -> RenderableType:
+    lines = [power.text, f"the pair itself shifts them by {number(power.pair_size)} units (p {number(power.pair_p)})"]
+    if power.detected is not None:
+        lines.append(
+            f"seen in {share(power.detected)} of {power.draws:,} fresh repeats; with nothing added a decoy stood out "
+            f"in {share(power.detected_without)}"
+        )
+    return _bullets(lines)
 
 
 def _foot(report: AuditReport) -> RenderableType:

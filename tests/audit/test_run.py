@@ -88,6 +88,9 @@ def test_the_report_is_valid_and_round_trips(whole):
     assert [row.chosen for row in report.directions] == [True]
     assert (report.sizes.carriers_a, report.sizes.carriers_b, report.sizes.decoy_carriers_a) == (32, 32, 8)
     assert report.gates.calibrated.state == "not_assessed"
+    assert report.power.size is None
+    assert "with 2 decoys no effect of any size" in report.power.text
+    assert report.power.pair_size is not None
     assert all(finite is not None for finite in report.provenance.timings_s.values())
 
 

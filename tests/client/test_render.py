@@ -1,5 +1,6 @@
 import pytest
 
+from client.exits import what_a_pass_leaves_open
 from client.render import render_report
 from client.text import number, share, size, visible, with_interval
 
@@ -50,6 +51,20 @@ def test_sizes_that_were_not_measured_are_dashes_in_every_row(make_report, print
     assert (
         next(line for line in lines if line.strip().startswith("diff_sae/17/1/1234") and "3.2" in line).count("–") == 1
     )
+
+
+def test_what_would_have_been_seen_is_said(make_report, printed):
+    assert "would have been seen in the activations" not in printed(render_report(make_report()))
+    power = {
+        "layer": 17, "size": 3.1, "share_of_static_shift": 0.12, "share_of_base_reading": None, "wanted": 0.9,
+        "detected": 0.903, "detected_without": 0.031, "draws": 1000, "decoys": 48, "pair_size": 44.0, "pair_p": 0.02,
+        "text": "A shift by 3.1 units.",
+    }  # fmt: skip
+    report = make_report(power=power)
+    text = printed(render_report(report))
+    for part in ("A shift by 3.1 units.", "44 units (p 0.02)", "90% of 1,000 fresh repeats", "in 3%"):
+        assert part in text
+    assert "A shift by 3.1 units." in what_a_pass_leaves_open(report)
 
 
 def test_foreign_text_neither_steers_the_terminal_nor_is_markup(make_report, printed):
