@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from audit.spec import TERMINAL, AuditSpec, Failure, Status, Verdict
-from jobs import events, states
+from jobs import counting, events, states
 from jobs.clock import Instant
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
@@ -73,10 +73,13 @@ def change(connection: Connection, row: Row, now: Instant, *, event: EventKind |
     return changed
 
 
-def transition(connection: Connection, row: Row, now: Instant, signal: Signal, message: str, **values: Any) -> Row:
+def transition(
+    connection: Connection, row: Row, now: Instant, signal: Signal, message: str, *, count: bool = True, **values: Any
+) -> Row:
     """Move a locked row along the table of transitions, with an event; return the row as it is then.
 
-    ``values`` go with it; verdict and failure are dropped where the transition leads to a state that has none.
+    ``values`` go with it; verdict and failure are dropped where the transition leads to a state that has none. A
+    transaction that makes several transitions counts them itself, at its end (``jobs.counting``).
 
     Raises:
         ValueError: the signal changes nothing here; the caller looks first (``states.after``).
@@ -91,7 +94,10 @@ def transition(connection: Connection, row: Row, now: Instant, signal: Signal, m
     for state, column in (("succeeded", "verdict"), ("failed", "failure")):
         if target != state:
             values.pop(column, None)
-    return change(connection, row, now, event="status", status=target, message=printable(message), **values)
+    changed = change(connection, row, now, event="status", status=target, message=printable(message), **values)
+    if count:
+        counting.count_transitions(connection, [target])
+    return changed
 
 
 def failure_json(failure: Failure) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 
 from audit.report import AuditReport
 from audit.spec import Failure, Stage
-from jobs import audits, deadlines, documents, losses, progress, states
+from jobs import audits, counting, deadlines, documents, losses, progress, states
 from jobs.audits import Row
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
@@ -109,7 +109,9 @@ def succeed(connection: Connection, clock: Clock, held: Claim, report: AuditRepo
         message = "cancelled; a report that was ready afterwards was dropped"
         return audits.transition(connection, row, now, Signal.SUCCEED, message)
     documents.put_report(connection, held.audit_id, report)
-    return audits.transition(connection, row, now, Signal.SUCCEED, "", verdict=report.verdict, progress=1.0)
+    row = audits.transition(connection, row, now, Signal.SUCCEED, "", verdict=report.verdict, progress=1.0)
+    counting.count_stages(connection, report.provenance.timings_s)
+    return row
 
 
 def fail(connection: Connection, clock: Clock, held: Claim, failure: Failure) -> Row:
@@ -155,7 +157,9 @@ def lose(connection: Connection, clock: Clock, policy: Policy, held: Claim, mess
         LeaseLost: the claim is no longer the live one.
     """
     row = _fenced(connection, held)
-    return losses.take_back(connection, row, clock.read(connection), policy, message, due_s=0)
+    row = losses.take_back(connection, row, clock.read(connection), policy, message, due_s=0)
+    counting.count_transitions(connection, [row["status"]])
+    return row
 
 
 def _fenced(connection: Connection, held: Claim) -> Row:

@@ -10,6 +10,7 @@ from typing import Final, get_args
 from sqlalchemy import Connection, func, select
 
 from audit.spec import Status, Verdict
+from jobs import counting
 from jobs.audits import Row
 from jobs.clock import Clock
 from jobs.errors import InvalidPageToken
@@ -81,7 +82,14 @@ def counts(connection: Connection, clock: Clock) -> QueueCounts:
     oldest = connection.execute(select(func.min(audits.c.queued_at)).where(audits.c.status == "queued")).scalar_one()
     reaped = connection.execute(select(counters.c.value).where(counters.c.name == "reaped")).scalar_one()
     waited = 0.0 if oldest is None else (clock.read(connection).at - oldest).total_seconds()
-    return QueueCounts(by_status=by_status, oldest_queued_s=max(waited, 0.0), reaped_total=reaped)
+    transitions, stage_seconds = counting.read(connection)
+    return QueueCounts(
+        by_status=by_status,
+        oldest_queued_s=max(waited, 0.0),
+        reaped_total=reaped,
+        transitions=transitions,
+        stage_seconds=stage_seconds,
+    )
 
 
 def without_report(connection: Connection, ids: Iterable[str]) -> list[str]:

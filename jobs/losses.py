@@ -1,4 +1,7 @@
-"""Attempts that were lost: the audit goes back to the queue, or ends where there is nothing left to try."""
+"""Attempts that were lost: the audit goes back to the queue, or ends where there is nothing left to try.
+
+The callers count the transitions (``jobs.counting``): the reaper makes many in one transaction.
+"""
 
 from typing import Final
 
@@ -40,10 +43,14 @@ def take_back(connection: Connection, row: Row, now: Instant, policy: Policy, me
         )
         return end(connection, row, now, Signal.EXHAUST, failure, lost)
     due = now.due_in(due_s)
-    return audits.transition(connection, row, now, Signal.LOSE, message, lost_attempts=lost, worker=None, **due)
+    return audits.transition(
+        connection, row, now, Signal.LOSE, message, count=False, lost_attempts=lost, worker=None, **due
+    )
 
 
 def end(connection: Connection, row: Row, now: Instant, signal: Signal, failure: Failure, lost: int) -> Row:
     """End a locked row for ``failure``, with ``lost`` attempts on its account; return the row as it is then."""
     stored = audits.failure_json(failure)
-    return audits.transition(connection, row, now, signal, failure.message, failure=stored, lost_attempts=lost)
+    return audits.transition(
+        connection, row, now, signal, failure.message, count=False, failure=stored, lost_attempts=lost
+    )

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, or_, select, update
 
 from audit.spec import Status
-from jobs import deadlines, losses
+from jobs import counting, deadlines, losses
 from jobs.audits import Row
 from jobs.clock import Instant
 from jobs.policy import Policy
@@ -42,7 +42,7 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
     row comes up twice in a round.
     """
     query = _due(now).order_by(table.c.due_tick).limit(BATCH).with_for_update(skip_locked=True)
-    harvest = Harvest()
+    harvest, moved = Harvest(), []
     for row in [found._asdict() for found in connection.execute(query)]:
         harvest.looked_at += 1
         if row["status"] in LIVE:
@@ -52,8 +52,11 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
             harvest.lost.append((row["id"], after["status"]))
         else:
             after = _hand_out(connection, row, now, policy)
+        if after["status"] != row["status"]:
+            moved.append(after["status"])
         if after["status"] == "queued":
             harvest.to_enqueue.append(row["id"])
+    counting.count_transitions(connection, moved)
     if harvest.lost:
         connection.execute(
             update(counters).where(counters.c.name == "reaped").values(value=counters.c.value + len(harvest.lost))

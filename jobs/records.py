@@ -105,6 +105,10 @@ class QueueCounts:
     """How long the longest-waiting queued audit has waited, seconds; 0 with an empty queue."""
     reaped_total: int
     """Leases that ran out since the ledger was created; never falls."""
+    transitions: dict[str, int]
+    """How often audits came into each state; never falls. A state that none came into is not there."""
+    stage_seconds: dict[str, int]
+    """Seconds that the succeeded audits spent in each stage, in all; never falls."""
 
     @property
     def queued(self) -> int:

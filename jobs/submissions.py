@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit.spec import AuditSpec
-from jobs import audits, events
+from jobs import audits, counting, events
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
 from jobs.errors import AuditNotFound, IdempotencyConflict
@@ -100,5 +100,6 @@ def _insert(connection: Connection, clock: Clock, policy: Policy, digest: str, o
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))
+    counting.count_transitions(connection, ["queued"])
     events.append(connection, row, now, "status")
     return row

@@ -1,6 +1,6 @@
 """Numbers for Prometheus. Each application has a registry of its own, so that several can live in one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -80,6 +80,13 @@ class _Queue(Collector):
                 value=counts.oldest_queued_s,
             )
             yield CounterMetricFamily("backdoor_audit_leases_reaped", "Leases that ran out.", value=counts.reaped_total)
+            yield _counter("backdoor_audit_transitions", "Audits that came into a state.", "to", counts.transitions)
+            yield _counter(
+                "backdoor_audit_stage_seconds",
+                "Seconds that the succeeded audits spent in a stage.",
+                "stage",
+                counts.stage_seconds,
+            )
         try:
             length = self._services.dispatcher.queue_length()
         except BrokerUnavailable:
@@ -88,3 +95,10 @@ class _Queue(Collector):
             up.add_metric(("broker",), 1)
             yield GaugeMetricFamily("backdoor_audit_broker_messages", "Messages that wait on the broker.", value=length)
         yield up
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for value, number in values.items():
+        family.add_metric((value,), number)
+    return family

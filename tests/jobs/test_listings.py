@@ -152,3 +152,23 @@ def test_what_ended_without_a_report_is_found(ledger, spec, make_report):
     unknown = ["audit_" + "0" * 26] * 1_200
     assert sorted(ledger.without_report(iter([*unknown, *ids]))) == sorted(ids[:2])
     assert ledger.without_report([]) == []
+
+
+def test_transitions_and_stage_seconds_are_counted_and_outlive_the_audit(ledger, ids, make_report):
+    report = make_report(ids[0])
+    taken = report.provenance.model_copy(update={"timings_s": {"extract": 12.4, "train": 3.6, "unheard of": 9.0}})
+    report = report.model_copy(update={"provenance": taken})
+    ledger.succeed(ledger.claim(ids[0], worker="w1"), report)
+    ledger.request_cancel(ids[1])
+    ledger.delete(ids[0])
+    counts = ledger.counts()
+    assert counts.transitions == {"queued": 7, "running": 1, "succeeded": 1, "cancelled": 1}
+    assert counts.stage_seconds == {"extract": 12, "train": 4}
+
+
+def test_lost_leases_count_as_transitions_too(ledger, ids, make_due):
+    for audit_id in ids[:2]:
+        ledger.claim(audit_id, worker="w1")
+        make_due(ledger, audit_id)
+    assert set(ledger.reap()) == set(ids[:2])
+    assert ledger.counts().transitions == {"queued": 9, "running": 2}
