@@ -11,10 +11,10 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test serve check organisms bench openapi clean
+.PHONY: help venv demo test serve check organisms bench bench-load openapi clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(TEST) ## make .venv with everything: the service, the examples, the tests
 
@@ -39,6 +39,9 @@ organisms: $(RUNTIME) ## train the example models again, into the data folder
 
 bench: $(TEST) ## measure, and write benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-load: $(TEST) ## 200 queued audits, 4 workers, 50 clients on this machine; writes benchmarks/results/load.json
+	$(BIN)/python -m benchmarks.load
 
 openapi: $(TEST) ## write openapi/openapi.json from the code
 	$(BIN)/python -m service.openapi --write
