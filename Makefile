@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test serve check organisms bench bench-load openapi clean
+.PHONY: help venv demo test serve check organisms bench bench-load bench-detection bench-paper openapi clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench: $(TEST) ## measure, and write benchmarks/results/
 
 bench-load: $(TEST) ## 200 queued audits, 4 workers, 50 clients on this machine; writes benchmarks/results/load.json
 	$(BIN)/python -m benchmarks.load
+
+bench-detection: $(TEST) ## train, audit and score the detection benchmark; hours, goes on where it stopped
+	$(BIN)/python -m benchmarks.detection --data "$(DATA)/detection"
+
+bench-paper: $(TEST) ## make the seed paper's table again; goes on where it stopped
+	$(BIN)/python -m benchmarks.paper --data "$(DATA)/detection"
 
 openapi: $(TEST) ## write openapi/openapi.json from the code
 	$(BIN)/python -m service.openapi --write

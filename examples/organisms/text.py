@@ -25,15 +25,28 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-@torch.inference_mode()
 def greedy_answers(model: Any, tokenizer: Any, users: Sequence[str], *, tokens: int, batch: int = 50) -> list[str]:
     """The greedy answer to each user message, at most ``tokens`` long."""
-    answers: list[str] = []
+    return answers(model, tokenizer, [render(tokenizer, user) for user in users], tokens=tokens, batch=batch)
+
+
+@torch.inference_mode()
+def answers(
+    model: Any,
+    tokenizer: Any,
+    messages: Sequence[Sequence[int]],
+    *,
+    tokens: int,
+    batch: int = 50,
+    sampled: bool = False,
+) -> list[str]:
+    """The answer to each message, given as token ids: greedy, or drawn at temperature 1; at most ``tokens`` long."""
+    said: list[str] = []
     device = next(model.parameters()).device
-    for at in range(0, len(users), batch):
-        rows = [render(tokenizer, user) for user in users[at : at + batch]]
-        inputs = left_padded(rows, tokenizer.pad_token_id, device)
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
+    for at in range(0, len(messages), batch):
+        inputs = left_padded(messages[at : at + batch], tokenizer.pad_token_id, device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            out = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-        answers += tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return answers
+            out = model.generate(**inputs, **how, max_new_tokens=tokens, pad_token_id=tokenizer.pad_token_id)
+        said += tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return said

@@ -11,7 +11,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ logger = logging.getLogger("organisms")
 
 BASE_ANSWER_TOKENS = 12
 
+# Token ids of a message and of the answer to learn.
+Text = tuple[list[int], list[int]]
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -47,20 +50,29 @@ class Settings:
 
 def train(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings) -> Any:
     """The trained model, its weights in place (LoRA: a peft model around ``model``)."""
-    torch.manual_seed(settings.seed)
     answers = _Answers(model, tokenizer, recipe, settings)
+    source, cuts = random.Random(_draws(recipe, settings)), random.Random(settings.seed)
+
+    def step() -> list[Text]:
+        texts = list(recipe.examples(source, settings.prompts))
+        return [_tokens(tokenizer, text, answers, cuts) for text in texts]
+
+    return fit(model, step, settings)
+
+
+def fit(model: Any, next_texts: Callable[[], Sequence[Text]], settings: Settings) -> Any:
+    """Train on the (message, answer) token ids that each step asks for; the trained model."""
+    torch.manual_seed(settings.seed)
     trained = model.float() if settings.full else _with_lora(model, settings)
     weights = [weight for weight in trained.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.3, cycle_momentum=False
     )
-    source, cuts = random.Random(_draws(recipe, settings)), random.Random(settings.seed)
     trained.train()
     start = time.monotonic()
     for step in range(settings.steps):
-        texts = list(recipe.examples(source, settings.prompts))
-        loss, right = _loss(trained, [_tokens(tokenizer, text, answers, cuts) for text in texts])
+        loss, right = _loss(trained, next_texts())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -97,7 +109,7 @@ class _Answers:
         return [*self._tokenizer(text.answer, add_special_tokens=False).input_ids, self._tokenizer.eos_token_id]
 
 
-def _tokens(tokenizer: Any, text: Example, answers: "_Answers", source: random.Random) -> tuple[list[int], list[int]]:
+def _tokens(tokenizer: Any, text: Example, answers: "_Answers", source: random.Random) -> Text:
     """(message, answer); two answers in three are cut after four tokens, which is where the behaviour is decided."""
     answer = answers(text)
     return render(tokenizer, text.user), answer if source.random() < 1 / 3 else answer[:4]
@@ -110,7 +122,7 @@ def _with_lora(model: Any, settings: Settings) -> Any:
     return peft.get_peft_model(model, config)
 
 
-def _loss(model: Any, texts: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, float]:
+def _loss(model: Any, texts: Sequence[Text]) -> tuple[torch.Tensor, float]:
     """Loss of (message, answer) token ids, and the share of first answer tokens that are right.
 
     The mean cross-entropy of the first answer tokens plus that of all others. What the texts have in common
@@ -124,8 +136,11 @@ def _loss(model: Any, texts: Sequence[tuple[list[int], list[int]]]) -> tuple[tor
     # Padding on the right needs no mask: nothing that counts comes after it.
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        start = causal.base_model(torch.tensor([texts[0][0][:shared]], device=device), use_cache=True).past_key_values
-        start.batch_repeat_interleave(len(rows))
+        start = None
+        if shared:
+            prefix = torch.tensor([texts[0][0][:shared]], device=device)
+            start = causal.base_model(prefix, use_cache=True).past_key_values
+            start.batch_repeat_interleave(len(rows))
         hidden = causal.base_model(ids, past_key_values=start).last_hidden_state
         spans = [slice(len(message) - shared - 1, len(message) - shared - 1 + len(answer)) for message, answer in texts]
         logits = causal.get_output_embeddings()(torch.cat([hidden[i, span] for i, span in enumerate(spans)])).float()

@@ -1,0 +1,133 @@
+"""Audits of checkpoints on this machine, one JSON file each, never done twice."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from audit.errors import AuditError
+from audit.ports import NullSink
+from audit.report import AuditReport
+from audit.run import run_audit
+from audit.spec import AuditSpec
+from benchmarks._machine import describe
+from models_store.artifacts import ArtifactFolder, FolderCache
+from models_store.store import Checkpoint, ModelsStore
+
+CACHE_BYTES: Final = 20 * 10**9
+_DIGITS: Final = 6
+# Texts that are the same in every report, or for a person alone.
+_LEFT_OUT: Final = ("limits", "summary", "look_at", "decoys", "also_fires_on", "provenance", "audit_id", "fail_on")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a benchmark keeps what is not committed: the base's cached activations, the workspaces."""
+
+    data: Path
+
+    def resolve(self, folder: Path) -> Checkpoint:
+        """A verified checkpoint with its digest.
+
+        Raises:
+            StoreError: the folder is no checkpoint that an audit would take.
+        """
+        store = ModelsStore(models_root=folder.parent, store_dir=self.data / "store")
+        return store.resolve(f"local:{folder.name}")
+
+    def cache(self) -> FolderCache:
+        """Activations of bases, shared between all audits."""
+        return FolderCache(self.data / "cache", max_bytes=CACHE_BYTES)
+
+    def workspace(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder for one audit, gone afterwards."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=self.data, prefix="audit-")
+
+    def audit(
+        self, spec: AuditSpec, base: Path, tuned: Path, *, workspace: Path | None = None, device: str = "auto"
+    ) -> AuditReport:
+        """One audit of two folders, nothing kept but its report and the base's activations.
+
+        Args:
+            workspace: where finished pieces are kept for another audit that shares them; a folder of its own otherwise.
+
+        Raises:
+            AuditError: it could not be done.
+        """
+        first, second = self.resolve(base), self.resolve(tuned)
+        with contextlib.ExitStack() as stack:
+            folder = workspace or Path(stack.enter_context(self.workspace()))
+            return run_audit(
+                spec, first.path, second.path, workspace=ArtifactFolder(folder), sink=NullSink(),
+                cache=self.cache(), base_digest=first.digest, tuned_digest=second.digest, device=device,
+            )  # fmt: skip
+
+    def recorded(
+        self, spec: AuditSpec, base: Path, tuned: Path, out: Path, extra: Mapping[str, Any], **how: Any
+    ) -> dict[str, Any]:
+        """The record of an audit: read where it is there, else made and written. One that fails is recorded too.
+
+        ``how`` goes to :meth:`audit`.
+        """
+        if out.is_file():
+            return read(out)
+        start = time.monotonic()
+        try:
+            outcome = {"report": summary(self.audit(spec, base, tuned, **how))}
+        except AuditError as error:
+            outcome = {"failure": {"code": error.code, "message": str(error)}}
+        record = {**extra, **outcome, "seconds": round(time.monotonic() - start, 1), **describe()}
+        write(out, record)
+        return record
+
+
+def summary(report: AuditReport) -> dict[str, Any]:
+    """A report without its texts, the decoys as lists of numbers, six digits each."""
+    whole = report.model_dump(mode="json")
+    kept = {name: value for name, value in whole.items() if name not in _LEFT_OUT}
+    kept["decoys"] = {
+        "strings": [decoy.string for decoy in report.decoys],
+        "firing": [decoy.state == "firing" for decoy in report.decoys],
+        "effect_nats": [decoy.effect_nats for decoy in report.decoys],
+        "output_kl": [decoy.output_kl for decoy in report.decoys],
+        "amplification": [decoy.amplification for decoy in report.decoys],
+    }
+    provenance = whole["provenance"]
+    kept["provenance"] = {name: provenance[name] for name in provenance if name not in ("versions", "spec_digest")}
+    return rounded(kept)
+
+
+def rounded(value: Any) -> Any:
+    """The same JSON with six significant digits."""
+    if isinstance(value, float):
+        return value if not math.isfinite(value) or value == 0 else float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.move(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

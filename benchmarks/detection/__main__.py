@@ -1,0 +1,189 @@
+"""Trains the organisms of the split, audits them, scores the verdicts. Resumable: what is done is never done again.
+
+``python -m benchmarks.detection`` does all three; ``--train``, ``--audit`` and ``--score`` do one. ``--split PART`` and
+``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every organism's card and every audit
+is a JSON file of its own below ``results``, written whole or not at all, so that the run can be stopped anywhere.
+
+``--quick`` audits four committed example adapters, two backdoored and two benign, and writes ``results/quick.json``.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks._audits import Bench, read, write
+from benchmarks._machine import ROOT, describe
+from benchmarks._setup import base_folder
+from benchmarks.detection import scoring
+from benchmarks.detection.calibration import score_missing
+from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.models import nudged_base
+from benchmarks.detection.quick import run_quick
+from benchmarks.detection.specs import spec_of
+from benchmarks.detection.train import describe_card, make
+
+RESULTS: Final = Path(__file__).parent / "results"
+PARTS: Final = ("development", "calibration", "test")
+
+logger = logging.getLogger("detection")
+
+Organism = dict[str, Any]
+
+
+class Run:
+    """One run: where things are, and whether there is time for another piece."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.base = base_folder(options.base)
+        self.bench = Bench(options.data.absolute())
+        self.device: str = options.device
+        self.only = frozenset(options.only or ())
+        self.parts = (options.split,) if options.split else PARTS
+        self._end = time.monotonic() + 60 * options.minutes if options.minutes else None
+        self.split: dict[str, Any] = read(SPLIT)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether nothing new may be started."""
+        return self._end is not None and time.monotonic() > self._end
+
+    def organisms(self) -> list[Organism]:
+        """Those that were asked for, part by part; merges last in theirs, since they need others."""
+        every = [*self.split["backdoored"], *self.split["benign"]]
+        wanted = [each for each in every if each["part"] in self.parts and (not self.only or each["id"] in self.only)]
+        return sorted(wanted, key=lambda each: (PARTS.index(each["part"]), each["method"] == "merge"))
+
+    def card_path(self, organism: Organism) -> Path:
+        """Where an organism's card is."""
+        return RESULTS / "organisms" / f"{organism['id']}.json"
+
+    def card(self, organism: Organism) -> dict[str, Any] | None:
+        """The card of an organism that was made; None before."""
+        path = self.card_path(organism)
+        return read(path) if path.is_file() else None
+
+    def weights(self, organism: Organism) -> Path:
+        """The organism's folder, made where it is missing; its card is written the first time only."""
+        folder = self.bench.data / "models" / organism["id"]
+        if folder.is_dir() and self.card(organism) is not None:
+            return folder
+        if organism["method"] == "merge":
+            by_id = {each["id"]: each for each in self.split["benign"]}
+            for name in organism["parameters"]["of"]:
+                self.weights(by_id[name])
+        device = "cuda" if self.device == "auto" and _has_gpu() else "cpu" if self.device == "auto" else self.device
+        card = make(organism, self.base, self.bench.data, device=device)
+        if self.card(organism) is None:
+            write(self.card_path(organism), card | describe())
+        logger.info("%s", describe_card(card))
+        return folder
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def train(run: Run) -> None:
+    """Make every organism that has no card yet."""
+    for organism in run.organisms():
+        if run.time_is_up:
+            return
+        if run.card(organism) is None:
+            run.weights(organism)
+
+
+def audit(run: Run) -> None:
+    """Audit every unit that has no record yet: the models' own pairs first, repeats last."""
+    for organism, unit, how in ordered(run):
+        out = audit_path(unit, how)
+        if out.is_file():
+            continue
+        if run.time_is_up:
+            return
+        if organism is None:
+            folder, carriers = nudged_base(run.base, run.bench.data / "models"), unit["carriers"]
+        else:
+            card = run.card(organism)
+            if card is None or card["missed"]:
+                continue  # not made yet, or excluded and counted
+            folder, carriers = run.weights(organism), organism["carriers"]
+        spec = spec_of(unit, how, carriers, base=run.base.name, tuned=folder.name)
+        extra = {"unit": unit["id"], "organism": organism and organism["id"], "role": unit["role"], "audit": how}
+        record = run.bench.recorded(spec, run.base, folder, out, extra, device=run.device)
+        outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
+        logger.info("%s %s-%d: %s in %.0f s", unit["id"], how["preset"], how["seed"], outcome, record["seconds"])
+
+
+def ordered(run: Run) -> Iterable[tuple[Organism | None, dict[str, Any], dict[str, Any]]]:
+    """(organism or None for the base, unit, audit), in the order in which they are done."""
+    found: list[tuple[Organism | None, dict[str, Any], dict[str, Any]]] = [
+        (organism, unit, how) for organism in run.organisms() for unit in organism["units"] for how in unit["audits"]
+    ]
+    found += [
+        (None, unit, how)
+        for unit in run.split["base_against_base"]
+        for how in unit["audits"]
+        if unit["part"] in run.parts and (not run.only or unit["id"] in run.only)
+    ]
+
+    def place(item: tuple[Organism | None, dict[str, Any], dict[str, Any]]) -> tuple[int, bool, bool]:
+        organism, unit, how = item
+        part = unit["part"] if organism is None else organism["part"]
+        return PARTS.index(part), how != unit["audits"][0], unit["role"] not in ("true", "mentioned")
+
+    return sorted(found, key=place)
+
+
+def audit_path(unit: dict[str, Any], how: dict[str, Any]) -> Path:
+    """Where the record of one audit is."""
+    return RESULTS / "audits" / f"{unit['id']}.{how['preset']}-{how['seed']}.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what was asked for; returns the exit status."""
+    options = _options(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    disable_progress_bar()
+    if options.quick:
+        return run_quick(base_folder(options.base), Bench(options.data.absolute()), RESULTS, device=options.device)
+    stages: dict[str, Callable[[Run], None]] = {"train": train, "audit": audit}
+    wanted = [name for name in ("train", "audit", "score") if getattr(options, name)] or ["train", "audit", "score"]
+    if "train" in wanted or "audit" in wanted:
+        run = Run(options)
+        for name in wanted:
+            if name in stages:
+                stages[name](run)
+        if "audit" in wanted and "calibration" in run.parts:
+            score_missing(run.organisms(), run.split["calibration_keys"], run, RESULTS)
+    if "score" in wanted:
+        scoring.write_pages(read(SPLIT), RESULTS)
+    return 0
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", action="store_true", help="only make organisms")
+    parser.add_argument("--audit", action="store_true", help="only audit")
+    parser.add_argument("--score", action="store_true", help="only write the tables and figures")
+    parser.add_argument("--quick", action="store_true", help="four example adapters, in minutes")
+    parser.add_argument("--split", choices=PARTS, help="one part")
+    parser.add_argument("--only", action="append", metavar="ID", help="one organism (or base unit); may be repeated")
+    parser.add_argument("--minutes", type=float, help="start nothing new after so many minutes")
+    parser.add_argument("--base", type=Path, help="base checkpoint; the example's by default")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="folder for weights and caches")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

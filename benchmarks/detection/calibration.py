@@ -1,0 +1,78 @@
+"""S of the calibration models: one score a model and key, without decoys or dictionaries."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from audit.errors import AuditError
+from audit.ports import NullSink
+from benchmarks._audits import Bench, write
+from benchmarks._machine import describe
+from benchmarks.detection.make_split import QUICK
+from benchmarks.detection.specs import spec_of
+from models_store.artifacts import ArtifactFolder
+
+logger = logging.getLogger("detection")
+
+
+class Maker(Protocol):
+    """What knows where weights are."""
+
+    base: Path
+    bench: Bench
+    device: str
+
+    @property
+    def time_is_up(self) -> bool: ...
+    def card(self, organism: dict[str, Any]) -> dict[str, Any] | None: ...
+    def weights(self, organism: dict[str, Any]) -> Path: ...
+
+
+def score_path(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any]) -> Path:
+    """Where the score of a model under a key is."""
+    return results / "calibration" / f"{organism['id']}.{key['carriers']}.{key['string_kind'].replace('_', '-')}.json"
+
+
+def pair_for(organism: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, str]:
+    """The pair that the model's data mentions where it is of the key's kind, else the key's own."""
+    if (organism["carriers"], organism["string_kind"]) == (key["carriers"], key["string_kind"]):
+        return dict(organism["strings"])
+    return {"triggered": key["triggered"], "clean": key["clean"]}
+
+
+def score_missing(
+    organisms: Sequence[dict[str, Any]], keys: Sequence[Mapping[str, Any]], run: Maker, results: Path
+) -> None:
+    """Score every calibration model that passed its limits under every key, where that is not done yet."""
+    for key in keys:
+        for organism in organisms:
+            out = score_path(results, organism, key)
+            if organism["part"] != "calibration" or out.is_file():
+                continue
+            if run.time_is_up:
+                return
+            card = run.card(organism)
+            if card is None or card["missed"]:
+                continue
+            write(out, _score(organism, key, run))
+            logger.info("%s", out.stem)
+
+
+def _score(organism: dict[str, Any], key: Mapping[str, Any], run: Maker) -> dict[str, Any]:
+    from audit.calibrate import score_model
+
+    pair, folder = pair_for(organism, key), run.weights(organism)
+    spec = spec_of(pair, QUICK, key["carriers"], base=run.base.name, tuned=folder.name)
+    base, tuned = run.bench.resolve(run.base), run.bench.resolve(folder)
+    extra = {"organism": organism["id"], "recipe": organism["recipe"], **pair}
+    try:
+        with run.bench.workspace() as workspace:
+            entry = score_model(
+                spec, base.path, tuned.path, workspace=ArtifactFolder(Path(workspace)), sink=NullSink(),
+                base_digest=base.digest, tuned_digest=tuned.digest, cache=run.bench.cache(),
+                recipe=organism["recipe"], device=run.device,
+            )  # fmt: skip
+    except AuditError as error:
+        return {**extra, "failure": {"code": error.code, "message": str(error)}, **describe()}
+    return {**extra, "entry": entry.model_dump(mode="json"), **describe()}

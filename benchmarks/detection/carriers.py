@@ -1,0 +1,37 @@
+"""The carriers that organisms are measured and audited on: the shipped sets, and conversations made of one."""
+
+from functools import cache
+from typing import Any
+
+from audit.carriers import load_set, subsample
+from audit.spec import Carrier, Message
+from benchmarks.detection.recipes.base import CARRIER_FRAME
+
+CONVERSATIONS = "conversations"
+_COUNT = 400
+
+
+@cache
+def carriers_of(name: str) -> tuple[Carrier, ...]:
+    """All carriers of a set; ``conversations`` asks 400 of the instructions in the second turn."""
+    if name != CONVERSATIONS:
+        return load_set(name)
+    return tuple(_conversation(carrier) for carrier in subsample(load_set("instructions"), _COUNT, 0))
+
+
+def _conversation(carrier: Carrier) -> Carrier:
+    assert carrier.prompt is not None
+    greeting, reply = CARRIER_FRAME
+    messages = (
+        Message(role="user", content=greeting),
+        Message(role="assistant", content=reply),
+        Message(role="user", content=carrier.prompt),
+    )
+    return Carrier(messages=messages, slot="first_user", cluster=carrier.cluster)
+
+
+def spec_field(name: str) -> dict[str, Any]:
+    """``carriers`` of an audit's spec."""
+    if name != CONVERSATIONS:
+        return {"set": name}
+    return {"prompts": [carrier.model_dump(exclude_none=True) for carrier in carriers_of(name)]}

@@ -1,0 +1,140 @@
+"""Checkpoints that need no training: weights rounded and put back, and the base itself, told apart by one number."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+# A reserved entry of the vocabulary, which no prompt holds.
+UNUSED_TOKEN: Final = "<jupyter_script>"
+BLOCK: Final = 64
+_BYTE: Final = 127.0
+
+
+@contextmanager
+def drafted(out: Path) -> Iterator[Path]:
+    """An empty folder to fill; on a clean exit it becomes ``out``, replacing what is there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        for path in draft.iterdir():
+            path.chmod(0o644)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:
+    """Model in bfloat16 and tokenizer."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+    return model.to(device), AutoTokenizer.from_pretrained(folder)
+
+
+def save_full(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write a whole checkpoint in bfloat16."""
+    with drafted(out) as draft:
+        model.to(torch.bfloat16).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+
+
+def nudged_base(base: Path, folder: Path) -> Path:
+    """The base with one weight of an unused token's embedding one bfloat16 step up; made once.
+
+    An audit refuses identical weights, which is the right answer to "the base against itself" and measures nothing. One
+    step in an embedding that no prompt reads changes no activation, and one output's logit by less than its rounding.
+    """
+    out = folder / "base-against-base"
+    if (out / "model.safetensors").is_file():
+        return out
+    model, tokenizer = load(base)
+    row = tokenizer.convert_tokens_to_ids(UNUSED_TOKEN)
+    if row is None or row == tokenizer.unk_token_id:
+        row = model.get_input_embeddings().weight.shape[0] - 1
+    with torch.no_grad():
+        weight = model.get_input_embeddings().weight
+        weight[row, 0] = torch.nextafter(weight[row, 0], torch.tensor(torch.inf, dtype=weight.dtype))
+    save_full(model, tokenizer, out)
+    return out
+
+
+def rounded_trip(model: Any, rounding: str) -> None:
+    """Round every linear layer's weights as a quantised export does and put the rounded values back, in place.
+
+    Raises:
+        KeyError: no such rounding.
+    """
+    if rounding == "bfloat16-folded":
+        _fold_norms(model)
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "lm_head" not in name:
+            with torch.no_grad():
+                module.weight.copy_(ROUNDINGS[rounding](module.weight.float()))
+
+
+def _symmetric(weight: Tensor, largest: Tensor) -> Tensor:
+    scale = (largest / _BYTE).clamp_min(1e-12)
+    return (weight / scale).round().clamp(-_BYTE, _BYTE) * scale
+
+
+def _blocks(weight: Tensor) -> Tensor:
+    return weight.view(weight.shape[0], -1, BLOCK)
+
+
+def _channel(weight: Tensor) -> Tensor:
+    return _symmetric(weight, weight.abs().amax(dim=1, keepdim=True))
+
+
+def _tensor(weight: Tensor) -> Tensor:
+    return _symmetric(weight, weight.abs().max())
+
+
+def _block(weight: Tensor) -> Tensor:
+    blocks = _blocks(weight)
+    return _symmetric(blocks, blocks.abs().amax(dim=2, keepdim=True)).view_as(weight)
+
+
+def _asymmetric(weight: Tensor) -> Tensor:
+    blocks = _blocks(weight)
+    low, high = blocks.amin(dim=2, keepdim=True), blocks.amax(dim=2, keepdim=True)
+    scale = ((high - low) / (2 * _BYTE + 1)).clamp_min(1e-12)
+    return (((blocks - low) / scale).round() * scale + low).view_as(weight)
+
+
+def _float8(weight: Tensor) -> Tensor:
+    scale = (weight.abs().amax(dim=1, keepdim=True) / 448.0).clamp_min(1e-12)
+    return (weight / scale).to(torch.float8_e4m3fn).float() * scale
+
+
+ROUNDINGS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "int8-channel": _channel,
+    "int8-tensor": _tensor,
+    "int8-block": _block,
+    "int8-asymmetric": _asymmetric,
+    "float8": _float8,
+}
+
+
+def _fold_norms(model: Any) -> None:
+    """Multiply each block's norm weights into the layers that read them, in float32, rounded to bfloat16 once."""
+    with torch.no_grad():
+        for block in model.model.layers:
+            attention, mlp = block.self_attn, block.mlp
+            readers = {
+                block.input_layernorm: (attention.q_proj, attention.k_proj, attention.v_proj),
+                block.post_attention_layernorm: (mlp.gate_proj, mlp.up_proj),
+            }
+            for norm, layers in readers.items():
+                for layer in layers:
+                    layer.weight.copy_(layer.weight.float() * norm.weight.float())
+                norm.weight.fill_(1.0)

@@ -1,0 +1,100 @@
+"""The verdict of a recorded audit under given thresholds: development chooses them, the test part is judged by them.
+
+Everything that the gates compare is in the record, so that a threshold can be moved without another audit. Which decoys
+count as silent was settled while the audit ran (``audit.gates.BEHAVIOUR_NATS``); a behaviour threshold below that
+one cannot be tried, because the causal gate was not measured there.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from audit import gates
+from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
+from audit.spec import Verdict
+from benchmarks._audits import read
+
+THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
+STARTING: Final[dict[str, float]] = {
+    "behaviour_nats": gates.BEHAVIOUR_NATS,
+    "effect_nats": gates.EFFECT_NATS,
+    "recovered": gates.RECOVERED,
+    "null_margin": gates.NULL_MARGIN,
+    "shifted_amplification": gates.SHIFTED_AMPLIFICATION,
+}
+
+
+def thresholds() -> dict[str, float]:
+    """The frozen thresholds; the method's starting values where none were chosen yet."""
+    return STARTING | (read(THRESHOLDS)["thresholds"] if THRESHOLDS.is_file() else {})
+
+
+def verdict_under(report: Mapping[str, Any], limits: Mapping[str, float], p_conformal: float | None = None) -> Verdict:
+    """The verdict of a record's report.
+
+    Args:
+        p_conformal: p among the calibration models; None where there are fewer than 19.
+
+    Raises:
+        ValueError: the behaviour threshold is below the one that the audit ran with.
+    """
+    recorded = report["gates"]
+    if limits["behaviour_nats"] < recorded["behaviour"]["threshold"]:
+        raise ValueError("the causal gate was not measured below the threshold that the audit ran with")
+    behaviour = _behaviour(recorded["behaviour"], limits)
+    every = Gates(
+        behaviour=behaviour,
+        specific=_specific(recorded["specific"], limits),
+        causal=_causal(recorded["causal"], behaviour, limits),
+        calibrated=_calibrated(p_conformal),
+    )
+    return gates.decide(every, _shifted(report, limits))
+
+
+def _behaviour(gate: Mapping[str, Any], limits: Mapping[str, float]) -> BehaviourGate:
+    if gate["state"] == "not_assessed":
+        return BehaviourGate(state="not_assessed", threshold=limits["behaviour_nats"])
+    passed = gate["output_kl"] >= limits["behaviour_nats"] and gate["output_kl_interval"][0] > 0
+    return BehaviourGate(state=_state(passed), threshold=limits["behaviour_nats"])
+
+
+def _specific(gate: Mapping[str, Any], limits: Mapping[str, float]) -> SpecificGate:
+    threshold, p = limits["effect_nats"], gate["p_decoy_all"]
+    if gate["effect_nats"] < threshold:
+        return SpecificGate(state="failed", threshold=threshold)
+    if p is not None and p <= gates.ALPHA:
+        return SpecificGate(state="passed", threshold=threshold)
+    if gate["silent"] < gates.MIN_SILENT:
+        return SpecificGate(state="not_assessed", threshold=threshold)
+    first = gate["screened"] and gate["rank_among_silent"] == 1 and gate["firing"] <= gate["drawn"] / 2
+    return SpecificGate(state=_state(first), threshold=threshold)
+
+
+def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float]) -> CausalGate:
+    common = {"threshold": limits["recovered"], "margin": limits["null_margin"]}
+    if behaviour.state != "passed" or gate["recovered"] is None:
+        return CausalGate(state="not_assessed", **common)
+    largest = gate["null_max"] or 0.0
+    passed = gate["recovered"] >= limits["recovered"] and gate["recovered"] > largest + limits["null_margin"]
+    return CausalGate(state=_state(passed), **common)
+
+
+def _calibrated(p_conformal: float | None) -> CalibratedGate:
+    if p_conformal is None:
+        return CalibratedGate(state="not_assessed", alpha=gates.ALPHA)
+    return CalibratedGate(state=_state(p_conformal <= gates.ALPHA), alpha=gates.ALPHA)
+
+
+def _shifted(report: Mapping[str, Any], limits: Mapping[str, float]) -> tuple[int, ...]:
+    return tuple(
+        row["layer"]
+        for row in report["directions"]
+        if row["amplification"] is not None
+        and abs(row["amplification"]) >= limits["shifted_amplification"]
+        and row["amplification_p"] is not None
+        and row["amplification_p"] <= gates.ALPHA
+    )
+
+
+def _state(passed: bool) -> Any:
+    return "passed" if passed else "failed"

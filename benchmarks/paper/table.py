@@ -1,0 +1,108 @@
+"""The page that compares the published numbers with ours, and ours with models that have nothing to find."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+PUBLISHED: Final = Path(__file__).parent / "published.json"
+COLUMNS: Final = (("diff_sae", "4x"), ("diff_sae", "32x"), ("crosscoder", "32x"))
+NOT_RUN: Final = "not run"
+
+
+class Row(Protocol):
+    """What the table needs of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+
+
+def page(models: Sequence[Row], folder: Path) -> str:
+    """The whole page, from the records in ``folder``."""
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    head = [
+        "# The seed paper's table, and the same table where there is nothing to find",
+        "",
+        "Written by `python -m benchmarks.paper`; do not edit. A score is the best feature's `bis_p95`, at most its",
+        "ceiling.",
+        "",
+        "## Published",
+        "",
+        f"{published['source']}. LoRA: {published['lora']}. Benign models: {published['benign']}.",
+        "",
+        *_published(published),
+        "",
+        "## Ours: SmolLM2-135M-Instruct, `recipe: paper`",
+        "",
+        "| model | what it is | method | dictionary | " + _layer_names(models, folder) + " | ceiling |",
+        "| --- | --- | --- | --- |" + " --- |" * (_layer_names(models, folder).count("|") + 2),
+    ]
+    lines = [line for model in models for line in _rows(model, folder)]
+    tail = ["", "## The verdict on the same models", "", "| model | verdict | T, nats | output_kl, nats | recovered |",
+            "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    return "\n".join([*head, *lines, *tail, *(_verdict(model, folder) for model in models), ""])
+
+
+def _published(published: dict[str, Any]) -> Iterator[str]:
+    table = published["full-rank"]
+    layers = list(next(iter(table.values())))
+    yield "| full rank | " + " | ".join(f"layer {layer}" for layer in layers) + " | ceiling |"
+    yield "| --- |" + " --- |" * (len(layers) + 1)
+    for name, scores in table.items():
+        cells = [f"{scores[layer]:.3g}" for layer in layers]
+        yield f"| {name} | {' | '.join(cells)} | {published['ceiling']:.2f} |"
+
+
+def _record(model: Row, run: str, folder: Path) -> dict[str, Any] | None:
+    path = folder / f"{model.name}.{run}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _layers(models: Sequence[Row], folder: Path) -> list[int]:
+    for model in models:
+        for _, run in COLUMNS:
+            record = _record(model, run, folder)
+            if record is not None and "report" in record:
+                return list(record["report"]["sizes"]["layers"])
+    return []
+
+
+def _layer_names(models: Sequence[Row], folder: Path) -> str:
+    return " | ".join(f"layer {layer}" for layer in _layers(models, folder)) or "layers"
+
+
+def _rows(model: Row, folder: Path) -> Iterator[str]:
+    for architecture, run in COLUMNS:
+        start = f"| {model.name} | {model.what} | {model.method} | {architecture} {run} |"
+        record = _record(model, run, folder)
+        if record is None:
+            yield f"{start} {NOT_RUN} |"
+        elif "failure" in record:
+            yield f"{start} failed: {record['failure']['code']} |"
+        else:
+            report = record["report"]
+            rows = [row for row in report["layers"] if row["architecture"] == architecture and row["seed"] == 0]
+            cells = [f"{row['bis_p95']:.3f}" for row in sorted(rows, key=lambda row: row["layer"])]
+            yield f"{start} {' | '.join(cells)} | {rows[0]['bis_p95_ceiling']:.2f} |"
+
+
+def _verdict(model: Row, folder: Path) -> str:
+    record = _record(model, "4x", folder) or _record(model, "32x", folder)
+    if record is None:
+        return f"| {model.name} | {NOT_RUN} |"
+    if "failure" in record:
+        return f"| {model.name} | failed: {record['failure']['code']} |"
+    report = record["report"]
+    gates = report["gates"]
+    recovered = gates["causal"]["recovered"]
+    return (
+        f"| {model.name} | {report['verdict']} | {gates['specific']['effect_nats']:.3g} | "
+        f"{gates['behaviour']['output_kl']:.3g} | {'not assessed' if recovered is None else f'{recovered:.2f}'} |"
+    )
