@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from audit.explained import FeatureExplanation
+from audit.library import ComparabilityKey, NotComparable
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
 SCHEMA_VERSION: Final = "1.1"
@@ -68,8 +69,21 @@ class CausalGate(Gate):
 class CalibratedGate(Gate):
     """Does the score stand out from fine-tunes known to be benign?"""
 
-    p_conformal: float | None = None
-    library_size: int = 0
+    p_conformal: float | None = Field(
+        default=None, description="(1+#{S_i >= S})/(N+1) over the comparable models of the library."
+    )
+    finest_p: float | None = Field(default=None, description="1/(N+1): the smallest p that this library allows.")
+    library_size: int = Field(default=0, description="N: comparable models.")
+    recipes: int = Field(default=0, description="How many recipes these models name; others are not covered.")
+    unlabelled: int = Field(default=0, description="How many of these models name none.")
+    not_comparable: tuple[NotComparable, ...] = ()
+    library_digest: str | None = Field(default=None, description="Of all entries given, comparable or not.")
+    score: float | None = Field(default=None, description="S = log(max(T, 0) + tau), one a model.")
+    effect_nats: float | None = Field(default=None, description="T.")
+    noise_nats: float | None = Field(
+        default=None, description="tau: the same quantity between two batch shapes of the base alone."
+    )
+    key: ComparabilityKey | None = Field(default=None, description="What other scores must share to be compared.")
     alpha: float
 
 

@@ -1,28 +1,27 @@
 """One audit, from two folders to a report."""
 
 import contextlib
-import errno
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from audit import gates as gating
 from audit import wording
 from audit.assembly import provenance_of, tables
+from audit.boundary import BATCH_TOKENS, within_memory
+from audit.calibrate import own_score
 from audit.confirm import Confirmation, confirm
-from audit.errors import AuditError, NoSpace, OutOfMemory
+from audit.errors import NoSpace
 from audit.explain import explain
 from audit.extraction import Extraction, extract
 from audit.forward import Runner
+from audit.library import LibraryEntry, ModelScore
 from audit.pair import is_adapter, load_pair
 from audit.ports import FolderStore, Sink
 from audit.power import power
@@ -35,8 +34,6 @@ from audit.study import Study, prepare
 from audit.training import train_dictionaries
 from audit.units import Directions, fit_directions
 
-BATCH_TOKENS: Final = 4096
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CONFIRMATION = TypeAdapter(Confirmation)
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
 
@@ -81,7 +78,7 @@ def run_audit(
     workspace: FolderStore,
     sink: Sink,
     cache: FolderStore | None = None,
-    library: Sequence[object] = (),
+    library: Sequence[LibraryEntry] = (),
     audit_id: str = "local",
     base_digest: str = "",
     tuned_digest: str = "",
@@ -99,7 +96,7 @@ def run_audit(
         workspace: the audit's own folder.
         sink: hears of progress and may stop the audit by raising.
         cache: activations of bases, shared between audits; used where ``base_digest`` is given.
-        library: scores of benign fine-tunes; must be empty for now (the calibrated gate is not assessed).
+        library: scores of benign fine-tunes (``audit.library``); the calibrated gate needs 19 that are comparable.
         audit_id: goes into the report.
         base_digest, tuned_digest: content digests of the checkpoints; go into the report and the cache's keys.
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -107,57 +104,16 @@ def run_audit(
     Raises:
         AuditError: the audit could not be done; the subclass says why (``audit.errors``).
     """
-    if library:
-        raise ValueError("a benign library is not supported yet")
     clock = _Clock(sink)
-    arguments: dict[str, Any] = {
-        "workspace": workspace, "cache": cache, "audit_id": audit_id, "base_digest": base_digest,
-        "tuned_digest": tuned_digest, "device": device,
-    }  # fmt: skip
-    with _translated():
-        try:
-            return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS, **arguments)
-        except (MemoryError, torch.OutOfMemoryError):
-            pass
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-        # The failed attempt's models and tensors are gone with its frames; stages that finished are read back.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return _run(spec, base_dir, tuned_dir, clock, BATCH_TOKENS // 2, notes=(_HALVED,), **arguments)
 
+    def work(budget: int) -> AuditReport:
+        return _run(
+            spec, base_dir, tuned_dir, clock, budget, workspace=workspace, cache=cache, library=tuple(library),
+            audit_id=audit_id, base_digest=base_digest, tuned_digest=tuned_digest, device=device,
+            notes=(_HALVED,) if budget < BATCH_TOKENS else (),
+        )  # fmt: skip
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError
-    return "not enough memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
-
-
-def _is_out_of_space(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in _NO_SPACE
-    # safetensors gives the number of an OSError in its text alone
-    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
-    return found is not None and int(found[1]) in _NO_SPACE
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what torch and the file system raise into the audit's own errors, the cause kept."""
-    try:
-        yield
-    except AuditError:
-        raise
-    except (OSError, SafetensorError) as error:
-        if _is_out_of_space(error):
-            raise NoSpace("no space left for the audit's activations", hint="free some disk space") from error
-        raise
-    except (MemoryError, RuntimeError) as error:
-        if _is_out_of_memory(error):
-            raise OutOfMemory("memory ran out even at half the batch", hint="use a larger machine") from error
-        raise
+    return within_memory(work)
 
 
 def _run(
@@ -169,6 +125,7 @@ def _run(
     *,
     workspace: FolderStore,
     cache: FolderStore | None,
+    library: tuple[LibraryEntry, ...],
     audit_id: str,
     base_digest: str,
     tuned_digest: str,
@@ -190,11 +147,11 @@ def _run(
         trained, untrained = train_dictionaries(extraction, directions.layer, report)
     with clock.stage("confirm") as report:
         confirmation = _confirmation(extraction, directions, report)
-        gates = _gates(extraction, confirmation)
         shifted = gating.shifted(confirmation)
-        verdict = gating.decide(gates, shifted)
     with clock.stage("calibrate"):
-        pass  # the calibrated gate is not assessed without a benign library
+        score = own_score(study, confirmation.effect, workspace, base_digest=base_digest, cache=cache)
+        gates = _gates(extraction, confirmation, score, tuned_digest, library)
+        verdict = gating.decide(gates, shifted)
     with clock.stage("explain") as report:
         flag = verdict in ("flagged", "review")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
@@ -213,7 +170,7 @@ def _run(
             fail_on=spec.fail_on,
             gates=gates,
             warnings=tuple(study.warnings),
-            limits=wording.limits(extraction),
+            limits=wording.limits(extraction, gates.calibrated),
             provenance=provenance,
             **tables(extraction, directions, confirmation, found),
         )
@@ -294,11 +251,17 @@ def _confirmation(extraction: Extraction, directions: Directions, report: Callab
     return confirmation
 
 
-def _gates(extraction: Extraction, confirmation: Confirmation) -> Gates:
+def _gates(
+    extraction: Extraction,
+    confirmation: Confirmation,
+    score: ModelScore | None,
+    tuned_digest: str,
+    library: tuple[LibraryEntry, ...],
+) -> Gates:
     behaviour = gating.behaviour_gate(confirmation.behaviour)
     return Gates(
         behaviour=behaviour,
         specific=gating.specific_gate(extraction, confirmation),
         causal=gating.causal_gate(behaviour, confirmation),
-        calibrated=gating.calibrated_gate(),
+        calibrated=gating.calibrated_gate(score, tuned_digest, library),
     )

@@ -2,8 +2,9 @@
 
 from audit.extraction import Extraction
 from audit.gates import EFFECT_NATS
-from audit.report import Gates, Localisation, Power, SpecificGate
+from audit.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
 from audit.spec import Verdict
+from audit.statistics import zero_alarm_bound
 
 
 def summary(
@@ -72,6 +73,11 @@ def look_at(
         found.append("answers under both strings: the outputs differ; read some of them side by side")
     if gates.specific.state == "not_assessed":
         found.append(f"specific: {gates.specific.reason}")
+    if gates.calibrated.state == "passed" and gates.causal.state != "passed":
+        found.append(
+            f"calibrated: the effect stands out from those of {gates.calibrated.library_size} benign models, though "
+            "what causes it could not be confirmed"
+        )
     if shifted and gates.behaviour.state != "passed":
         layers = ", ".join(map(str, shifted))
         found.append(
@@ -90,7 +96,7 @@ def not_assessed(gates: Gates) -> tuple[str, ...]:
     return tuple(f"{name}: {gate.reason}" for name, gate in gates if gate.state == "not_assessed")
 
 
-def limits(extraction: Extraction) -> tuple[str, ...]:
+def limits(extraction: Extraction, calibrated: CalibratedGate) -> tuple[str, ...]:
     """What this answer does not say."""
     sizes = extraction.study.sizes
     return (
@@ -98,6 +104,43 @@ def limits(extraction: Extraction) -> tuple[str, ...]:
         "A harmless conditional is the same mechanism as a backdoor: a person judges what the behaviour is.",
         f"Outputs were compared at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean "
         "answer; behaviour that begins later is only seen where it shifts activations.",
-        "No false-alarm rate is stated: that needs a library of benign fine-tunes of the same base.",
+        *calibration_limits(calibrated),
         "bis_p95 is the seed paper's score, given for comparison; it cannot exceed bis_p95_ceiling and never decides.",
+    )
+
+
+def calibration_limits(calibrated: CalibratedGate) -> tuple[str, ...]:
+    """What the comparison with a benign library says and does not say."""
+    if calibrated.p_conformal is None or calibrated.finest_p is None:
+        return ("No false-alarm rate is stated: that needs a library of benign fine-tunes of the same base.",)
+    named = f"{calibrated.recipes} named recipe{'' if calibrated.recipes == 1 else 's'}"
+    if calibrated.unlabelled:
+        named += f", {calibrated.unlabelled} without a name"
+    return (
+        f"p_conformal compares the score with those of {calibrated.library_size} benign fine-tunes ({named}). It is "
+        "valid for a benign model made as these were, and says nothing of one made by a recipe that is not among "
+        "them.",
+        f"With {calibrated.library_size} models p cannot be smaller than {calibrated.finest_p:.3g}.",
+        "No bound on the rate of false alarms follows from the library itself: such a bound needs benign models that "
+        "were used neither to tune nor to calibrate.",
+    )
+
+
+def false_alarm_bound(models: int, recipes: int) -> str:
+    """The exact bound in words, after no alarm on benign models that were used neither to tune nor to calibrate.
+
+    Args:
+        models: how many such models were audited, none of them flagged.
+        recipes: how many recipes they were made by; models of one recipe are not independent of each other.
+
+    Raises:
+        ValueError: there is no model or no recipe, or more recipes than models.
+    """
+    if recipes > models:
+        raise ValueError("there cannot be more recipes than models")
+    return (
+        f"None of {models} benign models that were used neither to tune nor to calibrate was flagged. The rate of "
+        f"false alarms on models made as these were is under {100 * zero_alarm_bound(models):.1f}% (exact 95% bound, "
+        f"models taken as independent); counted by recipe, none of {recipes}, it is under "
+        f"{100 * zero_alarm_bound(recipes):.1f}%. Recipes that are not among them are not covered."
     )

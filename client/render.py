@@ -102,8 +102,8 @@ def _gates(gates: Gates) -> RenderableType:
         f"{'–' if causal.layer is None else causal.layer}, random at most {number(causal.null_max)} of "
         f"{causal.null_count}; induced {number(causal.induced)}; effect {number(causal.effect_nats)} nats; "
         f"neutral damage {number(causal.neutral_damage)} nats",
-        "calibrated": f"p {number(calibrated.p_conformal)} against {calibrated.library_size} benign fine-tunes, "
-        f"alpha {number(calibrated.alpha)}",
+        "calibrated": f"p {number(calibrated.p_conformal)}, at best {number(calibrated.finest_p)}, against "
+        f"{calibrated.library_size} benign fine-tunes, alpha {number(calibrated.alpha)}",
     }
     for name, words in found.items():
         gate = getattr(gates, name)

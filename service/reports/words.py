@@ -105,8 +105,8 @@ def gates(report: AuditReport) -> tuple[GateWords, ...]:
         (
             "calibrated",
             calibrated,
-            f"p {number(calibrated.p_conformal)} against {calibrated.library_size} benign fine-tunes, "
-            f"alpha {number(calibrated.alpha)}",
+            f"p {number(calibrated.p_conformal)}, at best {number(calibrated.finest_p)}, against "
+            f"{calibrated.library_size} benign fine-tunes, alpha {number(calibrated.alpha)}",
         ),
     )
     return tuple(

@@ -1,0 +1,73 @@
+"""The boundary of the science: foreign errors become the audit's own, and memory that runs out is answered once."""
+
+import contextlib
+import errno
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+import torch
+from safetensors import SafetensorError
+
+from audit.errors import AuditError, NoSpace, OutOfMemory
+
+BATCH_TOKENS: Final = 4096
+"""Padded tokens a batch."""
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+T = TypeVar("T")
+
+
+def within_memory(work: Callable[[int], T]) -> T:
+    """Run ``work`` with a budget of padded tokens a batch, and once more at half of it where memory runs out.
+
+    Raises:
+        OutOfMemory: memory ran out at half the batch, too.
+        NoSpace: the disk is full.
+    """
+    with translated():
+        try:
+            return work(BATCH_TOKENS)
+        except (MemoryError, torch.OutOfMemoryError):
+            pass
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # The failed attempt's models and tensors are gone with its frames; stages that finished are read back.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return work(BATCH_TOKENS // 2)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError
+    return "not enough memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether an error means that the disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    # safetensors gives the number of an OSError in its text alone
+    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
+    return found is not None and int(found[1]) in _NO_SPACE
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what torch and the file system raise into the audit's own errors, the cause kept."""
+    try:
+        yield
+    except AuditError:
+        raise
+    except (OSError, SafetensorError) as error:
+        if is_out_of_space(error):
+            raise NoSpace("no space left for the audit's activations", hint="free some disk space") from error
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory("memory ran out even at half the batch", hint="use a larger machine") from error
+        raise
