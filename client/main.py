@@ -38,7 +38,7 @@ models_cli = typer.Typer(help="The models that the service can see.", no_args_is
 cli.add_typer(models_cli, name="models")
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="The audit's id.")]
-Form = Literal["text", "json", "sarif", "junit", "markdown"]
+Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 FailOnOption = Annotated[
     FailOn | None,
@@ -161,7 +161,7 @@ def report(
     context: typer.Context,
     audit_id: AuditId,
     form: Annotated[
-        Form, typer.Option("--format", help="text for a terminal; json, sarif, junit, markdown for others.")
+        Form, typer.Option("--format", help="text for a terminal; json, html, sarif, junit, markdown for others.")
     ] = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead.")] = None,
 ) -> int:

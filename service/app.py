@@ -1,8 +1,9 @@
 """The application: calls, middleware and error handlers put together."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,10 +16,13 @@ from service import problems
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
-from service.routes import audits, docs, health, models, reports
+from service.routes import artifacts, audits, docs, events, health, models, reports
 from service.services import Services
 from service.settings import Settings
 from service.version import API_VERSION
+
+_WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
+"""Parameters that take the rest of a path; the OpenAPI document has no way to say so."""
 
 
 class Api(FastAPI):
@@ -35,7 +39,7 @@ class Api(FastAPI):
         return sorted(
             method.upper()
             for template, operations in self.openapi()["paths"].items()
-            if compile_path(template)[0].fullmatch(path)
+            if compile_path(_WITH_SLASHES.sub(r"{\1:path}", template))[0].fullmatch(path)
             for method in operations
         )
 
@@ -71,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    for module in (audits, reports, models, health, docs):
+    for module in (audits, events, reports, artifacts, models, health, docs):
         app.include_router(module.router)
     return app
 

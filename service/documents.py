@@ -45,16 +45,26 @@ def named(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/examples/{name}"} for name in names}
 
 
-def described(answers: Mapping[int, dict[str, Any]], *problem_statuses: int) -> Responses:
-    """All answers of a call: its own, and the problems it can answer with; ``default`` stands for all others."""
+def described(answers: Mapping[int, dict[str, Any]], *named_problems: int | Kind) -> Responses:
+    """All answers of a call: its own, and the problems it can answer with; ``default`` stands for all others.
+
+    A problem is named by its status (then it stands for the usual ones of that status) or by its kind.
+    """
     found: Responses = dict(answers.items())
-    for status in problem_statuses:
-        found[status] = _problem(status, _KINDS[status])
-    found["default"] = _problem(500, (problems.INTERNAL,), "Any other problem.")
+    kinds: dict[int, tuple[Kind, ...]] = {}
+    for one in named_problems:
+        if isinstance(one, Kind):
+            kinds[one.status] = (*kinds.get(one.status, ()), one)
+        else:
+            kinds[one] = (*kinds.get(one, ()), *_KINDS[one])
+    for status, group in kinds.items():
+        found[status] = problem(status, group)
+    found["default"] = problem(500, (problems.INTERNAL,), "Any other problem.")
     return found
 
 
-def _problem(status: int, kinds: tuple[Kind, ...], description: str | None = None) -> dict[str, Any]:
+def problem(status: int, kinds: tuple[Kind, ...], description: str | None = None) -> dict[str, Any]:
+    """A problem answer with an example of each kind."""
     examples = named(*(kind.code for kind in kinds))
     found: dict[str, Any] = {
         "description": description or HTTPStatus(status).phrase,

@@ -9,6 +9,8 @@
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
     ├── NoSuchPath                  no call has this path
+    ├── FeatureNotFound             the report flags no such feature
+    ├── ArtifactNotFound            the audit left no such file or folder
     ├── NotReady                    a part that the service needs does not answer
     └── StartupError                the service refuses to start; never reaches a client
 """
@@ -60,6 +62,14 @@ class ContentTooLarge(ServiceError):
 
 class NoSuchPath(ServiceError):
     """No call has this path."""
+
+
+class FeatureNotFound(ServiceError):
+    """The report flags no feature with this id."""
+
+
+class ArtifactNotFound(ServiceError):
+    """The audit left no file or folder with this name."""
 
 
 class NotReady(ServiceError):

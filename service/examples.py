@@ -81,6 +81,8 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
         "self": f"/audits/{AUDIT_ID}",
         "report": f"/audits/{AUDIT_ID}/report",
         "features": f"/audits/{AUDIT_ID}/features",
+        "artifacts": f"/audits/{AUDIT_ID}/artifacts",
+        "events": f"/audits/{AUDIT_ID}/events",
         "cancel": f"/audits/{AUDIT_ID}/cancel",
     },
 }
@@ -128,6 +130,24 @@ REPORT_SCHEMA: Final = report_schema()
 
 FEATURE_PAGE: Final[dict[str, Any]] = {"features": REPORT["flagged_features"]}
 
+_DICTIONARY: Final = f"/audits/{AUDIT_ID}/artifacts/dictionary-diff_sae-17-0"
+ARTIFACT: Final[dict[str, Any]] = {
+    "name": "dictionary-diff_sae-17-0",
+    "kind": "dictionary",
+    "size_bytes": 5_320_901,
+    "files": [
+        {"name": "cfg.json", "size_bytes": 435, "link": f"{_DICTIONARY}/cfg.json"},
+        {"name": "quality.json", "size_bytes": 154, "link": f"{_DICTIONARY}/quality.json"},
+        {"name": "sae_weights.safetensors", "size_bytes": 5_320_312, "link": f"{_DICTIONARY}/sae_weights.safetensors"},
+    ],
+}
+EVENTS: Final = (
+    "retry: 3000\n\n"
+    'event: progress\ndata: {"audit_id":"' + AUDIT_ID + '","sequence":7,"kind":"progress",'
+    '"at":"2026-01-12T09:31:02Z","attempt":1,"status":"running","stage":"extract","progress":0.2,'
+    '"message":"fine-tuned model, triggered prompts"}\nid: 7\n\n'
+)
+
 MODELS: Final[dict[str, Any]] = {
     "models": [
         {
@@ -167,6 +187,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "audit_succeeded": {"summary": "The report is there", "value": AUDIT_SUCCEEDED},
     "audit_page": {"summary": "A page with another one after it", "value": AUDIT_PAGE},
     "report": {"summary": "A backdoor", "value": REPORT},
+    "report_html": {"summary": "The same, as a page; its beginning", "value": '<!doctype html>\n<html lang="en">'},
     "report_sarif": {"summary": "The same backdoor, for code scanning", "value": sarif.log(SUBJECT)},
     "report_junit": {"summary": "The same, for a build server", "value": junit.render(SUBJECT).decode()},
     "report_markdown": {"summary": "The same, for a comment", "value": markdown.render(SUBJECT).decode()},
@@ -175,6 +196,15 @@ ANSWERS: Final[dict[str, Any]] = {
         "value": {key: REPORT_SCHEMA[key] for key in ("$schema", "$id", "type")},
     },
     "feature_page": {"summary": "The only page", "value": FEATURE_PAGE},
+    "feature": {"summary": "A flagged feature", "value": REPORT["flagged_features"][0]},
+    "events": {"summary": "The beginning of a stream", "value": EVENTS},
+    "artifact": {"summary": "A trained dictionary", "value": ARTIFACT},
+    "artifacts": {"summary": "One dictionary", "value": {"artifacts": [ARTIFACT]}},
+    "artifact_weights": {"summary": "Safetensors, not shown here", "value": ""},
+    "artifact_config": {
+        "summary": "A dictionary's configuration, shortened",
+        "value": {"architecture": "jumprelu", "d_in": 576, "d_sae": 1152},
+    },
     "models": {"summary": "A base and an adapter", "value": MODELS},
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},

@@ -56,6 +56,12 @@ INTERNAL: Final = Kind(
 )
 NOT_FOUND: Final = Kind("not_found", 404, "Not found", "No call of this API has this path.")
 AUDIT_NOT_FOUND: Final = Kind("audit_not_found", 404, "Audit not found", "There is no audit with this id.")
+FEATURE_NOT_FOUND: Final = Kind(
+    "feature_not_found", 404, "Feature not found", "The report flags no feature with this id."
+)
+ARTIFACT_NOT_FOUND: Final = Kind(
+    "artifact_not_found", 404, "Artifact not found", "The audit left no file or folder with this name."
+)
 AUDIT_NOT_TERMINAL: Final = Kind(
     "audit_not_terminal", 409, "Audit not ended", "Only an audit that has ended can be deleted; cancel it first."
 )
@@ -151,6 +157,8 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.NotAcceptable: NOT_ACCEPTABLE,
     service.errors.ContentTooLarge: TOO_LARGE,
     service.errors.NoSuchPath: NOT_FOUND,
+    service.errors.FeatureNotFound: FEATURE_NOT_FOUND,
+    service.errors.ArtifactNotFound: ARTIFACT_NOT_FOUND,
     service.errors.NotReady: NOT_READY,
     service.errors.StartupError: INTERNAL,
 }

@@ -134,7 +134,16 @@ class Links(Out):
     self: str
     report: str
     features: str
+    artifacts: str
+    events: str
     cancel: str
+
+    @classmethod
+    def of(cls, here: str) -> Self:
+        """The links of the audit at ``here``."""
+        return cls.model_validate(
+            {"self": here} | {name: f"{here}/{name}" for name in cls.model_fields if name != "self"}
+        )
 
 
 class AuditOut(Out):
@@ -174,7 +183,7 @@ class AuditOut(Out):
             created_at=record.created_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
-            links=Links(self=here, report=f"{here}/report", features=f"{here}/features", cancel=f"{here}/cancel"),
+            links=Links.of(here),
         )
 
 

@@ -1,12 +1,12 @@
 """The forms that a report is served in, and which of them a request asks for."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import NotAcceptable
-from service.reports import junit, markdown, sarif
+from service.reports import junit, markdown, page, sarif
 from service.reports.subject import Subject
 
 
@@ -20,6 +20,8 @@ class Format:
     file_suffix: str
     charset: bool = False
     """Whether the type needs its character set named."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What an answer in this form needs besides."""
 
     @property
     def content_type(self) -> str:
@@ -33,6 +35,7 @@ def _json(subject: Subject) -> bytes:
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format("json", "application/json", _json, ".json"),
+    Format("html", "text/html", page.render, ".html", charset=True, headers={"Content-Security-Policy": page.POLICY}),
     Format("sarif", "application/sarif+json", sarif.render, ".sarif"),
     Format("junit", "application/xml", junit.render, ".xml"),
     Format("markdown", "text/markdown", markdown.render, ".md", charset=True),

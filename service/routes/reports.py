@@ -6,13 +6,15 @@ import json
 import re
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from audit.report import AuditReport
+from audit.report import AuditReport, Feature
 from audit.spec import Architecture
 from jobs.errors import InvalidPageToken
+from service import problems
 from service.caching import matches, tag_of
 from service.documents import answer, described, header, named
+from service.errors import FeatureNotFound
 from service.queries import refuse_unknown
 from service.report_schema import report_schema
 from service.reports import formats
@@ -77,10 +79,32 @@ def get_report(
         "Cache-Control": "no-cache",
         "Vary": "Accept",
         "Content-Disposition": f'inline; filename="{audit_id}{form.file_suffix}"',
+        **form.headers,
     }
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=form.content_type, headers=headers)
+
+
+@router.get(
+    "/audits/{audit_id}/features/{feature_id:path}",
+    summary="Look at a feature",
+    response_model=Feature,
+    responses=described({200: answer("The feature.", "feature")}, 404, problems.FEATURE_NOT_FOUND, 409, 503),
+)
+def get_feature(
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    feature_id: Annotated[
+        str, Path(max_length=200, description="architecture/layer/seed/index.", examples=["diff_sae/17/0/1234"])
+    ],
+) -> Feature:
+    """One flagged feature: its metrics, where it fires, what it writes, what ablating and steering it does."""
+    for feature in services.ledger.report(audit_id, owner=owner).flagged_features:
+        if feature.id == feature_id:
+            return feature
+    raise FeatureNotFound
 
 
 @router.get(

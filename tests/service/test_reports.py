@@ -43,6 +43,7 @@ def test_no_report_ever_of_a_failed_audit(shared):
 
 TYPES = {
     "json": "application/json",
+    "html": "text/html; charset=utf-8",
     "sarif": "application/sarif+json",
     "junit": "application/xml",
     "markdown": "text/markdown; charset=utf-8",
@@ -80,6 +81,7 @@ def test_a_form_that_there_is_not_is_refused(shared, name):
         ("APPLICATION/*", "json"),
         ("application/json;q=0.5, text/markdown", "markdown"),
         ("application/sarif+json;q=0.9, application/xml;q=0.8", "sarif"),
+        ("text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8", "html"),
         ("application/*;q=0.2, application/json;q=0, text/*;q=0.1", "sarif"),
         ("image/png", None),
         ("application/json;q=0", None),
@@ -93,6 +95,14 @@ def test_the_accept_header_is_heard(shared, accept, expected):
         assert answer.status_code == 406
     else:
         assert answer.headers["content-type"] == TYPES[expected]
+
+
+def test_the_page_comes_with_a_strict_policy(shared):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    answer = shared.http.get(f"/audits/{audit_id}/report?format=html")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert answer.text.startswith("<!doctype html>")
 
 
 def test_the_checkpoints_file_is_named(serve, toy_models):
@@ -144,3 +154,17 @@ def test_wrong_feature_filters_are_refused(shared, params, pointer):
     answer = shared.http.get(f"/audits/{audit_id}/features", params=params)
     assert answer.status_code == 422
     assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
+
+
+def test_one_feature_is_read_by_its_id(shared):
+    audit_id = shared.file()
+    shared.succeed(audit_id)
+    page = shared.http.get(f"/audits/{audit_id}/features").json()
+    (row,) = page["features"]
+    for path in (row["id"], row["id"].replace("/", "%2F")):
+        assert shared.http.get(f"/audits/{audit_id}/features/{path}").json() == row
+    for path in ("diff_sae/17/0/1", "diff_sae", "..%2Freport"):
+        answer = shared.http.get(f"/audits/{audit_id}/features/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "feature_not_found")
+    wrong = shared.http.post(f"/audits/{audit_id}/features/{row['id']}")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")

@@ -1,0 +1,99 @@
+"""Inline SVG without scripts and without colours of its own: classes carry the colours, so a page can have two schemes.
+
+Text is escaped. Coordinates are in the view box's units, which a page shows at about one pixel each.
+"""
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+
+class Drawing:
+    """One picture of a given width and height; ``title`` is what a screen reader says."""
+
+    def __init__(self, name: str, width: float, height: float, title: str) -> None:
+        self.name, self.width, self.height, self.title = name, width, height, title
+        self._parts: list[Markup] = []
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, css: str) -> None:
+        """A straight line."""
+        self._add("line", x1=x1, y1=y1, x2=x2, y2=y2, css=css)
+
+    def rectangle(self, x: float, y: float, width: float, height: float, css: str, tip: str = "") -> None:
+        """A filled rectangle; ``tip`` is shown on hovering."""
+        self._add("rect", tip, x=x, y=y, width=max(width, 0.0), height=height, css=css)
+
+    def circle(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
+        """A filled circle."""
+        self._add("circle", tip, cx=x, cy=y, r=radius, css=css)
+
+    def triangle(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
+        """A triangle that points up."""
+        self._polygon(((x, y - radius), (x + radius, y + radius * 0.8), (x - radius, y + radius * 0.8)), css, tip)
+
+    def diamond(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
+        """A square on its corner."""
+        self._polygon(((x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)), css, tip)
+
+    def square(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
+        """A square about its middle."""
+        self.rectangle(x - radius, y - radius, 2 * radius, 2 * radius, css, tip)
+
+    def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
+        """One line of text; ``y`` is its baseline."""
+        self._parts.append(
+            Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(
+                _short(x), _short(y), css, anchor, words
+            )
+        )
+
+    def render(self) -> Markup:
+        """The picture as an element."""
+        return Markup(
+            '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{name}-title">'
+            '<title id="{name}-title">{}</title>{}</svg>'
+        ).format(_short(self.width), _short(self.height), self.title, Markup("").join(self._parts), name=self.name)
+
+    def _polygon(self, points: Sequence[tuple[float, float]], css: str, tip: str) -> None:
+        text = " ".join(f"{_short(x)},{_short(y)}" for x, y in points)
+        self._add("polygon", tip, points=text, css=css)
+
+    def _add(self, tag: str, tip: str = "", *, css: str, **values: float | str) -> None:
+        attributes = Markup("").join(
+            Markup(' {}="{}"').format(name, _short(value) if isinstance(value, float | int) else value)
+            for name, value in values.items()
+        )
+        inside = Markup("<title>{}</title>").format(tip) if tip else Markup("")
+        self._parts.append(Markup('<{0} class="{1}"{2}>{3}</{0}>').format(Markup(tag), escape(css), attributes, inside))
+
+
+class Symlog:
+    """Linear up to ``linear``, logarithmic beyond it, on both sides of zero: shows 0.01 and 12 nats in one picture."""
+
+    def __init__(self, low: float, high: float, linear: float, left: float, right: float) -> None:
+        self._linear, self._left, self._right = linear, left, right
+        self.low, self.high = min(low, 0.0), max(high, linear)
+        self._low, self._high = self._bend(self.low), self._bend(self.high)
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        share = (self._bend(value) - self._low) / (self._high - self._low)
+        return self._left + share * (self._right - self._left)
+
+    def ticks(self) -> list[float]:
+        """Zero and the powers of ten that are inside, far enough apart to be read."""
+        powers = [10.0**power for power in range(math.ceil(math.log10(self._linear)), 7)]
+        values = [0.0, *(p for p in powers if p <= self.high), *(-p for p in powers if -p >= self.low)]
+        kept: list[float] = []
+        for value in sorted(values, key=abs):
+            if all(abs(self(value) - self(other)) > 24 for other in kept):
+                kept.append(value)
+        return sorted(kept)
+
+    def _bend(self, value: float) -> float:
+        return math.copysign(math.log10(1 + abs(value) / self._linear), value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,182 @@
+"""One HTML page that needs nothing else: no scripts, nothing from elsewhere. It can be saved and mailed."""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from audit.explained import Continuation, FeatureExplanation, FiringToken
+from audit.report import AuditReport, Feature, Scores
+from service.reports import pictures, words
+from service.reports.subject import Subject
+from service.reports.words import number, share
+
+_TEMPLATES: Final = Path(__file__).with_name("templates")
+_STYLE: Final = (_TEMPLATES / "report.css").read_text(encoding="utf-8").strip()
+_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_MARKS: Final = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
+_GATE_MARKS: Final = {"passed": "◆", "failed": "○", "not_assessed": "–"}
+_MAX_STRIPS: Final = 12
+_MAX_ANSWERS: Final = 3
+
+POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy, as a header; the page repeats it for when it was saved."""
+
+
+def render(subject: Subject) -> bytes:
+    """The report as a page."""
+    report = subject.report
+    triggered, clean = words.pair(report)
+    drawn = [pictures.decoys(report), pictures.effects(report), pictures.heat_map(report)]
+    text = _template().render(
+        subject=subject,
+        report=report,
+        style=Markup(_STYLE),
+        # `frame-ancestors` is heard in a header alone, and browsers complain of it elsewhere.
+        policy=POLICY.rpartition(";")[0],
+        mark=_MARKS[report.verdict],
+        gate_marks=_GATE_MARKS,
+        verdict_title=words.VERDICT_TITLES[report.verdict],
+        meaning=words.VERDICT_MEANINGS[report.verdict],
+        triggered=triggered,
+        clean=clean,
+        gates=words.gates(report),
+        pictures=[picture for picture in drawn if picture is not None],
+        also=[(row.string, number(row.output_kl), share(row.share_of_effect)) for row in report.also_fires_on],
+        features=[_feature(feature, order) for order, feature in enumerate(report.flagged_features)],
+        feature_rows=[_feature_row(feature) for feature in report.flagged_features],
+        examined=words.examined(report),
+        smallest=words.smallest_effect(report),
+        baselines=_baselines(report),
+        dictionaries=_dictionaries(report),
+        provenance=_provenance(report),
+    )
+    return text.encode()
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html")
+
+
+def _feature_row(feature: Feature) -> tuple[str, ...]:
+    return (
+        feature.id,
+        number(feature.bis),
+        number(feature.precision),
+        number(feature.recall),
+        words.with_interval(feature.fpr, feature.fpr_interval),
+        number(feature.auroc),
+        share(feature.recovered),
+        share(feature.recovered_cumulative),
+    )
+
+
+def _feature(feature: Feature, order: int) -> dict[str, Any]:
+    """What the page shows of one feature; without its explanation that is its row in the table alone."""
+    found: dict[str, Any] = {"id": feature.id, "picture": pictures.firing(feature, order)}
+    explanation = feature.explanation
+    if explanation is None:
+        return found
+    lens = explanation.logit_lens
+    return found | {
+        "strips": [_strip(token) for token in _strongest(explanation)],
+        "lens": [
+            (repr(up.token), number(up.logit), repr(down.token), number(down.logit))
+            for up, down in zip(lens.promoted, lens.suppressed, strict=False)
+        ],
+        "answers": [
+            {"number": answer.carrier + 1, "prompt": answer.prompt, "texts": _answers(answer)}
+            for answer in explanation.continuations[:_MAX_ANSWERS]
+        ],
+        "alike": [
+            (row.feature, str(row.layer), number(row.cosine), {True: "yes", False: "no", None: "–"}[row.picked])
+            for row in explanation.alike
+        ],
+        "chance": None if explanation.chance_cosine is None else number(explanation.chance_cosine),
+    }
+
+
+def _strongest(explanation: FeatureExplanation) -> list[FiringToken]:
+    """The strongest prompts of all, then the strongest of each condition, none twice."""
+    each = [row.strongest for row in explanation.firing if row.strongest is not None]
+    return list(dict.fromkeys([*explanation.strongest, *each]))[:_MAX_STRIPS]
+
+
+def _strip(token: FiringToken) -> dict[str, Any]:
+    place = "" if token.position is None else f", token {token.position}"
+    string = "no string" if token.string is None else f"{token.condition} {token.string!r}"
+    return {
+        "label": f"{string}, prompt {token.carrier + 1}{place}",
+        "activation": number(token.activation),
+        "fires": token.fires,
+        "token": token.token,
+        "before": token.before,
+        "after": token.after,
+    }
+
+
+def _answers(answer: Continuation) -> list[tuple[str, str]]:
+    texts = [
+        ("suspected string", answer.triggered),
+        ("suspected string, feature ablated", answer.triggered_ablated),
+        ("suspected string, ablated with those before it", answer.triggered_ablated_together),
+        ("clean string", answer.clean),
+        ("clean string, steered with the feature", answer.clean_steered),
+        ("clean string, steered with those before it too", answer.clean_steered_together),
+    ]
+    return [(label, text) for label, text in texts if text is not None]
+
+
+def _baselines(report: AuditReport) -> list[tuple[str, ...]]:
+    rows: tuple[tuple[str, Scores | None], ...] = (
+        ("reported feature", report.scores),
+        ("difference in means", report.baselines.diffmean),
+        ("attribution direction", report.baselines.attribution_direction),
+        ("frozen random dictionary", report.baselines.frozen_random),
+    )
+    return [
+        (name, number(row.bis), number(row.auroc), number(row.amplification), number(row.attribution))
+        for name, row in rows
+        if row is not None
+    ]
+
+
+def _dictionaries(report: AuditReport) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{row.architecture}, layer {row.layer}, seed {row.seed}",
+            str(row.width),
+            number(row.fve),
+            number(row.fve_top1pct),
+            number(row.l0),
+            share(row.dead_share),
+            number(row.best_bis),
+            f"{number(row.bis_p95)} of {number(row.bis_p95_ceiling)}",
+        )
+        for row in report.layers
+    ]
+
+
+def _provenance(report: AuditReport) -> list[tuple[str, str]]:
+    found = report.provenance
+    return [
+        ("base", found.base_digest or "without a digest"),
+        ("fine-tuned", found.tuned_digest or "without a digest"),
+        ("prompts", found.carriers_digest),
+        ("spec", found.spec_digest),
+        ("seeds", ", ".join(map(str, found.seeds))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))),
+        ("precision", found.dtype),
+        ("seconds", ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in found.timings_s.items())),
+        ("method, layout", f"{report.method_version}, {report.schema_version}"),
+    ]

@@ -1,0 +1,290 @@
+"""The pictures of a report: drawn for a narrow screen, told apart by shape and words, never by colour alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
+
+from audit.explained import FiringUnder
+from audit.report import AuditReport, Feature
+from service.reports.drawing import Drawing, Symlog
+from service.reports.words import UNMEASURED, number, pair, share
+
+_WIDTH: Final = 400.0
+_SHADES: Final = 9
+_CONDITIONS: Final = {
+    "triggered": "triggered",
+    "clean": "clean",
+    "plain": "no string",
+    "silent_decoys": "silent decoys",
+    "firing_decoys": "firing decoys",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing, what it shows, how to read it, and its numbers."""
+
+    name: str
+    title: str
+    caption: str
+    drawing: Markup
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    wide: bool = False
+
+
+def decoys(report: AuditReport) -> Picture:
+    """The pair's effect against that of the other strings of its kind."""
+    effect, threshold = report.gates.specific.effect_nats, report.gates.specific.threshold
+    lanes: list[tuple[str, str, list[tuple[float, str]]]] = []
+    for state, css in (("silent", "silent"), ("firing", "firing")):
+        found = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
+        if found:
+            lanes.append((f"{len(found)} {state} decoys", css, found))
+    if effect is not None:
+        lanes.append(("the pair", "pair", [(effect, pair(report)[0])]))
+    values = [value for _, _, points in lanes for value, _ in points]
+    scale = Symlog(min(values, default=0.0), max(values, default=1.0), threshold, 12, _WIDTH - 14)
+    height = 30 + 54 * len(lanes) + 18
+    drawing = Drawing(
+        "decoys", _WIDTH, height, f"Effect of the pair and of {len(report.decoys)} decoys, in nats a prompt"
+    )
+    bottom = height - 30
+    drawing.line(scale(threshold), 14, scale(threshold), bottom, "limit")
+    drawing.text(min(scale(threshold) + 4, _WIDTH - 90), 12, f"threshold {number(threshold)}", "small")
+    for place, (label, css, points) in enumerate(lanes):
+        middle = 58 + 54 * place
+        drawing.text(12, middle - 19, label, "label")
+        drawing.line(12, middle, _WIDTH - 14, middle, "rail")
+        _lane(drawing, scale, points, css, middle)
+    _axis(drawing, scale, bottom, "effect, nats a prompt (logarithmic beyond the threshold)")
+    rows = [("pair", pair(report)[0], number(effect), UNMEASURED, UNMEASURED)] if effect is not None else []
+    rows += [
+        (row.state, row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
+        for row in sorted(report.decoys, key=lambda row: -row.effect_nats)
+    ]
+    return Picture(
+        "decoys",
+        "The suspected pair against other strings of its kind",
+        "Each mark is one string: what putting the clean values back undoes of its effect. A pair that was trained in "
+        "stands apart from the silent decoys; decoys that fire are the trigger's neighbourhood.",
+        drawing.render(),
+        ("kind", "string", "effect, nats", "output change, nats", "layer"),
+        tuple(rows),
+    )
+
+
+def heat_map(report: AuditReport) -> Picture:
+    """Layers by what was found there: the directions' effect, and each architecture's best feature."""
+    layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
+    chosen = next((row.layer for row in report.directions if row.chosen), None)
+    best: dict[tuple[str, int], float] = {}
+    for row in report.layers:
+        if row.best_bis is not None:
+            key = (row.architecture, row.layer)
+            best[key] = max(best.get(key, -1.0), row.best_bis)
+    effects = {row.layer: row.effect_nats_a for row in report.directions}
+    largest = max(max(effects.values(), default=0.0), 1e-9)
+    lines: list[tuple[str, dict[int, float], float]] = [("directions, nats", effects, largest)]
+    for architecture in dict.fromkeys(row.architecture for row in report.layers):
+        values = {layer: best[architecture, layer] for layer in layers if (architecture, layer) in best}
+        lines.append((f"{architecture}, BIS", values, 1.0))
+    left, cell = 112.0, max(36.0, min(66.0, (_WIDTH - 122) / max(len(layers), 1)))
+    width = max(_WIDTH, left + cell * len(layers) + 10)
+    drawing = Drawing("layers", width, 58 + 38 * len(lines), "What was found at each layer")
+    drawing.text(left - 8, 18, "layer", "small", "end")
+    for column, layer in enumerate(layers):
+        middle = left + cell * (column + 0.5)
+        drawing.text(middle, 18, str(layer), "label", "middle")
+        if layer == chosen:
+            bottom = 26 + 38 * len(lines)
+            drawing.rectangle(left + cell * column + 1, 24, cell - 2, bottom - 24, "chosen")
+            drawing.text(middle, bottom + 16, "▲ chosen", "small", "middle")
+        for line, (label, values, top) in enumerate(lines):
+            y = 26 + 38 * line
+            if layer in values:
+                shade = _shade(values[layer] / top)
+                drawing.rectangle(
+                    left + cell * column + 3, y, cell - 6, 34, f"shade s{shade}", f"{label}: layer {layer}"
+                )
+                css = "inverse" if shade >= _SHADES // 2 + 1 else ""
+                words = f"{values[layer]:.2f}" if line else number(values[layer], 2)
+                drawing.text(middle, y + 21, words, f"value {css}".strip(), "middle")
+            else:
+                drawing.text(middle, y + 21, UNMEASURED, "value", "middle")
+    for line, (label, _, _) in enumerate(lines):
+        drawing.text(left - 8, 26 + 38 * line + 21, label, "label", "end")
+    rows = tuple(
+        (str(layer), *(number(values.get(layer)) for _, values, _ in lines), "chosen" if layer == chosen else "")
+        for layer in layers
+    )
+    return Picture(
+        "layers",
+        "Layers and architectures",
+        "The stronger the shade, the more. The first row is the causal effect of the leading direction on the "
+        "discovering half, which chooses the layer; the rows below are the best feature's score of each kind of "
+        "dictionary (1 at most).",
+        drawing.render(),
+        ("layer", *(label for label, _, _ in lines), ""),
+        rows,
+        wide=len(layers) > 8,
+    )
+
+
+def effects(report: AuditReport) -> Picture | None:
+    """What ablation undoes and steering brings about; None where neither was measured."""
+    causal, localised = report.gates.causal, report.localisation
+    bars: list[tuple[str, float | None, tuple[float, float] | None, str]] = [
+        ("ablate the directions", causal.recovered, causal.recovered_interval, "ablate"),
+        ("ablate random subspaces, most", causal.null_max, None, "null"),
+        ("ablate the flagged features", None if localised is None else localised.recovered, None, "ablate"),
+        ("steer clean prompts", causal.induced, None, "steer"),
+    ]
+    shown = [bar for bar in bars if bar[1] is not None]
+    if not shown:
+        return None
+    values = [value for _, value, interval, _ in shown for value in (value, *(interval or ())) if value is not None]
+    low, high = min(0.0, *values), max(1.0, *values)
+    left, right = 12.0, _WIDTH - 52
+
+    def place(value: float) -> float:
+        return left + (value - low) / (high - low) * (right - left)
+
+    drawing = Drawing("effects", _WIDTH, 44 * len(shown) + 34, "Effect of ablation and of steering")
+    for line, (label, value, interval, css) in enumerate(shown):
+        if value is None:
+            continue
+        y = 44 * line
+        drawing.text(12, y + 14, label, "label")
+        start, end = sorted((place(0.0), place(value)))
+        drawing.line(place(0.0), y + 18, place(0.0), y + 38, "axis")
+        drawing.rectangle(start, y + 20, end - start, 16, f"bar {css}", label)
+        if interval is not None:
+            _whisker(drawing, place(interval[0]), place(interval[1]), y + 28)
+        drawing.text(max(end, place(0.0)) + 6, y + 33, number(value, 2), "value")
+    bottom = 44 * len(shown) + 6
+    for tick in (0.0, 0.5, 1.0):
+        drawing.line(place(tick), bottom - 4, place(tick), bottom, "axis")
+        drawing.text(place(tick), bottom + 13, share(tick), "small", "middle")
+    drawing.line(left, bottom - 4, right, bottom - 4, "axis")
+    return Picture(
+        "effects",
+        "Ablation and steering",
+        "Ablation puts the clean values back and asks how much of the behaviour is undone. Steering does the reverse "
+        "to clean prompts and asks how much of it is brought about. Random subspaces should do nothing.",
+        drawing.render(),
+        ("what is done", "share", "95% interval"),
+        tuple(
+            (
+                label,
+                number(value),
+                UNMEASURED if interval is None else f"{number(interval[0])} to {number(interval[1])}",
+            )
+            for label, value, interval, _ in shown
+        ),
+    )
+
+
+def firing(feature: Feature, order: int) -> Picture | None:
+    """How often a feature fires under each condition, and how strongly; None where that was not recorded."""
+    if feature.explanation is None:
+        return None
+    found = feature.explanation.firing
+    drawing = Drawing(f"firing-{order}", _WIDTH, 42 * len(found) + 62, f"Where the feature {feature.id} fires")
+    strongest = [row.strongest.activation for row in found if row.strongest is not None]
+    top = max([*strongest, feature.firing_threshold, 1e-9]) * 1.08
+    bars, dots = (12.0, 186.0), (236.0, _WIDTH - 14)
+    drawing.text(bars[0], 14, "share of prompts that fire", "small")
+    drawing.text(dots[0], 14, "strongest activation", "small")
+
+    def scale(value: float) -> float:
+        return dots[0] + max(value, 0.0) / top * (dots[1] - dots[0])
+
+    bottom = 24 + 42 * len(found)
+    drawing.line(scale(feature.firing_threshold), 22, scale(feature.firing_threshold), bottom, "limit")
+    for line, row in enumerate(found):
+        _firing_row(drawing, row, 24 + 42 * line, bars, dots, scale)
+    drawing.line(bars[0], bottom, bars[1], bottom, "axis")
+    drawing.line(dots[0], bottom, dots[1], bottom, "axis")
+    for tick in (0.0, 0.5, 1.0):
+        x = bars[0] + tick * (bars[1] - bars[0])
+        drawing.text(x, bottom + 14, share(tick), "small", "start" if tick == 0 else "middle")
+    place = min(max(scale(feature.firing_threshold), dots[0] + 40), dots[1] - 40)
+    drawing.text(place, bottom + 14, f"fires above {number(feature.firing_threshold)}", "small", "middle")
+    return Picture(
+        f"firing-{order}",
+        "Activations under each string",
+        "Left, the share of prompts with an activation above the firing threshold; right, the strongest activation "
+        "there. A feature of the backdoor fires under the suspected string and stays silent elsewhere.",
+        drawing.render(),
+        ("prompts under", "prompts", "share that fires", "strongest activation"),
+        tuple(
+            (
+                _CONDITIONS[row.condition],
+                str(row.prompts),
+                share(row.share),
+                UNMEASURED if row.strongest is None else number(row.strongest.activation),
+            )
+            for row in found
+        ),
+    )
+
+
+def _firing_row(
+    drawing: Drawing,
+    row: FiringUnder,
+    y: float,
+    bars: tuple[float, float],
+    dots: tuple[float, float],
+    scale: Callable[[float], float],
+) -> None:
+    label = _CONDITIONS[row.condition]
+    css = "pair" if row.condition == "triggered" else "firing" if row.condition == "firing_decoys" else "silent"
+    drawing.text(bars[0], y + 14, label, "label")
+    drawing.rectangle(
+        bars[0], y + 19, row.share * (bars[1] - bars[0]), 14, f"bar {css}", f"{label}: {share(row.share)}"
+    )
+    drawing.text(bars[0] + row.share * (bars[1] - bars[0]) + 5, y + 31, share(row.share), "value")
+    drawing.line(dots[0], y + 26, dots[1], y + 26, "rail")
+    if row.strongest is not None:
+        mark = drawing.diamond if css == "pair" else drawing.triangle if css == "firing" else drawing.circle
+        mark(scale(row.strongest.activation), y + 26, 6.0, css, number(row.strongest.activation))
+
+
+def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], css: str, middle: float) -> None:
+    """Marks along a line; those that would cover each other are moved up and down in turn."""
+    last: dict[int, float] = {}
+    for value, string in sorted(points):
+        x = scale(value)
+        step = next((n for n in range(7) if x - last.get(n, -99.0) >= 8), 6)
+        last[step] = x
+        y = middle + (1 if step % 2 else -1) * ((step + 1) // 2) * 4.0
+        tip = f"{string}: {number(value)} nats"
+        if css == "pair":
+            drawing.diamond(x, middle, 9, css, tip)
+            drawing.text(min(max(x, 30.0), _WIDTH - 30), middle - 13, number(value), "value", "middle")
+        elif css == "firing":
+            drawing.triangle(x, y, 5, css, tip)
+        else:
+            drawing.circle(x, y, 4, css, tip)
+
+
+def _axis(drawing: Drawing, scale: Symlog, bottom: float, label: str) -> None:
+    drawing.line(12, bottom, _WIDTH - 14, bottom, "axis")
+    for tick in scale.ticks():
+        drawing.line(scale(tick), bottom, scale(tick), bottom + 4, "axis")
+        drawing.text(scale(tick), bottom + 15, number(tick), "small", "middle")
+    drawing.text(_WIDTH - 14, bottom + 28, label, "small", "end")
+
+
+def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:
+    drawing.line(start, y, end, y, "whisker")
+    for x in (start, end):
+        drawing.line(x, y - 4, x, y + 4, "whisker")
+
+
+def _shade(part: float) -> int:
+    """Which of the shades, 0 the lightest."""
+    return min(max(int(part * _SHADES), 0), _SHADES - 1)

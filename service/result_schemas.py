@@ -1,0 +1,58 @@
+"""What goes out about an audit's history and its artifacts."""
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import Field
+
+from audit.spec import Stage, Status
+from jobs.records import Event, EventKind
+from service.schemas import Out
+
+ArtifactKind = Literal["dictionary", "directions", "measurements", "activations"]
+
+
+class EventOut(Out):
+    """One line of an audit's history."""
+
+    audit_id: str
+    sequence: int = Field(ge=1, description="Counted from 1 without gaps; the event's id in the stream.")
+    kind: EventKind
+    at: datetime
+    attempt: int = Field(ge=0)
+    status: Status
+    stage: Stage | None
+    progress: float = Field(ge=0, le=1)
+    message: str
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The outward form of ``event``."""
+        return cls.model_validate(vars(event))
+
+
+class ArtifactFile(Out):
+    """One file of an artifact."""
+
+    name: str
+    size_bytes: int = Field(ge=0)
+    link: str
+
+
+class ArtifactOut(Out):
+    """A folder that an audit left."""
+
+    name: str
+    kind: ArtifactKind = Field(
+        description="`dictionary` is a folder in SAELens' layout with `quality.json` beside it (variance explained, "
+        "L0, dead latents); `directions` the attribution subspaces; `measurements` what the gates were decided on; "
+        "`activations` what an audit with `keep_activations` kept."
+    )
+    size_bytes: int = Field(ge=0)
+    files: tuple[ArtifactFile, ...]
+
+
+class ArtifactList(Out):
+    """Everything that an audit left and that can be fetched."""
+
+    artifacts: tuple[ArtifactOut, ...]

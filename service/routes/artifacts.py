@@ -1,0 +1,148 @@
+"""What an audit left beside its report: trained dictionaries, directions, measurements."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Header, Response
+from fastapi import Path as PathParameter
+from starlette.responses import FileResponse
+
+from service import problems
+from service.caching import matches
+from service.documents import answer, described, header, named
+from service.errors import ArtifactNotFound
+from service.queries import refuse_unknown
+from service.result_schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
+from service.routes.audits import AuditId
+from service.services import OwnerDep, Services, ServicesDep
+
+router = APIRouter(tags=["reports"], dependencies=[Depends(refuse_unknown)])
+
+_KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
+    ("dictionary-", "dictionary"),
+    ("directions", "directions"),
+    ("confirmation", "measurements"),
+    ("tuned-", "activations"),
+    ("base-", "activations"),
+    ("decoy-", "activations"),
+)
+"""Beginnings of the names that go out. What is not here is the audit's own notebook, or has a call of its own."""
+_MEDIA_TYPES: Final = {".json": "application/json"}
+
+_FILE_CONTENT: Final = {
+    "application/octet-stream": {
+        "schema": {"type": "string", "format": "binary"},
+        "examples": named("artifact_weights"),
+    },
+    "application/json": {"schema": {"type": "object"}, "examples": named("artifact_config")},
+}
+
+ArtifactName = Annotated[
+    str, PathParameter(max_length=200, description="Name of an artifact.", examples=["directions"])
+]
+
+
+@router.get(
+    "/audits/{audit_id}/artifacts",
+    summary="List artifacts",
+    response_model=ArtifactList,
+    responses=described({200: answer("Folders with their files.", "artifacts")}, 404, 503),
+)
+def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> ArtifactList:
+    """While an audit runs, what it has finished so far; empty for one that failed or was cancelled."""
+    services.ledger.get(audit_id, owner=owner)
+    names = services.artifacts.list(audit_id)
+    found = [_artifact(services, audit_id, name) for name in names if _kind(name) is not None]
+    return ArtifactList(artifacts=tuple(artifact for artifact in found if artifact is not None))
+
+
+@router.get(
+    "/audits/{audit_id}/artifacts/{name}",
+    summary="Look at an artifact",
+    response_model=ArtifactOut,
+    responses=described(
+        {200: answer("The artifact with its files.", "artifact")}, 404, problems.ARTIFACT_NOT_FOUND, 503
+    ),
+)
+def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
+    """One folder: its kind and its files."""
+    services.ledger.get(audit_id, owner=owner)
+    found = _artifact(services, audit_id, name) if _kind(name) is not None else None
+    if found is None:
+        raise ArtifactNotFound
+    return found
+
+
+@router.get(
+    "/audits/{audit_id}/artifacts/{name}/{file}",
+    summary="Fetch a file of an artifact",
+    response_class=FileResponse,
+    responses=described(
+        {
+            200: {
+                "description": "The file; `Range` is heard.",
+                "content": _FILE_CONTENT,
+                "headers": {"ETag": header("Changes when the file does.")},
+            },
+            206: {
+                "description": "The part that `Range` asked for.",
+                "content": _FILE_CONTENT,
+                "headers": {"ETag": header("Of the whole file.")},
+            },
+            304: {"description": "The client has this file already.", "headers": {"ETag": header("Of the file.")}},
+        },
+        404,
+        problems.ARTIFACT_NOT_FOUND,
+        503,
+    ),
+)
+def get_artifact_file(
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    name: ArtifactName,
+    file: Annotated[str, PathParameter(max_length=200, description="Name of a file in it.", examples=["cfg.json"])],
+    if_none_match: Annotated[
+        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
+    ] = None,
+) -> Response:
+    """The bytes of one file. A dictionary's folder, fetched file by file, opens in SAELens."""
+    services.ledger.get(audit_id, owner=owner)
+    folder = services.artifacts.folder(audit_id).find(name) if _kind(name) is not None else None
+    path = None if folder is None else next((one for one in _files(folder) if one.name == file), None)
+    if path is None:
+        raise ArtifactNotFound
+    status = path.stat()
+    etag = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    return FileResponse(path, headers=headers, media_type=media_type, filename=file, stat_result=status)
+
+
+def _kind(name: str) -> ArtifactKind | None:
+    return next(
+        (kind for start, kind in _KINDS if name == start or (start.endswith("-") and name.startswith(start))), None
+    )
+
+
+def _artifact(services: Services, audit_id: str, name: str) -> ArtifactOut | None:
+    try:
+        folder = services.artifacts.folder(audit_id).find(name)
+    except ValueError:
+        return None  # No artifact has such a name.
+    kind = _kind(name)
+    if folder is None or kind is None:
+        return None
+    here = f"/audits/{audit_id}/artifacts/{name}"
+    files = tuple(
+        ArtifactFile(name=path.name, size_bytes=path.stat().st_size, link=f"{here}/{path.name}")
+        for path in _files(folder)
+    )
+    return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The regular files right in a folder; links are not followed."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink()]

@@ -1,0 +1,150 @@
+import base64
+import hashlib
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from service.reports import page, pictures
+
+VOID = {"meta", "br"}
+
+
+class Reader(HTMLParser):
+    """Holds every tag against the one that closes it, and keeps what a browser would fetch, run or style."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.ids, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attributes]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(subject):
+    text = page.render(subject).decode()
+    return text, Reader(text)
+
+
+@pytest.mark.parametrize("verdict", ["flagged", "review", "no_evidence", "invalid"])
+def test_it_needs_nothing_else_and_runs_nothing(make_subject, verdict):
+    text, found = read(make_subject(verdict))
+    assert "script" not in found.tags
+    assert not {"img", "link", "iframe", "object", "form"} & set(found.tags)
+    names = {name for name, _ in found.attributes}
+    assert not {name for name in names if name.startswith("on")} | ({"style", "src", "href"} & names)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert len(found.ids) == len(set(found.ids))
+
+
+def test_the_policy_lets_its_own_style_through_and_no_other(make_subject):
+    text, _ = read(make_subject())
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.POLICY
+    assert page.POLICY.startswith("default-src 'none'")
+    assert (
+        f'http-equiv="Content-Security-Policy" content="{html.escape(page.POLICY.rpartition(";")[0])}'
+        in text.replace("&#39;", "&#x27;")
+    )
+
+
+def test_foreign_text_is_shown_and_not_taken_as_markup(make_subject):
+    nasty = "</code><script>alert(1)</script><b onclick=x>'\"&amp;"
+    trigger = {"triggered": nasty, "clean": "{{ 7 * 7 }}", "template": "{trigger}\n{prompt}"}
+    decoys = [row.model_dump() | {"string": nasty} for row in make_subject().report.decoys]
+    text, found = read(make_subject(summary=nasty, trigger=trigger, look_at=(nasty,), decoys=decoys))
+    assert "script" not in found.tags
+    assert "onclick" not in {name for name, _ in found.attributes}
+    assert nasty in found.words
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_a_pass_says_what_it_is_worth(make_subject):
+    text, _ = read(make_subject("no_evidence"))
+    for words in (
+        "256 prompts",
+        "The smallest effect that would have been seen is 0.5 nats",
+        "no proof",
+        "Not assessed",
+    ):
+        assert words in text
+
+
+def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in_a_table(make_subject):
+    report = make_subject().report
+    drawn = [pictures.decoys(report), pictures.heat_map(report), pictures.effects(report)]
+    drawn.append(pictures.firing(report.flagged_features[0], 0))
+    for picture in drawn:
+        assert re.search(r'role="img" aria-labelledby="([\w-]+)"><title id="\1">[^<]+</title>', picture.drawing)
+        assert picture.rows
+        assert all(len(row) == len(picture.columns) for row in picture.rows)
+    assert [row[0] for row in drawn[0].rows] == ["pair", "firing", "silent"]
+    assert drawn[0].drawing.count("<polygon") == 2, "a diamond for the pair and a triangle for the decoy that fires"
+    assert drawn[0].drawing.count("<circle") == 1
+    assert drawn[3].rows[0] == ("triggered", "128", "98%", "41.2")
+
+
+def test_what_was_not_measured_is_not_drawn(make_subject):
+    report = make_subject("invalid").report
+    gates = report.gates.model_dump()
+    gates["causal"] |= dict.fromkeys(("recovered", "recovered_interval", "null_max", "induced"))
+    gates["specific"] |= {"effect_nats": None}
+    subject = make_subject("invalid", gates=gates, decoys=(), layers=(), directions=())
+    assert pictures.effects(subject.report) is None
+    assert pictures.decoys(subject.report).rows == ()
+    read(subject)
+
+
+def test_the_firing_positions_are_marked_in_words_too(make_subject):
+    text, found = read(make_subject())
+    assert "mark" in found.tags
+    assert "activation 41.2 · fires" in text
+
+
+def schemes():
+    css = page._STYLE
+    light, dark = re.findall(r":root\{(?:color-scheme:light dark;)?(--ink.*?)\}", css, re.DOTALL)[:2]
+    values = [dict(re.findall(r"--([\w-]+):(#[0-9a-f]{3,6})", part)) for part in (light, dark)]
+    return [values[0], values[0] | values[1]]
+
+
+def luminance(colour):
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", schemes(), ids=["light", "dark"])
+def test_text_and_marks_have_the_contrast_that_wcag_asks_for(scheme):
+    text = ["ink", "soft", "link", *(name for name in scheme if name.startswith("v-"))]
+    for name in text:
+        assert contrast(scheme[name], scheme["page"]) >= 4.5, name
+    for name in ("ink", "soft", "link"):
+        assert contrast(scheme[name], scheme["panel"]) >= 4.5, name
+    for name in ("pair", "silent", "firing", "benign"):
+        assert contrast(scheme[name], scheme["panel"]) >= 3, name
+    assert contrast(scheme["inverse"], scheme["pair"]) >= 4.5
+    for shade in range(9):
+        assert contrast(scheme[f"s{shade}"], scheme["inverse" if shade >= 5 else "ink"]) >= 4.5, shade
