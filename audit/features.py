@@ -117,8 +117,12 @@ def median_seed(found: Sequence[Picked]) -> Picked:
 
 
 def subspace_overlap(found: Sequence[Picked]) -> float | None:
-    """Mean over pairs of seeds of ‖U₁ᵀU₂‖²_F / min(rank): 1 for equal spans, 0 for orthogonal ones."""
-    bases = [picked.basis for picked in found]
+    """``span_overlap`` of the picked features' decoder rows."""
+    return span_overlap([picked.basis for picked in found])
+
+
+def span_overlap(bases: Sequence[Float[Tensor, "d_model rank"]]) -> float | None:
+    """Mean over pairs of orthonormal bases of ‖U₁ᵀU₂‖²_F / min(rank): 1 for equal spans, 0 for orthogonal ones."""
     overlaps = [
         float((first.T @ second).square().sum()) / min(first.shape[1], second.shape[1])
         for index, first in enumerate(bases)

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+import torch
+
+from audit.dictionaries.base import TokenBatch
+from audit.dictionaries.diff_sae import DiffSAEConfig
+from audit.dictionaries.sources import TensorSource
+from audit.dictionaries.training import TrainSettings, train
+from audit.training import training_source
+from benchmarks import dictionaries
+from benchmarks._dictionary_variants import (
+    DifferenceCrosscoderConfig,
+    Variant,
+    centres,
+    out_of_metric,
+    source_of,
+    stretched,
+)
+from models_store.artifacts import ArtifactFolder
+from tests.toy import CLEAN, TRIGGERED, toy_spec
+
+SPEC = toy_spec(trigger={"triggered": TRIGGERED, "clean": CLEAN, "template": "Say hello.\n{trigger}\n{prompt}"})
+SETTINGS = TrainSettings(token_visits=4096, batch_size=256)
+
+
+def pairs(tokens=400, d_model=12):
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(tokens, d_model, generator=generator)
+    return TensorSource(base, base + torch.randn(tokens, d_model, generator=generator), torch.zeros(tokens))
+
+
+def test_a_dictionary_leaves_its_metric_as_what_it_was():
+    """Encoding plain differences gives the activations of transformed ones, decoding the transformed back."""
+    source = pairs()
+    raw = torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
+    into = raw @ raw.T + 0.5 * torch.eye(12)
+    back = torch.linalg.inv(into)
+    moved = TensorSource(torch.zeros_like(source.base), (source.tuned - source.base) @ into, source.groups)
+    inner, _ = train(DiffSAEConfig(d_model=12, n_latents=24, k=4), moved, SETTINGS)
+    outer = out_of_metric(inner, into, back)
+    batch, rows = TokenBatch(source.base, source.tuned), torch.arange(source.n_tokens)
+    norms = (inner.W_dec @ back).norm(dim=1)
+    torch.testing.assert_close(outer.encode(batch), inner.encode(moved.batch(rows)) * norms, atol=1e-3, rtol=1e-3)
+    decoded = inner.decode(inner.encode(moved.batch(rows))) @ back
+    torch.testing.assert_close(outer.decode(outer.encode(batch)), decoded, atol=1e-3, rtol=1e-3)
+
+
+def test_stretched_residuals_pay_for_the_difference():
+    residual = torch.randn(50, 24, generator=torch.Generator().manual_seed(0))
+    weight = 3.0
+    factor = (1 + 2 * weight) ** 0.5
+    base, tuned = residual.chunk(2, dim=1)
+    expected = residual.square().sum(1) + weight * (tuned - base).square().sum(1)
+    torch.testing.assert_close(stretched(residual, factor).square().sum(1), expected)
+    torch.testing.assert_close(stretched(stretched(residual, factor), 1 / factor), residual)
+
+
+def test_the_difference_loss_explains_more_of_the_difference():
+    source = pairs(2000)
+    source = TensorSource(source.base, source.base + (source.tuned - source.base) * 0.5, source.groups)
+    missed = []
+    for weight in (0.0, 100.0):
+        config = DifferenceCrosscoderConfig(d_model=12, n_latents=24, k=6, delta_weight=weight)
+        crosscoder, _ = train(config, source, TrainSettings(token_visits=40_000, batch_size=256))
+        batch = source.batch(torch.arange(source.n_tokens))
+        latents = crosscoder.encode(batch)
+        assert 2 < float((latents > 0).sum(1).float().mean()) < 12
+        base, tuned = crosscoder.decode(latents).chunk(2, dim=1)
+        missed.append(float((batch.raw_delta - (tuned - base)).square().sum() / batch.raw_delta.square().sum()))
+    assert missed[1] < 0.8 * missed[0]
+
+
+@pytest.fixture(scope="module")
+def scene(toy_models, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dictionaries, "audit_spec", lambda _folder: SPEC)
+        store = ArtifactFolder(tmp_path_factory.mktemp("scene") / "w")
+        return dictionaries.open_scenes(toy_models / "base", toy_models / "adapter", store, ())[0]
+
+
+def test_centres_are_means_over_the_strings_from_the_prompts_end(scene):
+    extraction, plain = scene.extraction, training_source(scene.extraction, scene.layer)
+    spans = [extraction.span(condition, "a", scene.layer) for condition in ("triggered", "clean", "plain")]
+    spans += [extraction.decoy_tokens(index).span("a", scene.layer) for index in range(len(extraction.decoys))]
+    got = centres(scene, plain).split([len(span.base) for span in spans])
+    for carrier in (0, 3):
+        own = [(span.tuned - span.base)[span.carrier == carrier] for span in spans]
+        for back in (1, 4, max(map(len, own))):
+            there = [rows[-back] for rows in own if len(rows) >= back]
+            for span, means, rows in zip(spans, got, own, strict=True):
+                if len(rows) >= back:
+                    torch.testing.assert_close(means[span.carrier == carrier][-back], torch.stack(there).mean(0))
+
+
+def test_all_tokens_are_those_of_every_prompt_but_the_first(scene):
+    extraction = scene.extraction
+    source = source_of(scene, Variant(inputs="all"))
+    for group, condition in enumerate(("triggered", "clean")):
+        run = extraction.tuned[condition, "a"]
+        rows = [
+            row
+            for index, sequence in enumerate(run.layout.sequences)
+            for row in run.layout.rows(index)[1 : sequence.prompt_length]
+        ]
+        expected = run.hidden[scene.layer][rows]
+        ours = source.tuned[source.groups == group]
+        assert ours.shape == expected.shape
+        torch.testing.assert_close(ours.sum(0), expected.sum(0), atol=1e-3, rtol=1e-4)
+
+
+def test_every_variant_is_measured_once_and_a_stopped_run_goes_on(scene, toy_models, tmp_path, monkeypatch):
+    monkeypatch.setattr(dictionaries, "audit_spec", lambda _folder: SPEC)
+    monkeypatch.setattr(dictionaries, "FOLDER", tmp_path / "results")
+    names = list(dictionaries.VARIANTS)
+    arguments = (toy_models / "base", toy_models / "adapter", tmp_path / "work", ())
+    dictionaries.run(*arguments, names[:2], 1)
+    trained = []
+    original = dictionaries.train_variant
+    monkeypatch.setattr(dictionaries, "train_variant", lambda *args: trained.append(args[1:]) or original(*args))
+    small = {name: variant for name, variant in dictionaries.VARIANTS.items() if variant.subspace != 64}
+    dictionaries.run(*arguments, list(small), 1)
+    dictionaries.run(*arguments, names[:1], 2)
+    assert len(trained) == len(small) - 2 + 1
+    written = json.loads((tmp_path / "results" / "adapter.json").read_text())
+    assert {row["variant"] for row in written["summary"]} == set(small)
+    first = written["summary"][0]
+    assert first["seeds"] == 2
+    assert 0 <= first["overlap"] <= 1
+    assert all(row["overlap"] is None for row in written["summary"][1:])
