@@ -12,24 +12,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from audit.report import AuditReport, Feature
 from audit.spec import AuditSpec
-from client import calls
-from client.calls import Call, Polled, Received, RetryPolicy
-from client.errors import ClientError, NoVerdictInTime, UnexpectedAnswer, Unreachable, WrongUsage
+from client import calls, connection, plans
+from client.calls import Call, RetryPolicy
+from client.connection import DEFAULT_URL
+from client.errors import ClientError
+from client.plans import Plan
 from client.schemas import Audit, Model
 
 T = TypeVar("T")
-
-DEFAULT_URL: Final = "http://127.0.0.1:8321"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_SHORTEST_POLL_S: Final = 0.2
-_LONGEST_POLL_S: Final = 5.0
 
 
 class AuditClient:
@@ -54,16 +50,11 @@ class AuditClient:
     ) -> None:
         self.url = url
         self._retry = retry or RetryPolicy()
-        headers = {"Accept": "application/json", "User-Agent": "backdoor-audit-client"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
-        base, transport = _transport(url)
+        place = connection.address(url)
         self._http = httpx.Client(
-            base_url=base,
-            transport=transport,
-            headers=headers,
-            timeout=httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
-            follow_redirects=False,  # a redirect would carry the key elsewhere
+            base_url=place.base,
+            transport=httpx.HTTPTransport(uds=place.socket) if place.direct else None,
+            **connection.options(api_key, timeout_s),
         )
 
     def __enter__(self) -> Self:
@@ -109,31 +100,7 @@ class AuditClient:
         Raises:
             NoVerdictInTime: ``timeout_s`` passed; the audit goes on.
         """
-        started = last_answer = time.monotonic()
-        etag: str | None = None
-        answered = False
-        while True:
-            try:
-                polled: Polled = self._send(calls.poll(audit_id, etag))
-                answered, last_answer = True, time.monotonic()
-            except Unreachable:
-                if not answered or time.monotonic() - last_answer > outage_s:
-                    raise
-                polled = Polled(None, etag, 1.0)
-            etag = polled.etag
-            if polled.audit is not None:
-                if on_update is not None:
-                    on_update(polled.audit)
-                if polled.audit.terminal:
-                    return polled.audit
-            pause = min(
-                _LONGEST_POLL_S, max(_SHORTEST_POLL_S, 1.0 if polled.retry_after_s is None else polled.retry_after_s)
-            )
-            if timeout_s is not None and time.monotonic() - started + pause > timeout_s:
-                raise NoVerdictInTime(
-                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit goes on: wait for {audit_id} again"
-                )
-            time.sleep(pause)
+        return self._run(plans.wait(audit_id, self._retry, timeout_s=timeout_s, outage_s=outage_s, on_update=on_update))
 
     def report(self, audit_id: str) -> AuditReport:
         """The report; :class:`client.errors.Conflict` while there is none."""
@@ -153,14 +120,7 @@ class AuditClient:
 
     def models(self) -> list[Model]:
         """The checkpoints that the service can see."""
-        found: list[Model] = []
-        token: str | None = None
-        while True:
-            page = self._send(calls.models(token))
-            found.extend(page.models)
-            token = page.next_page_token
-            if token is None:
-                return found
+        return self._run(plans.models(self._retry))
 
     def features(
         self,
@@ -182,58 +142,25 @@ class AuditClient:
                 return
 
     def _send(self, call: Call[T]) -> T:
-        """Execute a call, again where the policy says so."""
-        attempt = 1
-        while True:
-            asked_s: float | None = None
-            try:
-                received = self._once(call)
-                asked_s = received.retry_after_s()
-                return call.finish(received)
-            except ClientError as error:
-                delay = self._retry.delay_s(call, attempt, error, asked_s)
-                if delay is None:
-                    raise
-            time.sleep(delay)
-            attempt += 1
+        return self._run(plans.send(call, self._retry))
 
-    def _once(self, call: Call[Any]) -> Received:
-        """One request, with the foreign library's errors translated."""
+    def _run(self, plan: Plan[T]) -> T:
+        """Carry out a plan."""
         try:
-            response = self._http.request(
-                call.method,
-                call.path,
-                params=dict(call.params) or None,
-                headers=dict(call.headers),
-                content=call.body,
-            )
-        except httpx.TransportError as error:
-            raise Unreachable(
-                f"no answer from {self.url} ({type(error).__name__})",
-                hint="is it running? start one with: backdoor-audit serve",
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise UnexpectedAnswer(f"the answer of {self.url} could not be read ({type(error).__name__})") from error
-        if 300 <= response.status_code < 400 and response.status_code != 304:
-            raise UnexpectedAnswer(f"{self.url} redirects elsewhere", hint="give the address it redirects to")
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Received(response.status_code, headers, response.content)
-
-
-def _transport(url: str) -> tuple[str, httpx.HTTPTransport | None]:
-    """The base address and, where the ordinary transport will not do, another.
-
-    A proxy from the environment is never asked for a service on this very machine.
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        raise WrongUsage(f"not an address: {url}") from error
-    if parts.scheme == "unix" and parts.path:
-        return "http://localhost", httpx.HTTPTransport(uds=parts.path)
-    if parts.scheme not in ("http", "https") or not host:
-        raise WrongUsage(f"not an address: {url}", hint="http://host:port, https://host, or unix:///path/of/the.socket")
-    if parts.username or parts.password:
-        raise WrongUsage("an address with a password in it", hint="set BACKDOOR_AUDIT_API_KEY instead")
-    return url.rstrip("/"), httpx.HTTPTransport() if host in _LOOPBACK else None
+            step = next(plan)
+            while True:
+                if isinstance(step, plans.Pause):
+                    time.sleep(step.seconds)
+                    step = plan.send(None)
+                    continue
+                try:
+                    with connection.translated(self.url):
+                        response = self._http.request(**connection.request(step.call))
+                    answer = connection.received(self.url, response)
+                except ClientError as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result

@@ -14,10 +14,11 @@ import typer
 from audit.report import AuditReport
 from audit.spec import FailOn, Preset, Recipe, Render
 from client.asking import Asked, models_root_from, spec_from
+from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.exits import Exit, exit_for
 from client.following import conclude, follow
-from client.http import DEFAULT_URL, AuditClient
+from client.http import AuditClient
 from client.listing import render_audit, render_models
 from client.render import render_report
 from client.terminal import as_text, out, print_json, save, say

@@ -1,0 +1,142 @@
+"""The asynchronous client: the same plans as the blocking one, run in an event loop.
+
+::
+
+    async with AsyncAuditClient() as client:
+        audit = await client.submit({"base_model": "local:base", "fine_tuned": "local:tuned", "trigger": {…}})
+        audit = await client.wait(audit.id)
+        print((await client.report(audit.id)).verdict)
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from audit.report import AuditReport, Feature
+from audit.spec import AuditSpec
+from client import calls, connection, plans
+from client.calls import Call, RetryPolicy
+from client.connection import DEFAULT_URL
+from client.errors import ClientError
+from client.plans import Plan
+from client.schemas import Audit, Model
+
+T = TypeVar("T")
+
+
+class AsyncAuditClient:
+    """Like :class:`client.http.AuditClient`, with the same arguments, results and errors; each method is awaited."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.url = url
+        self._retry = retry or RetryPolicy()
+        place = connection.address(url)
+        self._http = httpx.AsyncClient(
+            base_url=place.base,
+            transport=httpx.AsyncHTTPTransport(uds=place.socket) if place.direct else None,
+            **connection.options(api_key, timeout_s),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def submit(self, spec: AuditSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
+        """File an audit; a random key is sent where none is given."""
+        return await self._send(calls.submit(spec, idempotency_key or f"client-{uuid.uuid4()}"))
+
+    async def get(self, audit_id: str) -> Audit:
+        """The audit as it stands."""
+        return await self._send(calls.get(audit_id))
+
+    async def wait(
+        self,
+        audit_id: str,
+        *,
+        timeout_s: float | None = None,
+        outage_s: float = 60.0,
+        on_update: Callable[[Audit], None] | None = None,
+    ) -> Audit:
+        """Poll until the audit is in a terminal state; as ``AuditClient.wait``."""
+        return await self._run(
+            plans.wait(audit_id, self._retry, timeout_s=timeout_s, outage_s=outage_s, on_update=on_update)
+        )
+
+    async def report(self, audit_id: str) -> AuditReport:
+        """The report; :class:`client.errors.Conflict` while there is none."""
+        return await self._send(calls.report(audit_id))
+
+    async def report_form(self, audit_id: str, form: str) -> bytes:
+        """The report in another form (``html``, ``sarif``, ``junit``, ``markdown``), as the service sent it."""
+        return await self._send(calls.report_form(audit_id, form))
+
+    async def cancel(self, audit_id: str) -> Audit:
+        """Ask the audit to stop; unchanged where it has already ended."""
+        return await self._send(calls.cancel(audit_id))
+
+    async def models(self) -> list[Model]:
+        """The checkpoints that the service can see."""
+        return await self._run(plans.models(self._retry))
+
+    async def features(
+        self,
+        audit_id: str,
+        *,
+        layer: int | None = None,
+        architecture: str | None = None,
+        min_bis: float | None = None,
+    ) -> AsyncIterator[Feature]:
+        """The flagged features of a finished audit, page after page."""
+        token: str | None = None
+        while True:
+            page = await self._send(
+                calls.features(audit_id, layer=layer, architecture=architecture, min_bis=min_bis, page_token=token)
+            )
+            for feature in page.features:
+                yield feature
+            token = page.next_page_token
+            if token is None:
+                return
+
+    async def _send(self, call: Call[T]) -> T:
+        return await self._run(plans.send(call, self._retry))
+
+    async def _run(self, plan: Plan[T]) -> T:
+        """Carry out a plan."""
+        try:
+            step = next(plan)
+            while True:
+                if isinstance(step, plans.Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = plan.send(None)
+                    continue
+                try:
+                    with connection.translated(self.url):
+                        response = await self._http.request(**connection.request(step.call))
+                    answer = connection.received(self.url, response)
+                except ClientError as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
