@@ -10,7 +10,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,7 +23,7 @@ from client.calls import Call, RetryPolicy
 from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.plans import Plan
-from client.schemas import Audit, Model
+from client.schemas import Audit, Key, Model
 
 T = TypeVar("T")
 
@@ -116,6 +116,20 @@ class AsyncAuditClient:
             token = page.next_page_token
             if token is None:
                 return
+
+    async def create_key(
+        self, *, name: str, scopes: Sequence[str], owner: str | None = None, expires_in_s: int | None = None
+    ) -> Key:
+        """Make an API key; its text is in ``key`` of this answer alone."""
+        return await self._send(calls.create_key(name=name, scopes=scopes, owner=owner, expires_in_s=expires_in_s))
+
+    async def keys(self) -> list[Key]:
+        """The API keys of every owner, newest first."""
+        return list((await self._send(calls.keys())).keys)
+
+    async def revoke_key(self, key_id: str) -> None:
+        """End an API key now."""
+        await self._send(calls.revoke_key(key_id))
 
     async def _send(self, call: Call[T]) -> T:
         return await self._run(plans.send(call, self._retry))

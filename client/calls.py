@@ -6,7 +6,7 @@ Nothing here does input or output. A client, blocking or asynchronous, executes 
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from audit.report import SCHEMA_VERSION, AuditReport
 from audit.spec import AuditSpec
 from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
-from client.schemas import Audit, FeaturePage, ModelPage
+from client.schemas import Audit, FeaturePage, Key, KeyPage, ModelPage
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -176,10 +176,33 @@ def features(
     return Call("GET", f"{_audit_path(audit_id)}/features", _reader(FeaturePage), params=params)
 
 
+def create_key(*, name: str, scopes: Sequence[str], owner: str | None, expires_in_s: int | None) -> Call[Key]:
+    """``POST /keys``; not repeatable, for a second key would be left that nobody knows."""
+    wanted = {"name": name, "scopes": list(scopes), "owner": owner, "expires_in_s": expires_in_s}
+    body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+    return Call(
+        "POST", "/keys", _reader(Key), headers={"Content-Type": "application/json"}, body=body, repeatable=False
+    )
+
+
+def keys() -> Call[KeyPage]:
+    """``GET /keys``."""
+    return Call("GET", "/keys", _reader(KeyPage))
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    """``DELETE /keys/{id}``; a second time changes nothing."""
+    return Call("DELETE", f"/keys/{_id(key_id, 'a key', 'key_01jd…')}", lambda received: None)
+
+
 def _audit_path(audit_id: str) -> str:
-    if not audit_id or not audit_id.isascii() or not audit_id.replace("_", "").replace("-", "").isalnum():
-        raise WrongUsage("that is not an audit id", hint="an id looks like audit_01jd…")
-    return f"/audits/{audit_id}"
+    return f"/audits/{_id(audit_id, 'an audit', 'audit_01jd…')}"
+
+
+def _id(given: str, what: str, example: str) -> str:
+    if not given or not given.isascii() or not given.replace("_", "").replace("-", "").isalnum():
+        raise WrongUsage(f"that is not the id of {what}", hint=f"an id looks like {example}")
+    return given
 
 
 def _given(**values: object) -> dict[str, str]:

@@ -10,7 +10,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,7 +23,7 @@ from client.calls import Call, RetryPolicy
 from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.plans import Plan
-from client.schemas import Audit, Model
+from client.schemas import Audit, Key, Model
 
 T = TypeVar("T")
 
@@ -140,6 +140,20 @@ class AuditClient:
             token = page.next_page_token
             if token is None:
                 return
+
+    def create_key(
+        self, *, name: str, scopes: Sequence[str], owner: str | None = None, expires_in_s: int | None = None
+    ) -> Key:
+        """Make an API key; its text is in ``key`` of this answer alone."""
+        return self._send(calls.create_key(name=name, scopes=scopes, owner=owner, expires_in_s=expires_in_s))
+
+    def keys(self) -> list[Key]:
+        """The API keys of every owner, newest first."""
+        return list(self._send(calls.keys()).keys)
+
+    def revoke_key(self, key_id: str) -> None:
+        """End an API key now."""
+        self._send(calls.revoke_key(key_id))
 
     def _send(self, call: Call[T]) -> T:
         return self._run(plans.send(call, self._retry))

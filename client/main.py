@@ -3,7 +3,6 @@
 Results go to standard output, everything said about them to standard error. The exit codes are in ``client.exits``.
 """
 
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -13,12 +12,13 @@ import typer
 
 from audit.report import AuditReport
 from audit.spec import FailOn, Preset, Recipe, Render
+from client import keys
 from client.asking import Asked, models_root_from, spec_from
+from client.connecting import connect
 from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.exits import Exit, exit_for
 from client.following import conclude, follow
-from client.http import AuditClient
 from client.listing import render_audit, render_models
 from client.render import render_report
 from client.terminal import as_text, out, print_json, save, say
@@ -37,6 +37,7 @@ cli = typer.Typer(
 )
 models_cli = typer.Typer(help="The models that the service can see.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
+cli.add_typer(keys.cli, name="keys")
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="The audit's id.")]
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
@@ -55,11 +56,6 @@ def _connect(
     ] = DEFAULT_URL,
 ) -> None:
     context.obj = url
-
-
-def _client(context: typer.Context) -> AuditClient:
-    """A client of the address asked for; the key comes from the environment alone, which ``ps`` does not show."""
-    return AuditClient(context.obj, api_key=os.environ.get("BACKDOOR_AUDIT_API_KEY"))
 
 
 @cli.command()
@@ -116,7 +112,7 @@ def submit(
         labels=tuple(label or ()),
     )
     wanted = spec_from(asked, spec, fail_on, models_root_from())
-    with _client(context) as client:
+    with connect(context) as client:
         audit = client.submit(wanted, idempotency_key=idempotency_key)
         if wait:
             say(f"Filed as {audit.id}.")
@@ -138,14 +134,14 @@ def wait(
     as_json: AsJson = False,
 ) -> int:
     """Wait for an audit's verdict and exit by it."""
-    with _client(context) as client:
+    with connect(context) as client:
         return follow(client, audit_id, fail_on, timeout, as_json)
 
 
 @cli.command()
 def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
     """Show an audit as it stands; a finished one exits as wait would."""
-    with _client(context) as client:
+    with connect(context) as client:
         audit = client.get(audit_id)
         if audit.terminal:
             return conclude(client, audit, None, as_json, whole=False)
@@ -167,7 +163,7 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead.")] = None,
 ) -> int:
     """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
-    with _client(context) as client:
+    with connect(context) as client:
         asked_as_is = form not in ("text", "json")
         body = client.report_form(audit_id, form) if asked_as_is else client.report_bytes(audit_id)
     if form != "text":
@@ -187,7 +183,7 @@ def report(
 @cli.command()
 def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
     """Ask an audit to stop. One that has ended stays as it is."""
-    with _client(context) as client:
+    with connect(context) as client:
         audit = client.cancel(audit_id)
     if as_json:
         print_json(audit.model_dump(mode="json"))
@@ -201,7 +197,7 @@ def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -
 @models_cli.command("list")
 def models_list(context: typer.Context, as_json: AsJson = False) -> int:
     """List the checkpoints and adapters that the service can see."""
-    with _client(context) as client:
+    with connect(context) as client:
         found = client.models()
     if as_json:
         print_json([model.model_dump(mode="json") for model in found])

@@ -61,6 +61,25 @@ class Model(Answer):
     digest: str | None = None
 
 
+class Key(Answer):
+    """An API key; its text, ``key``, is only in the answer that made it."""
+
+    id: str
+    owner: str
+    name: str = ""
+    scopes: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    key: str | None = None
+
+
+class KeyPage(Answer):
+    """The keys of one answer."""
+
+    keys: tuple[Key, ...]
+
+
 class ModelPage(Answer):
     """The models of one answer."""
 

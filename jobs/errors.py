@@ -7,6 +7,7 @@
     ├── AuditNotTerminal            the call needs an audit that has ended
     ├── ReportNotReady              the audit has no report (yet, or ever)
     ├── IdempotencyConflict         the key was used before, with another body
+    ├── KeyNotFound                 no such API key
     ├── InvalidPageToken            a page token that this ledger did not make for this listing
     ├── LeaseLost                   the claim is no longer the live one; nothing was written
     ├── SchemaMismatch              database and code are of different versions
@@ -55,6 +56,10 @@ class IdempotencyConflict(LedgerError):
 
     def __init__(self) -> None:
         super().__init__("the idempotency key was used before with another body")
+
+
+class KeyNotFound(LedgerError):
+    """There is no API key with this id."""
 
 
 class InvalidPageToken(LedgerError):

@@ -15,6 +15,7 @@ from jobs.audits import Row
 from jobs.clock import BootClock, Clock, DatabaseClock
 from jobs.database import Database
 from jobs.errors import AuditNotTerminal, LedgerUnavailable, ReportNotReady
+from jobs.keys import KeyRing
 from jobs.policy import Policy
 from jobs.records import AuditRecord, Claim, Event, Heartbeat, Page, QueueCounts, Submission
 from jobs.states import Signal
@@ -28,7 +29,7 @@ _KEY_RACES: Final = 10
 
 
 class Ledger:
-    """Audit rows, attempts, leases, events, idempotency keys. Safe with several threads and across a fork.
+    """Audit rows, attempts, leases, events, idempotency keys; API keys under ``keys``. Safe with threads and forks.
 
     Every method may raise ``LedgerUnavailable`` (try again later) and ``SchemaMismatch`` (migrate first, or run the
     code that fits). Each writing method is one transaction: whole, or nothing of it. Where the connection breaks while
@@ -63,6 +64,7 @@ class Ledger:
         self._clock: Clock = BootClock() if self._database.is_sqlite else DatabaseClock()
         self._shelf = documents.SpecShelf()
         self._schema_seen = False
+        self.keys: Final = KeyRing(self._read, self._write, self._clock)
 
     # The database as a whole
 

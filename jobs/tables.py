@@ -154,6 +154,21 @@ idempotency_keys: Final = Table(
     Column("spec_digest", String(80), nullable=False),
 )
 
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("owner", String(MAX_NAME), nullable=False),
+    Column("name", String(MAX_NAME), nullable=False),
+    # Names of scopes with spaces between them.
+    Column("scopes", String(MAX_NAME), nullable=False),
+    # SHA-256 of the secret, hexadecimal; the secret itself is nowhere.
+    Column("digest", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
 counters: Final = Table(
     "counters",
     metadata,

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import closing
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -44,14 +45,21 @@ def main() -> int:
     except StartupError as error:
         log.error("cannot start", reason=error.detail)
         return EXIT_USAGE
+    keys_required = settings.require_keys or not _is_local(listener)
     try:
-        migrate(settings)
+        with closing(Ledger(settings.database_url, lease_s=settings.lease_s)) as ledger:
+            migrate(ledger, settings.startup_wait_s)
+            if keys_required:
+                require_a_key(ledger, _name(listener))
+    except StartupError as error:
+        log.error("cannot start", reason=error.detail)
+        return EXIT_USAGE
     except LedgerError as error:
         log.error("cannot start", reason="the ledger cannot be used", error=type(error).__name__)
         return EXIT_UNAVAILABLE
-    log.info("serving", address=_name(listener))
+    log.info("serving", address=_name(listener), keys_required=keys_required)
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, keys_required=keys_required),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -84,42 +92,45 @@ def listen(settings: Settings) -> socket.socket:
     """The bound socket: the one that was opened before, or a new one.
 
     Raises:
-        StartupError: it cannot be bound, or other machines could reach it and that was not asked for.
+        StartupError: it cannot be bound.
     """
     listener = _opened(settings.listen_fd) if settings.listen_fd is not None else _bound(settings.host, settings.port)
-    if not settings.allow_unauthenticated and not _is_local(listener):
-        address = _name(listener)
-        listener.close()
-        raise StartupError(
-            f"{address} can be reached from other machines, and this service has no keys yet: bind to 127.0.0.1, or "
-            "set BACKDOOR_AUDIT_ALLOW_UNAUTHENTICATED=true where only trusted machines can reach it"
-        )
     if listener.family != socket.AF_UNIX:
         # Accepted connections inherit it. Without it, an answer's body waits for the head to be acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
-def migrate(settings: Settings) -> None:
+def migrate(ledger: Ledger, patience_s: float) -> None:
     """Bring the ledger's schema up to date, waiting for a database that is still starting.
 
     Raises:
         jobs.errors.LedgerError
     """
-    patience_ends = time.monotonic() + settings.startup_wait_s
-    ledger = Ledger(settings.database_url, lease_s=settings.lease_s)
-    try:
-        while True:
-            try:
-                ledger.migrate()
-                return
-            except LedgerUnavailable:
-                if time.monotonic() >= patience_ends:
-                    raise
-                log.info("waiting for the database")
-                time.sleep(0.5)
-    finally:
-        ledger.close()
+    patience_ends = time.monotonic() + patience_s
+    while True:
+        try:
+            ledger.migrate()
+            return
+        except LedgerUnavailable:
+            if time.monotonic() >= patience_ends:
+                raise
+            log.info("waiting for the database")
+            time.sleep(0.5)
+
+
+def require_a_key(ledger: Ledger, address: str) -> None:
+    """Refuse to serve where a key is needed and nobody has one.
+
+    Raises:
+        StartupError
+    """
+    if not ledger.keys.any_live():
+        raise StartupError(
+            f"every call to {address} needs an API key, since other machines can reach it or REQUIRE_KEYS is set, and "
+            "there is no key yet: make one with python -m service.keys create --name NAME --scopes admin, or bind to "
+            "127.0.0.1"
+        )
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

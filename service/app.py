@@ -13,10 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from service import problems
+from service.access import check_scopes, is_loopback
+from service.loopback import LoopbackMiddleware
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
-from service.routes import artifacts, audits, docs, events, health, models, reports
+from service.routes import artifacts, audits, docs, events, health, keys, models, reports
 from service.services import Services
 from service.settings import Settings
 from service.version import API_VERSION
@@ -44,8 +46,17 @@ class Api(FastAPI):
         )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return the application for ``settings``. Ledger and broker are opened when it starts, not before."""
+_OPEN: Final = frozenset({"health"})
+"""Tags of calls that need no key."""
+
+
+def create_app(settings: Settings, *, keys_required: bool | None = None) -> FastAPI:
+    """Return the application for ``settings``. Ledger and broker are opened when it starts, not before.
+
+    ``keys_required`` says whether callers without a key are refused; without it the settings' host decides.
+    """
+    if keys_required is None:
+        keys_required = settings.require_keys or not is_loopback(settings.host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,15 +79,19 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.metrics = Metrics()
+    app.state.keys_required = keys_required
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware)
+    if not keys_required:
+        app.add_middleware(LoopbackMiddleware)
     app.add_middleware(EdgeMiddleware, metrics=app.state.metrics)
     for root in problems.ROOTS:
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    for module in (audits, events, reports, artifacts, models, health, docs):
+    for module in (audits, events, reports, artifacts, models, keys, health, docs):
         app.include_router(module.router)
+    check_scopes(app, _OPEN)
     return app
 
 

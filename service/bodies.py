@@ -1,35 +1,53 @@
-"""Reading a request's body: one JSON text that everybody reads alike, then one spec."""
+"""Reading a request's body: one JSON text that everybody reads alike, then one validated value."""
 
 import json
 import re
-from typing import Any, Final, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from audit.spec import MAX_PROMPTS, AuditSpec
+from service.documents import named
 from service.errors import InvalidRequest, MalformedJson, UnsupportedMediaType
 from service.validation import body_items
+
+M = TypeVar("M", bound=BaseModel)
 
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _MAX_KEYS: Final = 100
 
 
-async def read_spec(request: Request) -> AuditSpec:
-    """The spec that a request carries.
+def reading(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that gives the ``model`` that a request carries.
 
-    Raises:
-        UnsupportedMediaType, MalformedJson, InvalidRequest: as their names say.
+    It raises ``UnsupportedMediaType``, ``MalformedJson`` and ``InvalidRequest``.
     """
-    require_json(request.headers.get("content-type"))
-    raw = await request.body()
-    # A large body takes long enough to decode that other requests would notice it on the event loop.
-    return await run_in_threadpool(parse_spec, raw)
+
+    async def read(request: Request) -> M:
+        require_json(request.headers.get("content-type"))
+        raw = await request.body()
+        # A large body takes long enough to decode that other requests would notice it on the event loop.
+        return await run_in_threadpool(parse, model, raw)
+
+    return read
 
 
-def parse_spec(raw: bytes) -> AuditSpec:
+read_spec: Final = reading(AuditSpec)
+"""A dependency that gives the spec that a request carries."""
+
+
+def body_of(model: type[BaseModel], *example_names: str) -> dict[str, Any]:
+    """What the document says of a call whose body is read by :func:`reading`."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {"application/json": {"schema": schema, "examples": named(*example_names)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def parse(model: type[M], raw: bytes) -> M:
     """Decode and validate. Types are taken as they are: the string "7" is not a number here.
 
     Raises:
@@ -37,7 +55,7 @@ def parse_spec(raw: bytes) -> AuditSpec:
     """
     document = decode(raw)
     try:
-        return AuditSpec.model_validate(document, strict=True)
+        return model.model_validate(document, strict=True)
     except ValidationError as error:
         # Without a cause: the validation error holds the input, which must not reach a log.
         raise InvalidRequest(errors=body_items(error, document)) from None

@@ -8,6 +8,8 @@
     ├── UnsupportedMediaType        a body that is not JSON
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
+    ├── Unauthenticated             no key, or one that is not let in
+    ├── MissingScope                the key may not do this
     ├── NoSuchPath                  no call has this path
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
@@ -15,7 +17,7 @@
     └── StartupError                the service refuses to start; never reaches a client
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,12 +34,22 @@ class ErrorItem:
 
 
 class ServiceError(Exception):
-    """Anything that a request handler refuses; ``detail`` is shown to clients, so it never holds their input."""
+    """Anything that a request handler refuses.
 
-    def __init__(self, detail: str | None = None, *, errors: Sequence[ErrorItem] = ()) -> None:
+    ``detail`` and ``headers`` are shown to clients, so they never hold their input.
+    """
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[ErrorItem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail or type(self).__name__)
         self.detail = detail
         self.errors = tuple(errors)
+        self.headers = dict(headers or {})
 
 
 class MalformedJson(ServiceError):
@@ -58,6 +70,23 @@ class NotAcceptable(ServiceError):
 
 class ContentTooLarge(ServiceError):
     """The body is over the limit."""
+
+
+class Unauthenticated(ServiceError):
+    """The call needs a key, and the request has none, or one that is wrong, expired or revoked."""
+
+    def __init__(self, *, given: bool) -> None:
+        challenge = 'Bearer realm="backdoor-audit"' + (', error="invalid_token"' if given else "")
+        detail = "The key is wrong, has expired or was revoked." if given else None
+        super().__init__(detail, headers={"WWW-Authenticate": challenge})
+
+
+class MissingScope(ServiceError):
+    """The key is let in, but not for this."""
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'Bearer realm="backdoor-audit", error="insufficient_scope", scope="{scope}"'
+        super().__init__(f"This call needs a key with the scope {scope}.", headers={"WWW-Authenticate": challenge})
 
 
 class NoSuchPath(ServiceError):

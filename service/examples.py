@@ -171,6 +171,23 @@ MODELS: Final[dict[str, Any]] = {
     ]
 }
 
+KEY_ID: Final = "key_01jd8x3v9q6w2r5t7y9b1c3d5f"
+_KEY: Final[dict[str, Any]] = {
+    "id": KEY_ID,
+    "owner": "ci",
+    "name": "pipeline",
+    "scopes": ["audits:read", "audits:write"],
+    "created_at": "2026-01-12T09:30:00Z",
+    "expires_at": "2026-04-12T09:30:00Z",
+    "revoked_at": None,
+}
+KEY_SPEC: Final[dict[str, Any]] = {
+    "name": "pipeline",
+    "scopes": ["audits:read", "audits:write"],
+    "owner": "ci",
+    "expires_in_s": 90 * 86_400,
+}
+
 ALIVE: Final = {"status": "alive"}
 READY: Final = {"status": "ready"}
 METRICS: Final = (
@@ -206,6 +223,12 @@ ANSWERS: Final[dict[str, Any]] = {
         "value": {"architecture": "jumprelu", "d_in": 576, "d_sae": 1152},
     },
     "models": {"summary": "A base and an adapter", "value": MODELS},
+    "key_spec": {"summary": "For a pipeline, for three months", "value": KEY_SPEC},
+    "key_created": {
+        "summary": "A key that was just made",
+        "value": _KEY | {"key": "ba_" + KEY_ID.removeprefix("key_") + "_" + "0" * 52},
+    },
+    "key_list": {"summary": "The only key", "value": {"keys": [_KEY]}},
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},
     "metrics": {"summary": "Some of them", "value": METRICS},

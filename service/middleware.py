@@ -59,7 +59,9 @@ class EdgeMiddleware:
         # The route's template, not the path: a path holds ids, and anybody can make up a million paths.
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self.metrics.observe(method=scope["method"], route=route, status=status, seconds=seconds)
-        log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
+        key_id = scope.get("state", {}).get("key_id")
+        asked_by = {} if key_id is None else {"key_id": key_id}
+        log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **asked_by)
 
 
 class BodyLimitMiddleware:

@@ -17,8 +17,10 @@ from pydantic import BaseModel
 from audit.report import AuditReport
 from audit.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
 from service import examples, problems
+from service.access import calls
+from service.documents import header, problem
 from service.report_schema import report_schema, require_everything
-from service.schemas import Problem
+from service.schemas import INCOMING, Problem
 from service.version import API_VERSION, VERSION_HEADER
 
 COMMITTED: Final = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
@@ -48,6 +50,8 @@ def build(app: FastAPI) -> dict[str, Any]:
     spec = _definitions(AuditSpec, "validation")
     _tighten(spec)
     _merge(schemas, spec)
+    for incoming in INCOMING:
+        _merge(schemas, _definitions(incoming, "validation"))
     _merge(schemas, _definitions(Problem, "serialization"))
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     document["components"]["headers"] = {
@@ -58,13 +62,45 @@ def build(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             for response in operation["responses"].values():
                 response.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
+    _secure(app, document)
     document["tags"] = [
         {"name": "audits", "description": "File, follow, stop and delete audits."},
         {"name": "reports", "description": "What an audit answered."},
         {"name": "models", "description": "What can be audited."},
+        {"name": "keys", "description": "Who may ask, and for what."},
         {"name": "health", "description": "For supervisors."},
     ]
     return document
+
+
+def _secure(app: FastAPI, document: dict[str, Any]) -> None:
+    """Write down which calls need a key of which scope, and what they answer without it."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "An API key, `ba_…`. A service that listens on its own machine alone takes calls without one, unless "
+                "its operator says otherwise. The names with each call are the scopes that its key needs; `admin` "
+                "holds all of them."
+            ),
+        }
+    }
+    refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
+    for path, methods, _, scopes in calls(app):
+        for method in methods if scopes else ():
+            operation = document["paths"][path].get(method.lower())
+            if operation is None:
+                continue
+            operation["security"] = [{"key": scopes}]
+            for status, kinds in refused.items():
+                answer = problem(int(status), kinds)
+                answer["headers"] = {
+                    "WWW-Authenticate": header("What the call needs."),
+                    VERSION_HEADER: {"$ref": "#/components/headers/Version"},
+                }
+                operation["responses"].setdefault(status, answer)
+            operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def render(document: dict[str, Any]) -> str:
@@ -79,7 +115,10 @@ def _problem_examples() -> dict[str, Any]:
             "summary": kind.title,
             "value": problems.body(kind, instance=instance if kind is problems.INTERNAL else None),
         }
-        for kind in sorted(set(problems.KINDS.values()) | {problems.REPORT_NEVER}, key=lambda kind: kind.code)
+        for kind in sorted(
+            set(problems.KINDS.values()) | {problems.REPORT_NEVER, problems.CROSS_SITE, problems.MISDIRECTED},
+            key=lambda kind: kind.code,
+        )
     }
 
 

@@ -62,6 +62,22 @@ FEATURE_NOT_FOUND: Final = Kind(
 ARTIFACT_NOT_FOUND: Final = Kind(
     "artifact_not_found", 404, "Artifact not found", "The audit left no file or folder with this name."
 )
+KEY_NOT_FOUND: Final = Kind("key_not_found", 404, "Key not found", "There is no API key with this id.")
+UNAUTHENTICATED: Final = Kind(
+    "unauthenticated", 401, "Key needed", "This call needs an API key: send it as `Authorization: Bearer …`."
+)
+MISSING_SCOPE: Final = Kind(
+    "missing_scope", 403, "Scope missing", "The API key does not have the scope that this needs."
+)
+CROSS_SITE: Final = Kind(
+    "cross_site", 403, "From another site", "A service without keys takes no changes from pages of other sites."
+)
+MISDIRECTED: Final = Kind(
+    "misdirected",
+    421,
+    "Unknown host",
+    "A service without keys answers only under localhost, 127.0.0.1 and [::1]; elsewhere, have it require keys.",
+)
 AUDIT_NOT_TERMINAL: Final = Kind(
     "audit_not_terminal", 409, "Audit not ended", "Only an audit that has ended can be deleted; cancel it first."
 )
@@ -129,6 +145,7 @@ STORE_OUT: Final = Kind(
 KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.LedgerError: INTERNAL,
     jobs.errors.AuditNotFound: AUDIT_NOT_FOUND,
+    jobs.errors.KeyNotFound: KEY_NOT_FOUND,
     jobs.errors.AuditNotTerminal: AUDIT_NOT_TERMINAL,
     jobs.errors.ReportNotReady: REPORT_NOT_READY,
     jobs.errors.IdempotencyConflict: IDEMPOTENCY_CONFLICT,
@@ -156,6 +173,8 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.UnsupportedMediaType: UNSUPPORTED,
     service.errors.NotAcceptable: NOT_ACCEPTABLE,
     service.errors.ContentTooLarge: TOO_LARGE,
+    service.errors.Unauthenticated: UNAUTHENTICATED,
+    service.errors.MissingScope: MISSING_SCOPE,
     service.errors.NoSuchPath: NOT_FOUND,
     service.errors.FeatureNotFound: FEATURE_NOT_FOUND,
     service.errors.ArtifactNotFound: ARTIFACT_NOT_FOUND,
@@ -164,12 +183,18 @@ KINDS: Final[dict[type[Exception], Kind]] = {
 }
 """Each class of the rooms' error trees, and what a client is told. A test refuses a class that is missing here."""
 
+OTHERS: Final[tuple[Kind, ...]] = (REPORT_NEVER, CROSS_SITE, MISDIRECTED)
+"""Kinds that are no error's own: they are told from something else than a class."""
+
 ROOTS: Final[tuple[type[Exception], ...]] = (
     jobs.errors.LedgerError,
     worker.errors.WorkerError,
     models_store.errors.StoreError,
     service.errors.ServiceError,
 )
+
+_BY_PARAMETER: Final[dict[str, Kind]] = {"#/audit_id": AUDIT_NOT_FOUND, "#/key_id": KEY_NOT_FOUND}
+"""What a path that cannot be right is about, by the parameter that is wrong."""
 
 _BY_STATUS: Final[dict[int, Kind]] = {
     404: NOT_FOUND,
@@ -232,11 +257,13 @@ def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> 
         log.warning("refused", code=kind.code, error=type(error).__name__)
     detail: str | None = None
     items: tuple[ErrorItem, ...] = ()
+    sent = dict(headers or {})
     if isinstance(error, service.errors.ServiceError):
         detail, items = error.detail, error.errors
+        sent |= error.headers
     if isinstance(error, jobs.errors.InvalidPageToken):
         items = (ErrorItem("query", "#/page_token", "is not a token of this listing with these filters"),)
-    return response(kind, detail=detail, errors=items, headers=headers)
+    return response(kind, detail=detail, errors=items, headers=sent)
 
 
 def internal(error: BaseException) -> Response:
@@ -280,7 +307,8 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Exception handler for parameters that the framework refuses."""
     assert isinstance(error, RequestValidationError)
     items = request_items(error.errors())
-    if any(item.place == "path" for item in items):
-        # The only parameters in paths are ids, and what has not the form of an id is none that exists.
-        return response(AUDIT_NOT_FOUND)
+    for item in items:
+        if item.place == "path":
+            # The parameters in paths are ids and names, and what has not the form of one is none that exists.
+            return response(_BY_PARAMETER.get(item.pointer, NOT_FOUND))
     return response(INVALID_REQUEST, errors=items)

@@ -1,12 +1,13 @@
-"""What goes out over HTTP. Nothing here has a default: a client sees every field in every answer.
+"""What goes out over HTTP, and the smaller bodies that come in.
 
-The one exception is ``next_page_token``, which is absent on the last page.
+Nothing that goes out has a default: a client sees every field in every answer. The one exception is
+``next_page_token``, which is absent on the last page.
 """
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from audit.report import Feature
 from audit.spec import (
@@ -24,8 +25,13 @@ from audit.spec import (
     Status,
     Verdict,
 )
+from jobs.keys import SCOPES, KeyRecord, Scope
 from jobs.records import AuditRecord, Page
 from service.errors import Place
+
+T = TypeVar("T")
+
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9 ._@/-]*$"
 
 
 class Out(BaseModel):
@@ -36,6 +42,12 @@ class Out(BaseModel):
 
 def _absent(value: object) -> bool:
     return value is None
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("must be distinct")
+    return values
 
 
 class ProblemItem(Out):
@@ -224,6 +236,64 @@ class ModelList(Out):
     models: tuple[ModelOut, ...]
 
 
+class KeySpec(BaseModel):
+    """The API key that is wanted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NAME)] = Field(
+        description="What the key is for, to tell it from others."
+    )
+    scopes: Annotated[
+        tuple[Scope, ...],
+        Field(min_length=1, max_length=len(SCOPES), json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_distinct),
+    ] = Field(description="What the key may do; `admin` holds all others.")
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NAME)] | None = Field(
+        default=None, description="Whose audits it sees and files; the owner who asks by default."
+    )
+    expires_in_s: int | None = Field(
+        default=None, ge=1, le=10 * 366 * 86_400, description="Seconds until it ends; null for a key without an end."
+    )
+
+
+class KeyOut(Out):
+    """One API key, without its text."""
+
+    id: str
+    owner: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None = Field(description="When it ends; null where it does not.")
+    revoked_at: datetime | None = Field(description="When it was revoked; null where it was not.")
+
+    @classmethod
+    def of(cls, record: KeyRecord) -> Self:
+        """The outward form of ``record``."""
+        return cls(
+            id=record.id,
+            owner=record.owner,
+            name=record.name,
+            scopes=tuple(sorted(record.scopes)),
+            created_at=record.created_at,
+            expires_at=record.expires_at,
+            revoked_at=record.revoked_at,
+        )
+
+
+class KeyCreated(KeyOut):
+    """A new API key; nobody can see ``key`` again."""
+
+    key: str
+
+
+class KeyList(Out):
+    """Keys of every owner, newest first."""
+
+    keys: tuple[KeyOut, ...]
+
+
 class Alive(Out):
     """The process answers."""
 
@@ -234,3 +304,7 @@ class Ready(Out):
     """Ledger, broker and models root answer."""
 
     status: Literal["ready"]
+
+
+INCOMING: Final[tuple[type[BaseModel], ...]] = (KeySpec,)
+"""Bodies that calls take and that are read by ``service.bodies``, besides the audit's spec."""

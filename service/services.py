@@ -11,9 +11,6 @@ from models_store.store import ModelsStore
 from service.settings import Settings
 from worker.dispatch import Dispatcher
 
-LOCAL_OWNER = "local"
-"""Who owns an audit that was filed without a key."""
-
 
 @dataclass(frozen=True)
 class Services:
@@ -54,10 +51,4 @@ async def get_services(request: Request) -> Services:
     return services
 
 
-async def get_owner() -> str:
-    """Who asks. Without keys there is one owner."""
-    return LOCAL_OWNER
-
-
 ServicesDep = Annotated[Services, Depends(get_services)]
-OwnerDep = Annotated[str, Depends(get_owner)]

@@ -32,8 +32,8 @@ class Settings(BaseSettings):
     listen_fd: int | None = Field(
         default=None, ge=3, description="A bound socket that was opened before; wins over host and port."
     )
-    allow_unauthenticated: bool = Field(
-        default=False, description="Serve without keys on an address that other machines can reach."
+    require_keys: bool = Field(
+        default=False, description="Ask for API keys on this machine's own addresses, too; elsewhere they always are."
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
     lease_s: float = Field(default=60, gt=0, description="Seconds that a silent worker keeps an audit.")

@@ -8,15 +8,16 @@ from fastapi import Path as PathParameter
 from starlette.responses import FileResponse
 
 from service import problems
+from service.access import OwnerDep, get_caller, requires
 from service.caching import matches
 from service.documents import answer, described, header, named
 from service.errors import ArtifactNotFound
 from service.queries import refuse_unknown
 from service.result_schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
 from service.routes.audits import AuditId
-from service.services import OwnerDep, Services, ServicesDep
+from service.services import Services, ServicesDep
 
-router = APIRouter(tags=["reports"], dependencies=[Depends(refuse_unknown)])
+router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 _KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
     ("dictionary-", "dictionary"),
@@ -45,6 +46,7 @@ ArtifactName = Annotated[
 @router.get(
     "/audits/{audit_id}/artifacts",
     summary="List artifacts",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=ArtifactList,
     responses=described({200: answer("Folders with their files.", "artifacts")}, 404, 503),
 )
@@ -59,6 +61,7 @@ def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) ->
 @router.get(
     "/audits/{audit_id}/artifacts/{name}",
     summary="Look at an artifact",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=ArtifactOut,
     responses=described(
         {200: answer("The artifact with its files.", "artifact")}, 404, problems.ARTIFACT_NOT_FOUND, 503
@@ -76,6 +79,7 @@ def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name
 @router.get(
     "/audits/{audit_id}/artifacts/{name}/{file}",
     summary="Fetch a file of an artifact",
+    dependencies=[Depends(requires("audits:read"))],
     response_class=FileResponse,
     responses=described(
         {

@@ -9,12 +9,13 @@ from audit.spec import TERMINAL, AuditSpec, Status, Verdict
 from jobs.errors import AuditNotTerminal, LedgerError
 from jobs.records import AuditRecord
 from service import examples
-from service.bodies import read_spec
+from service.access import OwnerDep, get_caller, requires
+from service.bodies import body_of, read_spec
 from service.caching import matches
-from service.documents import answer, described, header, named
+from service.documents import answer, described, header
 from service.queries import refuse_unknown
 from service.schemas import AuditOut, AuditPage
-from service.services import OwnerDep, Services, ServicesDep
+from service.services import Services, ServicesDep
 from worker.errors import BrokerUnavailable
 
 AUDIT_ID: Final = r"^audit_[0-9a-z]{26}$"
@@ -24,7 +25,7 @@ _POLL_QUEUED_S: Final = 5
 _POLL_RUNNING_S: Final = 2
 
 log = structlog.get_logger(__name__)
-router = APIRouter(tags=["audits"], dependencies=[Depends(refuse_unknown)])
+router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 _LOCATION: Final = header("Where the audit is.")
 _RETRY_AFTER: Final = header(
@@ -37,18 +38,9 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
     "/audits",
     status_code=202,
     summary="File an audit",
+    dependencies=[Depends(requires("audits:write"))],
     response_model=AuditOut,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/AuditSpec"},
-                    "examples": named(*examples.SPECS),
-                }
-            },
-        }
-    },
+    openapi_extra=body_of(AuditSpec, *examples.SPECS),
     responses=described(
         {
             202: answer(
@@ -100,6 +92,7 @@ def create_audit(
 @router.get(
     "/audits",
     summary="List audits",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=AuditPage,
     responses=described({200: answer("Newest first.", "audit_page")}, 422, 503),
 )
@@ -121,6 +114,7 @@ def list_audits(
 @router.get(
     "/audits/{audit_id}",
     summary="Look at an audit",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=AuditOut,
     responses=described(
         {
@@ -155,6 +149,7 @@ def get_audit(
     "/audits/{audit_id}/cancel",
     status_code=202,
     summary="Cancel an audit",
+    dependencies=[Depends(requires("audits:write"))],
     response_model=AuditOut,
     responses=described(
         {
@@ -181,6 +176,7 @@ def cancel_audit(response: Response, services: ServicesDep, owner: OwnerDep, aud
     status_code=204,
     response_class=Response,
     summary="Delete an audit",
+    dependencies=[Depends(requires("audits:write"))],
     responses=described({204: {"description": "Audit, report and artifacts are gone."}}, 404, 409, 503),
 )
 def delete_audit(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> None:

@@ -12,11 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from audit.spec import TERMINAL
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
+from service.access import OwnerDep, get_caller, requires
 from service.documents import described, named
 from service.queries import refuse_unknown
 from service.result_schemas import EventOut
 from service.routes.audits import AuditId
-from service.services import OwnerDep, ServicesDep
+from service.services import ServicesDep
 
 LOOK_EVERY_S: Final = 0.5
 """Seconds between two looks at the ledger for each open stream."""
@@ -25,12 +26,13 @@ PING_EVERY_S: Final = 15.0
 
 _RECONNECT_MS: Final = 3_000
 
-router = APIRouter(tags=["audits"], dependencies=[Depends(refuse_unknown)])
+router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 
 @router.get(
     "/audits/{audit_id}/events",
     summary="Follow an audit",
+    dependencies=[Depends(requires("audits:read"))],
     # Not the framework's class for this: it would run the function as a generator, which cannot answer 204.
     response_class=Response,
     responses=described(

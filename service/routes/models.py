@@ -2,17 +2,19 @@
 
 from fastapi import APIRouter, Depends
 
+from service.access import get_caller, requires
 from service.documents import answer, described
 from service.queries import refuse_unknown
 from service.schemas import ModelList, ModelOut
 from service.services import ServicesDep
 
-router = APIRouter(tags=["models"], dependencies=[Depends(refuse_unknown)])
+router = APIRouter(tags=["models"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 
 @router.get(
     "/models",
     summary="List models",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=ModelList,
     responses=described({200: answer("The checkpoints that the store can see.", "models")}, 422, 503),
 )

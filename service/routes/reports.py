@@ -12,6 +12,7 @@ from audit.report import AuditReport, Feature
 from audit.spec import Architecture
 from jobs.errors import InvalidPageToken
 from service import problems
+from service.access import OwnerDep, get_caller, requires
 from service.caching import matches, tag_of
 from service.documents import answer, described, header, named
 from service.errors import FeatureNotFound
@@ -21,9 +22,9 @@ from service.reports import formats
 from service.reports.subject import Subject
 from service.routes.audits import AuditId
 from service.schemas import FeaturePage
-from service.services import OwnerDep, Services, ServicesDep
+from service.services import Services, ServicesDep
 
-router = APIRouter(tags=["reports"], dependencies=[Depends(refuse_unknown)])
+router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 _TOKEN: Final = re.compile(r"features:([0-9]{1,9})")
 
@@ -45,6 +46,7 @@ def _forms() -> dict[str, Any]:
 @router.get(
     "/audits/{audit_id}/report",
     summary="Read the report",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=AuditReport,
     responses=described(
         {
@@ -89,6 +91,7 @@ def get_report(
 @router.get(
     "/audits/{audit_id}/features/{feature_id:path}",
     summary="Look at a feature",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=Feature,
     responses=described({200: answer("The feature.", "feature")}, 404, problems.FEATURE_NOT_FOUND, 409, 503),
 )
@@ -110,6 +113,7 @@ def get_feature(
 @router.get(
     "/schemas/report",
     summary="Read the schema of reports",
+    dependencies=[Depends(requires("audits:read"))],
     response_class=Response,
     responses=described(
         {
@@ -142,6 +146,7 @@ def _subject(services: Services, audit_id: str, owner: str) -> Subject:
 @router.get(
     "/audits/{audit_id}/features",
     summary="List flagged features",
+    dependencies=[Depends(requires("audits:read"))],
     response_model=FeaturePage,
     responses=described({200: answer("Flagged features, in the report's order.", "feature_page")}, 404, 409, 422, 503),
 )

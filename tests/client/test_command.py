@@ -283,3 +283,29 @@ def test_over_a_unix_socket(socket_service, capfd):
     code = run(["--url", socket_service.url, "submit", *MODELS, *PAIR])
     assert code == 0
     assert socket_service.ledger.get(capfd.readouterr().out.strip()).status == "queued"
+
+
+def test_keys_are_made_listed_and_revoked(service, capsys):
+    at = ("--url", service.url)
+    assert run([*at, "keys", "create", "--name", "pipeline", "--owner", "ci", "--expires-in-days", "1"]) == 0
+    printed = capsys.readouterr()
+    token = printed.out.strip()
+    record = service.ledger.keys.check(token)
+    assert (record.owner, record.scopes) == ("ci", {"audits:read", "audits:write"})
+    assert record.id in printed.err
+    assert run([*at, "keys", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [key["id"] for key in listed] == [record.id]
+    assert run([*at, "keys", "revoke", record.id]) == 0
+    assert service.ledger.keys.check(token) is None
+    assert run([*at, "keys", "list"]) == 0
+    assert "revoked" in capsys.readouterr().out
+    assert run([*at, "keys", "create", "--name", "x", "--scopes", "root"]) == 4
+    assert "#/scopes/0" in capsys.readouterr().err
+    assert run([*at, "keys", "revoke", "../audits"]) == 4
+
+
+def test_a_key_of_the_environment_that_is_refused_is_said(service, capsys, monkeypatch):
+    monkeypatch.setenv("BACKDOOR_AUDIT_API_KEY", "ba_wrong")
+    assert run(["--url", service.url, "models", "list"]) == 4
+    assert "The key is wrong" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_started(tmp_path, capfd):
 
 def test_an_address_that_others_reach_is_refused_with_the_services_reason(tmp_path, capfd):
     assert run(["serve", "--data-dir", str(tmp_path / "data"), "--port", "0", "--host", "0.0.0.0"]) == 3
-    assert "BACKDOOR_AUDIT_ALLOW_UNAUTHENTICATED" in capfd.readouterr().err
+    assert "python -m service.keys create" in capfd.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path, capfd):

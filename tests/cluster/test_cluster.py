@@ -3,6 +3,7 @@
 What a container would change is changed here by hand: names of hosts, paths of volumes, and which Python runs.
 """
 
+import json
 import os
 import shlex
 import socket
@@ -59,7 +60,8 @@ class Cluster:
             ),
         }
         if name == "api":
-            here |= {"BACKDOOR_AUDIT_HOST": "127.0.0.1", "BACKDOOR_AUDIT_PORT": str(self.api_port)}
+            assert given["BACKDOOR_AUDIT_HOST"] == "0.0.0.0"
+            here |= {"BACKDOOR_AUDIT_PORT": str(self.api_port)}
         return outside | given | here | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
     @contextmanager
@@ -78,6 +80,12 @@ class Cluster:
         assert program == "python"
         with self._running(f"{name}-{number}", [sys.executable, *arguments], self.environment(name)) as process:
             yield process
+
+    def first_key(self) -> str:
+        """A key, made as the compose file's head says: by a container of the API that runs a command."""
+        command = [sys.executable, "-m", "service.keys", "create", "--name", "admin", "--scopes", "admin"]
+        made = subprocess.run(command, env=self.environment("api"), capture_output=True, timeout=60, check=True)
+        return str(json.loads(made.stdout)["key"])
 
     def healthy(self, name: str) -> bool:
         """What the service's own health check says."""
@@ -153,11 +161,17 @@ def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 240)
 def test_two_workers_run_two_audits_at_once(cluster: Cluster) -> None:
     with ExitStack() as running:
         running.enter_context(cluster.broker())
+        with cluster.service("api") as refused:
+            assert refused.wait(60) == 2
+        assert "python -m service.keys create" in cluster.log("api-1")
+        key = {"Authorization": f"Bearer {cluster.first_key()}"}
         workers = [running.enter_context(cluster.service("worker", number)) for number in (1, 2)]
         api = running.enter_context(cluster.service("api"))
         wait_healthy(cluster, "api")
         wait_healthy(cluster, "worker")
-        http = running.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{cluster.api_port}", trust_env=False))
+        url = f"http://127.0.0.1:{cluster.api_port}"
+        assert httpx.get(f"{url}/audits", trust_env=False).status_code == 401
+        http = running.enter_context(httpx.Client(base_url=url, headers=key, trust_env=False))
         audits = []
         for seed in (0, 1):
             answer = http.post("/audits", json=toy_spec(seed=seed).model_dump(mode="json"))

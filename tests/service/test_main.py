@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import service.__main__ as entry
+from jobs.ledger import Ledger
 from service.errors import StartupError
 from service.settings import Settings
 
@@ -100,7 +101,8 @@ def test_an_accepted_audit_survives_a_kill(environment, spec):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"BACKDOOR_AUDIT_HOST": "0.0.0.0"}, "ALLOW_UNAUTHENTICATED"),
+        ({"BACKDOOR_AUDIT_HOST": "0.0.0.0", "BACKDOOR_AUDIT_PORT": "0"}, "python -m service.keys create"),
+        ({"BACKDOOR_AUDIT_REQUIRE_KEYS": "true", "BACKDOOR_AUDIT_PORT": "0"}, "python -m service.keys create"),
         ({"BACKDOOR_AUDIT_PORT": "70000"}, "BACKDOOR_AUDIT_PORT"),
         ({"BACKDOOR_AUDIT_DATA_DIR": ""}, "BACKDOOR_AUDIT_DATA_DIR"),
         ({"BACKDOOR_AUDIT_LISTEN_FD": "99"}, "file descriptor 99"),
@@ -127,23 +129,32 @@ def test_it_gives_up_on_a_database_that_does_not_come(environment):
 
 
 @pytest.mark.parametrize(
-    ("host", "allowed", "binds"),
-    [
-        ("127.0.0.1", False, True),
-        ("localhost", False, True),
-        ("127.8.8.8", False, True),
-        ("0.0.0.0", False, False),
-        ("0.0.0.0", True, True),
-        ("::", False, False),
-    ],
+    ("host", "local"),
+    [("127.0.0.1", True), ("localhost", True), ("127.8.8.8", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_other_machines_are_let_in_only_when_that_is_written_down(tmp_path, host, allowed, binds):
-    settings = Settings(data_dir=tmp_path, models_root=tmp_path, host=host, port=0, allow_unauthenticated=allowed)
-    if binds:
-        entry.listen(settings).close()
-    else:
-        with pytest.raises(StartupError):
-            entry.listen(settings)
+def test_which_addresses_other_machines_reach(tmp_path, host, local):
+    listener = entry.listen(Settings(data_dir=tmp_path, models_root=tmp_path, host=host, port=0))
+    with listener:
+        assert entry._is_local(listener) is local
+
+
+def test_with_a_key_it_serves_other_machines_and_lets_nobody_else_in(environment, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path}/data/ledger.sqlite3")
+    ledger.migrate()
+    _, token = ledger.keys.create(owner="ann", name="one", scopes=["audits:read"])
+    ledger.close()
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = environment | {"BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno())}
+        with process(settings, pass_fds=[listener.fileno()]) as child:
+            wait_until_alive(url, child)
+            assert httpx.get(f"{url}/audits").status_code == 401
+            key = {"Authorization": f"Bearer {token}"}
+            assert httpx.get(f"{url}/audits", headers=key | {"Host": "audits.example"}).status_code == 200
+            child.terminate()
+            _, logged = child.communicate(timeout=20)
+    assert token.rsplit("_", 1)[1] not in logged
 
 
 def test_a_port_in_use_is_said(tmp_path):
