@@ -1,8 +1,10 @@
 """Trains the organisms of the split, audits them, scores the verdicts. Resumable: what is done is never done again.
 
-``python -m benchmarks.detection`` does all three; ``--train``, ``--audit`` and ``--score`` do one. ``--split PART`` and
-``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every organism's card and every audit
-is a JSON file of its own below ``results``, written whole or not at all, so that the run can be stopped anywhere.
+``python -m benchmarks.detection`` does all of it; ``--train``, ``--audit``, ``--thresholds`` and ``--score`` do one
+thing. ``--split PART`` and ``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every
+organism's card and every audit is a JSON file of its own below ``results``, written whole or not at all, so that the
+run can be stopped anywhere. Test units are audited once ``thresholds.json`` is there: development chooses it, and it is
+never written again.
 
 ``--quick`` audits four committed example adapters, two backdoored and two benign, and writes ``results/quick.json``.
 """
@@ -11,7 +13,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +25,13 @@ from benchmarks._machine import ROOT, describe
 from benchmarks._setup import base_folder
 from benchmarks.detection import scoring
 from benchmarks.detection.calibration import score_missing
+from benchmarks.detection.choose import NotReady, freeze
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.models import nudged_base
 from benchmarks.detection.quick import run_quick
 from benchmarks.detection.specs import spec_of
 from benchmarks.detection.train import describe_card, make
+from benchmarks.detection.verdicts import THRESHOLDS
 
 RESULTS: Final = Path(__file__).parent / "results"
 PARTS: Final = ("development", "calibration", "test")
@@ -101,9 +105,9 @@ def train(run: Run) -> None:
             run.weights(organism)
 
 
-def audit(run: Run) -> None:
-    """Audit every unit that has no record yet: the models' own pairs first, repeats last."""
-    for organism, unit, how in ordered(run):
+def audit(run: Run, part: str) -> None:
+    """Audit every unit of a part that has no record yet: the models' own pairs first, repeats last."""
+    for organism, unit, how in ordered(run, part):
         out = audit_path(unit, how)
         if out.is_file():
             continue
@@ -123,8 +127,34 @@ def audit(run: Run) -> None:
         logger.info("%s %s-%d: %s in %.0f s", unit["id"], how["preset"], how["seed"], outcome, record["seconds"])
 
 
-def ordered(run: Run) -> Iterable[tuple[Organism | None, dict[str, Any], dict[str, Any]]]:
-    """(organism or None for the base, unit, audit), in the order in which they are done."""
+def audit_parts(run: Run) -> None:
+    """Development, then the thresholds, then calibration scores, then the test part."""
+    for part in run.parts:
+        if part == "calibration":
+            score_missing(run.organisms(), run.split["calibration_keys"], run, RESULTS)
+            continue
+        if part == "test" and not THRESHOLDS.is_file():
+            logger.warning("the thresholds are not frozen yet: no test unit is audited")
+            continue
+        audit(run, part)
+        if part == "development":
+            set_thresholds(run.split)
+
+
+def set_thresholds(split: dict[str, Any]) -> None:
+    """Freeze the thresholds where development is done; says why not otherwise."""
+    if THRESHOLDS.is_file():
+        return
+    try:
+        record = freeze(scoring.collect(split, RESULTS))
+    except NotReady as error:
+        logger.warning("no thresholds yet: %s", error)
+    else:
+        logger.info("thresholds: %s", record["thresholds"])
+
+
+def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, Any], dict[str, Any]]]:
+    """(organism or None for the base, unit, audit) of a part, in the order in which they are done."""
     found: list[tuple[Organism | None, dict[str, Any], dict[str, Any]]] = [
         (organism, unit, how) for organism in run.organisms() for unit in organism["units"] for how in unit["audits"]
     ]
@@ -132,13 +162,12 @@ def ordered(run: Run) -> Iterable[tuple[Organism | None, dict[str, Any], dict[st
         (None, unit, how)
         for unit in run.split["base_against_base"]
         for how in unit["audits"]
-        if unit["part"] in run.parts and (not run.only or unit["id"] in run.only)
+        if unit["part"] == part and (not run.only or unit["id"] in run.only)
     ]
 
-    def place(item: tuple[Organism | None, dict[str, Any], dict[str, Any]]) -> tuple[int, bool, bool]:
-        organism, unit, how = item
-        part = unit["part"] if organism is None else organism["part"]
-        return PARTS.index(part), how != unit["audits"][0], unit["role"] not in ("true", "mentioned")
+    def place(item: tuple[Organism | None, dict[str, Any], dict[str, Any]]) -> tuple[bool, bool]:
+        _, unit, how = item
+        return how != unit["audits"][0], unit["role"] not in ("true", "mentioned")
 
     return sorted(found, key=place)
 
@@ -156,15 +185,16 @@ def main(argv: list[str] | None = None) -> int:
     disable_progress_bar()
     if options.quick:
         return run_quick(base_folder(options.base), Bench(options.data.absolute()), RESULTS, device=options.device)
-    stages: dict[str, Callable[[Run], None]] = {"train": train, "audit": audit}
-    wanted = [name for name in ("train", "audit", "score") if getattr(options, name)] or ["train", "audit", "score"]
+    stages = ("train", "audit", "thresholds", "score")
+    wanted = [name for name in stages if getattr(options, name)] or ["train", "audit", "score"]
     if "train" in wanted or "audit" in wanted:
         run = Run(options)
-        for name in wanted:
-            if name in stages:
-                stages[name](run)
-        if "audit" in wanted and "calibration" in run.parts:
-            score_missing(run.organisms(), run.split["calibration_keys"], run, RESULTS)
+        if "train" in wanted:
+            train(run)
+        if "audit" in wanted:
+            audit_parts(run)
+    if "thresholds" in wanted:
+        set_thresholds(read(SPLIT))
     if "score" in wanted:
         scoring.write_pages(read(SPLIT), RESULTS)
     return 0
@@ -174,6 +204,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="only make organisms")
     parser.add_argument("--audit", action="store_true", help="only audit")
+    parser.add_argument("--thresholds", action="store_true", help="only freeze the thresholds, from development")
     parser.add_argument("--score", action="store_true", help="only write the tables and figures")
     parser.add_argument("--quick", action="store_true", help="four example adapters, in minutes")
     parser.add_argument("--split", choices=PARTS, help="one part")

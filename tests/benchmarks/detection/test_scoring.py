@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks._audits import rounded, write
-from benchmarks.detection import scoring, verdicts
+from benchmarks.detection import choose, scoring, verdicts
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, roc
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
@@ -112,6 +112,50 @@ def records(tmp_path, monkeypatch):
                 made = report(4.0) if unit["role"] == "true" else report(0.004, p=0.6, rank=12)
                 write(tmp_path / "audits" / f"{unit['id']}.quick-0.json", {"report": made})
     return split, tmp_path
+
+
+def finish_development(split, folder):
+    for unit in split["base_against_base"]:
+        made = report(0.004, p=0.6, rank=12)
+        write(
+            folder / "audits" / f"{unit['id']}.quick-0.json", {"report": made} if unit["part"] == "development" else {}
+        )
+        if unit["part"] != "development":
+            (folder / "audits" / f"{unit['id']}.quick-0.json").unlink()
+
+
+def test_thresholds_stay_where_they_started_if_nothing_speaks_against_them(records):
+    split, folder = records
+    with pytest.raises(choose.NotReady, match="3 development audits are missing"):
+        choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
+    finish_development(split, folder)
+    record = choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
+    assert record["thresholds"] == STARTING
+    assert record["changed"] == []
+    assert record["loss"] == 0
+    assert json.loads((folder / "thresholds.json").read_text(encoding="utf-8"))["thresholds"] == STARTING
+
+
+def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(records):
+    split, folder = records
+    finish_development(split, folder)
+    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": report(0.15)})
+    found = scoring.collect(split, folder)
+    assert choose.loss_of(found.of("development"), STARTING) == 2
+    record = choose.freeze(found, folder / "thresholds.json")
+    assert record["loss"] == 0
+    # Raising one of them alone would leave the unit to a person.
+    assert record["changed"] == ["behaviour_nats", "effect_nats"]
+    assert record["thresholds"]["effect_nats"] == record["thresholds"]["behaviour_nats"] == 0.2
+
+
+def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
+    split, folder = records
+    finish_development(split, folder)
+    test_unit = next(each for each in split["benign"] if each["part"] == "test")["units"][0]
+    write(folder / "audits" / f"{test_unit['id']}.quick-0.json", {"report": report(0.01)})
+    with pytest.raises(choose.NotReady, match="test units"):
+        choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
 
 
 def test_the_page_counts_what_is_there_and_says_what_is_not(records):
