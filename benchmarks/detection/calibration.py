@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from audit.calibrate import score_model
 from audit.errors import AuditError
 from audit.ports import NullSink
 from benchmarks._audits import Bench, write
@@ -60,8 +61,6 @@ def score_missing(
 
 
 def _score(organism: dict[str, Any], key: Mapping[str, Any], run: Maker) -> dict[str, Any]:
-    from audit.calibrate import score_model
-
     pair, folder = pair_for(organism, key), run.weights(organism)
     spec = spec_of(pair, QUICK, key["carriers"], base=run.base.name, tuned=folder.name)
     base, tuned = run.bench.resolve(run.base), run.bench.resolve(folder)
