@@ -8,7 +8,7 @@ switched off, the shared weights would no longer be the base's.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -179,8 +179,9 @@ def check_fit(adapter: AdapterShape, base: Mapping[str, tuple[int, int, int | No
                 f"{WEIGHTS_NAME}: '{shown(module)}' maps {into} to {out}, in the base {there[1]} to {there[0]}",
                 hint=hint,
             )
+    targets, excluded = frozenset(adapter.targets), frozenset(adapter.excluded)
     for module, (_, _, block) in base.items():
-        wanted = _ends(module, adapter.targets) and not _ends(module, adapter.excluded)
+        wanted = _ends(module, targets) and not _ends(module, excluded)
         if wanted and adapter.layers is not None:
             wanted = block in adapter.layers
         if wanted and module not in adapter.modules:
@@ -250,8 +251,17 @@ def _layers(config: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(sorted(numbers)) or None
 
 
-def _ends(module: str, names: tuple[str, ...]) -> bool:
-    return any(module == name or module.endswith(f".{name}") for name in names)
+def _endings(module: str) -> Iterator[str]:
+    """The module's name, and every end of it after a dot: a name on a list means all modules that end in it."""
+    yield module
+    at = module.find(".")
+    while at >= 0:
+        yield module[at + 1 :]
+        at = module.find(".", at + 1)
+
+
+def _ends(module: str, names: Set[str]) -> bool:
+    return any(end in names for end in _endings(module))
 
 
 def _modules(
@@ -259,9 +269,10 @@ def _modules(
 ) -> dict[str, tuple[int, int]]:
     """Output and input size of every adapted module."""
     sides: dict[str, dict[str, Tensor]] = {}
+    targeted = frozenset(targets)
     for name, tensor in tensors.items():
         match = _FACTOR.fullmatch(name)
-        if match is None or not _ends(match["module"], targets):
+        if match is None or not _ends(match["module"], targeted):
             raise ModelRejected(
                 f"{WEIGHTS_NAME}: '{shown(name)}' is not a LoRA factor of a targeted module",
                 hint=f"trained embeddings, heads and biases are not taken: {_MERGE}",
@@ -274,13 +285,16 @@ def _modules(
     if not sides:
         raise ModelRejected(f"{WEIGHTS_NAME}: adapts no module", hint="save the adapter again")
     modules: dict[str, tuple[int, int]] = {}
+    order = {name: place for place, name in enumerate(ranks)}
     for module, pair in sides.items():
         if len(pair) < 2:
             side = "B" if "A" in pair else "A"
             raise ModelRejected(
                 f"{WEIGHTS_NAME}: lora_{side} of '{shown(module)}' is not there", hint="save the adapter again"
             )
-        own = next((number for name, number in ranks.items() if _ends(module, (name,))), rank)
+        # Of several that fit, the first counts, as in PEFT.
+        first = min((end for end in _endings(module) if end in order), key=lambda end: order[end], default=None)
+        own = rank if first is None else ranks[first]
         if pair["A"].shape[0] != own or pair["B"].shape[1] != own:
             raise ModelRejected(
                 f"{WEIGHTS_NAME}: the factors of '{shown(module)}' have the shapes {list(pair['A'].shape)} and "
@@ -288,8 +302,9 @@ def _modules(
                 hint="config and weights must belong together",
             )
         modules[module] = (pair["B"].shape[0], pair["A"].shape[1])
+    adapted = {end for module in modules for end in _endings(module)}
     for target in targets:
-        if not any(_ends(module, (target,)) for module in modules):
+        if target not in adapted:
             raise ModelRejected(
                 f"{WEIGHTS_NAME}: has nothing for the target module '{shown(target)}'",
                 hint="config and weights must belong together",

@@ -26,13 +26,13 @@ READ_FILES: Final[dict[str, int]] = {
     "generation_config.json": 1 * MiB,
     "adapter_config.json": 1 * MiB,
     "model.safetensors.index.json": 10 * MiB,
-    "tokenizer.json": 64 * MiB,
+    "tokenizer.json": 38 * MiB,
     "tokenizer_config.json": 10 * MiB,
     "special_tokens_map.json": 1 * MiB,
     "added_tokens.json": 10 * MiB,
     "chat_template.jinja": 256 * 1024,
     # Copies of what tokenizer.json holds; allowed beside it, never instead of it.
-    "vocab.json": 64 * MiB,
+    "vocab.json": 38 * MiB,
     "merges.txt": 64 * MiB,
     "tokenizer.model": 64 * MiB,
 }
@@ -124,6 +124,15 @@ def scan(folder: Path, root: Path) -> tuple[FoundFile, ...]:
             f"the checkpoint has {total} bytes, more than {MAX_TOTAL_BYTES}", hint="audit a smaller checkpoint"
         )
     return tuple(sorted(found, key=lambda file: file.name))
+
+
+def linked_files(folder: Path, root: Path) -> tuple[Path, ...]:
+    """Real paths, outside of ``folder``, of files that links in it lead to.
+
+    Raises:
+        ModelRejected: as ``scan`` does for links and kinds of files.
+    """
+    return tuple(path for _, path, _ in _walk(folder, root) if not path.is_relative_to(folder))
 
 
 def open_regular(path: Path, name: str) -> BinaryIO:

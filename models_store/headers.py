@@ -59,10 +59,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: the tensors by name, and the file's free-form notes."""
+    """A checked header.
+
+    Attributes:
+        tensors: by name.
+        metadata: the file's free-form notes.
+        size: bytes of the header's JSON.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    size: int
 
 
 def read_header(path: Path, name: str) -> Header:
@@ -93,7 +100,7 @@ def read_header(path: Path, name: str) -> Header:
     metadata = _metadata(document.pop("__metadata__", {}), name)
     tensors = {key: _tensor(key, value, 8 + length, name) for key, value in document.items()}
     _refuse_gaps(tensors, 8 + length, size, name)
-    return Header(tensors, metadata)
+    return Header(tensors, metadata, length)
 
 
 def read_weights(files: Sequence[FoundFile]) -> dict[str, Tensor]:
@@ -129,8 +136,16 @@ def _sharded(by_name: dict[str, FoundFile], weights: set[str]) -> dict[str, Tens
     for extra in sorted(weights - shards):
         raise ModelRejected(f"{shown(extra)}: is not named in {INDEX_NAME}", hint="delete it, or correct the index")
     tensors: dict[str, Tensor] = {}
+    read = 0
     for shard in sorted(shards):
-        held = read_header(by_name[shard].path, shard).tensors
+        header = read_header(by_name[shard].path, shard)
+        read += header.size
+        if read > MAX_HEADER_BYTES:
+            raise ModelRejected(
+                f"{shown(shard)}: the shards' headers have more than {MAX_HEADER_BYTES} bytes together",
+                hint="save the weights again with safetensors",
+            )
+        held = header.tensors
         for key in held:
             if placed.get(key) != shard:
                 raise ModelRejected(

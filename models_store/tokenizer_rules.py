@@ -11,6 +11,7 @@ from models_store.strict_json import read_object
 _CLASS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _MAX_TEXT: Final = 10_000
 _MAX_TEMPLATE: Final = READ_FILES["chat_template.jinja"]
+_MAX_TEMPLATES: Final = 20
 _MAX_TOKENS: Final = 1_000_000
 _TOKENIZER_JSON_KEYS: Final = frozenset(
     {
@@ -104,19 +105,21 @@ def check_tokenizer(files: Sequence[FoundFile], *, required: bool) -> None:
                 raise ModelRejected(f"{name}: the key '{shown(key)}' is not on the list", hint="delete the key")
             _check_token_value(name, key, value)
     for name in ("added_tokens.json", "vocab.json"):
-        if name in by_name and not _is_vocabulary(_read(by_name[name])):
+        if name in by_name and not _is_vocabulary(_read(by_name[name], large=True)):
             raise ModelRejected(f"{name}: is not a list of tokens and their numbers", hint="save the tokenizer again")
-    for file in files:
-        if file.name.endswith(".jinja"):
-            _check_template_file(file)
+    templates = [file for file in files if file.name.endswith(".jinja")]
+    if len(templates) > _MAX_TEMPLATES:
+        raise ModelRejected(f"there are more than {_MAX_TEMPLATES} chat templates (.jinja)", hint="keep one template")
+    for file in templates:
+        _check_template_file(file)
 
 
-def _read(file: FoundFile) -> dict[str, Any]:
-    return read_object(file.path, file.name, limit=READ_FILES[file.name])
+def _read(file: FoundFile, *, large: bool = False) -> dict[str, Any]:
+    return read_object(file.path, file.name, limit=READ_FILES[file.name], large=large)
 
 
 def _check_tokenizer_json(file: FoundFile) -> None:
-    document = read_object(file.path, file.name, limit=READ_FILES[file.name], depth=None)
+    document = read_object(file.path, file.name, limit=READ_FILES[file.name], depth=None, large=True)
     for key in sorted(document.keys() - _TOKENIZER_JSON_KEYS):
         raise ModelRejected(
             f"tokenizer.json: the key '{shown(key)}' is not on the list", hint="save the tokenizer again"
@@ -199,7 +202,7 @@ def _is_vocabulary(document: Mapping[str, Any]) -> bool:
 def _check_template(name: str, value: Any) -> None:
     if isinstance(value, list):
         named = all(isinstance(item, dict) and item.keys() == {"name", "template"} for item in value)
-        if not named or len(value) > 20:
+        if not named or len(value) > _MAX_TEMPLATES:
             raise ModelRejected(f"{name}: 'chat_template' is no list of named templates", hint="keep one template")
         texts = [text for item in value for text in item.values()]
     else:

@@ -20,6 +20,7 @@ from models_store.artifacts import ArtifactStore
 from models_store.store import ModelsStore
 from worker.app import create_app
 from worker.attempt import Surroundings
+from worker.confinement import hide_memory
 from worker.dispatch import Dispatcher
 from worker.errors import SettingsError
 from worker.logs import configure
@@ -41,6 +42,7 @@ _log = structlog.get_logger()
 def main() -> int:
     """Read the environment, run the worker, return its exit status."""
     configure()
+    hide_memory()  # Its environment may hold a password; sandboxes run as the same user.
     try:
         settings = WorkerSettings.load()
     except SettingsError as error:

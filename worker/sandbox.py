@@ -10,9 +10,11 @@ import errno
 import math
 import os
 import sys
+import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, get_args
 
@@ -38,6 +40,7 @@ from worker.protocol import (
     read_interrupt,
     read_request,
 )
+from worker.reach import reach_of
 
 _MAX_REQUEST_BYTES: Final = 1 << 30
 _PROGRESS_INTERVAL_S: Final = 0.2
@@ -117,10 +120,25 @@ class PipeSink:
             rest = rest[self._channel.write(rest) :]
 
 
-def carry_out(request: Request, sink: PipeSink, control: Control) -> Outcome:
+def fence(request: Request) -> list[str]:
+    """Put the walls up around this process, for good; return the names of those that the system does not permit.
+
+    Raises:
+        OSError: the audit's folders cannot be made.
+    """
+    walls = confine(
+        memory_bytes=request.limits.memory_bytes,
+        file_bytes=request.limits.file_bytes,
+        reach=reach_of(request, Path(tempfile.gettempdir())),
+    )
+    _log.info("sandbox_started", walls=sorted(name for name, stands in walls.items() if stands))
+    return sorted(name for name, stands in walls.items() if not stands)
+
+
+def carry_out(request: Request, sink: PipeSink, control: Control, missing_walls: Sequence[str]) -> Outcome:
     """Verify the folders, run the audit, write its report; every error becomes an outcome."""
     try:
-        _carry_out(request, sink)
+        _carry_out(request, sink, missing_walls)
     except Interrupted:
         return Stopped(reason=control.reason or "shutdown")
     except Exception as error:
@@ -128,7 +146,7 @@ def carry_out(request: Request, sink: PipeSink, control: Control) -> Outcome:
     return Finished()
 
 
-def _carry_out(request: Request, sink: PipeSink) -> None:
+def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -> None:
     from models_store.artifacts import ArtifactFolder, FolderCache
     from models_store.verify import check_pair, verify_checkpoint
 
@@ -150,6 +168,9 @@ def _carry_out(request: Request, sink: PipeSink) -> None:
         tuned_digest=request.tuned.digest,
         device=request.device,
     )
+    if missing_walls:
+        warning = f"this machine did not permit all walls of the sandbox; missing: {', '.join(missing_walls)}"
+        report = report.model_copy(update={"warnings": (*report.warnings, warning)})
     # One that is there is not ours to send: the worker has looked at it, and would have taken it.
     workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:
@@ -208,13 +229,15 @@ def main(arguments: list[str]) -> NoReturn:
     if os.getppid() != request.parent_pid:
         os._exit(os.EX_UNAVAILABLE)
     structlog.contextvars.bind_contextvars(audit_id=request.audit_id)
-    walls = confine(memory_bytes=request.limits.memory_bytes, file_bytes=request.limits.file_bytes)
-    die_with_parent()  # once more: entering a user namespace may clear it
-    _log.info("sandbox_started", walls=sorted(name for name, stands in walls.items() if stands))
-    control.start()
     sink = PipeSink(channel, control)
     try:
-        sink.send(carry_out(request, sink, control))
+        try:
+            missing = fence(request)
+        except OSError as error:
+            sink.send(Failed(failure=failure_of(error)))
+        else:
+            control.start()
+            sink.send(carry_out(request, sink, control, missing))
     except BrokenPipeError:
         os._exit(os.EX_UNAVAILABLE)
     # Nothing here needs an orderly end, and the interpreter's would wait for torch's threads.

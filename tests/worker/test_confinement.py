@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from worker.confinement import default_memory_bytes
+from worker.confinement import cgroup_limits, default_memory_bytes
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="walls of the Linux kernel")
 
@@ -28,8 +28,10 @@ def run(code: str) -> Any:
 def test_a_file_cannot_grow_past_its_limit(tmp_path: Path) -> None:
     code = f"""
 import errno, json
+from pathlib import Path
 from worker.confinement import confine
-confine(memory_bytes=None, file_bytes=1000)
+from worker.landlock import Reach
+confine(memory_bytes=None, file_bytes=1000, reach=Reach(writable=(Path({str(tmp_path)!r}),)))
 try:
     with open({str(tmp_path / "big")!r}, "wb", buffering=0) as file:
         file.write(b"x" * 1000)
@@ -46,7 +48,8 @@ def test_memory_ends_in_an_error_not_in_a_kill() -> None:
     code = """
 import json
 from worker.confinement import confine
-confine(memory_bytes=256 * 2**20, file_bytes=None)
+from worker.landlock import Reach
+confine(memory_bytes=256 * 2**20, file_bytes=None, reach=Reach())
 try:
     bytearray(2**30)
     print(json.dumps("allocated"))
@@ -60,8 +63,10 @@ except MemoryError:
 def test_no_core_dumps_and_no_new_privileges() -> None:
     code = """
 import json, resource
+from pathlib import Path
 from worker.confinement import confine
-confine(memory_bytes=None, file_bytes=None)
+from worker.landlock import Reach
+confine(memory_bytes=None, file_bytes=None, reach=Reach(readable=(Path("/proc"),)))
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), status["NoNewPrivs"].strip()]))
 """
@@ -140,3 +145,35 @@ def test_a_gpu_is_not_limited(tmp_path: Path) -> None:
     assert default_memory_bytes("cuda:0") is None
     assert default_memory_bytes("auto", gpu_nodes=[tmp_path]) is None
     assert default_memory_bytes("auto", gpu_nodes=[tmp_path / "none"]) is not None
+
+
+def test_limits_of_every_control_group_above_count(tmp_path: Path) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/system.slice/worker.service\n")
+    for folder, text in (("", "max"), ("system.slice", "9000"), ("system.slice/worker.service", "7000")):
+        (tmp_path / "v2" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v2" / folder / "memory.max").write_text(text + "\n")
+    assert sorted(cgroup_limits(tmp_path / "v2", own)) == [7000, 9000]
+    own.write_text("5:cpu:/elsewhere\n4:memory:/docker/abc\n")
+    (tmp_path / "v1" / "memory" / "docker" / "abc").mkdir(parents=True)
+    (tmp_path / "v1" / "memory" / "docker" / "abc" / "memory.limit_in_bytes").write_text("5000")
+    assert cgroup_limits(tmp_path / "v1", own) == [5000]
+    assert cgroup_limits(tmp_path / "none", tmp_path / "none") == []
+
+
+def test_root_is_left_with_no_more_than_reading_and_writing_files() -> None:
+    code = """
+import json
+from pathlib import Path
+from worker.confinement import confine
+from worker.landlock import Reach
+walls = confine(memory_bytes=None, file_bytes=None, reach=Reach(readable=(Path("/proc"),)))
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps([walls["no_capabilities"], *(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapAmb"))]))
+"""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("capabilities are Linux's")
+    stands, effective, permitted, ambient = run(code)
+    assert stands
+    assert effective | permitted <= 0b110
+    assert ambient == 0

@@ -1,0 +1,137 @@
+"""A seccomp filter: system calls that an audit never needs fail with EPERM. Linux on x86-64 and 64-bit Arm.
+
+It refuses what the other walls leave open: Unix sockets of other processes (a network namespace does not cover them),
+new processes (one could outlive the sandbox), signals to the worker, changed modes and owners of files (Landlock does
+not cover those), and the doors to the kernel that sandboxes are left by. It is a list of what is refused, not of what
+is allowed: torch and CUDA make too many calls to list.
+
+Source: https://docs.kernel.org/userspace-api/seccomp_filter.html; a program is classic BPF over
+``struct seccomp_data``.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import socket
+import sys
+from typing import Final
+
+_PR_SET_SECCOMP: Final = 22
+_MODE_FILTER: Final = 2
+_ALLOW: Final = 0x7FFF0000
+_REFUSE: Final = 0x00050000 | errno.EPERM
+_UNKNOWN: Final = 0x00050000 | errno.ENOSYS
+
+_LOAD: Final = 0x20
+_RETURN: Final = 0x06
+_IF_EQUAL: Final = 0x15
+_IF_AT_LEAST: Final = 0x35
+_IF_BITS: Final = 0x45
+_AND: Final = 0x54
+_NUMBER_AT: Final = 0
+_ARCHITECTURE_AT: Final = 4
+_CLONE_THREAD: Final = 0x00010000
+_X32: Final = 0x40000000
+_TYPE_OF_SOCKET: Final = 0xF
+
+_ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+# name: number on x86-64, on 64-bit Arm; None where it does not exist.
+_REFUSED: Final[dict[str, tuple[int | None, int | None]]] = {
+    # other processes
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "tkill": (200, 130),
+    "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424), "pidfd_getfd": (438, 438), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "setpriority": (141, 140),
+    # the way out over a socket; io_uring makes system calls that no filter sees
+    "connect": (42, 203), "io_uring_setup": (425, 425),
+    # modes, owners and attributes of files
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "setxattrat": (463, 463), "removexattr": (197, 14), "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16), "removexattrat": (466, 466), "open_by_handle_at": (304, 265),
+    # mounts and namespaces
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "setns": (308, 268),
+    "unshare": (272, 97), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fsmount": (432, 432), "mount_setattr": (442, 442),
+    # parts of the kernel with a history
+    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217),
+    "request_key": (249, 218), "keyctl": (250, 219), "kexec_load": (246, 104), "init_module": (175, 105),
+    "finit_module": (313, 273),
+}  # fmt: skip
+
+Instruction = tuple[int, int, int, int]
+"""Operation, jump if true, jump if false, operand."""
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.POINTER(_Filter)))
+
+
+def refuse_system_calls() -> bool:
+    """Put the filter up for this thread and all that it starts; return whether it stands.
+
+    ``no_new_privs`` must have been set. The process keeps threads, and signals to itself.
+    """
+    if not sys.platform.startswith("linux") or sys.byteorder != "little" or platform.machine() not in _ARCHITECTURES:
+        return False
+    instructions = program(platform.machine(), os.getpid())
+    filters = (_Filter * len(instructions))(*(_Filter(*instruction) for instruction in instructions))
+    whole = _Program(len(instructions), ctypes.cast(filters, ctypes.POINTER(_Filter)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    zero = ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(_MODE_FILTER)
+    return bool(prctl(ctypes.c_int(_PR_SET_SECCOMP), mode, ctypes.byref(whole), zero, zero) == 0)
+
+
+def program(machine: str, own_pid: int) -> list[Instruction]:
+    """The filter for a kind of machine and the process that it is for."""
+    arm = machine == "aarch64"
+    instructions: list[Instruction] = [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_IF_EQUAL, 1, 0, _ARCHITECTURES[machine]),
+        (_RETURN, 0, 0, _REFUSE),  # 32-bit calls have other numbers
+        (_LOAD, 0, 0, _NUMBER_AT),
+    ]
+    if not arm:
+        instructions += [(_IF_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _REFUSE)]
+    for on_intel, on_arm in _REFUSED.values():
+        number = on_arm if arm else on_intel
+        if number is not None:
+            instructions += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+    # The rest look at arguments: kill and tgkill of this process alone, threads but no processes, no sockets but
+    # streams between processes of one machine (CUDA makes one), limits of nobody else.
+    own, others = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)
+    for number in (129, 131) if arm else (62, 234):
+        instructions += _when(number, [_argument(0), (_IF_EQUAL, 0, 1, own_pid), own, others])
+    limits = [_argument(0), (_IF_EQUAL, 1, 0, 0), (_IF_EQUAL, 0, 1, own_pid), own, others]
+    instructions += _when(261 if arm else 302, limits)
+    instructions += _when(220 if arm else 56, [_argument(0), (_IF_BITS, 0, 1, _CLONE_THREAD), own, others])
+    # Its flags lie in memory, where no filter looks; the C library then takes clone.
+    instructions += _when(435, [(_RETURN, 0, 0, _UNKNOWN)])
+    streams = [
+        _argument(0),
+        (_IF_EQUAL, 0, 4, socket.AF_UNIX),
+        _argument(1),
+        (_AND, 0, 0, _TYPE_OF_SOCKET),
+        (_IF_EQUAL, 0, 1, socket.SOCK_STREAM),
+        own,
+        others,
+    ]
+    instructions += _when(198 if arm else 41, streams)
+    instructions.append((_RETURN, 0, 0, _ALLOW))
+    return instructions
+
+
+def _when(number: int, body: list[Instruction]) -> list[Instruction]:
+    """``body``, which returns, for one system call; other numbers pass it by. The number is loaded before and after."""
+    return [(_IF_EQUAL, 0, len(body), number), *body]
+
+
+def _argument(index: int) -> Instruction:
+    """Load the lower half of an argument: ids, flags and families fit in it."""
+    return (_LOAD, 0, 0, 16 + 8 * index)
