@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from tokenizers import Tokenizer as TokenizerFile
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from audit.boundary import is_out_of_memory
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.locate import Anatomy, locate
 from audit.lora import Switch, fuse
@@ -173,7 +174,9 @@ def _load_full(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mod
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a stranger's configuration makes transformers raise anything
+        if is_out_of_memory(error):
+            raise
         raise ModelRejected(
             f"the checkpoint cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
         ) from error
@@ -198,10 +201,14 @@ def _attach_adapter(base: nn.Module, folder: Path) -> nn.Module:
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below
             model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
     except (ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelsIncompatible(
             "the adapter does not fit this base: its modules or shapes differ", hint="name the base it was trained on"
         ) from error
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelRejected(
             f"the adapter cannot be loaded: {type(error).__name__}", hint="check that it was saved whole"
         ) from error

@@ -143,6 +143,10 @@ def carry_out(request: Request, sink: PipeSink, control: Control, missing_walls:
         return Stopped(reason=control.reason or "shutdown")
     except Exception as error:
         return Failed(failure=failure_of(error))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a panic of a Rust library, of no class that could be imported
+            raise
+        return Failed(failure=failure_of(RuntimeError("a library panicked")))
     return Finished()
 
 
