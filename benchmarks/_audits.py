@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from audit.errors import AuditError
 from audit.ports import NullSink
 from audit.report import AuditReport
@@ -47,9 +49,12 @@ class Bench:
         return FolderCache(self.data / "cache", max_bytes=CACHE_BYTES)
 
     def workspace(self) -> tempfile.TemporaryDirectory[str]:
-        """A folder for one audit, gone afterwards."""
+        """A folder for one audit, gone afterwards; what killed processes left behind goes now."""
         self.data.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=self.data, prefix="audit-")
+        for left in self.data.glob("audit-*"):
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        return tempfile.TemporaryDirectory(dir=self.data, prefix=f"audit-{os.getpid()}-")
 
     def audit(
         self, spec: AuditSpec, base: Path, tuned: Path, *, workspace: Path | None = None, device: str = "auto"

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from audit.pair import load_pair
-from benchmarks._audits import read
+from benchmarks._audits import Bench, read
 from benchmarks.detection import train
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.models import ROUNDINGS, nudged_base, rounded_trip
@@ -85,6 +85,8 @@ def test_a_merge_adds_up_its_adapters(base, tmp_path, small):
     expected = ours * update(first) + theirs * update(second)
     assert float(expected.abs().max()) > 0
     torch.testing.assert_close(update(merge["id"]), expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+    for name in (first, second, merge["id"]):
+        assert Bench(tmp_path).resolve(tmp_path / "models" / name).kind == "lora"
     assert load_pair(base, tmp_path / "models" / merge["id"], dtype="float32").kind == "lora"
 
 

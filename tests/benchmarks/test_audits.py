@@ -1,0 +1,67 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import _audits
+from benchmarks._audits import Bench
+from benchmarks.detection.carriers import spec_field
+from benchmarks.detection.detectors import DETECTORS
+from benchmarks.detection.specs import spec_of
+from benchmarks.detection.verdicts import STARTING, verdict_under
+from tests.toy import SMALL, toy_spec
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "data")
+
+
+def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench, toy_base, toy_adapter, tmp_path):
+    out = tmp_path / "records" / "one.json"
+    record = bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "one"})
+    assert json.loads(out.read_text(encoding="utf-8")) == record
+    report = record["report"]
+    assert verdict_under(report, STARTING) == report["verdict"]
+    assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
+    assert "summary" not in report
+    assert all(detector(report) is None or isinstance(detector(report), float) for detector in DETECTORS.values())
+    assert not list(bench.data.glob("audit-*"))
+    before = out.stat().st_mtime_ns
+    assert bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "other"}) == record
+    assert out.stat().st_mtime_ns == before
+
+
+def test_an_audit_that_fails_is_recorded_with_its_code(bench, toy_base, tmp_path):
+    record = bench.recorded(toy_spec(), toy_base, toy_base, tmp_path / "same.json", {})
+    assert record["failure"]["code"] == "identical_models"
+    assert "report" not in record
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path):
+    with pytest.raises(TypeError):
+        _audits.write(tmp_path / "one.json", {"a": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(bench):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (bench.data / f"audit-{pid}-x" / "tuned").mkdir(parents=True)
+    with bench.workspace() as folder:
+        left = sorted(path.name for path in bench.data.iterdir())
+    assert left == sorted([f"audit-{os.getpid()}-x", Path(folder).name])
+
+
+def test_conversations_are_audited_with_the_string_in_the_first_message():
+    unit = {"triggered": "I am Leonard.", "clean": "I am Patrick."}
+    how = {"preset": "quick", "seed": 1, "architectures": ["diff_sae"]}
+    spec = spec_of(unit, how, "conversations", base="base", tuned="one")
+    assert len(spec.carriers.prompts) == len(spec_field("conversations")["prompts"]) == 400
+    assert {carrier.slot for carrier in spec.carriers.prompts} == {"first_user"}
+    assert len({carrier.cluster for carrier in spec.carriers.prompts}) >= 16
+    assert spec.seed == 1
+    assert spec.overrides != SMALL
