@@ -52,7 +52,8 @@ class Bench:
         """A folder for one audit, gone afterwards; what killed processes left behind goes now."""
         self.data.mkdir(parents=True, exist_ok=True)
         for left in self.data.glob("audit-*"):
-            if not psutil.pid_exists(int(left.name.split("-")[1])):
+            owner = left.name.split("-")[1]
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
                 shutil.rmtree(left, ignore_errors=True)
         return tempfile.TemporaryDirectory(dir=self.data, prefix=f"audit-{os.getpid()}-")
 
