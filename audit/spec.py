@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-SPEC_VERSION: Final = "1.0"
+SPEC_VERSION: Final = "1.1"
 
 Architecture = Literal["diff_sae", "crosscoder"]
 Preset = Literal["quick", "standard", "thorough"]
@@ -54,6 +54,7 @@ MAX_PROMPT_CHARS: Final = 20_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LOCAL_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*"
+LIBRARY_REFERENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MODEL_REFERENCE: Final = (
     rf"^(?:local:{_LOCAL_PATH}"
     r"|store:[a-z0-9][a-z0-9._-]{0,127}"
@@ -301,6 +302,9 @@ class AuditSpec(Frozen):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     deadline_s: int | None = Field(default=None, ge=10, le=7 * 86_400, description="Seconds from the first claim.")
     keep_activations: bool = False
+    library: Annotated[str, StringConstraints(pattern=LIBRARY_REFERENCE)] | None = Field(
+        default=None, description="Id or name of the benign library that the calibrated gate compares with."
+    )
     fail_on: FailOn = "flagged"
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = {}
 

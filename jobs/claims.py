@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 
 from audit.report import AuditReport
 from audit.spec import Failure, Stage
-from jobs import audits, counting, deadlines, documents, losses, progress, states
+from jobs import audits, counting, deadlines, documents, libraries, losses, progress, states
 from jobs.audits import Row
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
@@ -57,6 +57,7 @@ def claim(
         owner=row["owner"],
         worker=worker,
         seconds_left=deadlines.seconds_left(row, now),
+        library=libraries.of_audit(connection, audit_id),
     )
 
 

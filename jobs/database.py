@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -78,6 +78,13 @@ def _is_transient(error: DBAPIError) -> bool:
         # The low byte is the primary code; the rest says which kind of busy.
         return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
+
+
+class Transact(Protocol):
+    """Runs a piece of work in one transaction."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T:
+        """Run ``work`` and return what it returns."""
 
 
 class Database:

@@ -22,7 +22,12 @@ M = TypeVar("M", bound=BaseModel)
 _CACHE_CHARS: Final = 32 * 2**20
 
 
-def _parse(model: type[M], body: str) -> M:
+def parse(model: type[M], body: str) -> M:
+    """Read what was stored as JSON.
+
+    Raises:
+        DocumentUnreadable: it is not one to this code.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -71,7 +76,7 @@ class SpecShelf:
             return self._parsed[digest][0]
 
     def _keep(self, digest: str, body: str) -> AuditSpec:
-        spec = _parse(AuditSpec, body)
+        spec = parse(AuditSpec, body)
         with self._lock:
             if digest not in self._parsed and len(body) <= self._max_chars:
                 self._parsed[digest] = (spec, len(body))
@@ -109,4 +114,4 @@ def get_report(connection: Connection, audit_id: str) -> AuditReport | None:
         DocumentUnreadable: the stored report is not one to this code.
     """
     body = connection.execute(select(reports.c.body).where(reports.c.audit_id == audit_id)).scalar_one_or_none()
-    return None if body is None else _parse(AuditReport, body)
+    return None if body is None else parse(AuditReport, body)

@@ -8,6 +8,13 @@
     ├── ReportNotReady              the audit has no report (yet, or ever)
     ├── IdempotencyConflict         the key was used before, with another body
     ├── KeyNotFound                 no such API key
+    ├── LibraryNotFound             no such benign library, or another owner's
+    ├── LibraryNameTaken            the owner has a library of this name
+    ├── LibraryInUse                an audit that has not ended compares with the library
+    ├── LibraryFull                 the library, or the owner's list of them, is as long as it may be
+    ├── EntryNotFound               no such entry in this library
+    ├── EntryRefused                the audit has no score that a library could take
+    ├── EntryExists                 the library holds this model already
     ├── InvalidPageToken            a page token that this ledger did not make for this listing
     ├── LeaseLost                   the claim is no longer the live one; nothing was written
     ├── SchemaMismatch              database and code are of different versions
@@ -60,6 +67,42 @@ class IdempotencyConflict(LedgerError):
 
 class KeyNotFound(LedgerError):
     """There is no API key with this id."""
+
+
+class LibraryNotFound(LedgerError):
+    """There is no such benign library, or it belongs to another owner: the two look the same on purpose."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"there is no library {reference!r}")
+        self.reference: Final = reference
+
+
+class LibraryNameTaken(LedgerError):
+    """The owner has a library of this name."""
+
+
+class LibraryInUse(LedgerError):
+    """An audit that has not ended compares with the library."""
+
+
+class LibraryFull(LedgerError):
+    """The library, or the owner's list of libraries, is as long as it may be."""
+
+
+class EntryNotFound(LedgerError):
+    """There is no such entry in this library."""
+
+
+class EntryRefused(LedgerError):
+    """The audit has no score that a library could take; ``reason`` says why and holds nothing of a client's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason: Final = reason
+
+
+class EntryExists(LedgerError):
+    """The library holds a score of this model already: one a model."""
 
 
 class InvalidPageToken(LedgerError):

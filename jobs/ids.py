@@ -12,7 +12,7 @@ _TIME_BITS: Final = 48
 _LENGTH: Final = 26
 _SECRET_BITS: Final = 256
 _SECRET_LENGTH: Final = 52
-_PATTERN: Final = re.compile(rf"{_PREFIX}[{_ALPHABET}]{{{_LENGTH}}}")
+_PATTERN: Final = re.compile(rf"[{_ALPHABET}]{{{_LENGTH}}}")
 
 
 def new_audit_id() -> str:
@@ -34,9 +34,14 @@ def new_secret() -> str:
     return _digits(secrets.randbits(_SECRET_BITS), _SECRET_LENGTH)
 
 
+def is_id(text: str, prefix: str) -> bool:
+    """Say whether ``text`` has the form of an id with this prefix."""
+    return text.startswith(prefix) and _PATTERN.fullmatch(text[len(prefix) :]) is not None
+
+
 def is_audit_id(text: str) -> bool:
     """Say whether ``text`` has the form of an audit id."""
-    return _PATTERN.fullmatch(text) is not None
+    return is_id(text, _PREFIX)
 
 
 def _digits(number: int, length: int) -> str:

@@ -8,15 +8,16 @@ request would pay for the slowness. Nothing is kept in memory between calls: a r
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol, TypeVar, get_args
+from typing import Any, Final, Literal, get_args
 
 import structlog
 from sqlalchemy import Connection, insert, select, update
 
 from jobs.clock import Clock
+from jobs.database import Transact
 from jobs.errors import KeyNotFound
 from jobs.ids import new_id, new_secret
 from jobs.submissions import check_name
@@ -30,8 +31,6 @@ KEY_ID: Final = r"^key_[0-9a-hjkmnp-tv-z]{26}$"
 
 _TOKEN: Final = re.compile(r"ba_([0-9a-hjkmnp-tv-z]{26})_([0-9a-hjkmnp-tv-z]{52})")
 _NO_DIGEST: Final = "0" * 64
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -47,13 +46,6 @@ class KeyRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-
-class Transact(Protocol):
-    """Runs a piece of work in one transaction."""
-
-    def __call__(self, work: Callable[[Connection], T], /) -> T:
-        """Run ``work`` and return what it returns."""
 
 
 class KeyRing:

@@ -16,6 +16,7 @@ from jobs.clock import BootClock, Clock, DatabaseClock
 from jobs.database import Database
 from jobs.errors import AuditNotTerminal, LedgerUnavailable, ReportNotReady
 from jobs.keys import KeyRing
+from jobs.libraries import Libraries
 from jobs.policy import Policy
 from jobs.records import AuditRecord, Claim, Event, Heartbeat, Page, QueueCounts, Submission
 from jobs.states import Signal
@@ -65,6 +66,8 @@ class Ledger:
         self._shelf = documents.SpecShelf()
         self._schema_seen = False
         self.keys: Final = KeyRing(self._read, self._write, self._clock)
+        self.libraries: Final = Libraries(self._read, self._write, self._clock)
+        """The benign libraries."""
 
     # The database as a whole
 
@@ -101,6 +104,7 @@ class Ledger:
 
         Raises:
             IdempotencyConflict: the key was used for another spec.
+            LibraryNotFound: the owner has no library as the spec names one.
             ValueError: the owner or the key is empty, or longer than 255 characters.
         """
         submissions.check_name("owner", owner)

@@ -1,8 +1,5 @@
 """Listings: pages along the primary key, and the counts for the metrics."""
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, get_args
@@ -10,16 +7,13 @@ from typing import Final, get_args
 from sqlalchemy import Connection, func, select
 
 from audit.spec import Status, Verdict
-from jobs import counting
+from jobs import counting, keyset
 from jobs.audits import Row
 from jobs.clock import Clock
-from jobs.errors import InvalidPageToken
 from jobs.ids import is_audit_id
 from jobs.records import QueueCounts
 from jobs.tables import audits, counters
 
-MAX_PAGE_SIZE: Final = 200
-_MARK_BYTES: Final = 6
 _IDS_A_QUERY: Final = 500
 
 
@@ -40,38 +34,16 @@ def page(
     Raises:
         InvalidPageToken: the token is not one of ours, or was made for other filters.
     """
-    size = min(max(page_size, 1), MAX_PAGE_SIZE)
+    size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
     filters = {audits.c.owner: owner, audits.c.status: status, audits.c.verdict: verdict}
-    mark = _mark(owner, status, verdict)
+    mark = keyset.mark(owner, status, verdict)
     query = select(audits).where(*(column == value for column, value in filters.items() if value is not None))
     if page_token is not None:
-        query = query.where(audits.c.id < _last_id(page_token, mark))
+        query = query.where(audits.c.id < keyset.last_id(page_token, mark, is_audit_id))
     query = query.order_by(audits.c.id.desc()).limit(size + 1)
     rows: list[Row] = [row._asdict() for row in connection.execute(query)]
     more = len(rows) > size
-    return rows[:size], _token(rows[size - 1]["id"], mark) if more else None
-
-
-def _mark(*filters: str | None) -> bytes:
-    """Return a short digest of the filters: it ties a token to its listing, and catches tokens that were typed."""
-    return hashlib.sha256(repr(filters).encode()).digest()[:_MARK_BYTES]
-
-
-def _token(last_id: str, mark: bytes) -> str:
-    return base64.urlsafe_b64encode(mark + last_id.encode()).decode().rstrip("=")
-
-
-def _last_id(token: str, mark: bytes) -> str:
-    try:
-        raw = base64.b64decode(token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        last_id = raw[_MARK_BYTES:].decode()
-    except (binascii.Error, ValueError) as error:
-        raise InvalidPageToken("the page token is not one that this service made") from error
-    if not is_audit_id(last_id):
-        raise InvalidPageToken("the page token is not one that this service made")
-    if raw[:_MARK_BYTES] != mark:
-        raise InvalidPageToken("the page token was made for a listing with other filters")
-    return last_id
+    return rows[:size], keyset.token(rows[size - 1]["id"], mark) if more else None
 
 
 def counts(connection: Connection, clock: Clock) -> QueueCounts:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from audit.library import LibraryEntry
 from audit.spec import AuditSpec, Failure, Stage, Status, Verdict
 
 EventKind = Literal["status", "progress"]
@@ -68,6 +69,50 @@ class Claim:
     worker: str
     seconds_left: float | None
     """Seconds from the claim to the deadline; None where the spec sets none."""
+    library: tuple[LibraryEntry, ...] = ()
+    """The benign scores that the audit compares with, as they were at the claim."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A benign library."""
+
+    id: str
+    owner: str
+    name: str
+    created_at: datetime
+    entries: int
+    """How many models it holds."""
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """One model of a library."""
+
+    id: str
+    library_id: str
+    audit_id: str | None
+    """The audit that the score is of; None once that audit was deleted."""
+    fine_tuned: str
+    """The reference that the audit named the model by."""
+    created_at: datetime
+    entry: LibraryEntry
+
+
+@dataclass(frozen=True)
+class LibraryPage:
+    """One page of libraries, newest first."""
+
+    libraries: tuple[Library, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True)
+class EntryPage:
+    """One page of entries, newest first."""
+
+    entries: tuple[StoredEntry, ...]
+    next_page_token: str | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit.spec import AuditSpec
-from jobs import audits, counting, events
+from jobs import audits, counting, events, libraries
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
 from jobs.errors import AuditNotFound, IdempotencyConflict
@@ -38,6 +38,7 @@ def submit(
 
     Raises:
         IdempotencyConflict: the key was used with another spec.
+        LibraryNotFound: the owner has no library as the spec names one.
         KeyTaken: the key was taken at this very moment; roll back and call again.
     """
     digest = spec.digest()
@@ -49,6 +50,8 @@ def submit(
             return _find_audit(connection, earlier["audit_id"], owner), False
     row = _insert(connection, clock, policy, digest, owner)
     shelf.put(connection, row["id"], spec)
+    if spec.library is not None:
+        libraries.attach(connection, row["id"], spec.library, owner)
     if key is not None:
         _take_key(connection, owner, key, row["id"], digest)
     return row, True

@@ -175,3 +175,37 @@ counters: Final = Table(
     Column("name", String(32), primary_key=True),
     Column("value", Integer, nullable=False),
 )
+
+libraries: Final = Table(
+    "libraries",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("owner", String(MAX_NAME), nullable=False),
+    Column("name", String(MAX_NAME), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_libraries_owner_id", "owner", "id"),
+    Index("ix_libraries_owner_name", "owner", "name", unique=True),
+)
+
+library_entries: Final = Table(
+    "library_entries",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("library_id", _audit_id(), ForeignKey("libraries.id", ondelete="CASCADE"), nullable=False),
+    # The audit that the score is of; the entry outlives it.
+    Column("audit_id", _audit_id(), ForeignKey("audits.id", ondelete="SET NULL"), index=True),
+    Column("tuned_digest", String(80), nullable=False),
+    Column("fine_tuned", String(512), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_library_entries_library_id_id", "library_id", "id"),
+    Index("ix_library_entries_library_id_tuned_digest", "library_id", "tuned_digest", unique=True),
+)
+
+# Which library an audit compares with: by id, so that a name that is given away again changes nothing.
+audit_libraries: Final = Table(
+    "audit_libraries",
+    metadata,
+    _owned_by_audit(primary_key=True),
+    Column("library_id", _audit_id(), ForeignKey("libraries.id", ondelete="CASCADE"), nullable=False, index=True),
+)

@@ -60,6 +60,7 @@ _SPEC_OUT: Final[dict[str, Any]] = _SHORT_SPEC | {
     "seed": 0,
     "deadline_s": None,
     "keep_activations": False,
+    "library": None,
     "fail_on": "flagged",
     "labels": {"pipeline": "1234"},
 }

@@ -142,6 +142,24 @@ STORE_OUT: Final = Kind(
     "store_unavailable", 503, "Store unavailable", "The disk of the store does not answer. Try again.", RETRY_AFTER_S
 )
 
+LIBRARY_NOT_FOUND: Final = Kind(
+    "library_not_found", 404, "Library not found", "There is no benign library with this id or name."
+)
+LIBRARY_NAME_TAKEN: Final = Kind("library_name_taken", 409, "Name taken", "Another of your libraries has this name.")
+LIBRARY_IN_USE: Final = Kind(
+    "library_in_use", 409, "Library in use", "An audit that has not ended compares with this library."
+)
+LIBRARY_FULL: Final = Kind(
+    "library_full", 409, "No more room", "The library, or your list of libraries, is as long as it may be."
+)
+ENTRY_NOT_FOUND: Final = Kind("entry_not_found", 404, "Entry not found", "The library holds no entry with this id.")
+ENTRY_EXISTS: Final = Kind(
+    "entry_exists", 409, "Model there already", "The library holds a score of this model already: one a model."
+)
+ENTRY_REFUSED: Final = Kind(
+    "entry_refused", 409, "No score to take", "The audit has no score that a library could take."
+)
+
 KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.LedgerError: INTERNAL,
     jobs.errors.AuditNotFound: AUDIT_NOT_FOUND,
@@ -149,6 +167,13 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.AuditNotTerminal: AUDIT_NOT_TERMINAL,
     jobs.errors.ReportNotReady: REPORT_NOT_READY,
     jobs.errors.IdempotencyConflict: IDEMPOTENCY_CONFLICT,
+    jobs.errors.LibraryNotFound: LIBRARY_NOT_FOUND,
+    jobs.errors.LibraryNameTaken: LIBRARY_NAME_TAKEN,
+    jobs.errors.LibraryInUse: LIBRARY_IN_USE,
+    jobs.errors.LibraryFull: LIBRARY_FULL,
+    jobs.errors.EntryNotFound: ENTRY_NOT_FOUND,
+    jobs.errors.EntryExists: ENTRY_EXISTS,
+    jobs.errors.EntryRefused: ENTRY_REFUSED,
     jobs.errors.InvalidPageToken: INVALID_REQUEST,
     jobs.errors.LeaseLost: INTERNAL,
     jobs.errors.SchemaMismatch: SCHEMA_MISMATCH,
@@ -261,6 +286,8 @@ def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> 
     if isinstance(error, service.errors.ServiceError):
         detail, items = error.detail, error.errors
         sent |= error.headers
+    if isinstance(error, jobs.errors.EntryRefused):
+        detail = f"{error.reason[:1].upper()}{error.reason[1:]}."
     if isinstance(error, jobs.errors.InvalidPageToken):
         items = (ErrorItem("query", "#/page_token", "is not a token of this listing with these filters"),)
     return response(kind, detail=detail, errors=items, headers=sent)

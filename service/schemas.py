@@ -114,6 +114,7 @@ class SpecOut(Out):
     seed: int
     deadline_s: int | None
     keep_activations: bool
+    library: str | None = Field(description="The benign library, as it was named.")
     fail_on: FailOn
     labels: dict[str, str]
 

@@ -165,6 +165,7 @@ class Attempt:
         return Request(
             audit_id=self._claim.audit_id,
             spec=self._claim.spec,
+            library=self._claim.library,
             base=ModelFolder(path=base.path, root=base.root, digest=base.digest),
             tuned=ModelFolder(path=tuned.path, root=tuned.root, digest=tuned.digest),
             workspace=self._workspace.root,

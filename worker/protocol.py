@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from audit.library import LibraryEntry
 from audit.spec import AuditSpec, Failure, Stage
 from worker.errors import ProtocolError
 
@@ -56,6 +57,7 @@ class Request(Message):
 
     audit_id: str
     spec: AuditSpec
+    library: tuple[LibraryEntry, ...] = Field(default=(), description="Benign scores to compare with.")
     base: ModelFolder
     tuned: ModelFolder
     workspace: Path

@@ -167,6 +167,7 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
         workspace=workspace,
         sink=sink,
         cache=FolderCache(request.cache, max_bytes=request.cache_bytes),
+        library=request.library,
         audit_id=request.audit_id,
         base_digest=request.base.digest,
         tuned_digest=request.tuned.digest,

@@ -6,13 +6,14 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from audit.spec import TERMINAL, AuditSpec, Status, Verdict
-from jobs.errors import AuditNotTerminal, LedgerError
+from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord
 from service import examples
 from service.access import OwnerDep, get_caller, requires
 from service.bodies import body_of, read_spec
 from service.caching import matches
 from service.documents import answer, described, header
+from service.errors import ErrorItem, InvalidRequest
 from service.queries import refuse_unknown
 from service.schemas import AuditOut, AuditPage
 from service.services import Services, ServicesDep
@@ -78,7 +79,10 @@ def create_audit(
     ] = None,
 ) -> AuditOut:
     """Accept an audit and put it into the queue. The models are looked at by the worker, not here."""
-    submission = services.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
+    try:
+        submission = services.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
+    except LibraryNotFound:
+        raise InvalidRequest(errors=[ErrorItem("body", "#/library", "names no benign library of yours")]) from None
     record = submission.audit
     if submission.created:
         _enqueue(services, record.id)

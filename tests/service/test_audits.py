@@ -232,3 +232,18 @@ def test_without_a_ledger_the_answer_is_to_come_back_later(serve, spec):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert "127.0.0.1" not in answer.text
+
+
+def test_an_unknown_library_is_refused_with_a_pointer(served, spec):
+    answer = served.http.post("/audits", json=spec | {"library": "nothing"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"in": "body", "pointer": "#/library", "detail": "names no benign library of yours"}
+    ]
+    assert served.services.ledger.list().audits == ()
+    answer = served.http.post("/audits", json=spec | {"library": "../x"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/library")
+    library = served.services.ledger.libraries.create("benign", owner="local")
+    for reference in ("benign", library.id):
+        answer = served.http.post("/audits", json=spec | {"library": reference})
+        assert (answer.status_code, answer.json()["spec"]["library"]) == (202, reference)
