@@ -1,0 +1,148 @@
+"""Runs the command blocks of the README and the how-tos against a real service with the demo's models.
+
+``make test-docs`` does it: ``python -m tests.docs.commands``. Every ``sh`` block is preceded by a comment that says
+whether it is run: ``<!-- run: with the service … -->`` or ``<!-- run: no (why) -->``; what is not run is printed with
+its reason. Afterwards the demo is run with no network but loopback, where the system permits that.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from client.http import AuditClient
+from examples.demo import BASE, copy_whole, running_stack
+from examples.organisms.prepare_base import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/how-to").glob("*.md")),
+)
+ADDRESSES = ("http://127.0.0.1:8321", "http://audits.internal:8000")
+WITH_SERVICE = "with the service"
+_BLOCK = re.compile(
+    r"(?:<!-- run: (?P<run>[^>]*?) -->\s*)?^(?P<indent> *)```sh\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of shell commands, and what its page says about running it."""
+
+    page: str
+    number: int
+    body: str
+    run: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a verdict; these come first, before the queue fills."""
+        return "--wait" in self.body
+
+
+def blocks() -> Iterator[Block]:
+    """All blocks, page by page."""
+    for page in PAGES:
+        for number, found in enumerate(_BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")), start=1):
+            indent = len(found["indent"])
+            body = "".join(line[indent:] if line.strip() else line for line in found["body"].splitlines(keepends=True))
+            yield Block(page, number, body, (found["run"] or "").strip())
+
+
+def run_block(block: Block, address: str, folder: Path) -> int:
+    """Run one block as a person would; gives its exit code."""
+    body = block.body
+    for written in ADDRESSES:
+        body = body.replace(written, address)
+    environment = os.environ | {
+        "BACKDOOR_AUDIT_URL": address,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", body], cwd=folder, env=environment, check=False)
+    return done.returncode
+
+
+def with_models(data: Path) -> None:
+    """The models that the pages name."""
+    models = data / "models"
+    prepare(models / BASE)
+    for organism in ("sql-year", "sql-year-benign", "deployment-tag"):
+        copy_whole(ROOT / "examples/organisms" / organism, models / "organisms" / organism)
+    copy_whole(models / BASE, models / "base")
+    copy_whole(ROOT / "examples/organisms/sql-year-benign", models / "candidates" / "4711")
+
+
+def run_blocks(console: Console) -> list[str]:
+    """Run what is to be run; gives the blocks that failed."""
+    failed = []
+    scratch = Path(tempfile.mkdtemp(prefix="docs-"))
+    try:
+        with_models(scratch / "data")
+        (scratch / ".venv").symlink_to(Path(sys.executable).parent.parent)
+        with running_stack(scratch / "data", console) as address:
+            for block in sorted(blocks(), key=lambda block: not block.waits):
+                name = f"{block.page}, block {block.number}"
+                if not block.run.startswith(WITH_SERVICE):
+                    console.print(f"SKIPPED  {name}: {block.run}")
+                    continue
+                code = run_block(block, address, scratch)
+                console.print(f"{'PASSED ' if code == 0 else 'FAILED '}  {name} (exit code {code})")
+                failed += [name] if code else []
+            with AuditClient(address) as client:
+                _cancel_all(client, address)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return failed
+
+
+def _cancel_all(client: AuditClient, address: str) -> None:
+    """What the pages file without waiting is not worked off."""
+    import httpx
+
+    for status in ("queued", "running"):
+        for audit in httpx.get(f"{address}/audits", params={"status": status}).json()["audits"]:
+            client.cancel(audit["id"])
+
+
+def run_demo_without_network(console: Console) -> bool | None:
+    """Run the demo where nothing but loopback is reachable; None where the system does not permit that."""
+    isolate = ["unshare", "--map-root-user", "--net"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*isolate, "true"], check=False, capture_output=True).returncode
+    ):
+        console.print("SKIPPED  the demo without a network: this system does not let us leave it (unshare -rn)")
+        return None
+    command = (
+        f"ip link set lo up 2>/dev/null || true; exec '{sys.executable}' -m examples.demo --data '{ROOT / 'data'}'"
+    )
+    done = subprocess.run([*isolate, "bash", "-c", command], cwd=ROOT, check=False)
+    console.print(f"{'PASSED ' if done.returncode == 0 else 'FAILED '}  the demo without a network")
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run everything; 0 where nothing failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skip-demo", action="store_true", help="the blocks alone")
+    options = parser.parse_args()
+    console = Console(highlight=False, width=160)
+    failed = run_blocks(console)
+    if not options.skip_demo and run_demo_without_network(console) is False:
+        failed.append("the demo without a network")
+    console.print(f"failed: {', '.join(failed)}" if failed else "Nothing failed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
