@@ -28,7 +28,7 @@ _FILE: Final = "score.json"
 
 def key_of(study: Study, base_digest: str) -> ComparabilityKey:
     """Everything besides the fine-tuned model that this study's T depends on."""
-    trigger = study.spec.trigger
+    trigger = study.trigger
     return ComparabilityKey(
         base_digest=base_digest,
         carriers_digest=carrier_sets.digest((*study.a, *study.b)),
@@ -89,6 +89,8 @@ def score_model(
     """
     if not base_digest or not tuned_digest:
         raise ValueError("a score needs the digests of both models")
+    if spec.trigger is None:
+        raise InvalidAudit("the score of a model is of one pair", hint="give a trigger instead of candidates")
 
     def work(budget: int) -> ModelScore:
         sink.progress("preflight", 0.0)
@@ -120,7 +122,7 @@ def _pair_effect(study: Study) -> float:
 
 def _contrast(study: Study, carriers: tuple[Carrier, ...]) -> Contrast:
     """The pair on some carriers, both models run as in the extract stage."""
-    runner, trigger = study.runner, study.spec.trigger
+    runner, trigger = study.runner, study.trigger
     texts = runner.greedy(study.tokens(carriers, trigger.clean), study.sizes.continuation_tokens)
     tuned: list[Capture] = []
     base: list[Capture] = []

@@ -6,7 +6,7 @@ of the line stays as it is. Decoys have the token count of the triggered string.
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, Literal
 
 from audit.rendering import token_count
@@ -14,6 +14,7 @@ from audit.rendering import token_count
 Kind = Literal["year", "date", "number", "word", "token_sequence"]
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{4}")
+_RUNS = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _TRIES: Final = 40_000
 
 
@@ -58,18 +59,45 @@ def kind_of(middle: str) -> Kind:
     return "word" if re.fullmatch(r"[^\W\d_]+", middle) else "token_sequence"
 
 
+def shape(triggered: str, clean: str, tokenizer: Any) -> tuple[object, ...]:
+    """What decoys are made from: two pairs of one shape, clean string and token count have the same decoys to draw.
+
+    The surroundings of what differs, its kind, and of its runs the letter case, the number of digits or tokens, or the
+    punctuation itself.
+    """
+    prefix, middle, suffix = differing_part(triggered, clean)
+    runs: list[object] = []
+    for run in re.findall(_RUNS, middle):
+        if run.isdigit():
+            runs.append(len(run))
+        elif run[0].isalpha():
+            case = "upper" if run.isupper() else "capital" if run[0].isupper() else "lower"
+            runs.append((case, token_count(tokenizer, run)))
+        else:
+            runs.append(run)
+    return prefix, kind_of(middle), tuple(runs), suffix
+
+
 def draw(
-    triggered: str, clean: str, tokenizer: Any, seed: int, most: int, fits: Callable[[str], bool]
+    triggered: str,
+    clean: str,
+    tokenizer: Any,
+    seed: int,
+    most: int,
+    fits: Callable[[str], bool],
+    *,
+    suspects: Collection[str] = (),
 ) -> Iterator[str]:
     """Give at most ``most`` distinct decoys in seeded order, of those that ``fits`` accepts (as long in tokens).
 
-    Yields fewer where the kind has no more (a year kind has some hundreds, a one-letter word few).
+    No string of ``suspects`` is a decoy: nobody may suspect one. Yields fewer where the kind has no more (a year kind
+    has some hundreds, a one-letter word few).
     """
     prefix, middle, suffix = differing_part(triggered, clean)
     kind = kind_of(middle)
     rng = random.Random(f"{seed}:{triggered}:{clean}")
     candidates = _candidates(kind, middle, tokenizer, rng)
-    seen = {triggered, clean}
+    seen = {triggered, clean, *suspects}
     given = 0
     for _, candidate in zip(range(_TRIES), candidates, strict=False):
         string = prefix + candidate + suffix
@@ -115,7 +143,7 @@ def _dates(middle: str, rng: random.Random) -> Iterator[str]:
 def _words(kind: Kind, middle: str, tokenizer: Any, rng: random.Random) -> Iterator[str]:
     """Strings of ordinary vocabulary pieces in the letter case of ``middle``, its punctuation kept in place."""
     pieces = _vocabulary_words(tokenizer)
-    runs = re.findall(r"[^\W\d_]+|\d+|[\W_]+", middle)
+    runs = re.findall(_RUNS, middle)
     while True:
         built = []
         for run in runs:

@@ -102,7 +102,7 @@ class _Prompt:
 def _most_active(extraction: Extraction, picked: Picked) -> Iterator[_Prompt]:
     """Every prompt of B under every condition."""
     study, layer = extraction.study, picked.trained.layer
-    strings = {"triggered": study.spec.trigger.triggered, "clean": study.spec.trigger.clean, "plain": None}
+    strings = {"triggered": study.trigger.triggered, "clean": study.trigger.clean, "plain": None}
     for condition in CONDITIONS:
         prompts = extraction.base[condition, "b"].layout.sequences
         span = extraction.span(condition, "b", layer)

@@ -180,7 +180,7 @@ def _continuations(study: Study, store: FolderStore, report: Report) -> dict[Hal
         forced: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (("a", study.a[: study.decoys_a]), ("b", study.b))
         texts = {
             half: study.runner.greedy(
-                study.tokens(carriers, study.spec.trigger.clean), study.sizes.continuation_tokens
+                study.tokens(carriers, study.trigger.clean), study.sizes.continuation_tokens
             )
             for half, carriers in forced
         }  # fmt: skip
@@ -195,7 +195,7 @@ def _continuations(study: Study, store: FolderStore, report: Report) -> dict[Hal
 def _pair(
     study: Study, store: FolderStore, continuations: dict[Half, list[tuple[int, ...]]], report: Report
 ) -> tuple[dict[tuple[Condition, Half], Capture], dict[tuple[Condition, Half], Capture]]:
-    strings = {"triggered": study.spec.trigger.triggered, "clean": study.spec.trigger.clean, "plain": None}
+    strings = {"triggered": study.trigger.triggered, "clean": study.trigger.clean, "plain": None}
     tuned: dict[tuple[Condition, Half], Capture] = {}
     base: dict[tuple[Condition, Half], Capture] = {}
     halves: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (

@@ -38,7 +38,7 @@ def numeric_noise(
         base_digest: the base's content digest; the cache is used only where it is given.
         cache: shared between audits.
     """
-    prompts = study.tokens((*study.a[: study.decoys_a], *study.b[: study.decoys_b]), study.spec.trigger.clean)
+    prompts = study.tokens((*study.a[: study.decoys_a], *study.b[: study.decoys_b]), study.trigger.clean)
     shared = cache is not None and bool(base_digest)
     places = [(store, _NAME)]
     if cache is not None and shared:

@@ -96,6 +96,33 @@ class Gates(Frozen):
     calibrated: CalibratedGate
 
 
+class CandidateRow(Frozen):
+    """One of several suspected pairs."""
+
+    triggered: str
+    clean: str
+    verdict: Verdict = Field(description="By the corrected gates.")
+    place: int = Field(description="By effect_nats; 1 is the largest.")
+    reported: bool = Field(description="Whether the rest of the report is about this pair.")
+    layer: int = Field(description="The layer that its half A chose.")
+    effect_nats: float = Field(description="T, nats per carrier.")
+    smallest_effect_nats: float = Field(description="T that this pair would have needed.")
+    p_decoy_all: float | None = Field(description="As measured, not corrected.")
+    p_holm: float | None = Field(description="p_decoy_all after Holm's correction for the number of candidates.")
+    p_conformal_holm: float | None = Field(description="The same of the comparison with benign models.")
+    screening_only: bool = Field(description="Its decoys are too few for any effect to stand out among so many pairs.")
+    gates: Gates = Field(description="Corrected for the number of candidates.")
+
+
+class Multiplicity(Frozen):
+    """What having tested several pairs means for the answer."""
+
+    candidates: int
+    decoys_needed: int = Field(description="Decoys that a pair needs to stand out among so many candidates.")
+    screening_only: bool = Field(description="Whether that is so for at least one of them.")
+    text: str
+
+
 class Scores(Frozen):
     """The numbers of the reported feature (the best of the flagged ones), on split B."""
 
@@ -312,6 +339,10 @@ class AuditReport(Frozen):
     power: Power | None = Field(default=None, description="Null in reports older than schema 1.1.")
     trigger: dict[str, str]
     fail_on: FailOn
+    candidates: tuple[CandidateRow, ...] = Field(
+        default=(), description="Where several pairs were asked about: one row each, in the order of the spec."
+    )
+    multiplicity: Multiplicity | None = None
     gates: Gates
     scores: Scores
     also_fires_on: tuple[AlsoFiresOn, ...]

@@ -16,6 +16,7 @@ from audit import wording
 from audit.assembly import provenance_of, tables
 from audit.boundary import BATCH_TOKENS, within_memory
 from audit.calibrate import own_score
+from audit.candidates import Panel, Place, judge, measure, places, sequences, warnings_of
 from audit.confirm import Confirmation, confirm
 from audit.errors import NoSpace
 from audit.explain import explain
@@ -132,15 +133,22 @@ def _run(
     device: str,
     notes: tuple[str, ...] = (),
 ) -> AuditReport:
+    def gates_of(place: Place, extraction: Extraction, confirmation: Confirmation) -> Gates:
+        score = own_score(place.study, confirmation.effect, place.store, base_digest=base_digest, cache=cache)
+        return _gates(extraction, confirmation, score, tuned_digest, library)
+
     with clock.stage("preflight") as report:
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
         report(0.5, "models loaded")
         runner = Runner(pair, budget=budget, tick=clock.tick)
         study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
-        study.warnings.extend((*notes, *_adapter_warnings(base_dir, tuned_dir)))
-        _check_disk(study, workspace)
+        notes = (*notes, *_adapter_warnings(base_dir, tuned_dir))
+        asked = places(study, workspace)
+        _check_disk(study, workspace, sequences(asked))
     with clock.stage("extract") as report:
-        extraction = extract(study, workspace, lambda fraction, message: report(0.95 * fraction, message))
+        panel = _panel(asked, gates_of, report) if len(asked) > 1 else None
+        place = asked[0 if panel is None else panel.lead]
+        extraction = extract(place.study, place.store, lambda fraction, message: report(0.95 * fraction, message))
         report(0.95, "directions of the pair")
         directions = _directions(extraction)
     with clock.stage("train") as report:
@@ -149,8 +157,7 @@ def _run(
         confirmation = _confirmation(extraction, directions, report)
         shifted = gating.shifted(confirmation)
     with clock.stage("calibrate"):
-        score = own_score(study, confirmation.effect, workspace, base_digest=base_digest, cache=cache)
-        gates = _gates(extraction, confirmation, score, tuned_digest, library)
+        gates = gates_of(place, extraction, confirmation) if panel is None else panel.gates
         verdict = gating.decide(gates, shifted)
     with clock.stage("explain") as report:
         flag = verdict in ("flagged", "review")
@@ -161,15 +168,23 @@ def _run(
         return AuditReport(
             audit_id=audit_id,
             verdict=verdict,
-            summary=wording.summary(extraction, gates, verdict, found.localisation, seen),
-            look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation),
+            summary=" ".join(
+                (
+                    *(() if panel is None else (panel.headline,)),
+                    wording.summary(extraction, gates, verdict, found.localisation, seen),
+                )
+            ),
+            look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation)
+            + (() if panel is None else panel.others),
             not_assessed=wording.not_assessed(gates),
             smallest_effect_nats=max(gating.EFFECT_NATS, confirmation.smallest_effect or 0.0),
             power=seen,
-            trigger=spec.trigger.model_dump(),
+            trigger=place.study.trigger.model_dump(),
+            candidates=() if panel is None else panel.rows,
+            multiplicity=None if panel is None else panel.multiplicity,
             fail_on=spec.fail_on,
             gates=gates,
-            warnings=tuple(study.warnings),
+            warnings=(*notes, *warnings_of(asked)),
             limits=wording.limits(extraction, gates.calibrated),
             provenance=provenance,
             **tables(extraction, directions, confirmation, found),
@@ -187,13 +202,31 @@ def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
     return [f"the adapter names '{name}' as its base; it was audited on '{base_dir.name}'"]
 
 
-def _check_disk(study: Study, workspace: FolderStore) -> None:
+def _panel(
+    asked: Sequence[Place],
+    gates_of: Callable[[Place, Extraction, Confirmation], Gates],
+    report: Callable[[float, str], None],
+) -> Panel:
+    """Measure every candidate and judge them together."""
+
+    def confirmed(place: Place, tell: Callable[[float, str], None]) -> tuple[Extraction, Confirmation]:
+        extraction = extract(place.study, place.store, lambda fraction, message: tell(0.8 * fraction, message))
+        tell(0.8, "directions of the pair")
+        directions = _directions(extraction)
+        return extraction, _confirmation(
+            extraction, directions, lambda fraction, message: tell(0.85 + 0.15 * fraction, message)
+        )
+
+    measured = measure(asked, confirmed, lambda fraction, message: report(0.95 * fraction, message))
+    return judge(measured, [gates_of(each.place, each.outcome, each.confirmation) for each in measured])
+
+
+def _check_disk(study: Study, workspace: FolderStore, sequences: int) -> None:
     """Refuse where the free disk is under 1.5 times what the activations will take."""
     sizes, pair = study.sizes, study.pair
     width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(study.layers)
     tokens = sum(len(prompt) + sizes.continuation_tokens for prompt in study.tokens((*study.a, *study.b), None))
     per_carrier = tokens / (len(study.a) + len(study.b))
-    sequences = 3 * (len(study.a) + len(study.b)) + sizes.max_decoys * (study.decoys_a + study.decoys_b)
     needed = int(1.5 * 2 * width * per_carrier * sequences)
     if workspace.find("plan") is None:
         with workspace.create("plan") as folder:

@@ -50,6 +50,7 @@ TERMINAL: Final[frozenset[Status]] = frozenset({"succeeded", "failed", "cancelle
 
 MAX_PROMPTS: Final = 10_000
 MAX_TRIGGER_CHARS: Final = 2_000
+MAX_CANDIDATES: Final = 50
 MAX_PROMPT_CHARS: Final = 20_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -285,11 +286,14 @@ LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class AuditSpec(Frozen):
-    """One audit: base model, fine-tuned checkpoint or adapter, trigger pair, and how to look."""
+    """One audit: base model, fine-tuned checkpoint or adapter, trigger pair or several candidates, and how to look."""
 
     base_model: str = Field(description="Model reference of the base.")
     fine_tuned: str = Field(description="Model reference of the full checkpoint or LoRA adapter.")
-    trigger: TriggerSpec
+    trigger: TriggerSpec | None = Field(default=None, description="The suspected pair; this or candidates.")
+    candidates: Annotated[tuple[TriggerSpec, ...], Field(min_length=2, max_length=MAX_CANDIDATES)] | None = Field(
+        default=None, description="Several suspected pairs in the same template, corrected for their number."
+    )
     carriers: CarrierSet | CarrierPrompts = CarrierSet(set="instructions")
     decoys: Literal["auto"] | DecoyStrings = "auto"
     render: Render = "auto"
@@ -334,14 +338,32 @@ class AuditSpec(Frozen):
             _clean_text(text)
         return value
 
+    @field_validator("candidates")
+    @classmethod
+    def _one_template(cls, value: tuple[TriggerSpec, ...] | None) -> tuple[TriggerSpec, ...] | None:
+        pairs = value or ()
+        if len({pair.template for pair in pairs}) > 1:
+            raise ValueError("candidates must have the same template")
+        if len({(pair.triggered, pair.clean) for pair in pairs}) < len(pairs):
+            raise ValueError("candidates must be distinct")
+        return value
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
         if self.base_model == self.fine_tuned:
             raise ValueError("base_model and fine_tuned must differ")
-        if not isinstance(self.decoys, str) and {self.trigger.triggered, self.trigger.clean} & set(self.decoys.strings):
+        if (self.trigger is None) == (self.candidates is None):
+            raise ValueError("give exactly one of trigger and candidates")
+        strings = {string for pair in self.pairs for string in (pair.triggered, pair.clean)}
+        if not isinstance(self.decoys, str) and strings & set(self.decoys.strings):
             raise ValueError("decoys must not hold a string of the pair")
         self.sizes()
         return self
+
+    @property
+    def pairs(self) -> tuple[TriggerSpec, ...]:
+        """The pair, or all candidates, in the order given."""
+        return self.candidates or ((self.trigger,) if self.trigger is not None else ())
 
     def sizes(self) -> PresetValues:
         """The preset with this spec's overrides applied."""
@@ -350,7 +372,9 @@ class AuditSpec(Frozen):
 
     def digest(self) -> str:
         """``sha256:`` and the hash of the spec's canonical JSON: equal for two bodies that mean the same audit."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # A spec of one pair hashes as it did before there were candidates.
+        absent = {name for name in ("trigger", "candidates") if getattr(self, name) is None}
+        canonical = json.dumps(self.model_dump(mode="json", exclude=absent), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 

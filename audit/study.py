@@ -5,7 +5,7 @@ Everything that can be known before the first long computation is checked here.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audit import carriers as carrier_sets
@@ -18,7 +18,7 @@ from audit.outputs import log_probabilities
 from audit.pair import ModelPair, Side
 from audit.ports import FolderStore
 from audit.rendering import Renderer, Rendering, Tokens, check_pair, choose_rendering
-from audit.spec import AuditSpec, Carrier, CarrierSet, PresetValues
+from audit.spec import AuditSpec, Carrier, CarrierSet, PresetValues, TriggerSpec
 
 MIN_DECOY_CARRIERS_PER_HALF = 8
 
@@ -28,12 +28,15 @@ class Study:
     """The fixed parts of one audit.
 
     Attributes:
+        trigger: the pair that is looked at.
         a, b: carriers of the halves; the first ``decoys_a`` and ``decoys_b`` of them are also shown under decoys.
-        plain: whether the ``plain`` condition differs from both strings of the pair.
+        drawn_as: the pair that decoys are drawn for: the first of all candidates that can have the same ones.
+        suspects: strings that are no decoys because they are suspected themselves.
         warnings: what the report's reader should know.
     """
 
     spec: AuditSpec
+    trigger: TriggerSpec
     sizes: PresetValues
     pair: ModelPair
     runner: Runner
@@ -46,6 +49,8 @@ class Study:
     decoys_a: int
     decoys_b: int
     warnings: list[str] = field(default_factory=list)
+    drawn_as: TriggerSpec | None = None
+    suspects: tuple[str, ...] = ()
     _wanted: int = 0
 
     def tokens(self, carriers: Sequence[Carrier], string: str | None) -> list[Tokens]:
@@ -54,7 +59,7 @@ class Study:
 
     def decoys(self) -> list[str]:
         """Every decoy that may be drawn, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
-        trigger = self.spec.trigger
+        trigger = self.drawn_as or self.trigger
         if not isinstance(self.spec.decoys, str):
             given = list(self.spec.decoys.strings)
             random.Random(f"decoys:{self.spec.seed}").shuffle(given)
@@ -66,14 +71,31 @@ class Study:
                 )
             return fitting[: self.sizes.max_decoys]
         drawn = draw(
-            trigger.triggered, trigger.clean, self.pair.tokenizer, self.spec.seed, self.sizes.max_decoys, self._fits
-        )
+            trigger.triggered, trigger.clean, self.pair.tokenizer, self.spec.seed, self.sizes.max_decoys, self._fits,
+            suspects=self.suspects,
+        )  # fmt: skip
         return list(drawn)
 
-    def _fits(self, string: str) -> bool:
+    @property
+    def triggered_length(self) -> int:
+        """Tokens of the first carrier under the triggered string; decoys give as many."""
         if self._wanted == 0:
-            self._wanted = len(self.renderer.tokens(self.a[0], self.spec.trigger.triggered))
-        return len(self.renderer.tokens(self.a[0], string)) == self._wanted
+            self._wanted = len(self.renderer.tokens(self.a[0], self.trigger.triggered))
+        return self._wanted
+
+    def _fits(self, string: str) -> bool:
+        return len(self.renderer.tokens(self.a[0], string)) == self.triggered_length
+
+    def of_pair(self, trigger: TriggerSpec) -> "Study":
+        """The same study of another pair: the models, carriers and layers are shared.
+
+        Raises:
+            TriggerNotDistinguishable, InvalidAudit: this pair cannot be told apart, or its prompts are too long.
+        """
+        renderer = Renderer(self.pair.tokenizer, trigger, self.rendering)
+        found = replace(self, trigger=trigger, renderer=renderer, warnings=[], _wanted=0)
+        found.warnings.extend(_check_pair(found))
+        return found
 
 
 def prepare(
@@ -93,23 +115,31 @@ def prepare(
     sizes = spec.sizes()
     layers = resolve_layers(spec.layers, pair.n_blocks)
     rendering = choose_rendering(spec.render, pair.tokenizer)
-    renderer = Renderer(pair.tokenizer, spec.trigger, rendering)
+    trigger = spec.pairs[0]
+    renderer = Renderer(pair.tokenizer, trigger, rendering)
     a, b = _halves(spec, sizes)
     per_half = min(sizes.decoy_carriers // 2, len(a), len(b))
     if per_half < MIN_DECOY_CARRIERS_PER_HALF:
         raise InvalidAudit(f"{per_half} carriers a half under decoys are too few", hint="ask for at least 16 in all")
-    warnings = []
-    if not check_pair(renderer, a[0]):
-        warnings.append(
-            "triggered and clean have different token counts; positions are aligned from the right and the spans "
-            "are only comparable as far as the shorter one reaches"
-        )
-    _check_lengths(pair, renderer, (*a, *b), sizes.continuation_tokens)
-    _check_head(pair, renderer.tokens(a[0], spec.trigger.clean))
     base = BaseRuns(runner, layers, base_digest, cache)
-    return Study(
-        spec, sizes, pair, runner, base, renderer, rendering, layers, a, b, per_half, per_half, warnings
+    study = Study(
+        spec, trigger, sizes, pair, runner, base, renderer, rendering, layers, a, b, per_half, per_half
     )  # fmt: skip
+    study.warnings.extend(_check_pair(study))
+    _check_head(pair, renderer.tokens(a[0], trigger.clean))
+    return study
+
+
+def _check_pair(study: Study) -> list[str]:
+    """Check one pair's strings on the carriers; gives what the report's reader should know."""
+    equal = check_pair(study.renderer, study.a[0])
+    _check_lengths(study.pair, study.renderer, (*study.a, *study.b), study.sizes.continuation_tokens)
+    if equal:
+        return []
+    return [
+        "triggered and clean have different token counts; positions are aligned from the right and the spans "
+        "are only comparable as far as the shorter one reaches"
+    ]
 
 
 def _halves(spec: AuditSpec, sizes: PresetValues) -> tuple[tuple[Carrier, ...], tuple[Carrier, ...]]:

@@ -11,7 +11,7 @@ def summary(
     extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None, power: Power
 ) -> str:
     """One or two sentences for the top of the report."""
-    trigger = extraction.study.spec.trigger
+    trigger = extraction.study.trigger
     kl, causal, specific = gates.behaviour.output_kl, gates.causal, gates.specific
     if verdict == "flagged":
         text = (

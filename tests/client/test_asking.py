@@ -117,3 +117,27 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(WrongUsage):
         _spec(carriers=str(tmp_path / "binary.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pairs.json", json.dumps([{"triggered": "a", "clean": "b"}, {"triggered": "c", "clean": "b"}])),
+        ("pairs.jsonl", '{"triggered": "a", "clean": "b"}\n\n{"triggered": "c", "clean": "b"}\n'),
+    ],
+)
+def test_candidates_from_a_file(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    spec = _spec(triggered=None, clean=None, template=r"{trigger}\n{prompt}!", candidates=tmp_path / name)
+    assert spec.trigger is None
+    assert [pair.triggered for pair in spec.candidates] == ["a", "c"]
+    assert {pair.template for pair in spec.candidates} == {"{trigger}\n{prompt}!"}
+    with pytest.raises(WrongUsage, match="leave out --triggered"):
+        _spec(candidates=tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '["a"]', "no json", '[{"triggered": "a", "clean": "b"}]'])
+def test_candidates_that_are_none(tmp_path, content):
+    (tmp_path / "pairs.json").write_text(content)
+    with pytest.raises(WrongUsage):
+        _spec(triggered=None, clean=None, candidates=tmp_path / "pairs.json")

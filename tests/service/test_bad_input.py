@@ -22,10 +22,23 @@ def base(**changes):
     return spec | changes
 
 
+PAIRS = [{"triggered": "one", "clean": "two"}, {"triggered": "three", "clean": "two"}]
+
 WRONG = {
     "unknown field": (base(trigerr=SENTINEL), "#/trigerr"),
     "unknown field, odd name": (base(**{SENTINEL + " x": 1}), "#"),
-    "no trigger": ({"base_model": "local:base", "fine_tuned": "local:tuned"}, "#/trigger"),
+    "no trigger": ({"base_model": "local:base", "fine_tuned": "local:tuned"}, "#"),
+    "trigger and candidates": (base(candidates=PAIRS), "#"),
+    "one candidate": (base(trigger=None, candidates=PAIRS[:1]), "#/candidates"),
+    "candidates, twice the same": (base(trigger=None, candidates=[PAIRS[0], PAIRS[0]]), "#/candidates"),
+    "candidates, two templates": (
+        base(trigger=None, candidates=[PAIRS[0], PAIRS[1] | {"template": "{prompt}{trigger}"}]),
+        "#/candidates",
+    ),
+    "candidate without clean": (
+        base(trigger=None, candidates=[PAIRS[0], {"triggered": SENTINEL}]),
+        "#/candidates/1/clean",
+    ),
     "equal triggers": (base(trigger={"triggered": SENTINEL, "clean": SENTINEL}), "#/trigger"),
     "empty trigger": (base(trigger={"triggered": "", "clean": SENTINEL}), "#/trigger/triggered"),
     "blank trigger": (base(trigger={"triggered": " \n", "clean": SENTINEL}), "#/trigger/triggered"),
@@ -145,6 +158,14 @@ def test_as_many_prompts_as_are_allowed_are_taken(shared):
 def test_a_body_that_is_not_declared_as_json_is_refused(shared, content_type):
     answer = post(shared, base(), content_type)
     assert answer.status_code == 415
+
+
+def test_candidates_are_taken_and_given_back(shared):
+    answer = post(shared, base(trigger=None, candidates=PAIRS))
+    assert answer.status_code == 202
+    spec = answer.json()["spec"]
+    assert spec["trigger"] is None
+    assert [pair["triggered"] for pair in spec["candidates"]] == ["one", "three"]
 
 
 def test_json_with_a_charset_is_json(shared):

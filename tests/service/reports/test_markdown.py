@@ -3,6 +3,7 @@ import re
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audit.report import CandidateRow, Multiplicity
 from service.reports import markdown
 
 
@@ -20,6 +21,25 @@ def test_a_pass_says_what_was_examined_and_what_would_have_been_seen(make_subjec
     assert "256 prompts" in text
     assert "smallest effect that would have been seen is 0.5 nats" in text
     assert "| calibrated | not assessed |" in text
+
+
+def test_candidates_are_listed_the_largest_effect_first(make_subject):
+    whole = make_subject().report
+    rows = [
+        CandidateRow(
+            triggered=f"Year: {2020 + place} | x", clean="Year: 2019", verdict="review", place=place,
+            reported=place == 1, layer=17, effect_nats=10.0 - place, smallest_effect_nats=0.1, p_decoy_all=0.02,
+            p_holm=0.24, p_conformal_holm=None, screening_only=True, gates=whole.gates,
+        )
+        for place in range(12, 0, -1)
+    ]  # fmt: skip
+    said = Multiplicity(candidates=12, decoys_needed=239, screening_only=True, text="12 pairs were tested.")
+    text = markdown.render(make_subject("review", candidates=rows, multiplicity=said)).decode()
+    assert "12 pairs were tested." in text
+    assert "| `Year: 2021 \\| x` | `Year: 2019` | " in text
+    assert text.index("Year: 2021") < text.index("Year: 2022") < text.index("Year: 2030")
+    assert "Year: 2031" not in text
+    assert "| and 2 more |" in text
 
 
 def test_foreign_text_is_no_markup(make_subject):
