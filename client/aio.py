@@ -11,6 +11,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -96,6 +97,16 @@ class AsyncAuditClient:
     async def models(self) -> list[Model]:
         """The checkpoints that the service can see."""
         return await self._run(plans.models(self._retry))
+
+    async def push(
+        self, folder: Path, name: str | None = None, *, say: Callable[[str], None] = lambda line: None
+    ) -> Model:
+        """Upload a checkpoint's folder and commit it; as ``AuditClient.push``."""
+        return await self._run(plans.push(folder, name, self._retry, say))
+
+    async def delete_model(self, name: str) -> None:
+        """Delete a model of the store; :class:`client.errors.Conflict` while an audit uses it."""
+        await self._send(calls.delete_model(name))
 
     async def features(
         self,

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -44,10 +44,13 @@ class Asked:
         return [name for name, value in vars(self).items() if value not in (None, (), [])]
 
 
-def spec_from(asked: Asked, spec_file: str | None, fail_on: str | None, models_root: Path | None) -> AuditSpec:
+def spec_from(
+    asked: Asked, spec_file: str | None, fail_on: str | None, models_root: Path | None, push: Callable[[Path], str]
+) -> AuditSpec:
     """The spec that the options, or the file (``-`` for standard input), ask for.
 
-    ``fail_on`` goes over the file's own. ``models_root`` serves to name a plain folder under it ``local:``.
+    ``fail_on`` goes over the file's own. ``models_root`` serves to name a plain folder under it ``local:``; ``push``
+    gives the reference of any other folder, once the service has it.
 
     Raises:
         WrongUsage: something is missing, contradictory, or not a valid spec.
@@ -58,7 +61,7 @@ def spec_from(asked: Asked, spec_file: str | None, fail_on: str | None, models_r
             raise WrongUsage(f"--spec says it all; leave out {names}")
         document = _document(spec_file)
     else:
-        document = _from_options(asked, models_root)
+        document = _from_options(asked, models_root, push)
     if fail_on is not None:
         document["fail_on"] = fail_on
     try:
@@ -67,7 +70,7 @@ def spec_from(asked: Asked, spec_file: str | None, fail_on: str | None, models_r
         raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
 
 
-def _from_options(asked: Asked, models_root: Path | None) -> dict[str, Any]:
+def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path], str]) -> dict[str, Any]:
     if asked.candidates is not None and (asked.triggered is not None or asked.clean is not None):
         raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
     strings = () if asked.candidates is not None else ("triggered", "clean")
@@ -78,8 +81,8 @@ def _from_options(asked: Asked, models_root: Path | None) -> dict[str, Any]:
             hint="or give the whole spec: --spec FILE, --spec -",
         )
     document: dict[str, Any] = {
-        "base_model": _reference(str(asked.base), "--base", models_root),
-        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root),
+        "base_model": _reference(str(asked.base), "--base", models_root, push),
+        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root, push),
     }
     template = {}
     if asked.template is not None:
@@ -104,8 +107,8 @@ def _from_options(asked: Asked, models_root: Path | None) -> dict[str, Any]:
     return document
 
 
-def _reference(text: str, option: str, models_root: Path | None) -> str:
-    """A model reference as it stands, or a folder under the models root as a ``local:`` one."""
+def _reference(text: str, option: str, models_root: Path | None, push: Callable[[Path], str]) -> str:
+    """A model reference as it stands, a folder under the models root as a ``local:`` one, any other folder pushed."""
     if re.fullmatch(MODEL_REFERENCE, text):
         return text
     folder = Path(text)
@@ -119,11 +122,7 @@ def _reference(text: str, option: str, models_root: Path | None) -> str:
         reference = f"local:{folder.resolve().relative_to(models_root.resolve()).as_posix()}"
         if re.fullmatch(MODEL_REFERENCE, reference):
             return reference
-    raise WrongUsage(
-        f"{option} is a folder outside the models root, which the service cannot see",
-        hint="put it, or a copy, under the folder that was given to serve as --models-root, and name it "
-        f"local:<path in there>, for example local:{folder.resolve().name}",
-    )
+    return push(folder)
 
 
 def _carriers(text: str) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
 from audit.report import SCHEMA_VERSION, AuditReport
 from audit.spec import AuditSpec
 from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
-from client.schemas import Audit, FeaturePage, Key, KeyPage, ModelPage
+from client.schemas import Audit, FeaturePage, Key, KeyPage, Model, ModelPage
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -163,6 +164,44 @@ def models(page_token: str | None = None) -> Call[ModelPage]:
     return Call("GET", "/models", _reader(ModelPage), params=_given(page_token=page_token))
 
 
+@dataclass(frozen=True)
+class UploadState:
+    """What the service has of a file; ``digest`` is the header of a complete one."""
+
+    offset: int
+    digest: str | None
+
+
+def upload_state(name: str, path: str) -> Call[UploadState]:
+    """``HEAD /models/{name}/files/{path}``."""
+
+    def read(received: Received) -> UploadState:
+        offset = received.headers.get("upload-offset", "")
+        if not offset.isdecimal():
+            raise UnexpectedAnswer("the service does not say how much of the file it has")
+        return UploadState(int(offset), received.headers.get("repr-digest"))
+
+    return Call("HEAD", _file_path(name, path), read)
+
+
+def upload_part(name: str, path: str, content: bytes, content_range: str | None, digest: str) -> Call[None]:
+    """``PUT /models/{name}/files/{path}``; not repeatable: after a break the service is asked how much it has."""
+    headers = {"Content-Type": "application/octet-stream", "Repr-Digest": digest}
+    if content_range is not None:
+        headers["Content-Range"] = content_range
+    return Call("PUT", _file_path(name, path), lambda received: None, headers=headers, body=content, repeatable=False)
+
+
+def commit_model(name: str) -> Call[Model]:
+    """``POST /models/{name}/commit``; repeating it changes nothing."""
+    return Call("POST", f"/models/{quote(name, safe='')}/commit", _reader(Model))
+
+
+def delete_model(name: str) -> Call[None]:
+    """``DELETE /models/{name}``."""
+    return Call("DELETE", f"/models/{quote(name, safe='')}", lambda received: None)
+
+
 def features(
     audit_id: str,
     *,
@@ -203,6 +242,10 @@ def _id(given: str, what: str, example: str) -> str:
     if not given or not given.isascii() or not given.replace("_", "").replace("-", "").isalnum():
         raise WrongUsage(f"that is not the id of {what}", hint=f"an id looks like {example}")
     return given
+
+
+def _file_path(name: str, path: str) -> str:
+    return f"/models/{quote(name, safe='')}/files/{quote(path)}"
 
 
 def _given(**values: object) -> dict[str, str]:

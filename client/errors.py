@@ -62,6 +62,7 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = ""
     status: int = 0
+    code: str = ""
     detail: str = ""
     errors: tuple[ProblemItem, ...] = ()
 

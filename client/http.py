@@ -11,6 +11,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -121,6 +122,21 @@ class AuditClient:
     def models(self) -> list[Model]:
         """The checkpoints that the service can see."""
         return self._run(plans.models(self._retry))
+
+    def push(self, folder: Path, name: str | None = None, *, say: Callable[[str], None] = lambda line: None) -> Model:
+        """Upload a checkpoint's folder and commit it; goes on where an earlier push broke off.
+
+        Args:
+            folder: safetensors, their configuration and the tokenizer.
+            name: the model's name in the store; made from the folder's name and content where it is left out, so that
+                pushing the same again sends nothing.
+            say: told what is left out and what is sent.
+        """
+        return self._run(plans.push(folder, name, self._retry, say))
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model of the store; :class:`client.errors.Conflict` while an audit uses it."""
+        self._send(calls.delete_model(name))
 
     def features(
         self,

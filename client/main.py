@@ -61,7 +61,12 @@ def _connect(
 @cli.command()
 def submit(
     context: typer.Context,
-    base: Annotated[str | None, typer.Option(help="Base model: local:PATH, store:NAME or hf:ORG/REPO@COMMIT.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Base model: local:PATH, store:NAME, hf:ORG/REPO@COMMIT, or a folder, which is pushed first."
+        ),
+    ] = None,
     tuned: Annotated[str | None, typer.Option(help="Fine-tuned checkpoint or LoRA adapter, likewise.")] = None,
     triggered: Annotated[str | None, typer.Option(help="The suspected trigger string.")] = None,
     clean: Annotated[str | None, typer.Option(help="The harmless string that takes its place.")] = None,
@@ -115,8 +120,10 @@ def submit(
         deadline_s=deadline,
         labels=tuple(label or ()),
     )
-    wanted = spec_from(asked, spec, fail_on, models_root_from())
     with connect(context) as client:
+        wanted = spec_from(
+            asked, spec, fail_on, models_root_from(), lambda folder: str(client.push(folder, say=say).reference)
+        )
         audit = client.submit(wanted, idempotency_key=idempotency_key)
         if wait:
             say(f"Filed as {audit.id}.")
@@ -207,6 +214,25 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> int:
         print_json([model.model_dump(mode="json") for model in found])
     else:
         out().print(render_models(found))
+    return Exit.PASSED
+
+
+@models_cli.command("push")
+def models_push(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint or an adapter, as safetensors.")],
+    name: Annotated[
+        str | None, typer.Option(help="Its name in the store; made from folder and content when left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Upload a checkpoint to the service's store; goes on where an earlier push broke off."""
+    with connect(context) as client:
+        model = client.push(folder, name, say=say)
+    if as_json:
+        print_json(model.model_dump(mode="json"))
+    else:
+        typer.echo(model.reference)
     return Exit.PASSED
 
 

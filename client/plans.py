@@ -8,11 +8,21 @@ same plans; neither holds any logic of its own.
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from client import calls
-from client.calls import Call, Polled, Received, RetryPolicy
-from client.errors import ClientError, NoVerdictInTime, Unreachable
+from client import calls, pushing
+from client.calls import Call, Polled, Received, RetryPolicy, UploadState
+from client.errors import (
+    AnswerError,
+    ClientError,
+    InvalidRequest,
+    NotFound,
+    NoVerdictInTime,
+    ServiceFault,
+    Unreachable,
+)
+from client.pushing import PushedFile
 from client.schemas import Audit, Model
 
 T = TypeVar("T")
@@ -101,3 +111,51 @@ def models(retry: RetryPolicy) -> Plan[list[Model]]:
         token = page.next_page_token
         if token is None:
             return found
+
+
+def push(folder: Path, name: str | None, retry: RetryPolicy, say: Callable[[str], None]) -> Plan[Model]:
+    """Upload a checkpoint's folder and commit it; the arguments are those of ``AuditClient.push``."""
+    files = pushing.files_of(folder, say)
+    made = pushing.name_for(folder, files)
+    name = name or made
+    # Whoever has such a name has this content; committing again changes nothing, and gives what there is.
+    known = name == made and any(model.reference == f"store:{name}" for model in (yield from models(retry)))
+    if not known:
+        for file in files:
+            yield from _push_file(name, file, retry, say)
+    return (yield from send(calls.commit_model(name), retry))
+
+
+def _push_file(name: str, file: PushedFile, retry: RetryPolicy, say: Callable[[str], None]) -> Plan[None]:
+    """Send what the service does not have of a file, again from where it broke off."""
+    for attempt in range(1, retry.attempts + 1):
+        try:
+            state = yield from _upload_state(name, file, retry)
+            if state is None:
+                say(f"Left out, because the service does not take it: {file.name}")
+                return
+            if state.digest == file.digest_header:
+                return
+            start = state.offset if state.digest is None and state.offset < file.size else 0
+            say(f"Sending {file.name}, {file.size} bytes" + (f", from byte {start} on" if start else ""))
+            for content_range, content in file.parts(start):
+                yield from send(calls.upload_part(name, file.name, content, content_range, file.digest_header), retry)
+            return
+        except (Unreachable, AnswerError) as error:
+            # A digest that differs: the service held the beginning of another file, and has thrown that away.
+            passing = isinstance(error, Unreachable | ServiceFault) or (
+                isinstance(error, AnswerError) and error.problem.code in ("upload_offset", "digest_mismatch")
+            )
+            if not passing or attempt == retry.attempts:
+                raise
+        yield Pause(retry.first_s * 2 ** (attempt - 1))
+
+
+def _upload_state(name: str, file: PushedFile, retry: RetryPolicy) -> Plan[UploadState | None]:
+    """What the service has of a file; None where it takes no such file."""
+    try:
+        return (yield from send(calls.upload_state(name, file.name), retry))
+    except NotFound:
+        return UploadState(0, None)
+    except InvalidRequest:
+        return None

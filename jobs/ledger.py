@@ -158,6 +158,15 @@ class Ledger:
 
         return self._read(work)
 
+    def uses(self, reference: str) -> bool:
+        """Say whether an audit that has not ended, whosever it is, names this model."""
+
+        def work(connection: Connection) -> bool:
+            specs = self._shelf.get(connection, listings.open_audits(connection)).values()
+            return any(reference in (spec.base_model, spec.fine_tuned) for spec in specs)
+
+        return self._read(work)
+
     def report(self, audit_id: str, *, owner: str | None = None) -> AuditReport:
         """Return the report of an audit.
 

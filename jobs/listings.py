@@ -6,7 +6,7 @@ from typing import Final, get_args
 
 from sqlalchemy import Connection, func, select
 
-from audit.spec import Status, Verdict
+from audit.spec import TERMINAL, Status, Verdict
 from jobs import counting, keyset
 from jobs.audits import Row
 from jobs.clock import Clock
@@ -44,6 +44,12 @@ def page(
     rows: list[Row] = [row._asdict() for row in connection.execute(query)]
     more = len(rows) > size
     return rows[:size], keyset.token(rows[size - 1]["id"], mark) if more else None
+
+
+def open_audits(connection: Connection) -> list[Row]:
+    """Return the rows of all audits that have not ended."""
+    query = select(audits).where(audits.c.status.not_in(TERMINAL))
+    return [row._asdict() for row in connection.execute(query)]
 
 
 def counts(connection: Connection, clock: Clock) -> QueueCounts:

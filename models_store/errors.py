@@ -8,6 +8,12 @@
     ├── ModelRejected           model_rejected       something is there, and it is not opened
     ├── ModelsIncompatible      models_incompatible  an adapter or a fine-tune that does not fit its base
     ├── NameTaken               invalid_spec         another model has that name already
+    ├── UploadRefused           invalid_spec         an upload that cannot go on as it was asked to
+    │   ├── OffsetMismatch                           the bytes before the offset are not there
+    │   ├── UploadBusy                               somebody else is writing to it
+    │   ├── UploadIncomplete                         a file of it is not all there
+    │   └── DigestMismatch                           what arrived is not what was sent
+    ├── ModelInUse              invalid_spec         an audit that has not ended names it
     ├── NoSpace                 no_space             the disk of the store is full
     └── StoreUnavailable        internal             the disk or the hub did not answer
 
@@ -63,6 +69,38 @@ class ModelsIncompatible(StoreError):
 
 class NameTaken(StoreError):
     """Another model with other content has this name in the store."""
+
+    code: ClassVar[str] = "invalid_spec"
+
+
+class UploadRefused(StoreError):
+    """An upload that cannot go on as it was asked to."""
+
+    code: ClassVar[str] = "invalid_spec"
+
+
+class OffsetMismatch(UploadRefused):
+    """The bytes before the offset are not there; ``offset`` is how many are."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"{offset} bytes are there", hint="go on from there, or begin anew at 0")
+        self.offset = offset
+
+
+class UploadBusy(UploadRefused):
+    """Somebody else is writing to the same upload."""
+
+
+class UploadIncomplete(UploadRefused):
+    """A file of the upload is not all there."""
+
+
+class DigestMismatch(UploadRefused):
+    """What arrived is not what was sent; it was deleted."""
+
+
+class ModelInUse(StoreError):
+    """An audit that has not ended names the model."""
 
     code: ClassVar[str] = "invalid_spec"
 

@@ -56,6 +56,7 @@ _IGNORED_NAMES: Final = frozenset(
 )
 # Bookkeeping of git and of the hub's downloader; nothing reads a model from there.
 _SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
+_PLAIN_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _HUB_SNAPSHOT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -133,6 +134,31 @@ def linked_files(folder: Path, root: Path) -> tuple[Path, ...]:
         ModelRejected: as ``scan`` does for links and kinds of files.
     """
     return tuple(path for _, path, _ in _walk(folder, root) if not path.is_relative_to(folder))
+
+
+def takes(path: str) -> None:
+    """Refuse a path that no file of an uploaded checkpoint may have.
+
+    Raises:
+        ModelRejected: a path that leads elsewhere, or a format that is not on the list.
+    """
+    parts = path.split("/")
+    if not 0 < len(path) <= 200 or any(_PLAIN_PART.fullmatch(part) is None for part in parts):
+        raise ModelRejected(
+            f"{shown(path)}: is no name for a file of a checkpoint", hint="use letters, digits, '.', '_' and '-'"
+        )
+    _refuse_by_name(path)
+    if path != "card.json" and not _is_read(path):
+        raise ModelRejected(f"{shown(path)}: is not needed", hint="leave it out; it is not read")
+    if "/" in path and not path.startswith(f"{TEMPLATE_FOLDER}/"):
+        raise ModelRejected(f"{shown(path)}: is in a folder, and folders are not read", hint="leave it out")
+
+
+def upload_limit(path: str) -> int:
+    """The most bytes that an uploaded file of this name may have."""
+    if path == "card.json":
+        return 1 * MiB
+    return READ_FILES["chat_template.jinja"] if path.endswith(".jinja") else READ_FILES.get(path, MAX_TOTAL_BYTES)
 
 
 def open_regular(path: Path, name: str) -> BinaryIO:

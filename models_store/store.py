@@ -24,6 +24,7 @@ from models_store.errors import (
 from models_store.files import MiB, open_regular, scan, shown
 from models_store.references import Reference, parse_reference, store_name
 from models_store.strict_json import read_object
+from models_store.uploads import DEFAULT_LIMIT_BYTES, Uploads
 from models_store.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,7 @@ class ModelsStore:
         offline: whether nothing may be downloaded.
         allowed_organisations: hub organisations whose repositories may be used.
         hub_endpoint: address of the hub; its public one by default.
+        upload_limit_bytes: the most bytes that one uploaded checkpoint may have.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class ModelsStore:
         offline: bool = True,
         allowed_organisations: frozenset[str] = frozenset(),
         hub_endpoint: str | None = None,
+        upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         self._models_root = models_root.resolve()
         self._store_dir = store_dir.resolve()
@@ -116,6 +119,7 @@ class ModelsStore:
         self._allowed_organisations = allowed_organisations
         self._hub_endpoint = hub_endpoint
         self._digests = DigestCache(self._store_dir)
+        self.uploads = Uploads(self._store_dir / "uploads", limit_bytes=upload_limit_bytes)
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
 
     def resolve(self, reference: str) -> Checkpoint:
@@ -175,11 +179,45 @@ class ModelsStore:
             NameTaken: another model has that name; the same model again is fine.
             NoSpace: the disk is full; nothing is left behind.
         """
-        store_name(name)
-        source = verify_checkpoint(folder)
+        return self._keep(store_name(name), verify_checkpoint(folder), linked=False)
+
+    def commit(self, name: str) -> Checkpoint:
+        """Check a finished upload and make it a model of the store, in one step; doing it twice changes nothing.
+
+        Raises:
+            ModelNotFound: nothing was uploaded under this name, and the store has no such model.
+            UploadIncomplete: a file of it is not all there.
+            ModelRejected: the checkpoint is not one that is opened; the upload stays, to be mended or deleted.
+            NameTaken: another model has that name.
+            NoSpace: the disk is full.
+        """
+        try:
+            folder = self.uploads.staged(name)
+        except ModelNotFound:
+            return self.resolve(f"store:{name}")
+        kept = self._keep(name, verify_checkpoint(folder), linked=True)
+        self.uploads.discard(name)
+        return kept
+
+    def remove(self, name: str) -> None:
+        """Delete a model of the store, and what was uploaded under its name.
+
+        Raises:
+            ModelNotFound: there is neither.
+            UploadBusy: somebody is writing to the upload.
+        """
+        there = self._models.find(store_name(name)) is not None
+        if not self.uploads.discard(name) and not there:
+            raise ModelNotFound(f"store:{name} is not in the store", hint="list the models")
+        with translated("deleting a model"):
+            self._models.remove(name)
+        log.info("model deleted", reference=f"store:{name}")
+
+    def _keep(self, name: str, source: VerifiedCheckpoint, *, linked: bool) -> Checkpoint:
+        """Make a verified checkpoint a model of the store; ``linked`` where its files lie on the store's own disk."""
         if self._models.find(name) is None:
             with translated("copying a checkpoint into the store"), self._models.create(name) as place:
-                digest = _copy(source, place)
+                digest = _copy(source, place, linked=linked)
         else:
             with translated("reading the checkpoint"):
                 digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])
@@ -271,8 +309,8 @@ def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:
     )
 
 
-def _copy(source: VerifiedCheckpoint, place: Path) -> str:
-    """Copy what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
+def _copy(source: VerifiedCheckpoint, place: Path, *, linked: bool) -> str:
+    """Copy (or link) what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
 
     Returns:
         The copy's content digest.
@@ -281,6 +319,10 @@ def _copy(source: VerifiedCheckpoint, place: Path) -> str:
     for file in source.files:
         target = copy / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
+        if linked:
+            # The other name goes right afterwards; until then a commit that breaks off can be asked for again.
+            os.link(file.path, target, follow_symlinks=False)
+            continue
         with open_regular(file.path, file.name) as read, target.open("xb") as write:
             shutil.copyfileobj(read, write, _COPY_BYTES)
     if source.base_digest is not None:

@@ -243,6 +243,31 @@ ANSWERS: Final[dict[str, Any]] = {
         "value": _KEY | {"key": "ba_" + KEY_ID.removeprefix("key_") + "_" + "0" * 52},
     },
     "key_list": {"summary": "The only key", "value": {"keys": [_KEY]}},
+    "uploaded_file": {
+        "summary": "A whole file",
+        "value": {
+            "model": "candidate-4711",
+            "path": "adapter_model.safetensors",
+            "offset": 2_461_720,
+            "complete": True,
+            "sha256": "3c" * 32,
+        },
+    },
+    "uploaded_part": {
+        "summary": "The first MiB of it",
+        "value": {
+            "model": "candidate-4711",
+            "path": "adapter_model.safetensors",
+            "offset": 1_048_576,
+            "complete": False,
+            "sha256": None,
+        },
+    },
+    "model_stored": {
+        "summary": "An adapter",
+        "value": MODELS["models"][1]
+        | {"reference": "store:candidate-4711", "name": "candidate-4711", "digest": "sha256:" + "2e" * 32},
+    },
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},
     "metrics": {"summary": "Some of them", "value": METRICS},

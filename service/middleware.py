@@ -1,5 +1,6 @@
 """What surrounds every request: the version header, the log line, the metrics, the body limit, the last resort."""
 
+import re
 import time
 from typing import Final
 
@@ -14,6 +15,8 @@ from service.metrics import Metrics
 from service.version import API_VERSION, VERSION_HEADER
 
 MAX_BODY_BYTES: Final = 8 * 2**20
+UPLOAD_PATH: Final = re.compile(r"/models/[^/]+/files/.+")
+"""Where files are uploaded: the store has a limit of its own for them."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +76,7 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["method"] == "PUT" and UPLOAD_PATH.fullmatch(scope["path"])):
             await self.app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")

@@ -137,6 +137,18 @@ MODELS_INCOMPATIBLE: Final = Kind(
     "models_incompatible", 422, "Models do not fit", "The fine-tuned model is not a fine-tune of this base."
 )
 NAME_TAKEN: Final = Kind("name_taken", 409, "Name taken", "Another model has this name.")
+UPLOAD_OFFSET: Final = Kind(
+    "upload_offset", 409, "Other offset", "The bytes before this part are not there; `Upload-Offset` says how many are."
+)
+UPLOAD_BUSY: Final = Kind("upload_busy", 409, "Upload busy", "Somebody else is writing to this upload.")
+UPLOAD_INCOMPLETE: Final = Kind(
+    "upload_incomplete", 409, "Upload incomplete", "A file of the upload is not all there; `errors` names it."
+)
+UPLOAD_REFUSED: Final = Kind("upload_refused", 409, "Upload refused", "The upload cannot go on like this.")
+DIGEST_MISMATCH: Final = Kind(
+    "digest_mismatch", 422, "Digest differs", "The file that arrived is not the one that was sent; it was deleted."
+)
+MODEL_IN_USE: Final = Kind("model_in_use", 409, "Model in use", "An audit that has not ended uses this model.")
 NO_SPACE: Final = Kind("no_space", 507, "No space left", "The disk of the store is full.")
 STORE_OUT: Final = Kind(
     "store_unavailable", 503, "Store unavailable", "The disk of the store does not answer. Try again.", RETRY_AFTER_S
@@ -190,6 +202,12 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     models_store.errors.InvalidReference: INVALID_REFERENCE,
     models_store.errors.ModelsIncompatible: MODELS_INCOMPATIBLE,
     models_store.errors.NameTaken: NAME_TAKEN,
+    models_store.errors.UploadRefused: UPLOAD_REFUSED,
+    models_store.errors.OffsetMismatch: UPLOAD_OFFSET,
+    models_store.errors.UploadBusy: UPLOAD_BUSY,
+    models_store.errors.UploadIncomplete: UPLOAD_INCOMPLETE,
+    models_store.errors.DigestMismatch: DIGEST_MISMATCH,
+    models_store.errors.ModelInUse: MODEL_IN_USE,
     models_store.errors.NoSpace: NO_SPACE,
     models_store.errors.StoreUnavailable: STORE_OUT,
     service.errors.ServiceError: INTERNAL,
@@ -220,6 +238,13 @@ ROOTS: Final[tuple[type[Exception], ...]] = (
 
 _BY_PARAMETER: Final[dict[str, Kind]] = {"#/audit_id": AUDIT_NOT_FOUND, "#/key_id": KEY_NOT_FOUND}
 """What a path that cannot be right is about, by the parameter that is wrong."""
+
+_EXPLAINED: Final = (
+    models_store.errors.ModelRejected,
+    models_store.errors.UploadRefused,
+    models_store.errors.NameTaken,
+)
+"""Errors whose own message goes out: what is wrong with a file, and what to do."""
 
 _BY_STATUS: Final[dict[int, Kind]] = {
     404: NOT_FOUND,
@@ -290,6 +315,11 @@ def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> 
         detail = f"{error.reason[:1].upper()}{error.reason[1:]}."
     if isinstance(error, jobs.errors.InvalidPageToken):
         items = (ErrorItem("query", "#/page_token", "is not a token of this listing with these filters"),)
+    if isinstance(error, _EXPLAINED):
+        # Written by the store about a file, shortened and made printable there; holds no paths of this machine.
+        items = (ErrorItem("service", "#", f"{error.message}; {error.hint}" if error.hint else error.message),)
+    if isinstance(error, models_store.errors.OffsetMismatch):
+        sent["Upload-Offset"] = str(error.offset)
     return response(kind, detail=detail, errors=items, headers=sent)
 
 

@@ -56,3 +56,13 @@ class ArtifactList(Out):
     """Everything that an audit left and that can be fetched."""
 
     artifacts: tuple[ArtifactOut, ...]
+
+
+class UploadedFile(Out):
+    """What is there of a file that is being uploaded."""
+
+    model: str
+    path: str
+    offset: int = Field(ge=0, description="Bytes that are there.")
+    complete: bool
+    sha256: str | None = Field(description="Hexadecimal digest of a complete file.")

@@ -35,6 +35,7 @@ class Services:
                 hub_dir=settings.hub_dir,
                 offline=settings.offline,
                 allowed_organisations=settings.allowed_organisations,
+                upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
             ),
             artifacts=ArtifactStore(settings.artifacts_url),
         )

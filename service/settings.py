@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="Hub organisations that hf: references may name, separated by commas."
     )
+    upload_limit_gb: float = Field(
+        default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
+    )
     startup_wait_s: float = Field(default=30, ge=0, description="How long to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="How long open requests may take to end.")
 

@@ -10,7 +10,7 @@ PAIR = {"triggered": "a", "clean": "b"}
 
 def _spec(models_root=None, **options):
     given = {"base": "local:base", "tuned": "store:tuned"} | PAIR | options
-    return spec_from(Asked(**given), None, None, models_root)
+    return spec_from(Asked(**given), None, None, models_root, lambda folder: f"store:{folder.name}")
 
 
 def test_what_is_left_out_is_the_services_to_choose():
@@ -63,14 +63,11 @@ def test_a_folder_under_the_models_root_is_named_local(tmp_path):
     assert _spec(tmp_path / "models", tuned=str(folder)).fine_tuned == "local:team/tuned"
 
 
-def test_a_folder_elsewhere_is_refused_with_a_way_out(tmp_path):
+def test_a_folder_elsewhere_is_pushed(tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     for root in (None, tmp_path / "models"):
-        with pytest.raises(WrongUsage) as caught:
-            _spec(root, tuned=str(folder))
-        assert "--tuned is a folder outside the models root" in caught.value.message
-        assert "local:elsewhere" in caught.value.hint
+        assert _spec(root, tuned=str(folder)).fine_tuned == "store:elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -108,12 +105,12 @@ def test_files_that_hold_no_spec(tmp_path, content):
     path = tmp_path / "spec.json"
     path.write_text(content)
     with pytest.raises(WrongUsage):
-        spec_from(Asked(), str(path), None, None)
+        spec_from(Asked(), str(path), None, None, str)
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
     with pytest.raises(WrongUsage):
-        spec_from(Asked(), str(tmp_path / "none.json"), None, None)
+        spec_from(Asked(), str(tmp_path / "none.json"), None, None, str)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(WrongUsage):
         _spec(carriers=str(tmp_path / "binary.txt"))
