@@ -280,6 +280,14 @@ class PresetOverrides(Frozen):
     continuation_tokens: int | None = None
 
 
+class WebhookTarget(Frozen):
+    """One of the owner's webhooks, which is told of this audit's end whether or not it is told of every one."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2_000, pattern=r"^https?://[!-~]+$")] = Field(
+        description="Its address, as it was registered."
+    )
+
+
 LayerList = Annotated[tuple[Annotated[int, Field(ge=0, le=999)], ...], Field(min_length=1, max_length=16)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
@@ -310,6 +318,7 @@ class AuditSpec(Frozen):
         default=None, description="Id or name of the benign library that the calibrated gate compares with."
     )
     fail_on: FailOn = "flagged"
+    webhook: WebhookTarget | None = Field(default=None, description="Who is told when the audit has ended.")
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = {}
 
     @field_validator("base_model", "fine_tuned")

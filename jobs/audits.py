@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from audit.spec import TERMINAL, AuditSpec, Failure, Status, Verdict
-from jobs import counting, events, states
+from jobs import counting, events, outbox, states
 from jobs.clock import Instant
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
@@ -97,6 +97,8 @@ def transition(
     changed = change(connection, row, now, event="status", status=target, message=printable(message), **values)
     if count:
         counting.count_transitions(connection, [target])
+    if target in TERMINAL:
+        outbox.announce(connection, changed, now)
     return changed
 
 

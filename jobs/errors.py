@@ -15,6 +15,12 @@
     ├── EntryNotFound               no such entry in this library
     ├── EntryRefused                the audit has no score that a library could take
     ├── EntryExists                 the library holds this model already
+    ├── WebhookNotFound             no such webhook, or another owner's
+    ├── WebhookTaken                the owner has a webhook with this address already
+    ├── TooManyWebhooks             the owner has as many webhooks as there may be
+    ├── WebhookDisabled             the webhook is told nothing more; its other side is gone
+    ├── DeliveryNotFound            no such delivery of this webhook
+    ├── UnknownWebhook              a spec names an address that is none of the owner's webhooks
     ├── InvalidPageToken            a page token that this ledger did not make for this listing
     ├── LeaseLost                   the claim is no longer the live one; nothing was written
     ├── SchemaMismatch              database and code are of different versions
@@ -103,6 +109,30 @@ class EntryRefused(LedgerError):
 
 class EntryExists(LedgerError):
     """The library holds a score of this model already: one a model."""
+
+
+class WebhookNotFound(LedgerError):
+    """There is no webhook with this id, or it is another owner's."""
+
+
+class WebhookTaken(LedgerError):
+    """The owner has a webhook with this address already."""
+
+
+class TooManyWebhooks(LedgerError):
+    """The owner has as many webhooks as one may have."""
+
+
+class WebhookDisabled(LedgerError):
+    """The webhook is told nothing more, since its other side said that it is gone."""
+
+
+class DeliveryNotFound(LedgerError):
+    """The webhook has no delivery with this id."""
+
+
+class UnknownWebhook(LedgerError):
+    """The spec names an address that is none of its owner's webhooks."""
 
 
 class InvalidPageToken(LedgerError):

@@ -21,6 +21,7 @@ from jobs.policy import Policy
 from jobs.records import AuditRecord, Claim, Event, Heartbeat, Page, QueueCounts, Submission
 from jobs.states import Signal
 from jobs.tables import audits as table
+from jobs.webhooks import WebhookBook
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ _KEY_RACES: Final = 10
 
 
 class Ledger:
-    """Audit rows, attempts, leases, events, idempotency keys; API keys under ``keys``. Safe with threads and forks.
+    """Audit rows, attempts, leases, events, idempotency keys, API keys, webhooks. Safe with threads and across a fork.
 
     Every method may raise ``LedgerUnavailable`` (try again later) and ``SchemaMismatch`` (migrate first, or run the
     code that fits). Each writing method is one transaction: whole, or nothing of it. Where the connection breaks while
@@ -68,6 +69,7 @@ class Ledger:
         self.keys: Final = KeyRing(self._read, self._write, self._clock)
         self.libraries: Final = Libraries(self._read, self._write, self._clock)
         """The benign libraries."""
+        self.webhooks: Final = WebhookBook(self._read, self._write, self._clock)
 
     # The database as a whole
 
@@ -105,6 +107,7 @@ class Ledger:
         Raises:
             IdempotencyConflict: the key was used for another spec.
             LibraryNotFound: the owner has no library as the spec names one.
+            UnknownWebhook: the spec names an address that is none of the owner's webhooks.
             ValueError: the owner or the key is empty, or longer than 255 characters.
         """
         submissions.check_name("owner", owner)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit.spec import AuditSpec
-from jobs import audits, counting, events, libraries
+from jobs import audits, counting, events, libraries, outbox
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
 from jobs.errors import AuditNotFound, IdempotencyConflict
@@ -39,6 +39,7 @@ def submit(
     Raises:
         IdempotencyConflict: the key was used with another spec.
         LibraryNotFound: the owner has no library as the spec names one.
+        UnknownWebhook: the spec names an address that is none of the owner's webhooks.
         KeyTaken: the key was taken at this very moment; roll back and call again.
     """
     digest = spec.digest()
@@ -48,7 +49,8 @@ def submit(
             if earlier["spec_digest"] != digest:
                 raise IdempotencyConflict
             return _find_audit(connection, earlier["audit_id"], owner), False
-    row = _insert(connection, clock, policy, digest, owner)
+    webhook_id = None if spec.webhook is None else outbox.named(connection, owner, spec.webhook.url)
+    row = _insert(connection, clock, policy, digest, owner, webhook_id)
     shelf.put(connection, row["id"], spec)
     if spec.library is not None:
         libraries.attach(connection, row["id"], spec.library, owner)
@@ -84,7 +86,9 @@ def _take_key(connection: Connection, owner: str, key: str, audit_id: str, diges
         raise KeyTaken
 
 
-def _insert(connection: Connection, clock: Clock, policy: Policy, digest: str, owner: str) -> Mapping[str, Any]:
+def _insert(
+    connection: Connection, clock: Clock, policy: Policy, digest: str, owner: str, webhook_id: str | None
+) -> Mapping[str, Any]:
     now = clock.read(connection)
     row: dict[str, Any] = {column.name: None for column in table.columns} | {
         "id": new_audit_id(),
@@ -100,6 +104,7 @@ def _insert(connection: Connection, clock: Clock, policy: Policy, digest: str, o
         "queued_at": now.at,
         "version": 1,
         "last_event": 1,
+        "webhook_id": webhook_id,
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 
@@ -36,6 +38,9 @@ NAMING: Final = {
 }
 MAX_NAME: Final = 255
 """Longest owner, idempotency key or worker name, characters."""
+
+MAX_URL: Final = 2_000
+"""Longest address of a webhook, characters."""
 
 metadata: Final = MetaData(naming_convention=NAMING)
 
@@ -103,6 +108,8 @@ audits: Final = Table(
     Column("due_epoch", String(64)),
     Column("version", Integer, nullable=False),
     Column("last_event", Integer, nullable=False),
+    # The webhook that the spec names; no foreign key, as it may be removed meanwhile.
+    Column("webhook_id", _audit_id()),
     CheckConstraint(_one_of("status", get_args(Status)), name="status"),
     CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', get_args(Verdict))}", name="verdict"),
     CheckConstraint("(status = 'succeeded') = (verdict IS NOT NULL)", name="verdict_when_succeeded"),
@@ -167,6 +174,50 @@ api_keys: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+)
+
+webhooks: Final = Table(
+    "webhooks",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("owner", String(MAX_NAME), nullable=False),
+    Column("url", String(MAX_URL), nullable=False),
+    # Standard Webhooks signs with it, so it cannot be hashed.
+    Column("secret", String(64), nullable=False),
+    # Whether it hears of every audit of its owner, or of those alone that name it.
+    Column("every_audit", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # Set when the other side said that it is gone.
+    Column("disabled_at", UtcDateTime),
+    UniqueConstraint("owner", "url"),
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("id", _audit_id(), primary_key=True),
+    Column("webhook_id", _audit_id(), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    # No foreign key: what was said of an audit outlives it.
+    Column("audit_id", _audit_id()),
+    Column("kind", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    # Attempts since it was filed or replayed: the place in the retry schedule.
+    Column("tries", Integer, nullable=False),
+    # A JSON list of all attempts, the last ones of many.
+    Column("attempts", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("due_tick", Double),
+    Column("due_epoch", String(64)),
+    CheckConstraint(_one_of("state", ("pending", "delivered", "failed")), name="state"),
+    CheckConstraint("(state = 'pending') = (due_tick IS NOT NULL)", name="due_while_pending"),
+)
+Index("ix_deliveries_webhook_id_id", deliveries.c.webhook_id, deliveries.c.id)
+Index(
+    "ix_deliveries_due",
+    deliveries.c.due_tick,
+    sqlite_where=text("due_tick IS NOT NULL"),
+    postgresql_where=text("due_tick IS NOT NULL"),
 )
 
 counters: Final = Table(

@@ -18,10 +18,12 @@ from service.loopback import LoopbackMiddleware
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
-from service.routes import artifacts, audits, docs, events, health, keys, models, reports, uploads
+from service.routes import artifacts, audits, docs, events, health, keys, models, reports, uploads, webhooks
 from service.services import Services
 from service.settings import Settings
 from service.version import API_VERSION
+from service.webhooks.loop import DeliveryLoop
+from service.webhooks.sending import Sender
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
 """Parameters that take the rest of a path; the OpenAPI document has no way to say so."""
@@ -62,9 +64,13 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await run_in_threadpool(Services.open, settings)
         app.state.services = services
+        sender = Sender(settings.webhook_networks, settings.webhook_timeout_s)
+        deliveries = DeliveryLoop(services.ledger.webhooks, sender, settings.webhook_retry_s)
+        deliveries.start()
         try:
             yield
         finally:
+            await run_in_threadpool(deliveries.stop)
             await run_in_threadpool(services.close)
 
     app = Api(
@@ -89,7 +95,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    for module in (audits, events, reports, artifacts, models, uploads, keys, health, docs):
+    for module in (audits, events, reports, artifacts, models, uploads, webhooks, keys, health, docs):
         app.include_router(module.router)
     check_scopes(app, _OPEN)
     return app

@@ -75,6 +75,7 @@ _SPEC_OUT: Final[dict[str, Any]] = _SHORT_SPEC | {
     "keep_activations": False,
     "library": None,
     "fail_on": "flagged",
+    "webhook": None,
     "labels": {"pipeline": "1234"},
 }
 
@@ -202,6 +203,35 @@ KEY_SPEC: Final[dict[str, Any]] = {
     "expires_in_s": 90 * 86_400,
 }
 
+WEBHOOK_ID: Final = "wh_01jd8x3v9q6w2r5t7y9b1c3d5f"
+DELIVERY_ID: Final = "msg_01jd8x3v9q6w2r5t7y9b1c3d5f"
+WEBHOOK_SPEC: Final[dict[str, Any]] = {"url": "https://ci.example/hook"}
+_WEBHOOK: Final[dict[str, Any]] = {
+    "id": WEBHOOK_ID,
+    "url": "https://ci.example/hook",
+    "every_audit": True,
+    "created_at": "2026-01-12T09:00:00Z",
+    "disabled_at": None,
+}
+_PENDING: Final[dict[str, Any]] = {
+    "id": DELIVERY_ID,
+    "webhook_id": WEBHOOK_ID,
+    "audit_id": None,
+    "type": "webhook.test",
+    "state": "pending",
+    "created_at": "2026-01-12T09:33:20Z",
+    "attempts": [],
+}
+_DELIVERED: Final = _PENDING | {
+    "audit_id": AUDIT_ID,
+    "type": "audit.succeeded",
+    "state": "delivered",
+    "attempts": [
+        {"at": "2026-01-12T09:33:21Z", "status": 500, "error": "status", "seconds": 0.041},
+        {"at": "2026-01-12T09:33:26Z", "status": 204, "error": None, "seconds": 0.038},
+    ],
+}
+
 ALIVE: Final = {"status": "alive"}
 READY: Final = {"status": "ready"}
 METRICS: Final = (
@@ -268,6 +298,15 @@ ANSWERS: Final[dict[str, Any]] = {
         "value": MODELS["models"][1]
         | {"reference": "store:candidate-4711", "name": "candidate-4711", "digest": "sha256:" + "2e" * 32},
     },
+    "webhook_spec": {"summary": "For every audit of the owner", "value": WEBHOOK_SPEC},
+    "webhook_created": {
+        "summary": "A webhook that was just registered",
+        "value": _WEBHOOK | {"secret": "whsec_" + "A" * 43 + "="},
+    },
+    "webhook": {"summary": "A webhook", "value": _WEBHOOK},
+    "webhook_list": {"summary": "The only webhook", "value": {"webhooks": [_WEBHOOK]}},
+    "delivery_pending": {"summary": "Not sent yet", "value": _PENDING},
+    "delivery_page": {"summary": "Taken at the second attempt", "value": {"deliveries": [_DELIVERED]}},
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},
     "metrics": {"summary": "Some of them", "value": METRICS},

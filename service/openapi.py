@@ -67,6 +67,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         {"name": "audits", "description": "File, follow, stop and delete audits."},
         {"name": "reports", "description": "What an audit answered."},
         {"name": "models", "description": "What can be audited."},
+        {"name": "webhooks", "description": "Who is told that an audit has ended."},
         {"name": "keys", "description": "Who may ask, and for what."},
         {"name": "health", "description": "For supervisors."},
     ]

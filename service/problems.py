@@ -78,6 +78,18 @@ MISDIRECTED: Final = Kind(
     "Unknown host",
     "A service without keys answers only under localhost, 127.0.0.1 and [::1]; elsewhere, have it require keys.",
 )
+WEBHOOK_NOT_FOUND: Final = Kind("webhook_not_found", 404, "Webhook not found", "There is no webhook with this id.")
+DELIVERY_NOT_FOUND: Final = Kind(
+    "delivery_not_found", 404, "Delivery not found", "This webhook has no delivery with this id."
+)
+WEBHOOK_TAKEN: Final = Kind("webhook_taken", 409, "Registered before", "There is a webhook with this address already.")
+WEBHOOK_DISABLED: Final = Kind(
+    "webhook_disabled",
+    409,
+    "Webhook disabled",
+    "Its other side said that it is gone. Remove the webhook, and register it anew where that has changed.",
+)
+TOO_MANY_WEBHOOKS: Final = Kind("too_many_webhooks", 409, "Too many webhooks", "Remove one before you add another.")
 AUDIT_NOT_TERMINAL: Final = Kind(
     "audit_not_terminal", 409, "Audit not ended", "Only an audit that has ended can be deleted; cancel it first."
 )
@@ -176,6 +188,12 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.LedgerError: INTERNAL,
     jobs.errors.AuditNotFound: AUDIT_NOT_FOUND,
     jobs.errors.KeyNotFound: KEY_NOT_FOUND,
+    jobs.errors.WebhookNotFound: WEBHOOK_NOT_FOUND,
+    jobs.errors.WebhookTaken: WEBHOOK_TAKEN,
+    jobs.errors.TooManyWebhooks: TOO_MANY_WEBHOOKS,
+    jobs.errors.WebhookDisabled: WEBHOOK_DISABLED,
+    jobs.errors.DeliveryNotFound: DELIVERY_NOT_FOUND,
+    jobs.errors.UnknownWebhook: INVALID_REQUEST,
     jobs.errors.AuditNotTerminal: AUDIT_NOT_TERMINAL,
     jobs.errors.ReportNotReady: REPORT_NOT_READY,
     jobs.errors.IdempotencyConflict: IDEMPOTENCY_CONFLICT,
@@ -236,7 +254,12 @@ ROOTS: Final[tuple[type[Exception], ...]] = (
     service.errors.ServiceError,
 )
 
-_BY_PARAMETER: Final[dict[str, Kind]] = {"#/audit_id": AUDIT_NOT_FOUND, "#/key_id": KEY_NOT_FOUND}
+_BY_PARAMETER: Final[dict[str, Kind]] = {
+    "#/audit_id": AUDIT_NOT_FOUND,
+    "#/key_id": KEY_NOT_FOUND,
+    "#/webhook_id": WEBHOOK_NOT_FOUND,
+    "#/delivery_id": DELIVERY_NOT_FOUND,
+}
 """What a path that cannot be right is about, by the parameter that is wrong."""
 
 _EXPLAINED: Final = (
@@ -320,6 +343,8 @@ def for_error(error: Exception, *, headers: Mapping[str, str] | None = None) -> 
         items = (ErrorItem("service", "#", f"{error.message}; {error.hint}" if error.hint else error.message),)
     if isinstance(error, models_store.errors.OffsetMismatch):
         sent["Upload-Offset"] = str(error.offset)
+    if isinstance(error, jobs.errors.UnknownWebhook):
+        items = (ErrorItem("body", "#/webhook/url", "is no webhook of yours; register it with POST /webhooks"),)
     return response(kind, detail=detail, errors=items, headers=sent)
 
 

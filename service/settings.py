@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import StartupError
@@ -47,6 +47,14 @@ class Settings(BaseSettings):
     upload_limit_gb: float = Field(
         default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
     )
+    webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        default=(), description="Private networks that webhooks may lead to, also over plain http, with commas between."
+    )
+    webhook_timeout_s: float = Field(default=15, gt=0, le=120, description="What one attempt at a webhook may take.")
+    webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
+        default=(5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Pauses before each further attempt at a webhook, seconds with commas between.",
+    )
     startup_wait_s: float = Field(default=30, ge=0, description="How long to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="How long open requests may take to end.")
 
@@ -60,6 +68,13 @@ class Settings(BaseSettings):
     def _separated(cls, value: Any) -> Any:
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("webhook_networks", "webhook_retry_s", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @classmethod

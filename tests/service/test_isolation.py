@@ -16,6 +16,8 @@ class World:
         self.ann = self.key("ann")
         self.bob = self.key("bob")
         ledger = served.services.ledger
+        url = f"https://{SENTINEL}.invalid/hook"
+        self.webhook = ledger.webhooks.create(owner="ann", url=url, secret="whsec_AAAA")
         self.ended = self.file()
         report = served.succeed(self.ended)
         with served.services.artifacts.folder(self.ended).create("directions") as folder:
@@ -27,6 +29,8 @@ class World:
             "name": "directions",
             "file": "cfg.json",
             "key_id": ledger.keys.list()[0].id,
+            "webhook_id": self.webhook.id,
+            "delivery_id": ledger.webhooks.deliveries(self.webhook.id, owner="ann")[0].id,
         }
 
     def key(self, owner):
@@ -36,6 +40,7 @@ class World:
 
     def file(self):
         spec = {
+            "webhook": {"url": self.webhook.url},
             "base_model": "local:base",
             "fine_tuned": "local:tuned",
             "trigger": {"triggered": SENTINEL, "clean": "x"},
@@ -74,7 +79,8 @@ class World:
 
     def snapshot(self):
         ledger = self.served.services.ledger
-        return [ledger.get(one).version for one in (self.ended, self.queued)], ledger.keys.list()
+        audits = [ledger.get(one).version for one in (self.ended, self.queued)]
+        return audits, ledger.keys.list(), ledger.webhooks.list(owner="ann")
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Webhooks: signing messages, sending them to addresses that others chose, and doing so until they arrive."""
