@@ -15,6 +15,7 @@
     ├── EntryNotFound               no such entry in this library
     ├── EntryRefused                the audit has no score that a library could take
     ├── EntryExists                 the library holds this model already
+    ├── QueueFull                   the owner has as many audits queued as one may have
     ├── WebhookNotFound             no such webhook, or another owner's
     ├── WebhookTaken                the owner has a webhook with this address already
     ├── TooManyWebhooks             the owner has as many webhooks as there may be
@@ -109,6 +110,10 @@ class EntryRefused(LedgerError):
 
 class EntryExists(LedgerError):
     """The library holds a score of this model already: one a model."""
+
+
+class QueueFull(LedgerError):
+    """The owner has as many audits in the queue as one may have; there is room again when a worker takes one."""
 
 
 class WebhookNotFound(LedgerError):

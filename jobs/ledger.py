@@ -46,6 +46,7 @@ class Ledger:
         lease_s: float = 60,
         max_attempts: int = 3,
         requeue_after_s: float = 60,
+        max_queued: int | None = None,
         busy_s: float = 10,
     ) -> None:
         """Open nothing yet; the first call connects.
@@ -56,12 +57,15 @@ class Ledger:
             lease_s: how long a claim lives without a heartbeat, seconds.
             max_attempts: lost attempts after which an audit fails with ``worker_lost``.
             requeue_after_s: how long a queued audit waits until ``reap`` hands it out once more, seconds.
+            max_queued: how many queued audits one owner may have; None for any number.
             busy_s: how long a write waits for a database that others keep locked, seconds.
 
         Raises:
             ValueError: a setting makes no sense, or the URL is of another database.
         """
-        self._policy = Policy(lease_s=lease_s, max_attempts=max_attempts, requeue_after_s=requeue_after_s)
+        self._policy = Policy(
+            lease_s=lease_s, max_attempts=max_attempts, requeue_after_s=requeue_after_s, max_queued=max_queued
+        )
         self._database = Database(url, busy_s=busy_s)
         self._clock: Clock = BootClock() if self._database.is_sqlite else DatabaseClock()
         self._shelf = documents.SpecShelf()
@@ -107,6 +111,7 @@ class Ledger:
         Raises:
             IdempotencyConflict: the key was used for another spec.
             LibraryNotFound: the owner has no library as the spec names one.
+            QueueFull: the owner has as many audits queued as one may have.
             UnknownWebhook: the spec names an address that is none of the owner's webhooks.
             ValueError: the owner or the key is empty, or longer than 255 characters.
         """

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit.spec import AuditSpec
 from jobs import audits, counting, events, libraries, outbox
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
-from jobs.errors import AuditNotFound, IdempotencyConflict
+from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
 from jobs.ids import new_audit_id
 from jobs.policy import Policy
 from jobs.tables import MAX_NAME, idempotency_keys
@@ -39,6 +39,7 @@ def submit(
     Raises:
         IdempotencyConflict: the key was used with another spec.
         LibraryNotFound: the owner has no library as the spec names one.
+        QueueFull: the owner has as many audits queued as one may have.
         UnknownWebhook: the spec names an address that is none of the owner's webhooks.
         KeyTaken: the key was taken at this very moment; roll back and call again.
     """
@@ -49,6 +50,8 @@ def submit(
             if earlier["spec_digest"] != digest:
                 raise IdempotencyConflict
             return _find_audit(connection, earlier["audit_id"], owner), False
+    if policy.max_queued is not None:
+        _check_room(connection, owner, policy.max_queued)
     webhook_id = None if spec.webhook is None else outbox.named(connection, owner, spec.webhook.url)
     row = _insert(connection, clock, policy, digest, owner, webhook_id)
     shelf.put(connection, row["id"], spec)
@@ -57,6 +60,13 @@ def submit(
     if key is not None:
         _take_key(connection, owner, key, row["id"], digest)
     return row, True
+
+
+def _check_room(connection: Connection, owner: str, most: int) -> None:
+    """Refuse where the owner's queue is full. On PostgreSQL callers at one moment may each take the last place."""
+    queued = select(table.c.id).where(table.c.status == "queued", table.c.owner == owner).limit(most).subquery()
+    if connection.execute(select(func.count()).select_from(queued)).scalar_one() >= most:
+        raise QueueFull
 
 
 def _find_key(connection: Connection, owner: str, key: str) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ _KINDS: Final[dict[int, tuple[Kind, ...]]] = {
     413: (problems.TOO_LARGE,),
     415: (problems.UNSUPPORTED,),
     422: (problems.INVALID_REQUEST, problems.IDEMPOTENCY_CONFLICT),
+    429: (problems.QUEUE_FULL,),
     503: (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH, problems.NOT_READY, problems.STORE_OUT),
 }
 

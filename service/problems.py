@@ -119,6 +119,13 @@ TOO_LARGE: Final = Kind("content_too_large", 413, "Body too large", "The body is
 UNSUPPORTED: Final = Kind(
     "unsupported_media_type", 415, "Unsupported media type", "Send the body as Content-Type: application/json."
 )
+QUEUE_FULL: Final = Kind(
+    "queue_full",
+    429,
+    "Queue full",
+    "This owner has as many audits waiting as one may have. Try again when some have begun.",
+    RETRY_AFTER_S,
+)
 LEDGER_OUT: Final = Kind(
     "ledger_unavailable", 503, "Ledger unavailable", "The database does not answer. Try again.", RETRY_AFTER_S
 )
@@ -188,6 +195,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     jobs.errors.LedgerError: INTERNAL,
     jobs.errors.AuditNotFound: AUDIT_NOT_FOUND,
     jobs.errors.KeyNotFound: KEY_NOT_FOUND,
+    jobs.errors.QueueFull: QUEUE_FULL,
     jobs.errors.WebhookNotFound: WEBHOOK_NOT_FOUND,
     jobs.errors.WebhookTaken: WEBHOOK_TAKEN,
     jobs.errors.TooManyWebhooks: TOO_MANY_WEBHOOKS,

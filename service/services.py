@@ -27,7 +27,12 @@ class Services:
         """Open every part; connections are made when they are first needed."""
         return cls(
             settings=settings,
-            ledger=Ledger(settings.database_url, lease_s=settings.lease_s, requeue_after_s=settings.requeue_after_s),
+            ledger=Ledger(
+                settings.database_url,
+                lease_s=settings.lease_s,
+                requeue_after_s=settings.requeue_after_s,
+                max_queued=settings.max_queued,
+            ),
             dispatcher=Dispatcher(settings.broker_url),
             models=ModelsStore(
                 models_root=settings.models_root,

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     upload_limit_gb: float = Field(
         default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
     )
+    max_queued: int = Field(default=1_000, ge=1, description="How many audits of one owner may wait at once.")
     webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         default=(), description="Private networks that webhooks may lead to, also over plain http, with commas between."
     )

@@ -60,6 +60,7 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
         413,
         415,
         422,
+        429,
         503,
     ),
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from audit.spec import AuditSpec, Failure
-from jobs.errors import AuditNotFound, IdempotencyConflict
+from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
 from jobs.ids import is_audit_id
 
 
@@ -109,3 +109,17 @@ def test_a_failed_audit_can_be_deleted_whole(ledger, spec):
     assert ledger.events(audit_id) == []
     with pytest.raises(AuditNotFound):
         ledger.get(audit_id)
+
+
+def test_an_owners_queue_has_an_end(url, open_ledger, spec):
+    ledger = open_ledger(url, max_queued=2)
+    first = ledger.submit(spec, owner="ann", idempotency_key="one")
+    ledger.submit(spec, owner="ann")
+    with pytest.raises(QueueFull):
+        ledger.submit(spec, owner="ann")
+    assert not ledger.submit(spec, owner="ann", idempotency_key="one").created
+    assert ledger.submit(spec, owner="bob").created
+    ledger.claim(first.audit.id, worker="w")
+    assert ledger.submit(spec, owner="ann").created
+    with pytest.raises(QueueFull):
+        ledger.submit(spec, owner="ann")

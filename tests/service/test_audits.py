@@ -247,3 +247,14 @@ def test_an_unknown_library_is_refused_with_a_pointer(served, spec):
     for reference in ("benign", library.id):
         answer = served.http.post("/audits", json=spec | {"library": reference})
         assert (answer.status_code, answer.json()["spec"]["library"]) == (202, reference)
+
+
+def test_a_full_queue_is_429_until_there_is_room(serve, spec):
+    served = serve(max_queued=2)
+    ids = [served.file(), served.file()]
+    answer = served.http.post("/audits", json=spec)
+    assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert len(served.http.get("/audits").json()["audits"]) == 2
+    assert served.http.post(f"/audits/{ids[0]}/cancel").status_code == 202
+    assert served.http.post("/audits", json=spec).status_code == 202

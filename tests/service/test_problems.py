@@ -39,7 +39,7 @@ def test_kinds_are_told_apart_by_their_code():
     for kind in kinds.values():
         Problem.model_validate(problems.body(kind))
         assert 400 <= kind.status < 600
-        assert (kind.retry_after_s is not None) == (kind.status == 503)
+        assert (kind.retry_after_s is not None) == (kind.status in (429, 503))
 
 
 def test_an_unmapped_class_is_what_its_nearest_ancestor_is():
