@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from jobs import outbox
 from jobs.clock import Clock
+from jobs.database import Transact
 from jobs.errors import (
     DeliveryNotFound,
     TooManyWebhooks,
@@ -20,7 +21,6 @@ from jobs.errors import (
     WebhookTaken,
 )
 from jobs.ids import new_id
-from jobs.keys import Transact
 from jobs.outbox import Row
 from jobs.submissions import check_name
 from jobs.tables import MAX_URL, deliveries, webhooks
