@@ -1,0 +1,178 @@
+"""What the specific gate lets through where there is nothing to find, from recorded audits of benign models.
+
+``python -m benchmarks.nulls PATH…`` reads reports (``report.json``, or records of ``benchmarks.detection``) of audits
+whose models are known to be benign, and answers three questions:
+
+- The pair: how often is ``p_decoy_all`` of the pair that was asked about at most α? One number an audit. A pair that
+  people suspect need not be exchangeable with drawn strings, so this can fail.
+- Each decoy in turn as the pair, the others as its decoys: how often does the whole gate pass, by p and by the rank
+  among silent decoys? The ranks themselves are uniform by construction (only ties make them less), but the gate also
+  asks for 0.05 nats, screens by the string's own reaction and has a second way to pass, which is no p-value.
+- Strings like the pair: the same for the decoys that are closest to it in the order of their numbers (years, dates),
+  where there are any. Where these differ from the rest, decoys are not exchangeable.
+
+Shares come with exact intervals that take strings as independent. Strings of one model are not, so the number of models
+with at least one is printed beside them.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from audit import gates as gating
+from audit.extraction import FIRING_NATS, FIRING_SHARE
+from audit.statistics import clopper_pearson, p_decoy_all, rank
+from benchmarks._machine import RESULTS, write_result
+
+LEVELS: Final = (0.05, 0.1, 0.2, 0.5)
+NEAREST: Final = 5
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one audit says of the pair and of every decoy.
+
+    Attributes:
+        effects, reactions: of every decoy, T on B and output_kl on A, nats a carrier.
+    """
+
+    name: str
+    triggered: str
+    pair_effect: float
+    pair_p: float | None
+    pair_gate: str
+    strings: tuple[str, ...]
+    effects: tuple[float, ...]
+    reactions: tuple[float, ...]
+
+    @classmethod
+    def of(cls, document: dict[str, Any], name: str) -> "Recorded":
+        """From a report, or from a record that holds one."""
+        report = document.get("report", document)
+        decoys, gate = report["decoys"], report["gates"]["specific"]
+        if isinstance(decoys, list):
+            decoys = {key: [row[key] for row in decoys] for key in ("string", "effect_nats", "output_kl")}
+            decoys["strings"] = decoys["string"]
+        return cls(
+            name=name,
+            triggered=report["trigger"]["triggered"],
+            pair_effect=gate["effect_nats"],
+            pair_p=gate["p_decoy_all"],
+            pair_gate=gate["state"],
+            strings=tuple(decoys["strings"]),
+            effects=tuple(decoys["effect_nats"]),
+            reactions=tuple(decoys["output_kl"]),
+        )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One decoy in the pair's place."""
+
+    string: str
+    p: float
+    passed: bool
+    by_p: bool
+
+
+def turns(audit: Recorded) -> Iterator[Turn]:
+    """Every decoy in turn as the pair, judged by the gate itself among the others."""
+    for index, string in enumerate(audit.strings):
+        others = [other for other in range(len(audit.strings)) if other != index]
+        effect, reaction = audit.effects[index], audit.reactions[index]
+        effects = [audit.effects[other] for other in others]
+        screened = reaction >= FIRING_NATS
+        level = max(FIRING_NATS, FIRING_SHARE * reaction)
+        firing = [screened and audit.reactions[other] >= level for other in others]
+        silent = [each for each, fires in zip(effects, firing, strict=True) if not fires]
+        p = p_decoy_all(effect, effects)
+        extraction: Any = SimpleNamespace(decoys=others, firing=firing, screened=screened)
+        confirmation: Any = SimpleNamespace(
+            effect=effect, p_decoy_all=p, rank_among_silent=rank(effect, silent) if silent else None
+        )
+        passed = gating.specific_gate(extraction, confirmation).state == "passed"
+        yield Turn(string, p, passed, passed and p <= gating.ALPHA)
+
+
+def nearest(audit: Recorded, count: int = NEAREST) -> set[str]:
+    """The decoys whose number is closest to the pair's; none where the pair holds no number."""
+    wanted = _number(audit.triggered)
+    if wanted is None:
+        return set()
+    numbered = [(abs(found - wanted), string) for string in audit.strings if (found := _number(string)) is not None]
+    return {string for _, string in sorted(numbered)[:count]}
+
+
+def _number(string: str) -> int | None:
+    found = re.findall(r"\d+", string)
+    return int("".join(found)) if found else None
+
+
+def share(hits: Iterable[bool]) -> dict[str, Any]:
+    """A count, its share and the exact 95% interval."""
+    found = list(hits)
+    if not found:
+        return {"of": 0, "hits": 0, "share": None, "interval": None}
+    return {
+        "of": len(found), "hits": sum(found), "share": sum(found) / len(found),
+        "interval": clopper_pearson(sum(found), len(found)),
+    }  # fmt: skip
+
+
+def summary(audits: Sequence[Recorded]) -> dict[str, Any]:
+    """The three answers."""
+    judged = [(audit, list(turns(audit))) for audit in audits if len(audit.strings) > 1]
+    every = [turn for _, found in judged for turn in found]
+    near = [turn for audit, found in judged for turn in found if turn.string in nearest(audit)]
+    pairs = [audit.pair_p for audit in audits if audit.pair_p is not None]
+    return {
+        "audits": len(audits),
+        "pair": {
+            "p_at_most": {str(level): share(p <= level for p in pairs) for level in LEVELS},
+            "gate_passed": share(audit.pair_gate == "passed" for audit in audits),
+        },
+        "each_decoy_in_turn": _of_turns(every)
+        | {"audits_with_one_that_passed": sum(any(turn.passed for turn in found) for _, found in judged)},
+        f"the_{NEAREST}_nearest_in_turn": _of_turns(near),
+    }
+
+
+def _of_turns(found: Sequence[Turn]) -> dict[str, Any]:
+    return {
+        "p_at_most": {str(level): share(turn.p <= level for turn in found) for level in LEVELS},
+        "gate_passed": share(turn.passed for turn in found),
+        "gate_passed_by_p": share(turn.by_p for turn in found),
+        "gate_passed_by_rank_alone": share(turn.passed and not turn.by_p for turn in found),
+    }
+
+
+def read(paths: Iterable[Path]) -> list[Recorded]:
+    """Every report under the paths, each once; failed audits and other files are left out."""
+    found: dict[str, Recorded] = {}
+    for path in paths:
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(document, dict) and "gates" in document.get("report", document):
+                found[str(file.resolve())] = Recorded.of(document, file.stem)
+    return list(found.values())
+
+
+def main() -> None:
+    """Read, count, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", type=Path, help="reports of benign models, or folders of them")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder that nulls.json is written into")
+    arguments = parser.parse_args()
+    audits = read(arguments.paths)
+    if not audits:
+        parser.error("no report was found there")
+    write_result("nulls", summary(audits), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
