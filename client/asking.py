@@ -37,6 +37,7 @@ class Asked:
     dtype: str | None = None
     seed: int | None = None
     deadline_s: int | None = None
+    library: str | None = None
     labels: Sequence[str] = ()
 
     def given(self) -> list[str]:
@@ -101,7 +102,7 @@ def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path],
         document["architectures"] = [name.strip() for name in asked.architectures.split(",")]
     if asked.labels:
         document["labels"] = dict(_label(text) for text in asked.labels)
-    for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s"):
+    for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s", "library"):
         if getattr(asked, name) is not None:
             document[name] = getattr(asked, name)
     return document

@@ -6,6 +6,7 @@ Nothing here does input or output. A client, blocking or asynchronous, executes 
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -14,9 +15,20 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from audit.report import SCHEMA_VERSION, AuditReport
-from audit.spec import AuditSpec
+from audit.spec import LIBRARY_REFERENCE, AuditSpec
 from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
-from client.schemas import Audit, FeaturePage, Key, KeyPage, Model, ModelPage
+from client.schemas import (
+    Audit,
+    Entry,
+    EntryPage,
+    FeaturePage,
+    Key,
+    KeyPage,
+    Library,
+    LibraryPage,
+    Model,
+    ModelPage,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -232,6 +244,57 @@ def keys() -> Call[KeyPage]:
 def revoke_key(key_id: str) -> Call[None]:
     """``DELETE /keys/{id}``; a second time changes nothing."""
     return Call("DELETE", f"/keys/{_id(key_id, 'a key', 'key_01jd…')}", lambda received: None)
+
+
+def create_library(name: str) -> Call[Library]:
+    """``POST /libraries``."""
+    return _post("/libraries", {"name": name}, Library)
+
+
+def libraries(page_token: str | None = None) -> Call[LibraryPage]:
+    """``GET /libraries``, one page."""
+    return Call("GET", "/libraries", _reader(LibraryPage), params=_given(page_token=page_token))
+
+
+def library(name: str) -> Call[Library]:
+    """``GET /libraries/{library}``."""
+    return Call("GET", _library_path(name), _reader(Library))
+
+
+def delete_library(name: str) -> Call[None]:
+    """``DELETE /libraries/{library}``."""
+    return Call("DELETE", _library_path(name), lambda received: None, repeatable=False)
+
+
+def library_entries(name: str, page_token: str | None = None) -> Call[EntryPage]:
+    """``GET /libraries/{library}/entries``, one page."""
+    path = f"{_library_path(name)}/entries"
+    return Call("GET", path, _reader(EntryPage), params=_given(page_token=page_token))
+
+
+def add_to_library(name: str, audit_id: str, recipe: str | None) -> Call[Entry]:
+    """``POST /libraries/{library}/entries``."""
+    wanted = {"audit_id": _id(audit_id, "an audit", "audit_01jd…"), "recipe": recipe}
+    return _post(f"{_library_path(name)}/entries", wanted, Entry)
+
+
+def remove_from_library(name: str, entry_id: str) -> Call[None]:
+    """``DELETE /libraries/{library}/entries/{entry_id}``."""
+    path = f"{_library_path(name)}/entries/{_id(entry_id, 'an entry', 'entry_01jd…')}"
+    return Call("DELETE", path, lambda received: None, repeatable=False)
+
+
+def _post(path: str, wanted: Mapping[str, object], model: type[M]) -> Call[M]:
+    """A call that makes something; sent twice it would be refused the second time, so it is not."""
+    body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+    headers = {"Content-Type": "application/json"}
+    return Call("POST", path, _reader(model), headers=headers, body=body, repeatable=False)
+
+
+def _library_path(name: str) -> str:
+    if re.fullmatch(LIBRARY_REFERENCE, name) is None:
+        raise WrongUsage("that is not the name or id of a library", hint="letters, digits, dots, dashes, underscores")
+    return f"/libraries/{name}"
 
 
 def _audit_path(audit_id: str) -> str:

@@ -24,7 +24,7 @@ from client.calls import Call, RetryPolicy
 from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.plans import Plan
-from client.schemas import Audit, Key, Model
+from client.schemas import Audit, Entry, Key, Library, Model
 
 T = TypeVar("T")
 
@@ -170,6 +170,34 @@ class AuditClient:
     def revoke_key(self, key_id: str) -> None:
         """End an API key now."""
         self._send(calls.revoke_key(key_id))
+
+    def create_library(self, name: str) -> Library:
+        """Make an empty benign library."""
+        return self._send(calls.create_library(name))
+
+    def libraries(self) -> list[Library]:
+        """The benign libraries, newest first."""
+        return self._run(plans.libraries(self._retry))
+
+    def library(self, name: str) -> Library:
+        """One library, by name or id."""
+        return self._send(calls.library(name))
+
+    def delete_library(self, name: str) -> None:
+        """Delete a library with its entries; refused while an audit that has not ended compares with it."""
+        self._send(calls.delete_library(name))
+
+    def library_entries(self, name: str) -> list[Entry]:
+        """The models of a library, newest first."""
+        return self._run(plans.library_entries(name, self._retry))
+
+    def add_to_library(self, name: str, audit_id: str, recipe: str | None = None) -> Entry:
+        """Add the score of a finished audit. It is the caller's word that the model is benign."""
+        return self._send(calls.add_to_library(name, audit_id, recipe))
+
+    def remove_from_library(self, name: str, entry_id: str) -> None:
+        """Take a model out of a library."""
+        self._send(calls.remove_from_library(name, entry_id))
 
     def _send(self, call: Call[T]) -> T:
         return self._run(plans.send(call, self._retry))

@@ -12,7 +12,7 @@ import typer
 
 from audit.report import AuditReport
 from audit.spec import FailOn, Preset, Recipe, Render
-from client import keys
+from client import keys, libraries
 from client.asking import Asked, models_root_from, spec_from
 from client.connecting import connect
 from client.connection import DEFAULT_URL
@@ -38,6 +38,7 @@ cli = typer.Typer(
 models_cli = typer.Typer(help="The models that the service can see.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(libraries.cli, name="library")
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="The audit's id.")]
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
@@ -90,6 +91,7 @@ def submit(
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
     deadline: Annotated[int | None, typer.Option(help="Seconds that the audit may take.")] = None,
+    library: Annotated[str | None, typer.Option(help="A benign library to compare with, by name or id.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, kept with the audit; may be repeated.")] = None,
     spec: Annotated[str | None, typer.Option(help="A file with the whole spec as JSON; - for standard input.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict and exit by it.")] = False,
@@ -118,6 +120,7 @@ def submit(
         dtype=dtype,
         seed=seed,
         deadline_s=deadline,
+        library=library,
         labels=tuple(label or ()),
     )
     with connect(context) as client:

@@ -23,7 +23,7 @@ from client.errors import (
     Unreachable,
 )
 from client.pushing import PushedFile
-from client.schemas import Audit, Model
+from client.schemas import Audit, Entry, Library, Model
 
 T = TypeVar("T")
 
@@ -159,3 +159,27 @@ def _upload_state(name: str, file: PushedFile, retry: RetryPolicy) -> Plan[Uploa
         return UploadState(0, None)
     except InvalidRequest:
         return None
+
+
+def libraries(retry: RetryPolicy) -> Plan[list[Library]]:
+    """All pages of the libraries."""
+    found: list[Library] = []
+    token: str | None = None
+    while True:
+        page = yield from send(calls.libraries(token), retry)
+        found.extend(page.libraries)
+        token = page.next_page_token
+        if token is None:
+            return found
+
+
+def library_entries(name: str, retry: RetryPolicy) -> Plan[list[Entry]]:
+    """All pages of a library's models."""
+    found: list[Entry] = []
+    token: str | None = None
+    while True:
+        page = yield from send(calls.library_entries(name, token), retry)
+        found.extend(page.entries)
+        token = page.next_page_token
+        if token is None:
+            return found

@@ -80,6 +80,44 @@ class KeyPage(Answer):
     keys: tuple[Key, ...]
 
 
+class Library(Answer):
+    """A benign library."""
+
+    id: str
+    name: str
+    entries: int = 0
+    created_at: datetime | None = None
+
+
+class LibraryPage(Answer):
+    """Libraries, a page of them."""
+
+    libraries: tuple[Library, ...]
+    next_page_token: str | None = None
+
+
+class Entry(Answer):
+    """One model of a benign library."""
+
+    id: str
+    audit_id: str | None = None
+    fine_tuned: str = ""
+    tuned_digest: str = ""
+    recipe: str | None = None
+    score: float | None = None
+    effect_nats: float | None = None
+    noise_nats: float | None = None
+    key: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+
+class EntryPage(Answer):
+    """Models of a library, a page of them."""
+
+    entries: tuple[Entry, ...]
+    next_page_token: str | None = None
+
+
 class ModelPage(Answer):
     """The models of one answer."""
 

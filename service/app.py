@@ -18,7 +18,19 @@ from service.loopback import LoopbackMiddleware
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
-from service.routes import artifacts, audits, docs, events, health, keys, models, reports, uploads, webhooks
+from service.routes import (
+    artifacts,
+    audits,
+    docs,
+    events,
+    health,
+    keys,
+    libraries,
+    models,
+    reports,
+    uploads,
+    webhooks,
+)
 from service.services import Services
 from service.settings import Settings
 from service.version import API_VERSION
@@ -95,7 +107,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    for module in (audits, events, reports, artifacts, models, uploads, webhooks, keys, health, docs):
+    for module in (audits, events, reports, artifacts, models, uploads, libraries, webhooks, keys, health, docs):
         app.include_router(module.router)
     check_scopes(app, _OPEN)
     return app

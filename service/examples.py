@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from audit.report import AuditReport
+from service import library_examples
 from service.report_schema import report_schema
 from service.reports import junit, markdown, sarif
 from service.reports.subject import Subject
 
+ENTRY_ID: Final = library_examples.ENTRY_ID
 AUDIT_ID: Final = "audit_01jd8x3v9q6w2r5t7y9b1c3d5f"
 
 REPORT: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("example_report.json").read_text(encoding="utf-8"))
@@ -307,6 +309,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "webhook_list": {"summary": "The only webhook", "value": {"webhooks": [_WEBHOOK]}},
     "delivery_pending": {"summary": "Not sent yet", "value": _PENDING},
     "delivery_page": {"summary": "Taken at the second attempt", "value": {"deliveries": [_DELIVERED]}},
+    **library_examples.answers(AUDIT_ID, REPORT),
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},
     "metrics": {"summary": "Some of them", "value": METRICS},

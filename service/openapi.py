@@ -19,9 +19,13 @@ from audit.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValue
 from service import examples, problems
 from service.access import calls
 from service.documents import header, problem
+from service.library_schemas import EntrySpec, LibrarySpec
 from service.report_schema import report_schema, require_everything
 from service.schemas import INCOMING, Problem
 from service.version import API_VERSION, VERSION_HEADER
+
+BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec)
+"""Models of bodies that calls read, besides the audit's spec."""
 
 COMMITTED: Final = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
 REPORT_SCHEMA_NAME: Final = "report.schema.json"
@@ -50,7 +54,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     spec = _definitions(AuditSpec, "validation")
     _tighten(spec)
     _merge(schemas, spec)
-    for incoming in INCOMING:
+    for incoming in BODIES:
         _merge(schemas, _definitions(incoming, "validation"))
     _merge(schemas, _definitions(Problem, "serialization"))
     document["components"]["schemas"] = dict(sorted(schemas.items()))
@@ -68,6 +72,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         {"name": "reports", "description": "What an audit answered."},
         {"name": "models", "description": "What can be audited."},
         {"name": "webhooks", "description": "Who is told that an audit has ended."},
+        {"name": "libraries", "description": "What audits of benign models scored, to compare others with."},
         {"name": "keys", "description": "Who may ask, and for what."},
         {"name": "health", "description": "For supervisors."},
     ]

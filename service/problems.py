@@ -267,6 +267,8 @@ _BY_PARAMETER: Final[dict[str, Kind]] = {
     "#/key_id": KEY_NOT_FOUND,
     "#/webhook_id": WEBHOOK_NOT_FOUND,
     "#/delivery_id": DELIVERY_NOT_FOUND,
+    "#/library": LIBRARY_NOT_FOUND,
+    "#/entry_id": ENTRY_NOT_FOUND,
 }
 """What a path that cannot be right is about, by the parameter that is wrong."""
 

@@ -41,7 +41,8 @@ class Out(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _absent(value: object) -> bool:
+def absent(value: object) -> bool:
+    """Whether a field is left out of an answer."""
     return value is None
 
 
@@ -213,7 +214,7 @@ class AuditPage(Out):
     """Audits, newest first."""
 
     audits: tuple[AuditOut, ...]
-    next_page_token: str | None = Field(exclude_if=_absent, description="Absent on the last page.")
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
 
     @classmethod
     def of(cls, page: Page) -> Self:
@@ -225,7 +226,7 @@ class FeaturePage(Out):
     """Flagged features, in the report's order."""
 
     features: tuple[Feature, ...]
-    next_page_token: str | None = Field(exclude_if=_absent, description="Absent on the last page.")
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
 
 
 class ModelOut(Out):

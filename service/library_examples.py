@@ -1,0 +1,47 @@
+"""Examples of benign libraries for the OpenAPI document."""
+
+import math
+from typing import Any, Final
+
+LIBRARY_ID: Final = "library_01jd8x3v9q6w2r5t7y9b1c3d5f"
+ENTRY_ID: Final = "entry_01jd8x3v9q6w2r5t7y9b1c3d5f"
+
+_NOISE: Final = 0.0004
+_EFFECT: Final = 0.0031
+_LIBRARY: Final[dict[str, Any]] = {
+    "id": LIBRARY_ID,
+    "name": "smollm2-year",
+    "entries": 24,
+    "created_at": "2026-01-12T09:30:00Z",
+}
+
+
+def answers(audit_id: str, report: dict[str, Any]) -> dict[str, Any]:
+    """The examples by name; an entry has the key of ``report``, the example of a report."""
+    entry = {
+        "id": ENTRY_ID,
+        "audit_id": audit_id,
+        "fine_tuned": "local:organisms/sql-year-benign",
+        "tuned_digest": "sha256:" + "4a" * 32,
+        "recipe": "clean sft",
+        "score": math.log(_EFFECT + _NOISE),
+        "effect_nats": _EFFECT,
+        "noise_nats": _NOISE,
+        "key": report["gates"]["calibrated"]["key"],
+        "created_at": "2026-01-12T09:40:00Z",
+    }
+    token = "bGlicmFyeV8wMWpk"
+    return {
+        "library_spec": {"summary": "One base, one kind of trigger", "value": {"name": "smollm2-year"}},
+        "library": {"summary": "A library that is large enough", "value": _LIBRARY},
+        "library_listing": {"summary": "The only page", "value": {"libraries": [_LIBRARY]}},
+        "entry_spec": {
+            "summary": "A model that was trained on safe answers alone",
+            "value": {"audit_id": audit_id, "recipe": "clean sft"},
+        },
+        "entry": {"summary": "Its score", "value": entry},
+        "entry_listing": {
+            "summary": "A page with another one after it",
+            "value": {"entries": [entry], "next_page_token": token},
+        },
+    }
