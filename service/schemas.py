@@ -397,7 +397,7 @@ class DeliveryPage(Out):
     """Deliveries, newest first."""
 
     deliveries: tuple[DeliveryOut, ...]
-    next_page_token: str | None = Field(exclude_if=_absent, description="Absent on the last page.")
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
 
 
 class Alive(Out):
