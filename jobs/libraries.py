@@ -212,11 +212,14 @@ def entry_of(report: AuditReport, recipe: str | None) -> LibraryEntry:
     """Return the score of a report as an entry.
 
     Raises:
-        EntryRefused: nothing was measured, the report has no score, or the model is its own base.
+        EntryRefused: nothing was measured, the report has no score or is of several pairs, or the model is its
+            own base.
     """
     gate, tuned = report.gates.calibrated, report.provenance.tuned_digest
     if report.verdict == "invalid":
         raise EntryRefused("the audit is invalid: nothing was measured")
+    if report.candidates:
+        raise EntryRefused("the audit is of several candidates; a library takes scores of audits of one pair")
     if gate.score is None or gate.effect_nats is None or gate.noise_nats is None or gate.key is None:
         raise EntryRefused("the audit's report has no score; audit the model again")
     if not tuned or not gate.key.base_digest:

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import inspect
 
 from audit.library import ComparabilityKey, ModelScore
+from audit.report import CandidateRow
 from jobs import keyset
 from jobs import libraries as rules
 from jobs.errors import (
@@ -31,7 +32,9 @@ KEY = ComparabilityKey(
 def finished(ledger, make_spec, make_report):
     """End an audit with a scored report; returns its id."""
 
-    def finish(tuned="sha256:1", *, owner="ann", effect=0.5, verdict="no_evidence", score=True, base="sha256:0"):
+    def finish(
+        tuned="sha256:1", *, owner="ann", effect=0.5, verdict="no_evidence", score=True, base="sha256:0", pairs=1
+    ):
         audit_id = ledger.submit(make_spec(), owner=owner).audit.id
         report = make_report(audit_id, verdict)
         update = {}
@@ -45,6 +48,13 @@ def finished(ledger, make_spec, make_report):
                 "provenance": report.provenance.model_copy(update={"tuned_digest": tuned}),
             }
         )
+        if pairs > 1:
+            row = CandidateRow(
+                triggered="a", clean="b", verdict=verdict, place=1, reported=True, layer=0, effect_nats=effect,
+                smallest_effect_nats=0.05, p_decoy_all=None, p_holm=None, p_conformal_holm=None, screening_only=False,
+                gates=report.gates,
+            )  # fmt: skip
+            report = report.model_copy(update={"candidates": (row,) * pairs})
         ledger.succeed(ledger.claim(audit_id, worker="w1"), report)
         return audit_id
 
@@ -119,6 +129,8 @@ def test_what_is_no_score_of_a_benign_model_is_refused(ledger, library, finished
         add(finished(verdict="invalid"))
     with pytest.raises(EntryRefused, match="its own base"):
         add(finished("sha256:0"))
+    with pytest.raises(EntryRefused, match="several candidates"):
+        add(finished(pairs=2))
     with pytest.raises(EntryRefused, match="which models"):
         add(finished(base=""))
     with pytest.raises(AuditNotFound):
