@@ -18,6 +18,7 @@ from service.loopback import LoopbackMiddleware
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
+from service.pages import views
 from service.routes import (
     artifacts,
     audits,
@@ -109,6 +110,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     for module in (audits, events, reports, artifacts, models, uploads, libraries, webhooks, keys, health, docs):
         app.include_router(module.router)
+    app.include_router(views.router)
     check_scopes(app, _OPEN)
     return app
 

@@ -39,15 +39,18 @@ def refusal(method: str, headers: Headers) -> Kind | None:
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
         return problems.MISDIRECTED
-    if method in _SAFE:
-        return None
-    site = headers.get("sec-fetch-site")
-    if site is not None and site not in _OWN_SITE:
-        return problems.CROSS_SITE
-    origins = headers.getlist("origin")
-    if any(_authority(origin) != hosts[0].lower() for origin in origins):
+    if method not in _SAFE and not same_site(headers):
         return problems.CROSS_SITE
     return None
+
+
+def same_site(headers: Headers) -> bool:
+    """Whether nothing says that a page of another origin asks."""
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in _OWN_SITE:
+        return False
+    host = headers.get("host", "").lower()
+    return all(_authority(origin) == host for origin in headers.getlist("origin"))
 
 
 def _name(host: str) -> str:

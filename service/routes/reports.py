@@ -75,7 +75,7 @@ def get_report(
 ) -> Response:
     """The whole answer of an audit that has succeeded, as JSON or in another form; while it has not, 409."""
     form = formats.choose(report_format, accept)
-    content = form.render(_subject(services, audit_id, owner))
+    content = form.render(subject_of(services, audit_id, owner))
     headers = {
         "ETag": tag_of(content),
         "Cache-Control": "no-cache",
@@ -131,7 +131,8 @@ def get_report_schema() -> Response:
     return Response(json.dumps(report_schema()), media_type="application/schema+json")
 
 
-def _subject(services: Services, audit_id: str, owner: str) -> Subject:
+def subject_of(services: Services, audit_id: str, owner: str) -> Subject:
+    """What every form of a report is made from."""
     record = services.ledger.get(audit_id, owner=owner)
     return Subject(
         report=services.ledger.report(audit_id, owner=owner),

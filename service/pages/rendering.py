@@ -1,0 +1,79 @@
+"""Templates, static files and the headers of every page."""
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from audit.spec import TERMINAL
+from service.caching import matches, tag_of
+from service.reports import words
+
+_FOLDER: Final = Path(__file__).parent
+_TYPES: Final = {
+    "pages.css": "text/css; charset=utf-8",
+    "pages.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "X-Frame-Options": "DENY",
+}
+MARKS: Final = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
+GATE_MARKS: Final = {"passed": "◆", "failed": "○", "not_assessed": "–"}
+
+
+def page(request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
+    """One page; ``visitor`` says what its menu offers, None before somebody has signed in."""
+    context = {"visitor": None, "signs_in": request.app.state.keys_required} | context
+    content = _environment().get_template(template).render(path=request.url.path, **context)
+    return Response(content, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+
+def static(name: str, if_none_match: str | None) -> Response | None:
+    """A style sheet or script; None where there is none of this name."""
+    if name not in _TYPES:
+        return None
+    content = (_FOLDER / "static" / name).read_bytes()
+    headers = {"ETag": tag_of(content), "Cache-Control": "no-cache"}
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_TYPES[name], headers=headers)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"moment": moment, "number": words.number, "share": words.share, "words": _words}
+    environment.globals |= {
+        "marks": MARKS, "gate_marks": GATE_MARKS, "titles": words.VERDICT_TITLES, "terminal": TERMINAL, "query": query,
+    }  # fmt: skip
+    return environment
+
+
+def moment(value: datetime | None) -> str:
+    """A time as people read it, UTC."""
+    return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def query(**values: Any) -> str:
+    """A query string of what is given."""
+    return urlencode({name: value for name, value in values.items() if value not in (None, "")})
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
