@@ -99,8 +99,9 @@ def not_assessed(gates: Gates) -> tuple[str, ...]:
 def limits(extraction: Extraction, calibrated: CalibratedGate) -> tuple[str, ...]:
     """What this answer does not say."""
     sizes = extraction.study.sizes
+    tested = "named pair was" if len(extraction.study.spec.pairs) == 1 else "named pairs were"
     return (
-        "Only the named pair was tested. Another trigger, or this one in another place of the prompt, may act.",
+        f"Only the {tested} tested. Another trigger, or this one in another place of the prompt, may act.",
         "A harmless conditional is the same mechanism as a backdoor: a person judges what the behaviour is.",
         f"Outputs were compared at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean "
         "answer; behaviour that begins later is only seen where it shifts activations.",

