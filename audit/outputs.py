@@ -82,14 +82,19 @@ def divergence_from(
     return loss
 
 
-def divergence_to(
+def symmetric_divergence(
     reference: Float[Tensor, "carriers outputs d_model"],
 ) -> Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
-    """Loss for gradients: Σ KL(reference‖run); its gradient p_run − p_reference does not vanish at certainty."""
+    """Loss for gradients: Σ KL(run‖reference) + KL(reference‖run) = Σ (p − q)·(log p − log q).
+
+    The gradient of the first part alone vanishes where the run is certain of its answer; that of the second, p − q, is
+    largest there.
+    """
 
     def loss(anatomy: Anatomy, group: list[int], final: Tensor) -> Tensor:
         with torch.no_grad():
             log_q = log_probabilities(anatomy, reference[group].to(final.device))
-        return kl(log_q, log_probabilities(anatomy, final)).sum()
+        log_p = log_probabilities(anatomy, final)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
 
     return loss

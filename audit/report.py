@@ -12,7 +12,7 @@ from audit.library import ComparabilityKey, NotComparable
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
 SCHEMA_VERSION: Final = "1.1"
-METHOD_VERSION: Final = "1"
+METHOD_VERSION: Final = "2"
 
 GateState = Literal["passed", "failed", "not_assessed"]
 Interval = tuple[float, float]

@@ -16,7 +16,7 @@ from audit.captures import first
 from audit.directions import attribution_directions
 from audit.forward import Capture, Runner
 from audit.locate import Anatomy
-from audit.outputs import carrier_kl, divergence_from, many_carrier_kl
+from audit.outputs import carrier_kl, many_carrier_kl, symmetric_divergence
 
 MAX_RANK = 4
 
@@ -124,7 +124,7 @@ class Directions:
         basis: per layer, ``[d_model, 4]`` orthonormal, the leading one first; rank 1 is the first column.
         effect_a: per layer, the causal effect of rank 1 on A, nats a carrier.
         layer: the layer with the largest of them.
-        gradient: per layer, ∂KL/∂h over the span on A.
+        gradient: per layer, the gradient over the span on A that they were fitted on.
     """
 
     basis: dict[int, Float[Tensor, "d_model rank"]]
@@ -134,10 +134,15 @@ class Directions:
 
 
 def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) -> Directions:
-    """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1."""
+    """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1.
+
+    Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first alone vanish where the run is certain of its
+    answer, and with them what there is to fit.
+    """
     string, clean, rows = contrast.string, contrast.clean, contrast.alignment
     ordered = sorted(layers)
-    gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], divergence_from(_outputs(clean)))
+    loss = symmetric_divergence(_outputs(clean))
+    gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
     spans = {layer: gradients[layer][rows.left] for layer in ordered}
     basis = {layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK) for layer in ordered}
     finals = [ablated_outputs(runner, contrast, layer, basis[layer][:, :1]) for layer in ordered]

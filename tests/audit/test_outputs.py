@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr
 
 from audit import outputs
-from audit.outputs import carrier_kl, divergence_from, divergence_to, kl, log_probabilities, many_carrier_kl
+from audit.outputs import carrier_kl, divergence_from, kl, log_probabilities, many_carrier_kl, symmetric_divergence
 from tests.audit.small_models import small_runner
 
 
@@ -58,8 +58,22 @@ def test_losses_are_the_divergences_of_a_group(anatomy, assert_close):
     run, reference = finals(3), finals(4)
     expected = carrier_kl(anatomy, run, reference)[[1, 4]].sum()
     assert_close(divergence_from(reference)(anatomy, [1, 4], run[[1, 4]]), expected)
-    expected = carrier_kl(anatomy, reference, run)[[1, 4]].sum()
-    assert_close(divergence_to(reference)(anatomy, [1, 4], run[[1, 4]]), expected)
+    expected = expected + carrier_kl(anatomy, reference, run)[[1, 4]].sum()
+    assert_close(symmetric_divergence(reference)(anatomy, [1, 4], run[[1, 4]]), expected)
+
+
+def test_the_symmetric_loss_has_gradients_where_the_run_is_certain():
+    """A run that is sure of one token, against another: the gradient of KL(run‖reference) is next to nothing there."""
+    anatomy = small_runner("llama").pair.anatomies["tuned"]
+    with torch.no_grad():
+        directions = anatomy.head.weight
+        sure, other = (60 * row / row.norm() for row in directions[5:7])
+    sizes = []
+    for loss in (divergence_from, symmetric_divergence):
+        run = sure.reshape(1, 1, -1).clone().requires_grad_()
+        loss(other.reshape(1, 1, -1))(anatomy, [0], run).backward()
+        sizes.append(float(run.grad.norm()))
+    assert sizes[0] < 1e-2 * sizes[1]
 
 
 def test_log_probabilities_sum_to_one(anatomy, assert_close):
