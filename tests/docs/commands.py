@@ -28,7 +28,8 @@ PAGES = (
     "docs/quickstart.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/how-to").glob("*.md")),
 )
-ADDRESSES = ("http://127.0.0.1:8321", "http://audits.internal:8000")
+ADDRESSES = ("http://127.0.0.1:8321", "https://audits.internal")
+A_KEY = " BACKDOOR_AUDIT_API_KEY=ba_…"
 WITH_SERVICE = "with the service"
 _BLOCK = re.compile(
     r"(?:<!-- run: (?P<run>[^>]*?) -->\s*)?^(?P<indent> *)```sh\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL
@@ -61,7 +62,7 @@ def blocks() -> Iterator[Block]:
 
 def run_block(block: Block, address: str, folder: Path) -> int:
     """Run one block as a person would; gives its exit code."""
-    body = block.body
+    body = block.body.replace(A_KEY, "")  # a service on this machine needs none, and refuses what is none
     for written in ADDRESSES:
         body = body.replace(written, address)
     environment = os.environ | {
