@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-docs docs serve check organisms bench bench-load bench-detection bench-paper openapi clean
+.PHONY: help venv demo test test-faults test-docs docs serve check organisms bench bench-load bench-detection bench-paper openapi clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ serve: $(RUNTIME) ## run the whole stack on this machine until Ctrl-C
 
 test: $(TEST) ## run all tests
 	$(BIN)/python -m pytest
+
+test-faults: $(TEST) ## run every row of the fault matrix
+	$(BIN)/python -m pytest tests/faults -m ""
 
 test-docs: $(TEST) ## run the commands of README and how-tos, then the demo without a network (half an hour)
 	$(BIN)/python -m tests.docs.commands

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
@@ -33,7 +34,9 @@ def within_memory(work: Callable[[int], T]) -> T:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        # The failed attempt's models and tensors are gone with its frames; stages that finished are read back.
+        # The failed attempt's models and tensors go with its frames, and with the cycles that modules are in; stages
+        # that finished are read back.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return work(BATCH_TOKENS // 2)

@@ -28,8 +28,19 @@ SMALL = PresetOverrides(
 """The smallest audit that passes through every stage."""
 
 
-def write_toy_base(path: Path, *, seed: int = 0, layers: int = 2, d_model: int = 32) -> Path:
-    """Write a random Llama checkpoint with its tokenizer; the same seed gives the same weights."""
+def write_toy_base(
+    path: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    d_model: int = 32,
+    inner: int | None = None,
+    positions: int = 512,
+) -> Path:
+    """Write a random Llama checkpoint with its tokenizer; the same seed gives the same weights.
+
+    ``inner`` is the width inside the feed-forward layers, twice ``d_model`` by default.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,11 +48,11 @@ def write_toy_base(path: Path, *, seed: int = 0, layers: int = 2, d_model: int =
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=d_model,
-        intermediate_size=2 * d_model,
+        intermediate_size=2 * d_model if inner is None else inner,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

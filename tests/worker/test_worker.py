@@ -78,27 +78,6 @@ def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(
     assert stack.end_of(good).status == "succeeded"
 
 
-def test_the_same_message_five_times_to_two_workers_is_one_claim(stack: "Stack") -> None:
-    stack.start_worker()
-    stack.start_worker()
-    audit_id = stack.ledger.submit(toy_spec(), owner="tests").audit.id
-    for _ in range(5):
-        stack.dispatcher.enqueue(audit_id)
-    assert stack.end_of(audit_id).attempt == 1
-    claims = [line for worker in stack.workers for line in worker.logged() if line["event"] == "audit.claimed"]
-    assert len(claims) == 1
-
-
-def test_a_cancel_stops_a_running_audit(stack: "Stack") -> None:
-    worker = stack.start_worker()
-    audit_id = stack.submit(LONG)
-    sandbox = worker.sandbox()
-    stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
-    stack.ledger.request_cancel(audit_id)
-    assert stack.end_of(audit_id, timeout_s=60).status == "cancelled"
-    sandbox.wait(10)
-
-
 def test_a_deadline_ends_a_running_audit(stack: "Stack") -> None:
     worker = stack.start_worker()
     audit_id = stack.submit(LONG.model_copy(update={"deadline_s": 10}))
@@ -114,23 +93,6 @@ def test_an_idle_worker_goes_when_asked(stack: "Stack", number: signal.Signals) 
     worker.process.send_signal(number)
     assert worker.process.wait(20) in (0, 1)
     assert not [line for line in worker.logged() if line["level"] in ("error", "critical")]
-
-
-def test_a_busy_worker_gives_its_audit_back_when_asked(stack: "Stack") -> None:
-    worker = stack.start_worker()
-    audit_id = stack.submit(LONG)
-    sandbox = worker.sandbox()
-    stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
-    started = time.monotonic()
-    worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(30) == 0
-    assert time.monotonic() - started < 25
-    assert not sandbox.is_running()
-    record = stack.ledger.get(audit_id)
-    assert record.status == "queued"
-    stack.start_worker()
-    stack.wait(audit_id, lambda record: record.status == "running", timeout_s=30)
-    stack.ledger.request_cancel(audit_id)
 
 
 def test_asked_twice_it_does_not_wait_for_the_sandbox(stack: "Stack") -> None:

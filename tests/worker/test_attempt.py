@@ -1,0 +1,56 @@
+"""What an attempt leaves on the disk when its audit has no use for it."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.ledger import Ledger
+from models_store.artifacts import ArtifactStore
+from models_store.store import ModelsStore
+from tests.toy import toy_spec
+from worker.attempt import Attempt, End, Surroundings
+from worker.settings import WorkerSettings
+from worker.shutdown import Shutdown
+
+
+@pytest.fixture
+def surroundings(ledger: Ledger, toy_models: Path, tmp_path: Path) -> Surroundings:
+    settings = WorkerSettings.load(data_dir=tmp_path, models_root=toy_models, device="cpu", lease_s=6, heartbeat_s=1)
+    return Surroundings(
+        settings=settings,
+        ledger=ledger,
+        models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
+        artifacts=ArtifactStore(settings.artifacts),
+        shutdown=Shutdown(),
+    )
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_an_attempt_that_nobody_waits_for_leaves_nothing(
+    surroundings: Surroundings, ledger: Ledger, *, deleted: bool
+) -> None:
+    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
+    claim = ledger.claim(audit_id, worker="w")
+    assert claim is not None
+    with surroundings.artifacts.folder(audit_id).create("plan") as folder:
+        (folder / "plan.json").write_text("{}")
+    # The audit ends, and is deleted, without this worker.
+    ledger.cancelled(claim)
+    if deleted:
+        ledger.delete(audit_id)
+    assert Attempt(surroundings, claim).run() is End.FORGOTTEN
+    assert list(surroundings.artifacts.audits()) == []
+
+
+def test_an_attempt_that_lost_to_another_leaves_the_others_work_alone(
+    surroundings: Surroundings, ledger: Ledger
+) -> None:
+    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
+    first = ledger.claim(audit_id, worker="w")
+    assert first is not None
+    ledger.release(first)
+    assert ledger.claim(audit_id, worker="v") is not None
+    with surroundings.artifacts.folder(audit_id).create("plan") as folder:
+        (folder / "plan.json").write_text("{}")
+    assert Attempt(surroundings, first).run() is End.FORGOTTEN
+    assert surroundings.artifacts.list(audit_id) == ["plan"]
