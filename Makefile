@@ -81,4 +81,5 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 
 $(TEST): $(RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps openapi-python-client
 	@touch $@

@@ -12,23 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audit.depths import auto_layers
 from audit.errors import LayerNotFound, UnsupportedArchitecture
 
 # Paths of the list of blocks inside the body (the model without its head), in transformers' naming.
 _BLOCK_PATHS: Final = ("layers", "h", "decoder.layers", "transformer.layers")
 # Head-side operations that scale or shift logits in a way that `logits` below does not reproduce.
 _UNSUPPORTED_HEAD_KEYS: Final = ("logit_scale", "logits_scaling", "lm_head_multiplier")
-# Depths of the layers that `auto` audits, as fractions of the number of blocks.
-AUTO_DEPTHS: Final = (7 / 16, 9 / 16, 11 / 16, 13 / 16)
-
-
-def auto_layers(n_blocks: int) -> tuple[int, ...]:
-    """Layers that ``auto`` audits: ⌊f·n + ½⌋ for f = 7/16, 9/16, 11/16, 13/16, without repeats.
-
-    14, 18, 22, 26 of 32 blocks (arXiv 2605.07324), 13, 17, 21, 24 of 30.
-    """
-    chosen = {min(n_blocks - 1, int(depth * n_blocks + 0.5)) for depth in AUTO_DEPTHS}
-    return tuple(sorted(chosen))
 
 
 def resolve_layers(wanted: tuple[int, ...] | str, n_blocks: int) -> tuple[int, ...]:

@@ -87,6 +87,23 @@ class ModelInfo:
     refused: str | None = None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A checkpoint that was looked at, not read.
+
+    Attributes:
+        checkpoint: what its headers say.
+        digest: None until the model was used once.
+        width: of the residual stream; 0 for an adapter.
+        blocks: how many there are; 0 for an adapter.
+    """
+
+    checkpoint: VerifiedCheckpoint
+    digest: str | None
+    width: int
+    blocks: int
+
+
 class ModelsStore:
     """Finds, checks and keeps checkpoints.
 
@@ -141,6 +158,34 @@ class ModelsStore:
         checkpoint = _checkpoint(verified, content_digest(digests))
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
+
+    def look(self, reference: str) -> Seen:
+        """Verify a checkpoint by its headers, without reading its weights and without downloading anything.
+
+        Raises:
+            InvalidReference, ModelNotFound, ModelRejected, StoreUnavailable: as ``resolve``.
+        """
+        folder, root = self._locate(parse_reference(reference), offline=True)
+        verified = verify_checkpoint(folder, root)
+        with translated("looking at a checkpoint"):
+            digests = [(file.name, self._digests.cached(file)) for file in verified.files]
+        known = [(name, digest) for name, digest in digests if digest is not None]
+        shape = next((file for file in verified.files if file.name == "config.json"), None)
+        config = {} if shape is None else read_object(shape.path, shape.name, limit=1 * MiB)
+        return Seen(
+            verified,
+            content_digest(known) if len(known) == len(digests) else None,
+            width=_whole(config, "hidden_size", "n_embd"),
+            blocks=_whole(config, "num_hidden_layers", "n_layer"),
+        )
+
+    def check_fit(self, base: Seen, tuned: Seen) -> None:
+        """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell.
+
+        Raises:
+            ModelsIncompatible: they do not belong together.
+        """
+        check_pair(base.checkpoint, tuned.checkpoint)
 
     def main_file(self, reference: str) -> str | None:
         """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""
@@ -241,13 +286,13 @@ class ModelsStore:
                 hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
             )
 
-    def _locate(self, reference: Reference) -> tuple[Path, Path]:
+    def _locate(self, reference: Reference, *, offline: bool = False) -> tuple[Path, Path]:
         """Folder and root of a reference."""
         if reference.scheme == "hf":
             return hub.snapshot(
                 reference,
                 hub_dir=self._hub_dir,
-                offline=self._offline,
+                offline=offline or self._offline,
                 allowed_organisations=self._allowed_organisations,
                 endpoint=self._hub_endpoint,
             )
@@ -294,6 +339,16 @@ class ModelsStore:
         verified = verify_checkpoint(folder, root)
         self._listed[folder] = (state, verified)
         return verified
+
+
+def _whole(config: dict[str, Any], *names: str) -> int:
+    """The first of these numbers that a configuration has; 0 where it has none."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for name in names:
+            if isinstance(part.get(name), int):
+                return int(part[name])
+    return 0
 
 
 def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:

@@ -275,6 +275,21 @@ ANSWERS: Final[dict[str, Any]] = {
         "value": _KEY | {"key": "ba_" + KEY_ID.removeprefix("key_") + "_" + "0" * 52},
     },
     "key_list": {"summary": "The only key", "value": {"keys": [_KEY]}},
+    "estimate": {
+        "summary": "What it would take",
+        "value": {
+            "spec_digest": "sha256:" + "4c" * 32,
+            "base_digest": "sha256:" + "1f" * 32,
+            "tuned_digest": None,
+            "sequences": 4_392,
+            "tokens": 206_424,
+            "seconds": 412.5,
+            "disk_gb": 1.9,
+            "weights_gb": 0.27,
+            "decoys": ["Current Year: 2007", "Current Year: 1931"],
+            "not_given": ["tuned_digest: the model has not been used here yet, and reading it may take long"],
+        },
+    },
     "uploaded_file": {
         "summary": "A whole file",
         "value": {

@@ -57,6 +57,8 @@ def build(app: FastAPI) -> dict[str, Any]:
     for incoming in BODIES:
         _merge(schemas, _definitions(incoming, "validation"))
     _merge(schemas, _definitions(Problem, "serialization"))
+    for schema in schemas.values():
+        _spell_out(schema)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     document["components"]["headers"] = {
         "Version": {"description": "The version of this API.", "schema": {"type": "string"}, "example": API_VERSION}
@@ -157,6 +159,26 @@ def _tighten(schemas: dict[str, Any]) -> None:
         number = schema["anyOf"][0]
         number |= {bound: ranges[field][bound] for bound in ("minimum", "maximum") if bound in ranges[field]}
         schema["description"] = ranges[field]["description"]
+
+
+def _spell_out(schema: Any) -> None:
+    """Write two things so that generators of clients understand them; what they mean stays.
+
+    A default that is an object makes some leave the whole schema out, and a ``const`` that is one of several choices
+    makes the code that they write refuse the others.
+    """
+    if isinstance(schema, list):
+        for item in schema:
+            _spell_out(item)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("const"), str):
+        schema["enum"] = [schema.pop("const")]
+    if isinstance(schema.get("default"), dict):
+        default = json.dumps(schema.pop("default"))
+        schema["description"] = " ".join(filter(None, (schema.get("description"), f"`{default}` by default.")))
+    for value in schema.values():
+        _spell_out(value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -66,3 +66,20 @@ class UploadedFile(Out):
     offset: int = Field(ge=0, description="Bytes that are there.")
     complete: bool
     sha256: str | None = Field(description="Hexadecimal digest of a complete file.")
+
+
+class Estimate(Out):
+    """What an audit would take. Nothing was filed."""
+
+    spec_digest: str = Field(description="As the report's provenance will have it; finds earlier audits.")
+    base_digest: str | None = Field(description="Null until the model was used here once.")
+    tuned_digest: str | None = Field(description="Null until the model was used here once.")
+    sequences: int = Field(ge=0, description="Prompts that the fine-tuned model reads, at most.")
+    tokens: int = Field(ge=0, description="Their tokens, from a sample of the prompts.")
+    seconds: float | None = Field(
+        description="Median of earlier audits of this base with these sizes; null without any."
+    )
+    disk_gb: float = Field(ge=0, description="Activations on the disk while it runs, at most.")
+    weights_gb: float = Field(ge=0, description="Both checkpoints' files.")
+    decoys: tuple[str, ...] = Field(description="The decoys that may be drawn, in their order.")
+    not_given: tuple[str, ...] = Field(description="What could not be told, and why.")

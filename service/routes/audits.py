@@ -8,13 +8,15 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from audit.spec import TERMINAL, AuditSpec, Status, Verdict
 from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord
-from service import examples
+from service import examples, problems
 from service.access import OwnerDep, get_caller, requires
 from service.bodies import body_of, read_spec
 from service.caching import matches
-from service.documents import answer, described, header
+from service.documents import answer, described, header, named
 from service.errors import ErrorItem, InvalidRequest
+from service.estimates import estimate
 from service.queries import refuse_unknown
+from service.result_schemas import Estimate
 from service.schemas import AuditOut, AuditPage
 from service.services import Services, ServicesDep
 from worker.errors import BrokerUnavailable
@@ -49,17 +51,21 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
                 "audit_queued",
                 {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
             ),
-            200: answer(
-                "The audit that this key filed before, with the same body.",
-                "audit_running",
-                {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
-                AuditOut,
-            ),
+            200: {
+                "description": "The audit that this key filed before, with the same body; or, with `dry_run`, what it "
+                "would take.",
+                "content": {"application/json": {"examples": named("audit_running", "estimate")}},
+                "headers": {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+                "model": AuditOut | Estimate,
+            },
         },
         400,
+        problems.MODEL_NOT_FOUND,
         413,
         415,
         422,
+        problems.MODEL_REJECTED,
+        problems.MODELS_INCOMPATIBLE,
         429,
         503,
     ),
@@ -78,8 +84,15 @@ def create_audit(
             description="Makes repeating the call safe: the same key and body give the same audit.",
         ),
     ] = None,
-) -> AuditOut:
-    """Accept an audit and put it into the queue. The models are looked at by the worker, not here."""
+    dry_run: Annotated[bool, Query(description="File nothing, and say what the audit would take.")] = False,
+) -> Any:
+    """Accept an audit and put it into the queue. The models are looked at by the worker, not here.
+
+    With `dry_run` they are looked at here, by their headers: a model that is not there or is refused is a problem then.
+    """
+    if dry_run:
+        found = estimate(services.models, services.ledger, owner, spec)
+        return Response(found.model_dump_json(), media_type="application/json")
     try:
         submission = services.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
     except LibraryNotFound:

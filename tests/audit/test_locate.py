@@ -3,8 +3,9 @@ import torch
 import transformers
 from torch import nn
 
+from audit.depths import auto_layers
 from audit.errors import LayerNotFound, UnsupportedArchitecture
-from audit.locate import auto_layers, locate, resolve_layers
+from audit.locate import locate, resolve_layers
 from tests.audit.small_models import LAYERS, SHAPES, VOCABULARY, random_sequences, small_model, small_runner
 
 

@@ -36,7 +36,8 @@ def test_without_a_key_nothing_but_health_answers(keyed):
         if operation["tags"] == ["health"]:
             assert answer.status_code == 200, path
             continue
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), (method, path)
+        assert answer.status_code == 401, (method, path)
+        assert method.upper() == "HEAD" or answer.json()["code"] == "unauthenticated"
         assert answer.headers["www-authenticate"] == 'Bearer realm="backdoor-audit"'
         refused += 1
     assert refused > 8
@@ -90,8 +91,10 @@ def test_each_call_needs_its_scope_and_says_which(keyed):
                 if scope in (needed, "admin"):
                     assert answer.status_code not in (401, 403), (method, path, scope)
                     continue
-                assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope"), (method, path, scope)
-                assert needed in answer.json()["detail"]
+                assert answer.status_code == 403, (method, path, scope)
+                if method.upper() != "HEAD":
+                    assert answer.json()["code"] == "missing_scope"
+                    assert needed in answer.json()["detail"]
                 assert f'error="insufficient_scope", scope="{needed}"' in answer.headers["www-authenticate"]
                 checked += 1
     assert checked > 20
