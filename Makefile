@@ -36,6 +36,9 @@ test-docs: $(TEST) ## run the commands of README and how-tos, then the demo with
 docs: $(TEST) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+test-schemathesis: $(TEST) ## try a hundred examples of each call of the API, and sequences of calls
+	SCHEMATHESIS_EXAMPLES=100 $(BIN)/python -m pytest tests/service/test_schemathesis.py
+
 check: $(TEST) ## lint, format, types, import directions, OpenAPI drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -39,7 +39,8 @@ router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(r
         {
             200: {
                 "description": "Each `data` is one `Event`; `id` is its sequence, `event` its kind.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}, "examples": named("events")}},
+                # Without a type: the document's version has no schema for the events of a stream.
+                "content": {"text/event-stream": {"schema": {}, "examples": named("events")}},
             },
             204: {"description": "The audit has ended and there is nothing after `Last-Event-ID`: do not reconnect."},
         },

@@ -66,7 +66,12 @@ def get_report(
     audit_id: AuditId,
     report_format: Annotated[
         str | None,
-        Query(alias="format", max_length=32, description=f"One of {', '.join(formats.NAMES)}; wins over `Accept`."),
+        Query(
+            alias="format",
+            max_length=32,
+            json_schema_extra={"enum": [*formats.NAMES]},
+            description=f"One of {', '.join(formats.NAMES)}; wins over `Accept`.",
+        ),
     ] = None,
     accept: Annotated[str | None, Header(max_length=4096, include_in_schema=False)] = None,
     if_none_match: Annotated[

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from audit.spec import AuditSpec
 from service import examples, problems
-from service.bodies import decode, parse_spec
+from service.bodies import decode, parse
 from service.errors import InvalidRequest, MalformedJson
 from service.schemas import Problem, SpecOut
 from service.validation import MAX_ITEMS, pointer
@@ -29,7 +29,7 @@ def test_any_json_is_a_spec_or_a_finding(changes):
     raw = json.dumps(examples.SPECS["spec_shortest"]["value"] | changes).encode()
     refused = None
     try:
-        SpecOut.of(parse_spec(raw))
+        SpecOut.of(parse(AuditSpec, raw))
     except (MalformedJson, InvalidRequest) as error:
         refused = error
     if refused is not None:
@@ -44,7 +44,7 @@ def test_any_json_is_a_spec_or_a_finding(changes):
 )
 def test_any_bytes_are_a_spec_or_refused(raw):
     with pytest.raises((MalformedJson, InvalidRequest)):
-        parse_spec(raw)
+        parse(AuditSpec, raw)
 
 
 @settings(deadline=None)
@@ -62,7 +62,7 @@ def test_what_is_strict_json_is_read_as_everybody_reads_it(value):
 @pytest.mark.parametrize("name", examples.SPECS)
 def test_strict_reading_gives_the_spec_that_lax_reading_gives(name):
     raw = json.dumps(examples.SPECS[name]["value"]).encode()
-    assert parse_spec(raw) == AuditSpec.model_validate_json(raw)
+    assert parse(AuditSpec, raw) == AuditSpec.model_validate_json(raw)
 
 
 @pytest.mark.parametrize(
