@@ -90,7 +90,7 @@ def decode(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise MalformedJson("The body is not UTF-8.") from None
     try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document = json.loads(text, object_pairs_hook=_unique, parse_float=_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
     except ValueError:
@@ -112,6 +112,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise MalformedJson("An object of the body holds a key twice.")
     return found
+
+
+def _number(text: str) -> int | float:
+    """``7.0`` is the integer 7, as it is for JSON Schema."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

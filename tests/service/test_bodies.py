@@ -78,3 +78,9 @@ def test_strict_reading_gives_the_spec_that_lax_reading_gives(name):
 )
 def test_a_pointer_ends_above_what_could_be_the_clients_data(path, shown):
     assert pointer(path) == shown
+
+
+@pytest.mark.parametrize(("text", "value"), [("7.0", 7), ("7e2", 700), ("-0.0", 0), ("7.5", 7.5), ("1e300", 1e300)])
+def test_a_number_without_a_fraction_is_an_integer(text, value):
+    found = decode(f'{{"seed": {text}}}'.encode())["seed"]
+    assert (found, type(found)) == (value, type(value))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from service import examples
+
 SENTINEL = "sentinel-of-ann"
 SHARED = frozenset({"models", "health"})
 """Tags of calls about what belongs to the service, not to an owner."""
@@ -18,14 +20,20 @@ class World:
         ledger = served.services.ledger
         url = f"https://{SENTINEL}.invalid/hook"
         self.webhook = ledger.webhooks.create(owner="ann", url=url, secret="whsec_AAAA")
-        self.ended = self.file()
-        report = served.succeed(self.ended)
+        self.first, self.ended = self.file(), self.file()
+        for audit_id in (self.first, self.ended):
+            provenance = examples.REPORT["provenance"] | {"tuned_digest": f"sha256:{audit_id}"}
+            report = served.succeed(audit_id, provenance=provenance)
+        library = ledger.libraries.create(SENTINEL, owner="ann")
+        entry = ledger.libraries.add(library.id, owner="ann", audit_id=self.first, recipe=SENTINEL)
         with served.services.artifacts.folder(self.ended).create("directions") as folder:
             (folder / "cfg.json").write_text("{}")
         self.queued = self.file()
         self.ids = {
             "audit_id": self.ended,
             "feature_id": report.flagged_features[0].id,
+            "library": library.id,
+            "entry_id": entry.id,
             "name": "directions",
             "file": "cfg.json",
             "key_id": ledger.keys.list()[0].id,
@@ -58,7 +66,7 @@ class World:
             for method, operation in methods.items()
             if not SHARED & set(operation["tags"])
         ]
-        return sorted(found, key=lambda one: (one[0] == "delete", len(one[1])))
+        return sorted(found, key=lambda one: (one[0] == "delete", -len(one[1])))
 
     def ask(self, method, path, operation, headers):
         """Send the call about Ann's things, with the document's first example as its body."""
@@ -71,7 +79,9 @@ class World:
         body = None
         if "application/json" in content:
             example = next(iter(content["application/json"]["examples"]))
-            body = self.document["components"]["examples"][example]["value"]
+            body = dict(self.document["components"]["examples"][example]["value"])
+            if "audit_id" in body:
+                body["audit_id"] = self.ended
         with self.served.http.stream(method, path, json=body, headers=headers) as answer:
             # An endless stream would be one of events; its head says enough.
             endless = answer.headers.get("content-type", "").startswith("text/event-stream")
@@ -80,7 +90,7 @@ class World:
     def snapshot(self):
         ledger = self.served.services.ledger
         audits = [ledger.get(one).version for one in (self.ended, self.queued)]
-        return audits, ledger.keys.list(), ledger.webhooks.list(owner="ann")
+        return audits, ledger.keys.list(), ledger.webhooks.list(owner="ann"), ledger.libraries.list(owner="ann")
 
 
 @pytest.fixture
