@@ -77,21 +77,33 @@ class Bench:
             )  # fmt: skip
 
     def recorded(
-        self, spec: AuditSpec, base: Path, tuned: Path, out: Path, extra: Mapping[str, Any], **how: Any
+        self,
+        spec: AuditSpec,
+        base: Path,
+        tuned: Path,
+        out: Path,
+        extra: Mapping[str, Any],
+        *,
+        workspace: Path | None = None,
+        device: str = "auto",
     ) -> dict[str, Any]:
         """The record of an audit: read where it is there, else made and written. One that fails is recorded too.
 
-        ``how`` goes to :meth:`audit`.
+        The audit's workspace is kept until the record is there, so that an audit that was killed goes on where it
+        stopped; ``seconds`` are then those of the last attempt. A workspace that was given is left to the caller.
         """
         if out.is_file():
             return read(out)
+        own = self.data / "workspaces" / out.stem
         start = time.monotonic()
         try:
-            outcome = {"report": summary(self.audit(spec, base, tuned, **how))}
+            report = self.audit(spec, base, tuned, workspace=workspace or own, device=device)
+            outcome = {"report": summary(report)}
         except AuditError as error:
             outcome = {"failure": {"code": error.code, "message": str(error)}}
         record = {**extra, **outcome, "seconds": round(time.monotonic() - start, 1), **describe()}
         write(out, record)
+        shutil.rmtree(own, ignore_errors=True)
         return record
 
 

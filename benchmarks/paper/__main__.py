@@ -2,11 +2,14 @@
 
 ``python -m benchmarks.paper`` audits each model with ``recipe: paper`` (ReLU and L1 Diff-SAE at 4 and 32 latents a
 dimension, TopK crosscoder at 32) and writes one JSON file an audit to ``benchmarks/paper/results``, then ``table.md``.
-What is there already is not done again; ``--only NAME`` does one model, ``--table`` writes the table alone.
+What is there already is not done again; ``--only NAME`` does one model, ``--run`` one width, ``--table`` writes the
+table alone.
 """
 
 import argparse
+import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, help="base checkpoint; the example's by default")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="folder for caches")
     parser.add_argument("--only", action="append", choices=[model.name for model in MODELS])
+    parser.add_argument("--run", action="append", choices=sorted(RUNS), help="one width; may be repeated")
     parser.add_argument("--table", action="store_true", help="write the table from the results that are there")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
@@ -79,32 +83,43 @@ def main(argv: list[str] | None = None) -> int:
         base, bench = base_folder(options.base), Bench(options.data.absolute())
         for model in MODELS:
             if not options.only or model.name in options.only:
-                _audit(model, base, bench, options.device)
+                _audit(model, base, bench, options.run or list(RUNS), options.device)
     (RESULTS / "table.md").write_text(page(MODELS, RESULTS), encoding="utf-8")
     return 0
 
 
-def _audit(model: Model, base: Path, bench: Bench, device: str) -> None:
+def _audit(model: Model, base: Path, bench: Bench, runs: Sequence[str], device: str) -> None:
     folder = model.folder or nudged_base(base, bench.data / "models")
     if not folder.is_dir():
         print(f"{model.name}: {folder} is not there (see benchmarks/paper/README.md); left out", flush=True)
         return
-    with bench.workspace() as workspace:
-        for run in RUNS:
-            _forget_dictionaries(Path(workspace))
-            extra = {"model": model.name, "run": run, "overrides": spec_of(run).overrides.model_dump(exclude_none=True)}
-            out = RESULTS / f"{model.name}.{run}.json"
-            record = bench.recorded(spec_of(run), base, folder, out, extra, device=device, workspace=Path(workspace))
-            outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
-            print(f"{model.name} {run}: {outcome}", flush=True)
+    workspace = bench.data / "workspaces" / f"paper.{model.name}"
+    for run in runs:
+        out = RESULTS / f"{model.name}.{run}.json"
+        if out.is_file():
+            continue
+        _forget_dictionaries(workspace, run)
+        extra = {"model": model.name, "run": run, "overrides": spec_of(run).overrides.model_dump(exclude_none=True)}
+        record = bench.recorded(spec_of(run), base, folder, out, extra, device=device, workspace=workspace)
+        outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
+        print(f"{model.name} {run}: {outcome}", flush=True)
+    if all((RESULTS / f"{model.name}.{run}.json").is_file() for run in RUNS):
+        shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _forget_dictionaries(workspace: Path) -> None:
-    """The runs of a model share everything but their dictionaries; the second reads back what the first extracted."""
-    store = ArtifactFolder(workspace)
+def _forget_dictionaries(workspace: Path, run: str) -> None:
+    """Runs of a model share everything but their dictionaries: the second reads back what the first extracted.
+
+    The dictionaries of another run are removed, those of the same run, begun and killed, are kept.
+    """
+    store, mark = ArtifactFolder(workspace), f"run-{run}"
+    if store.find(mark) is not None:
+        return
     for name in list(store.names()):
-        if name.startswith("dictionary-"):
+        if name.startswith(("dictionary-", "run-")):
             store.remove(name)
+    with store.create(mark):
+        pass
 
 
 if __name__ == "__main__":

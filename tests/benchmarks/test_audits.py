@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from audit import run
 from benchmarks import _audits
 from benchmarks._audits import Bench
 from benchmarks.detection.carriers import spec_field
@@ -28,10 +29,33 @@ def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench
     assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
     assert "summary" not in report
     assert all(detector(report) is None or isinstance(detector(report), float) for detector in DETECTORS.values())
-    assert not list(bench.data.glob("audit-*"))
+    assert not list(bench.data.glob("workspaces/*"))
     before = out.stat().st_mtime_ns
     assert bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "other"}) == record
     assert out.stat().st_mtime_ns == before
+
+
+def test_an_audit_that_was_killed_goes_on_where_it_stopped(bench, toy_base, toy_adapter, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    out = tmp_path / "one.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "explain", killed)
+        with pytest.raises(Killed):
+            bench.recorded(toy_spec(), toy_base, toy_adapter, out, {})
+    kept = bench.data / "workspaces" / "one"
+    trained = {path.name: path.stat().st_ino for path in kept.glob("dictionary-*")}
+    assert trained
+    assert not out.is_file()
+    with monkeypatch.context() as patched:
+        patched.setattr("audit.training.train", killed)
+        bench.recorded(toy_spec(), toy_base, toy_adapter, out, {})
+    assert out.is_file()
+    assert not kept.exists()
 
 
 def test_an_audit_that_fails_is_recorded_with_its_code(bench, toy_base, tmp_path):
