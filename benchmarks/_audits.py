@@ -16,7 +16,7 @@ import psutil
 
 from audit.errors import AuditError
 from audit.ports import NullSink
-from audit.report import AuditReport
+from audit.report import METHOD_VERSION, AuditReport
 from audit.run import run_audit
 from audit.spec import AuditSpec
 from benchmarks._machine import describe
@@ -57,6 +57,10 @@ class Bench:
                 shutil.rmtree(left, ignore_errors=True)
         return tempfile.TemporaryDirectory(dir=self.data, prefix=f"audit-{os.getpid()}-")
 
+    def kept(self, name: str) -> Path:
+        """A workspace that outlives a killed process; what another version of the method began is not taken up."""
+        return self.data / "workspaces" / f"method-{METHOD_VERSION}" / name
+
     def audit(
         self, spec: AuditSpec, base: Path, tuned: Path, *, workspace: Path | None = None, device: str = "auto"
     ) -> AuditReport:
@@ -89,22 +93,38 @@ class Bench:
     ) -> dict[str, Any]:
         """The record of an audit: read where it is there, else made and written. One that fails is recorded too.
 
-        The audit's workspace is kept until the record is there, so that an audit that was killed goes on where it
-        stopped; ``seconds`` are then those of the last attempt. A workspace that was given is left to the caller.
+        A record of another version of the method is made anew. The audit's workspace is kept until the record is
+        there, so that an audit that was killed goes on where it stopped; ``seconds`` are then those of the last
+        attempt. A workspace that was given is left to the caller.
         """
-        if out.is_file():
+        if done(out):
             return read(out)
-        own = self.data / "workspaces" / out.stem
+        own = self.kept(out.stem)
         start = time.monotonic()
         try:
             report = self.audit(spec, base, tuned, workspace=workspace or own, device=device)
             outcome = {"report": summary(report)}
         except AuditError as error:
             outcome = {"failure": {"code": error.code, "message": str(error)}}
-        record = {**extra, **outcome, "seconds": round(time.monotonic() - start, 1), **describe()}
+        record = {
+            **extra,
+            "method_version": METHOD_VERSION,
+            **outcome,
+            "seconds": round(time.monotonic() - start, 1),
+            **describe(),
+        }
         write(out, record)
         shutil.rmtree(own, ignore_errors=True)
         return record
+
+
+def done(path: Path) -> bool:
+    """Whether there is a record, and of this version of the method."""
+    if not path.is_file():
+        return False
+    record = read(path)
+    version = record.get("method_version") or record.get("report", {}).get("method_version")
+    return bool(version == METHOD_VERSION)
 
 
 def summary(report: AuditReport) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import structlog
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks._audits import Bench, read, write
+from benchmarks._audits import Bench, done, read, write
 from benchmarks._machine import ROOT, describe
 from benchmarks._setup import base_folder
 from benchmarks.detection import scoring
@@ -109,7 +109,7 @@ def audit(run: Run, part: str) -> None:
     """Audit every unit of a part that has no record yet: the models' own pairs first, repeats last."""
     for organism, unit, how in ordered(run, part):
         out = audit_path(unit, how)
-        if out.is_file():
+        if done(out):
             continue
         if run.time_is_up:
             return

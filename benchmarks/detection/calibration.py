@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from audit.calibrate import score_model
 from audit.errors import AuditError
 from audit.ports import NullSink
-from benchmarks._audits import Bench, write
+from audit.report import METHOD_VERSION
+from benchmarks._audits import Bench, done, write
 from benchmarks._machine import describe
 from benchmarks.detection.make_split import QUICK
 from benchmarks.detection.specs import spec_of
@@ -49,7 +50,7 @@ def score_missing(
     for key in keys:
         for organism in organisms:
             out = score_path(results, organism, key)
-            if organism["part"] != "calibration" or out.is_file():
+            if organism["part"] != "calibration" or done(out):
                 continue
             if run.time_is_up:
                 return
@@ -64,7 +65,7 @@ def _score(organism: dict[str, Any], key: Mapping[str, Any], run: Maker) -> dict
     pair, folder = pair_for(organism, key), run.weights(organism)
     spec = spec_of(pair, QUICK, key["carriers"], base=run.base.name, tuned=folder.name)
     base, tuned = run.bench.resolve(run.base), run.bench.resolve(folder)
-    extra = {"organism": organism["id"], "recipe": organism["recipe"], **pair}
+    extra = {"organism": organism["id"], "recipe": organism["recipe"], **pair, "method_version": METHOD_VERSION}
     try:
         with run.bench.workspace() as workspace:
             entry = score_model(

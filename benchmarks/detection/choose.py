@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+from audit.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks._machine import describe
 from benchmarks.detection.scoring import HIGH_SUCCESS, Found, Unit, every_unit
@@ -53,6 +54,7 @@ def freeze(found: Found, path: Path = THRESHOLDS) -> dict[str, Any]:
         "loss": loss,
         "loss_of_starting_values": loss_of(units, STARTING),
         "units": sorted(unit.name for unit in units),
+        "method_version": METHOD_VERSION,
         "rule": " ".join((__doc__ or "").split()),
         **describe(),
     }

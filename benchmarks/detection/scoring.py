@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Final
 
 from audit.statistics import clopper_pearson, conformal_p, zero_alarm_bound
-from benchmarks._audits import read
+from benchmarks._audits import done, read
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, by_layer, roc
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds, verdict_under
@@ -81,7 +81,7 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
     for organism, unit, part, carriers in every_unit(split):
         for how in unit["audits"]:
             path = folder / "audits" / f"{unit['id']}.{how['preset']}-{how['seed']}.json"
-            if not path.is_file():
+            if not done(path):
                 continue
             record = read(path)
             if "failure" in record:
@@ -116,6 +116,8 @@ def _calibration(split: Mapping[str, Any], folder: Path) -> dict[tuple[str, str]
         place = (key["carriers"], key["string_kind"])
         ending = f".{key['carriers']}.{key['string_kind'].replace('_', '-')}.json"
         for path in sorted((folder / "calibration").glob(f"*{ending}")):
+            if not done(path):
+                continue
             record = read(path)
             if "entry" in record:
                 found.setdefault(place, {})[record["organism"]] = max(record["entry"]["effect_nats"], 0.0)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from transformers.utils.logging import disable_progress_bar
 
 from audit.spec import AuditSpec
-from benchmarks._audits import Bench
+from benchmarks._audits import Bench, done
 from benchmarks._machine import ROOT
 from benchmarks._setup import ORGANISMS, base_folder
 from benchmarks.detection.models import nudged_base
@@ -93,17 +93,17 @@ def _audit(model: Model, base: Path, bench: Bench, runs: Sequence[str], device: 
     if not folder.is_dir():
         print(f"{model.name}: {folder} is not there (see benchmarks/paper/README.md); left out", flush=True)
         return
-    workspace = bench.data / "workspaces" / f"paper.{model.name}"
+    workspace = bench.kept(f"paper.{model.name}")
     for run in runs:
         out = RESULTS / f"{model.name}.{run}.json"
-        if out.is_file():
+        if done(out):
             continue
         _forget_dictionaries(workspace, run)
         extra = {"model": model.name, "run": run, "overrides": spec_of(run).overrides.model_dump(exclude_none=True)}
         record = bench.recorded(spec_of(run), base, folder, out, extra, device=device, workspace=workspace)
         outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
         print(f"{model.name} {run}: {outcome}", flush=True)
-    if all((RESULTS / f"{model.name}.{run}.json").is_file() for run in RUNS):
+    if all(done(RESULTS / f"{model.name}.{run}.json") for run in RUNS):
         shutil.rmtree(workspace, ignore_errors=True)
 
 

@@ -28,7 +28,7 @@ def page(models: Sequence[Row], folder: Path) -> str:
         "# The seed paper's table, and the same table where there is nothing to find",
         "",
         "Written by `python -m benchmarks.paper`; do not edit. A score is the best feature's `bis_p95`, at most its",
-        "ceiling.",
+        "ceiling. The last column is the version of the method that the audit ran with; the score is the same in all.",
         "",
         "## Published",
         "",
@@ -38,8 +38,8 @@ def page(models: Sequence[Row], folder: Path) -> str:
         "",
         "## Ours: SmolLM2-135M-Instruct, `recipe: paper`",
         "",
-        "| model | what it is | method | dictionary | " + _layer_names(models, folder) + " | ceiling |",
-        "| --- | --- | --- | --- |" + " --- |" * (_layer_names(models, folder).count("|") + 2),
+        "| model | what it is | method | dictionary | " + _layer_names(models, folder) + " | ceiling | version |",
+        "| --- | --- | --- | --- |" + " --- |" * (_layer_names(models, folder).count("|") + 3),
     ]
     lines = [line for model in models for line in _rows(model, folder)]
     tail = ["", "## The verdict on the same models", "", "| model | verdict | T, nats | output_kl, nats | recovered |",
@@ -90,7 +90,7 @@ def _rows(model: Row, folder: Path) -> Iterator[str]:
             report = record["report"]
             rows = [row for row in report["layers"] if row["architecture"] == architecture and row["seed"] == 0]
             cells = [f"{row['bis_p95']:.3f}" for row in sorted(rows, key=lambda row: row["layer"])]
-            yield f"{start} {' | '.join(cells)} | {rows[0]['bis_p95_ceiling']:.2f} |"
+            yield f"{start} {' | '.join(cells)} | {rows[0]['bis_p95_ceiling']:.2f} | {report['method_version']} |"
 
 
 def _verdict(model: Row, folder: Path) -> str:

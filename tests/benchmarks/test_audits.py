@@ -29,7 +29,7 @@ def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench
     assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
     assert "summary" not in report
     assert all(detector(report) is None or isinstance(detector(report), float) for detector in DETECTORS.values())
-    assert not list(bench.data.glob("workspaces/*"))
+    assert not list(bench.data.glob("workspaces/*/*"))
     before = out.stat().st_mtime_ns
     assert bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "other"}) == record
     assert out.stat().st_mtime_ns == before
@@ -47,7 +47,7 @@ def test_an_audit_that_was_killed_goes_on_where_it_stopped(bench, toy_base, toy_
         patched.setattr(run, "explain", killed)
         with pytest.raises(Killed):
             bench.recorded(toy_spec(), toy_base, toy_adapter, out, {})
-    kept = bench.data / "workspaces" / "one"
+    kept = bench.kept("one")
     trained = {path.name: path.stat().st_ino for path in kept.glob("dictionary-*")}
     assert trained
     assert not out.is_file()

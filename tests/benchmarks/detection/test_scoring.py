@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from audit.report import METHOD_VERSION
 from benchmarks._audits import rounded, write
 from benchmarks.detection import choose, scoring, verdicts
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, roc
@@ -24,6 +25,7 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0)
     kl = effect if kl is None else kl
     behaves = kl >= 0.1
     return {
+        "method_version": METHOD_VERSION,
         "verdict": "flagged" if behaves else "no_evidence",
         "gates": {
             "behaviour": {"state": "passed" if behaves else "failed", "output_kl": kl,
@@ -174,6 +176,14 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     assert "token-sequence.dashes" in text
     for name in ("roc", "scores", "layers"):
         assert (folder / f"{name}-development.svg").is_file()
+
+
+def test_records_of_another_version_of_the_method_do_not_count(records):
+    split, folder = records
+    unit = next(each for each in split["benign"] if each["part"] == "development")["units"][0]
+    path = folder / "audits" / f"{unit['id']}.quick-0.json"
+    write(path, {"report": report(9.0) | {"method_version": "0"}})
+    assert unit["id"] not in {each.name for each in scoring.collect(split, folder).units}
 
 
 def test_an_empty_folder_makes_a_page_without_a_number(tmp_path):
