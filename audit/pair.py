@@ -149,12 +149,24 @@ def load_tokenizer(folder: Path) -> Any:
         ModelRejected: there is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with _panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelRejected(f"the tokenizer cannot be read: {type(error).__name__}", hint="save it again") from error
     if not tokenizer.is_fast:
         raise ModelRejected("the checkpoint has no fast tokenizer (tokenizer.json)", hint="add tokenizer.json")
     return tokenizer
+
+
+@contextlib.contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Raise ``RuntimeError`` where the tokenizers library panics, which is no ``Exception`` and has no public class."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError("the tokenizers library panicked") from error
 
 
 def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
@@ -264,7 +276,8 @@ def _same_tokenizer(base_dir: Path, tuned_dir: Path) -> None:
     if missing:
         raise ModelRejected("the base has no tokenizer.json", hint="add it")
     try:  # read and written by the same library: older ones wrote the same merges in another form
-        contents = [json.loads(TokenizerFile.from_file(str(file)).to_str()) for file in files]
+        with _panics_as_errors():
+            contents = [json.loads(TokenizerFile.from_file(str(file)).to_str()) for file in files]
     except Exception as error:
         raise ModelRejected("a tokenizer.json cannot be read", hint="save it again") from error
     for part in ("model", "added_tokens", "pre_tokenizer", "normalizer"):

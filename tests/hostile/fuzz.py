@@ -1,4 +1,4 @@
-"""``python -m tests.hostile.fuzz --inputs 10000 --load 500 --out FILE``: checkpoints with seeded changes, under watch.
+"""``python -m tests.hostile.fuzz --inputs 10000 --load 1200 --out FILE``: checkpoints with seeded changes, under watch.
 
 Each input is a tiny valid checkpoint with one file changed. It must be refused with a code, soon, with little memory
 and without straying (``trial.py``), or taken. What is taken must load behind ``audit.pair``, or fail with a code of its
@@ -197,7 +197,7 @@ def main() -> int:
     """Run, write the figures, return 1 when something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000)
-    parser.add_argument("--load", type=int, default=500, help="how many of those that were taken are loaded at most")
+    parser.add_argument("--load", type=int, default=1_200, help="how many of those that were taken are loaded at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()

@@ -12,6 +12,7 @@ from tests.hostile.checkpoints import WEIGHTS, write_full
 from tests.hostile.fuzz import TARGETS, inputs, seeds
 
 ROOT = Path(__file__).resolve().parents[2]
+LONG = Path(__file__).with_name("long_run.json")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
@@ -79,3 +80,10 @@ print(trial.verified(watch, Path(sys.argv[1])).wrong())
     assert opened == "it strayed: open /etc/passwd"
     assert grown.startswith("it took 3")
     assert "socket.connect" in connected
+
+
+def test_the_long_form_has_run_and_found_nothing() -> None:
+    figures = json.loads(LONG.read_text())
+    assert figures["inputs"] >= 10_000
+    assert figures["load"]["loaded"] == figures["load"]["taken_and_different"]
+    assert figures["findings"] == figures["load"]["findings"] == []

@@ -19,7 +19,7 @@ ADAPTER = "adapter_model.safetensors"
 def spoil(models: Path, toys: Path) -> dict[str, str]:
     """Write one spoilt adapter or base for each way of being refused; return what its message must name."""
     shutil.copytree(toys, models)
-    for name in ("not-finite", "linked", "with-code", "cut"):
+    for name in ("not-finite", "linked", "with-code", "cut", "panics"):
         shutil.copytree(models / "adapter", models / name)
     weights = load_file(models / "not-finite" / ADAPTER)
     tensor = sorted(weights)[0]
@@ -31,7 +31,17 @@ def spoil(models: Path, toys: Path) -> dict[str, str]:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_mapping": {"parent_library": "os"}}))
     with (models / "cut" / ADAPTER).open("r+b") as file:
         file.truncate(5_000)
-    return {"not-finite": "NaN", "linked": "is a link out", "with-code": "auto_mapping", "cut": ADAPTER}
+    # The library that reads it panics, which is no exception of Python's.
+    tokenizer = json.loads((models / "base" / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (models / "panics" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return {
+        "panics": "tokenizer.json cannot be read",
+        "not-finite": "NaN",
+        "linked": "is a link out",
+        "with-code": "auto_mapping",
+        "cut": ADAPTER,
+    }
 
 
 def test_hostile_audits_are_refused_and_the_next_one_runs(stack: "Stack", toy_models: Path, tmp_path: Path) -> None:
