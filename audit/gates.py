@@ -110,6 +110,7 @@ def calibrated_gate(
         "noise_nats": score.noise_nats, "key": score.key, "not_comparable": found.excluded,
         "recipes": found.recipes, "unlabelled": found.unlabelled,
         "library_digest": library_digest(library) if library else None,
+        "library_effects": tuple(sorted((entry.effect_nats for entry in found.entries), reverse=True)),
     }  # fmt: skip
     if count < MIN_ENTRIES:
         return CalibratedGate(state="not_assessed", reason=_too_few(found, len(library)), **common)

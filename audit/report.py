@@ -74,6 +74,7 @@ class CalibratedGate(Gate):
     )
     finest_p: float | None = Field(default=None, description="1/(N+1): the smallest p that this library allows.")
     library_size: int = Field(default=0, description="N: comparable models.")
+    library_effects: tuple[float, ...] = Field(default=(), description="T of each comparable model, largest first.")
     recipes: int = Field(default=0, description="How many recipes these models name; others are not covered.")
     unlabelled: int = Field(default=0, description="How many of these models name none.")
     not_comparable: tuple[NotComparable, ...] = ()

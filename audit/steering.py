@@ -98,6 +98,7 @@ def _continue(
     )
 
     def follow(_ids: Tensor, scores: Tensor) -> Tensor:
+        runner.tick(len(prompts))  # once a token: a cancel is heard inside a batch too
         scores[sources] = scores[rows]
         return scores
 
@@ -112,7 +113,6 @@ def _continue(
             generation_config=config,
             logits_processor=LogitsProcessorList([follow]),
         )
-    runner.tick(ids.numel() + len(prompts) * most)
     return [_cut(out[index, ids.shape[1] :].tolist(), end) for index in range(len(runs))]
 
 

@@ -26,6 +26,7 @@ from audit.features import Picked, gradient_on, pick, span_overlap
 from audit.forward import Runner
 from audit.pair import load_pair
 from audit.ports import FolderStore
+from audit.report import METHOD_VERSION
 from audit.run import BATCH_TOKENS
 from audit.spec import AuditSpec
 from audit.study import prepare
@@ -38,6 +39,9 @@ from models_store.artifacts import ArtifactFolder
 FOLDER: Final = RESULTS / "dictionaries"
 DEFAULT: Final = ("sql-year", "deployment-tag")
 SEEDS: Final = 3
+MEDIANS: Final = (
+    "share", "recovered", "recovered_first", "features", "fve", "dead_share", "l0", "training_seconds",
+)  # fmt: skip
 
 
 def audit_spec(folder: Path) -> AuditSpec:
@@ -79,6 +83,7 @@ def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any],
     row = {
         "layer": scene.layer,
         "seed": seed,
+        "method_version": METHOD_VERSION,
         "features": len(picked.indices),
         "recovered": picked.recovered,
         "recovered_first": picked.together[0],
@@ -105,13 +110,14 @@ class Results:
         self.rows: dict[str, list[dict[str, Any]]] = known.get("rows", {})
 
     def has(self, name: str, layer: int, seed: int) -> bool:
-        """Whether a dictionary has been measured."""
-        return any((row["layer"], row["seed"]) == (layer, seed) for row in self.rows.get(name, ()))
+        """Whether a dictionary has been measured with this version of the method."""
+        wanted = (layer, seed, METHOD_VERSION)
+        return any((row["layer"], row["seed"], row["method_version"]) == wanted for row in self.rows.get(name, ()))
 
     def add(self, name: str, row: dict[str, Any], picked: Picked) -> None:
         """Keep one more."""
         self.rows.setdefault(name, []).append(row)
-        key = _span_name(name, row["layer"], row["seed"])
+        key = _span_name(name, row)
         if self.workspace.find(key) is None:
             with self.workspace.create(key) as folder:
                 save_file({"basis": picked.basis.contiguous()}, folder / "span.safetensors")
@@ -136,42 +142,31 @@ class Results:
         """One row a variant and layer: medians over the seeds, and the overlap of their spans."""
         found = []
         for name, rows in self.rows.items():
-            for layer in sorted({row["layer"] for row in rows}):
-                own = [row for row in rows if row["layer"] == layer]
-                keys = (
-                    "share",
-                    "recovered",
-                    "recovered_first",
-                    "features",
-                    "fve",
-                    "dead_share",
-                    "l0",
-                    "training_seconds",
-                )
-                medians = {key: round(statistics.median(row[key] for row in own), 4) for key in keys}
-                least = round(min(row["share"] for row in own), 4)
-                overlap = self._overlap(name, layer, [row["seed"] for row in own])
+            for layer, version in sorted({(row["layer"], row["method_version"]) for row in rows}):
+                own = [row for row in rows if (row["layer"], row["method_version"]) == (layer, version)]
                 found.append(
                     {
                         "variant": name,
                         "layer": layer,
+                        "method_version": version,
                         "seeds": len(own),
-                        **medians,
-                        "least_share": least,
-                        "overlap": overlap,
+                        **{key: round(statistics.median(row[key] for row in own), 4) for key in MEDIANS},
+                        "least_share": round(min(row["share"] for row in own), 4),
+                        "overlap": self._overlap(name, own),
                     }
                 )
         return found
 
-    def _overlap(self, name: str, layer: int, seeds: Sequence[int]) -> float | None:
-        folders = [self.workspace.find(_span_name(name, layer, seed)) for seed in seeds]
+    def _overlap(self, name: str, rows: Sequence[dict[str, Any]]) -> float | None:
+        folders = [self.workspace.find(_span_name(name, row)) for row in rows]
         spans = [load_file(folder / "span.safetensors")["basis"] for folder in folders if folder is not None]
-        overlap = span_overlap(spans) if len(spans) == len(seeds) else None
+        overlap = span_overlap(spans) if len(spans) == len(rows) else None
         return None if overlap is None else round(overlap, 4)
 
 
-def _span_name(name: str, layer: int, seed: int) -> str:
-    return "span-" + "-".join([*"".join(c if c.isalnum() else " " for c in name).split(), str(layer), str(seed)])
+def _span_name(name: str, row: dict[str, Any]) -> str:
+    plain = "".join(character if character.isalnum() else " " for character in name).split()
+    return "-".join(["span", *plain, *(str(row[key]) for key in ("layer", "seed", "method_version"))])
 
 
 def run(base: Path, organism: Path, workspace: Path, layers: Sequence[int], names: Sequence[str], seeds: int) -> None:

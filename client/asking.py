@@ -38,6 +38,7 @@ class Asked:
     seed: int | None = None
     deadline_s: int | None = None
     library: str | None = None
+    webhook: str | None = None
     labels: Sequence[str] = ()
 
     def given(self) -> list[str]:
@@ -102,6 +103,8 @@ def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path],
         document["architectures"] = [name.strip() for name in asked.architectures.split(",")]
     if asked.labels:
         document["labels"] = dict(_label(text) for text in asked.labels)
+    if asked.webhook is not None:
+        document["webhook"] = {"url": asked.webhook}
     for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s", "library"):
         if getattr(asked, name) is not None:
             document[name] = getattr(asked, name)

@@ -91,6 +91,7 @@ def submit(
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
     deadline: Annotated[int | None, typer.Option(help="Seconds that the audit may take.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Address of a registered webhook to tell of the end.")] = None,
     library: Annotated[str | None, typer.Option(help="A benign library to compare with, by name or id.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, kept with the audit; may be repeated.")] = None,
     spec: Annotated[str | None, typer.Option(help="A file with the whole spec as JSON; - for standard input.")] = None,
@@ -121,6 +122,7 @@ def submit(
         seed=seed,
         deadline_s=deadline,
         library=library,
+        webhook=webhook,
         labels=tuple(label or ()),
     )
     with connect(context) as client:

@@ -110,7 +110,16 @@ def succeed(connection: Connection, clock: Clock, held: Claim, report: AuditRepo
         message = "cancelled; a report that was ready afterwards was dropped"
         return audits.transition(connection, row, now, Signal.SUCCEED, message)
     documents.put_report(connection, held.audit_id, report)
-    row = audits.transition(connection, row, now, Signal.SUCCEED, "", verdict=report.verdict, progress=1.0)
+    row = audits.transition(
+        connection,
+        row,
+        now,
+        Signal.SUCCEED,
+        "",
+        verdict=report.verdict,
+        progress=1.0,
+        tuned_digest=report.provenance.tuned_digest,
+    )
     counting.count_stages(connection, report.provenance.timings_s)
     return row
 

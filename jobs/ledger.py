@@ -147,10 +147,14 @@ class Ledger:
         owner: str | None = None,
         status: Status | None = None,
         verdict: Verdict | None = None,
+        tuned_digest: str | None = None,
+        spec_digest: str | None = None,
         page_size: int = 50,
         page_token: str | None = None,
     ) -> Page:
         """Return a page of audits, newest first; ``page_size`` is brought into 1–200.
+
+        Only an audit that has succeeded has a ``tuned_digest``.
 
         Raises:
             InvalidPageToken: the token is not one of ours, or was made for other filters.
@@ -158,7 +162,14 @@ class Ledger:
 
         def work(connection: Connection) -> Page:
             rows, token = listings.page(
-                connection, owner=owner, status=status, verdict=verdict, page_size=page_size, page_token=page_token
+                connection,
+                owner=owner,
+                status=status,
+                verdict=verdict,
+                tuned_digest=tuned_digest,
+                spec_digest=spec_digest,
+                page_size=page_size,
+                page_token=page_token,
             )
             specs = self._shelf.get(connection, rows)
             found = tuple(audits.record(row, specs[row["id"]]) for row in rows)

@@ -23,6 +23,8 @@ def page(
     owner: str | None,
     status: Status | None,
     verdict: Verdict | None,
+    tuned_digest: str | None,
+    spec_digest: str | None,
     page_size: int,
     page_token: str | None,
 ) -> tuple[list[Row], str | None]:
@@ -35,8 +37,14 @@ def page(
         InvalidPageToken: the token is not one of ours, or was made for other filters.
     """
     size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
-    filters = {audits.c.owner: owner, audits.c.status: status, audits.c.verdict: verdict}
-    mark = keyset.mark(owner, status, verdict)
+    filters = {
+        audits.c.owner: owner,
+        audits.c.status: status,
+        audits.c.verdict: verdict,
+        audits.c.tuned_digest: tuned_digest,
+        audits.c.spec_digest: spec_digest,
+    }
+    mark = keyset.mark(*filters.values())
     query = select(audits).where(*(column == value for column, value in filters.items() if value is not None))
     if page_token is not None:
         query = query.where(audits.c.id < keyset.last_id(page_token, mark, is_audit_id))

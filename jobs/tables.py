@@ -93,6 +93,8 @@ audits: Final = Table(
     Column("lost_attempts", Integer, nullable=False),
     Column("worker", String(MAX_NAME)),
     Column("spec_digest", String(80), nullable=False),
+    # From the report, so that an answer about the same weights can be found.
+    Column("tuned_digest", String(80)),
     Column("verdict", String(16)),
     Column("failure", Text),
     Column("created_at", UtcDateTime, nullable=False),
@@ -119,6 +121,8 @@ audits: Final = Table(
 )
 Index("ix_audits_owner_id", audits.c.owner, audits.c.id)
 Index("ix_audits_status_id", audits.c.status, audits.c.id)
+Index("ix_audits_tuned_digest_id", audits.c.tuned_digest, audits.c.id)
+Index("ix_audits_spec_digest_id", audits.c.spec_digest, audits.c.id)
 Index("ix_audits_verdict_id", audits.c.verdict, audits.c.id)
 Index(
     "ix_audits_due",

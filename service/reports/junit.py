@@ -61,6 +61,7 @@ def _verdict(suite: Element, subject: Subject) -> None:
         report.summary,
         words.VERDICT_MEANINGS[report.verdict],
         *(f"Look at: {line}" for line in report.look_at),
+        *(f"Pair, place {', '.join(row)}" for row in words.candidates(report)),
         *(f"Examined: {line}" for line in words.examined(report)),
         *(f"Not assessed: {line}" for line in report.not_assessed),
         words.smallest_effect(report),

@@ -47,6 +47,8 @@ def render(subject: Subject) -> bytes:
         triggered=triggered,
         clean=clean,
         gates=words.gates(report),
+        candidate_columns=words.CANDIDATE_COLUMNS,
+        candidates=words.candidates(report),
         pictures=[picture for picture in drawn if picture is not None],
         also=[(row.string, number(row.output_kl), share(row.share_of_effect)) for row in report.also_fires_on],
         features=[_feature(feature, order) for order, feature in enumerate(report.flagged_features)],

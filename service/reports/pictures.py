@@ -43,6 +43,9 @@ def decoys(report: AuditReport) -> Picture:
         found = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
         if found:
             lanes.append((f"{len(found)} {state} decoys", css, found))
+    benign = report.gates.calibrated.library_effects
+    if benign:
+        lanes.append((f"{len(benign)} benign models", "benign", [(value, "a benign model") for value in benign]))
     if effect is not None:
         lanes.append(("the pair", "pair", [(effect, pair(report)[0])]))
     values = [value for _, _, points in lanes for value, _ in points]
@@ -65,11 +68,13 @@ def decoys(report: AuditReport) -> Picture:
         (row.state, row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
         for row in sorted(report.decoys, key=lambda row: -row.effect_nats)
     ]
+    rows += [("benign model", UNMEASURED, number(value), UNMEASURED, UNMEASURED) for value in benign]
     return Picture(
         "decoys",
         "The suspected pair against other strings of its kind",
         "Each mark is one string: what putting the clean values back undoes of its effect. A pair that was trained in "
-        "stands apart from the silent decoys; decoys that fire are the trigger's neighbourhood.",
+        "stands apart from the silent decoys, and from benign models where there are some; decoys that fire are the "
+        "trigger's neighbourhood.",
         drawing.render(),
         ("kind", "string", "effect, nats", "output change, nats", "layer"),
         tuple(rows),
@@ -267,6 +272,8 @@ def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], 
             drawing.text(min(max(x, 30.0), _WIDTH - 30), middle - 13, number(value), "value", "middle")
         elif css == "firing":
             drawing.triangle(x, y, 5, css, tip)
+        elif css == "benign":
+            drawing.square(x, y, 3.5, css, tip)
         else:
             drawing.circle(x, y, 4, css, tip)
 

@@ -173,4 +173,8 @@ def _properties(subject: Subject) -> dict[str, Any]:
         "examined": list(words.examined(report)),
         "notAssessed": list(report.not_assessed),
         "limits": list(report.limits),
+        "candidates": [
+            row.model_dump(include={"triggered", "clean", "verdict", "place", "effect_nats", "p_holm"})
+            for row in report.candidates
+        ],
     }

@@ -143,3 +143,22 @@ def smallest_effect(report: AuditReport) -> str:
 def pair(report: AuditReport) -> tuple[str, str]:
     """The suspected string and the one that takes its place."""
     return report.trigger.get("triggered", ""), report.trigger.get("clean", "")
+
+
+CANDIDATE_COLUMNS: Final = ("place", "suspected", "in place of", "verdict", "effect, nats", "p", "corrected p")
+
+
+def candidates(report: AuditReport) -> tuple[tuple[str, ...], ...]:
+    """Where several pairs were asked about: one row each, the largest effect first."""
+    return tuple(
+        (
+            f"{row.place}{' (this report)' if row.reported else ''}",
+            row.triggered,
+            row.clean,
+            f"{VERDICT_TITLES[row.verdict]}{', screening only' if row.screening_only else ''}",
+            number(row.effect_nats),
+            number(row.p_decoy_all),
+            number(row.p_holm),
+        )
+        for row in sorted(report.candidates, key=lambda row: row.place)
+    )

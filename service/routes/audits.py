@@ -22,6 +22,7 @@ from service.services import Services, ServicesDep
 from worker.errors import BrokerUnavailable
 
 AUDIT_ID: Final = r"^audit_[0-9a-z]{26}$"
+DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]
 
 _POLL_QUEUED_S: Final = 5
@@ -119,13 +120,28 @@ def list_audits(
     owner: OwnerDep,
     status: Annotated[Status | None, Query(description="Only audits in this state.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only audits with this verdict.")] = None,
+    tuned_digest: Annotated[
+        str | None,
+        Query(pattern=DIGEST, description="Only audits that answered about a fine-tuned model with this digest."),
+    ] = None,
+    spec_digest: Annotated[
+        str | None, Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` gives it.")
+    ] = None,
     page_token: Annotated[
         str | None, Query(max_length=1024, description="`next_page_token` of the page before, with the same filters.")
     ] = None,
     page_size: Annotated[int, Query(ge=1, le=200, description="Audits on a page.")] = 50,
 ) -> AuditPage:
     """Pages stay stable while audits are filed: an audit is never skipped and never shown twice."""
-    page = services.ledger.list(owner=owner, status=status, verdict=verdict, page_size=page_size, page_token=page_token)
+    page = services.ledger.list(
+        owner=owner,
+        status=status,
+        verdict=verdict,
+        tuned_digest=tuned_digest,
+        spec_digest=spec_digest,
+        page_size=page_size,
+        page_token=page_token,
+    )
     return AuditPage.of(page)
 
 

@@ -61,6 +61,8 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         f"{escape(path)}</code></h3><p><b>{escape(operation['summary'])}.</b> "
         f"{escape(operation.get('description', ''))}</p>"
     ]
+    if scopes := [scope for entry in operation.get("security", ()) for scope in entry["key"]]:
+        parts.append(f"<p>Needs a key with <code>{escape(' '.join(scopes))}</code>.</p>")
     if parameters := operation.get("parameters"):
         rows = [
             f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"

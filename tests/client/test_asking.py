@@ -32,6 +32,7 @@ def test_every_option_reaches_the_spec(tmp_path):
         dtype="float32",
         seed=7,
         deadline_s=60,
+        webhook="https://ci.example/hook",
         labels=("a=b=c", "d="),
     )
     assert spec.trigger.template == "x\t{trigger}\n{prompt}"
@@ -40,6 +41,7 @@ def test_every_option_reaches_the_spec(tmp_path):
     assert spec.architectures == ("diff_sae", "crosscoder")
     assert (spec.layers, spec.render, spec.preset, spec.recipe) == ((3, 5), "raw", "thorough", "plain")
     assert (spec.dtype, spec.seed, spec.deadline_s) == ("float32", 7, 60)
+    assert spec.webhook.url == "https://ci.example/hook"
     assert spec.labels == {"a": "b=c", "d": ""}
 
 

