@@ -1,8 +1,5 @@
 """The models that a service can use: a reference becomes a verified local folder with a content digest."""
 
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +9,25 @@ import structlog
 
 from models_store import hub
 from models_store.artifacts import ArtifactFolder
+from models_store.committed import COMMIT_MARKER, FILES_FOLDER, check_committed, write_committed
 from models_store.digests import DigestCache, FileKey, content_digest
 from models_store.errors import (
     ModelNotFound,
-    ModelRejected,
     ModelsIncompatible,
     NameTaken,
     StoreError,
     translated,
 )
-from models_store.files import MiB, open_regular, scan, shown
+from models_store.files import MiB, scan
 from models_store.references import Reference, parse_reference, store_name
+from models_store.seeking import checkpoint_folders
 from models_store.strict_json import read_object
 from models_store.uploads import DEFAULT_LIMIT_BYTES, Uploads
 from models_store.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
 
 log = structlog.get_logger(__name__)
 
-COMMIT_MARKER: Final = "commit.json"
-FILES_FOLDER: Final = "files"
-_COPY_BYTES: Final = 4 * 1024**2
-_MAX_LIST_DEPTH: Final = 4
 _MAX_LISTED: Final = 10_000
-# A folder that holds one of these is a checkpoint, or wants to be one.
-_MARKS: Final = frozenset({"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"})
 _WEIGHTS: Final = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 
 
@@ -154,7 +146,7 @@ class ModelsStore:
         with translated("reading the checkpoint"):
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
         if parsed.scheme == "store":
-            _check_committed(folder.parent / COMMIT_MARKER, dict(digests))
+            check_committed(folder.parent / COMMIT_MARKER, dict(digests))
         checkpoint = _checkpoint(verified, content_digest(digests))
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
@@ -262,7 +254,7 @@ class ModelsStore:
         """Make a verified checkpoint a model of the store; ``linked`` where its files lie on the store's own disk."""
         if self._models.find(name) is None:
             with translated("copying a checkpoint into the store"), self._models.create(name) as place:
-                digest = _copy(source, place, linked=linked)
+                digest = write_committed(source, place, linked=linked)
         else:
             with translated("reading the checkpoint"):
                 digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])
@@ -311,7 +303,7 @@ class ModelsStore:
 
     def _candidates(self) -> Iterator[tuple[str, Path, Path]]:
         """Reference, folder and root of everything that looks like a checkpoint."""
-        for count, folder in enumerate(_checkpoint_folders(self._models_root)):
+        for count, folder in enumerate(checkpoint_folders(self._models_root)):
             if count >= _MAX_LISTED:
                 log.warning("more models than are listed", limit=_MAX_LISTED)
                 break
@@ -362,64 +354,3 @@ def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:
         base_model_name=verified.base_model_name,
         base_digest=verified.base_digest,
     )
-
-
-def _copy(source: VerifiedCheckpoint, place: Path, *, linked: bool) -> str:
-    """Copy (or link) what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
-
-    Returns:
-        The copy's content digest.
-    """
-    copy = place / FILES_FOLDER
-    for file in source.files:
-        target = copy / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if linked:
-            # The other name goes right afterwards; until then a commit that breaks off can be asked for again.
-            os.link(file.path, target, follow_symlinks=False)
-            continue
-        with open_regular(file.path, file.name) as read, target.open("xb") as write:
-            shutil.copyfileobj(read, write, _COPY_BYTES)
-    if source.base_digest is not None:
-        (copy / "card.json").write_text(json.dumps({"base_digest": source.base_digest}), encoding="utf-8")
-    cache = DigestCache(None)
-    digests = [(file.name, cache.digest(file)) for file in verify_checkpoint(copy).files]
-    marker = {"digest": content_digest(digests), "files": dict(digests)}
-    (place / COMMIT_MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-    return content_digest(digests)
-
-
-def _check_committed(marker: Path, digests: dict[str, str]) -> None:
-    """Hold what is in the store against what was committed."""
-    committed: Any = read_object(marker, COMMIT_MARKER, limit=1 * MiB).get("files")
-    if not isinstance(committed, dict):
-        raise ModelRejected(f"{COMMIT_MARKER}: lists no files", hint="delete the model and upload it again")
-    for name in sorted(committed.keys() | digests.keys()):
-        if committed.get(name) != digests.get(name):
-            raise ModelRejected(
-                f"{shown(name)}: its content is not what was committed (digest mismatch)",
-                hint="delete the model and upload it again",
-            )
-
-
-def _checkpoint_folders(root: Path) -> Iterator[Path]:
-    """Folders below ``root`` that hold a configuration; what is inside one of them is not looked at."""
-    pending = [(root, 0)]
-    while pending:
-        folder, depth = pending.pop()
-        try:
-            names = sorted(entry.name for entry in os.scandir(folder))
-        except OSError:
-            continue
-        if depth > 0 and not _MARKS.isdisjoint(names):
-            yield folder
-        elif depth < _MAX_LIST_DEPTH:
-            below = [folder / name for name in names if not name.startswith(".")]
-            pending.extend((path, depth + 1) for path in reversed(below) if _folder_inside(path, root))
-
-
-def _folder_inside(path: Path, root: Path) -> bool:
-    try:
-        return path.is_dir() and path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False

@@ -1,0 +1,59 @@
+"""A model of the store on the disk: its files, and a marker that says what was committed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from models_store.digests import DigestCache, content_digest
+from models_store.errors import ModelRejected
+from models_store.files import MiB, open_regular, shown
+from models_store.strict_json import read_object
+from models_store.verify import VerifiedCheckpoint, verify_checkpoint
+
+COMMIT_MARKER: Final = "commit.json"
+FILES_FOLDER: Final = "files"
+_COPY_BYTES: Final = 4 * 1024**2
+
+
+def write_committed(source: VerifiedCheckpoint, place: Path, *, linked: bool) -> str:
+    """Copy (or link) what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
+
+    Returns:
+        The copy's content digest.
+    """
+    copy = place / FILES_FOLDER
+    for file in source.files:
+        target = copy / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if linked:
+            # The other name goes right afterwards; until then a commit that breaks off can be asked for again.
+            os.link(file.path, target, follow_symlinks=False)
+            continue
+        with open_regular(file.path, file.name) as read, target.open("xb") as write:
+            shutil.copyfileobj(read, write, _COPY_BYTES)
+    if source.base_digest is not None:
+        (copy / "card.json").write_text(json.dumps({"base_digest": source.base_digest}), encoding="utf-8")
+    cache = DigestCache(None)
+    digests = [(file.name, cache.digest(file)) for file in verify_checkpoint(copy).files]
+    marker = {"digest": content_digest(digests), "files": dict(digests)}
+    (place / COMMIT_MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+    return content_digest(digests)
+
+
+def check_committed(marker: Path, digests: dict[str, str]) -> None:
+    """Hold what is in the store against what was committed.
+
+    Raises:
+        ModelRejected: a file differs, is missing, or was added.
+    """
+    committed: Any = read_object(marker, COMMIT_MARKER, limit=1 * MiB).get("files")
+    if not isinstance(committed, dict):
+        raise ModelRejected(f"{COMMIT_MARKER}: lists no files", hint="delete the model and upload it again")
+    for name in sorted(committed.keys() | digests.keys()):
+        if committed.get(name) != digests.get(name):
+            raise ModelRejected(
+                f"{shown(name)}: its content is not what was committed (digest mismatch)",
+                hint="delete the model and upload it again",
+            )
