@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import httpcore
+import structlog
 
 from jobs.webhooks import AttemptRecord, Outgoing
 from service.version import API_VERSION
@@ -17,6 +18,8 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 """What is read of an answer's body, out of politeness: nothing is done with it."""
 
 _GONE: Final = 410
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Sender:
         except httpcore.TimeoutException:
             error = "timeout"
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
+            error = "connection"
+        except Exception:
+            # Else the message would be sent again for ever, uncounted.
+            log.exception("webhook attempt broke", delivery_id=message.id)
             error = "connection"
         attempt = AttemptRecord(at.isoformat(), status, error, round(time.monotonic() - started_at, 3))
         return Outcome(attempt, final=error == "address_refused" or status == _GONE, gone=status == _GONE)
