@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audit.baselines import baselines_of
 from audit.confirm import Confirmation
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
-from audit.directions import difference_in_means
 from audit.explanations import explain_features
-from audit.extraction import Extraction, Half
+from audit.extraction import Extraction
 from audit.features import (
     Picked,
     attributions,
@@ -23,10 +23,10 @@ from audit.features import (
 )
 from audit.report import Baselines, DictionaryRow, Feature, Localisation, Scores
 from audit.resampling import sign_flip_test
-from audit.scoring import FeatureTable, clusters_of, direction_encoder, feature_table, scores_of
+from audit.scoring import FeatureTable, clusters_of, feature_table, scores_of
 from audit.spec import Architecture
 from audit.training import Trained, encoder, training_source
-from audit.units import Directions, LastToken, effects
+from audit.units import Directions, effects
 
 Report = Callable[[float, str], None]
 LOCALISED_SHARE = 0.3
@@ -71,7 +71,7 @@ def explain(
     rows = tuple(_dictionary_row(each) for each in scored)
     at_layer = [each for each in scored if each.trained.layer == directions.layer]
     gradient_b = gradient_on(extraction, extraction.contrast("b", decoy_carriers_only=True), directions.layer)
-    baselines = _baselines(extraction, directions, confirmation, untrained, gradient_b)
+    baselines = baselines_of(extraction, directions, confirmation, untrained, gradient_b)
     flagged: list[Feature] = []
     localisation: Localisation | None = None
     first = extraction.study.spec.architectures[0]
@@ -132,17 +132,13 @@ def _dictionary_row(scored: _Scored) -> DictionaryRow:
     )
 
 
-def _row_direction(trained: Trained, index: int) -> Float[Tensor, "d_model"]:
-    return trained.dictionary.W_dec_tuned[index].float().cpu()
-
-
 def _best_scores(extraction: Extraction, confirmation: Confirmation, scored: _Scored) -> Scores:
     """Scores of the feature with the largest attribution on A, where none is flagged."""
     return scores_of(
         extraction,
         scored.table,
         scored.best,
-        _row_direction(scored.trained, scored.best),
+        scored.trained.direction(scored.best),
         extraction.contrast("b").last(scored.trained.layer),
         name=scored.trained.feature_id(scored.best),
         attribution=None,
@@ -160,7 +156,7 @@ def _scores_of_flagged(
         extraction,
         scored.table,
         index,
-        _row_direction(scored.trained, index),
+        scored.trained.direction(index),
         extraction.contrast("b").last(scored.trained.layer),
         name=features[0].id,
         attribution=float(picked.attribution[index]),
@@ -177,7 +173,7 @@ def _features(extraction: Extraction, picked: Picked, scored: _Scored) -> list[F
     for place, index in enumerate(picked.indices):
         row = table.metrics.at(index)
         sizes = scores_of(
-            extraction, table, index, _row_direction(trained, index), last,
+            extraction, table, index, trained.direction(index), last,
             name=None, attribution=None, p_signflip=None, output_kl=None,
         )  # fmt: skip
         found.append(
@@ -256,58 +252,3 @@ def _localisation(picked: Sequence[Picked], whole: float | None) -> Localisation
         subspace_overlap=subspace_overlap(picked),
         note=note,
     )
-
-
-def _baselines(
-    extraction: Extraction,
-    directions: Directions,
-    confirmation: Confirmation,
-    untrained: Mapping[Architecture, Trained],
-    gradient_b: Float[Tensor, "span d_model"],
-) -> Baselines:
-    layer = directions.layer
-    on_b = extraction.contrast("b")
-    halves: tuple[Half, ...] = ("a", "rest") if extraction.has("clean", "rest") else ("a",)
-    did_a = torch.cat([extraction.contrast(half).last(layer).did for half in halves])
-    few = extraction.contrast("b", decoy_carriers_only=True)
-    last, did_b, kl = on_b.last(layer), few.did(layer), confirmation.behaviour.output_kl
-
-    def of_direction(name: str, direction: Float[Tensor, "d_model"]) -> Scores:
-        table = feature_table(extraction, layer, direction_encoder(direction))
-        first_order = attributions(direction.unsqueeze(0), did_b, gradient_b, len(few.string.layout))
-        block = table.activations.triggered - table.activations.clean
-        p_value = sign_flip_test([block], clusters_of(extraction.study.b), seed=extraction.study.spec.seed)[0]
-        return scores_of(
-            extraction, table, 0, direction, last,
-            name=name, attribution=float(first_order[0]), p_signflip=float(p_value[0]), output_kl=kl,
-        )  # fmt: skip
-
-    return Baselines(
-        output_kl=kl,
-        diffmean=of_direction(f"diffmean/{layer}", difference_in_means(did_a)[:, 0]),
-        attribution_direction=of_direction(f"attribution_direction/{layer}", directions.basis[layer][:, 0]),
-        frozen_random=_frozen_scores(extraction, directions, untrained, last, kl),
-    )
-
-
-def _frozen_scores(
-    extraction: Extraction,
-    directions: Directions,
-    untrained: Mapping[Architecture, Trained],
-    last: LastToken,
-    output_kl: float,
-) -> Scores:
-    trained = untrained[extraction.study.spec.architectures[0]]
-    on_a = extraction.contrast("a")
-    first_order = attributions(
-        trained.dictionary.W_dec_tuned,
-        on_a.did(trained.layer),
-        directions.gradient[trained.layer],
-        len(on_a.string.layout),
-    )
-    best = candidates(first_order, 1)[0]
-    table = feature_table(extraction, trained.layer, encoder(trained))
-    return scores_of(
-        extraction, table, best, _row_direction(trained, best), last,
-        name=f"frozen_random/{trained.layer}/{best}", attribution=None, p_signflip=None, output_kl=output_kl,
-    )  # fmt: skip

@@ -74,7 +74,7 @@ def explain_features(
                 logit_lens=lenses[place],
                 continuations=answers[place],
                 alike=alike(chosen.trained, index, seeds, trained),
-                chance_cosine=_closest(_row(chosen.trained, index), untrained)[1],
+                chance_cosine=_closest(chosen.trained.direction(index), untrained)[1],
             )
         )
     return found
@@ -283,7 +283,7 @@ def alike(own: Trained, index: int, seeds: Sequence[Picked], trained: Sequence[T
             continue
         if (other.layer, other.seed) == (own.layer, own.seed):
             continue
-        closest, cosine = _closest(_row(own, index), other)
+        closest, cosine = _closest(own.direction(index), other)
         found.append(
             AlikeFeature(
                 feature=other.feature_id(closest),
@@ -294,10 +294,6 @@ def alike(own: Trained, index: int, seeds: Sequence[Picked], trained: Sequence[T
             )
         )
     return tuple(found)
-
-
-def _row(trained: Trained, index: int) -> Float[Tensor, "d_model"]:
-    return trained.dictionary.W_dec_tuned[index].float().cpu()
 
 
 def _closest(row: Float[Tensor, "d_model"], other: Trained) -> tuple[int, float]:

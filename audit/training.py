@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audit.dictionaries import export
@@ -40,6 +41,10 @@ class Trained:
     def feature_id(self, index: int) -> str:
         """``architecture/layer/seed/index``."""
         return f"{self.architecture}/{self.layer}/{self.seed}/{index}"
+
+    def direction(self, index: int) -> Float[Tensor, "d_model"]:
+        """A feature's unit decoder row on the fine-tuned side, float32, on the CPU."""
+        return self.dictionary.W_dec_tuned[index].float().cpu()
 
 
 def train_dictionaries(
