@@ -5,10 +5,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from audit.spec import LIBRARY_REFERENCE
+from jobs.errors import AuditNotFound
 from service import examples, problems
 from service.access import OwnerDep, get_caller, requires
 from service.bodies import body_of, reading
 from service.documents import answer, described, header
+from service.errors import ErrorItem, InvalidRequest
 from service.library_schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
 from service.queries import refuse_unknown
 from service.services import ServicesDep
@@ -122,7 +124,7 @@ def list_entries(
     openapi_extra=body_of(EntrySpec, "entry_spec"),
     responses=described(
         {201: answer("The score, taken from the audit's report.", "entry")},
-        400, problems.LIBRARY_NOT_FOUND, problems.AUDIT_NOT_FOUND, problems.ENTRY_REFUSED, problems.ENTRY_EXISTS,
+        400, problems.LIBRARY_NOT_FOUND, problems.ENTRY_REFUSED, problems.ENTRY_EXISTS,
         problems.LIBRARY_FULL, 413, 415, problems.INVALID_REQUEST, 503,
     ),
 )  # fmt: skip
@@ -133,7 +135,11 @@ def add_entry(
     wanted: Annotated[EntrySpec, Depends(reading(EntrySpec))],
 ) -> EntryOut:
     """Take the score of a finished audit whose model the caller vouches is benign. Nobody checks that it is."""
-    stored = services.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
+    try:
+        stored = services.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
+    except AuditNotFound:
+        # Not 404: what the path names is there.
+        raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is no audit of yours")]) from None
     return EntryOut.of(stored)
 
 

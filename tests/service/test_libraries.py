@@ -70,7 +70,7 @@ def test_what_cannot_be_added_says_why(served, library):
 
     waiting = served.file()
     assert refused("entry_refused", audit_id=waiting) == "The audit has not succeeded, so it has no score."
-    assert refused("audit_not_found", 404, audit_id="audit_" + ZEROS)
+    assert refused("invalid_request", 422, audit_id="audit_" + ZEROS)
     refused("invalid_request", 422, audit_id="nothing")
     refused("invalid_request", 422)
     audit_id = finish(served, 1)
