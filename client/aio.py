@@ -108,6 +108,32 @@ class AsyncAuditClient:
         """Delete a model of the store; :class:`client.errors.Conflict` while an audit uses it."""
         await self._send(calls.delete_model(name))
 
+    async def audits(
+        self,
+        *,
+        status: str | None = None,
+        verdict: str | None = None,
+        tuned_digest: str | None = None,
+        spec_digest: str | None = None,
+    ) -> AsyncIterator[Audit]:
+        """The audits that fit the filters, newest first, page after page."""
+        token: str | None = None
+        while True:
+            page = await self._send(
+                calls.audits(
+                    status=status,
+                    verdict=verdict,
+                    tuned_digest=tuned_digest,
+                    spec_digest=spec_digest,
+                    page_token=token,
+                )
+            )
+            for audit in page.audits:
+                yield audit
+            token = page.next_page_token
+            if token is None:
+                return
+
     async def features(
         self,
         audit_id: str,

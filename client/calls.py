@@ -19,6 +19,7 @@ from audit.spec import LIBRARY_REFERENCE, AuditSpec
 from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
 from client.schemas import (
     Audit,
+    AuditPage,
     Entry,
     EntryPage,
     FeaturePage,
@@ -169,6 +170,21 @@ def report_form(audit_id: str, form: str) -> Call[bytes]:
 def cancel(audit_id: str) -> Call[Audit]:
     """``POST /audits/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
     return Call("POST", f"{_audit_path(audit_id)}/cancel", _reader(Audit))
+
+
+def audits(
+    *,
+    status: str | None = None,
+    verdict: str | None = None,
+    tuned_digest: str | None = None,
+    spec_digest: str | None = None,
+    page_token: str | None = None,
+) -> Call[AuditPage]:
+    """``GET /audits``, one page."""
+    params = _given(
+        status=status, verdict=verdict, tuned_digest=tuned_digest, spec_digest=spec_digest, page_token=page_token
+    )
+    return Call("GET", "/audits", _reader(AuditPage), params=params)
 
 
 def models(page_token: str | None = None) -> Call[ModelPage]:

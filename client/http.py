@@ -138,6 +138,31 @@ class AuditClient:
         """Delete a model of the store; :class:`client.errors.Conflict` while an audit uses it."""
         self._send(calls.delete_model(name))
 
+    def audits(
+        self,
+        *,
+        status: str | None = None,
+        verdict: str | None = None,
+        tuned_digest: str | None = None,
+        spec_digest: str | None = None,
+    ) -> Iterator[Audit]:
+        """The audits that fit the filters, newest first, page after page."""
+        token: str | None = None
+        while True:
+            page = self._send(
+                calls.audits(
+                    status=status,
+                    verdict=verdict,
+                    tuned_digest=tuned_digest,
+                    spec_digest=spec_digest,
+                    page_token=token,
+                )
+            )
+            yield from page.audits
+            token = page.next_page_token
+            if token is None:
+                return
+
     def features(
         self,
         audit_id: str,

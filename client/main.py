@@ -20,6 +20,7 @@ from client.errors import ClientError
 from client.exits import Exit, exit_for
 from client.following import conclude, follow
 from client.listing import render_audit, render_models
+from client.once import submit_once
 from client.render import render_report
 from client.terminal import as_text, out, print_json, save, say
 
@@ -100,10 +101,15 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key with the same spec gives the same audit.")
     ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Take the audit that answered this for the same content, if there is one.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="With --wait: stop waiting after so many seconds.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """File an audit; with --wait, wait for its verdict."""
+    if once and idempotency_key is not None:
+        raise typer.BadParameter("--once looks for itself", param_hint="--idempotency-key")
     asked = Asked(
         base=base,
         tuned=tuned,
@@ -129,7 +135,7 @@ def submit(
         wanted = spec_from(
             asked, spec, fail_on, models_root_from(), lambda folder: str(client.push(folder, say=say).reference)
         )
-        audit = client.submit(wanted, idempotency_key=idempotency_key)
+        audit = submit_once(client, wanted) if once else client.submit(wanted, idempotency_key=idempotency_key)
         if wait:
             say(f"Filed as {audit.id}.")
             return follow(client, audit.id, fail_on, timeout, as_json)

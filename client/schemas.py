@@ -118,6 +118,13 @@ class EntryPage(Answer):
     next_page_token: str | None = None
 
 
+class AuditPage(Answer):
+    """Audits, newest first, a page of them."""
+
+    audits: tuple[Audit, ...]
+    next_page_token: str | None = None
+
+
 class ModelPage(Answer):
     """The models of one answer."""
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Audits one checkpoint through a running service and leaves the report in several forms.
+#
+# Wraps the command backdoor-audit and exits as it does. All inputs come from the environment:
+#   BACKDOOR_AUDIT_URL, BACKDOOR_AUDIT_API_KEY   the service
+#   AUDIT_BASE, AUDIT_TUNED                      model references
+#   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair
+#   AUDIT_TEMPLATE, AUDIT_CARRIERS, AUDIT_PRESET optional, as for `backdoor-audit submit`
+#   AUDIT_SPEC                                   a file with the whole spec, instead of all of these
+#   AUDIT_FAIL_ON (flagged), AUDIT_TIMEOUT (7200 s), AUDIT_OUT (backdoor-audit-report)
+set -uo pipefail
+
+out="${AUDIT_OUT:-backdoor-audit-report}"
+fail_on="${AUDIT_FAIL_ON:-flagged}"
+mkdir -p "$out" || exit 4
+
+arguments=(--fail-on "$fail_on" --once)
+if [ -n "${AUDIT_SPEC:-}" ]; then
+  arguments+=(--spec "$AUDIT_SPEC")
+else
+  arguments+=(--base "${AUDIT_BASE:?}" --tuned "${AUDIT_TUNED:?}")
+  arguments+=(--triggered "${AUDIT_TRIGGERED:?}" --clean "${AUDIT_CLEAN:?}")
+  [ -z "${AUDIT_TEMPLATE:-}" ] || arguments+=(--template "$AUDIT_TEMPLATE")
+  [ -z "${AUDIT_CARRIERS:-}" ] || arguments+=(--carriers "$AUDIT_CARRIERS")
+  [ -z "${AUDIT_PRESET:-}" ] || arguments+=(--preset "$AUDIT_PRESET")
+fi
+
+id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
+echo "$id" > "$out/audit-id"
+
+# Stopping the job stops the waiting, not the audit: the next run of the same job finds it.
+backdoor-audit wait "$id" --fail-on "$fail_on" --timeout "${AUDIT_TIMEOUT:-7200}"
+status=$?
+
+for form in json:report.json sarif:report.sarif junit:report.xml markdown:report.md; do
+  backdoor-audit report "$id" --format "${form%%:*}" -o "$out/${form#*:}" 2>/dev/null || rm -f "$out/${form#*:}"
+done
+
+if [ -n "${GITHUB_OUTPUT:-}" ]; then
+  { echo "audit-id=$id"; echo "exit-code=$status"; } >> "$GITHUB_OUTPUT"
+fi
+if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$out/report.md" ]; then
+  cat "$out/report.md" >> "$GITHUB_STEP_SUMMARY"
+fi
+exit "$status"

@@ -1,0 +1,28 @@
+"""``submit --once``: an audit that was made of these very checkpoints is not made again.
+
+An earlier audit counts where it answered about a fine-tuned model of the same content, on a base of the same content,
+with the same spec. The content is known by digest; the service knows the digest of a checkpoint that was used once. A
+checkpoint whose digest it does not know has not been audited as it is now, and is filed.
+"""
+
+from audit.spec import AuditSpec
+from client.http import AuditClient
+from client.schemas import Audit
+
+
+def submit_once(client: AuditClient, spec: AuditSpec) -> Audit:
+    """The newest audit that answered this for the same content, or a new one."""
+    earlier = earlier_answer(client, spec)
+    return client.submit(spec) if earlier is None else earlier
+
+
+def earlier_answer(client: AuditClient, spec: AuditSpec) -> Audit | None:
+    """The newest audit that answered this for the same content; None where there is none."""
+    digests = {model.reference: model.digest for model in client.models()}
+    base, tuned = digests.get(spec.base_model), digests.get(spec.fine_tuned)
+    if base is None or tuned is None:
+        return None
+    for audit in client.audits(status="succeeded", tuned_digest=tuned, spec_digest=spec.digest()):
+        if client.report(audit.id).provenance.base_digest == base:
+            return audit
+    return None
