@@ -149,6 +149,8 @@ def running_stack(data: Path, console: Console) -> Iterator[str]:
     finally:
         stop(process)
         relaying.join(timeout=5)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def stop(process: subprocess.Popen[str]) -> None:

@@ -56,6 +56,7 @@ class DigestCache:
         self._file = None if folder is None else folder / _CACHE_NAME
         self._settle_s = settle_s
         self._known: dict[str, str] = {}
+        self._read_stamp: tuple[int, int] | None = None
         self._load()
 
     def digest(self, file: FoundFile) -> str:
@@ -81,13 +82,24 @@ class DigestCache:
         return hasher.hexdigest()
 
     def cached(self, file: FoundFile) -> str | None:
-        """The digest when it is remembered, without reading the file."""
+        """The digest when it is remembered, here or by another process, without reading the file."""
+        if self._stamp() != self._read_stamp:
+            self._load()
         return self._known.get(FileKey.of(file.path, file.path.lstat()).text())
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What tells one version of the cache's file from the next; it is replaced, never written in place."""
+        try:
+            status = self._file.stat() if self._file is not None else None
+        except OSError:
+            return None
+        return None if status is None else (status.st_ino, status.st_mtime_ns)
 
     def _load(self) -> None:
         """Take in what other processes wrote; a damaged file counts as empty."""
         if self._file is None:
             return
+        self._read_stamp = self._stamp()  # before reading: what is written meanwhile is read next time
         try:
             entries: Any = json.loads(self._file.read_bytes())
         except (OSError, ValueError):

@@ -81,3 +81,12 @@ def test_a_folders_digest_does_not_depend_on_order_but_on_names():
     assert content_digest([one, two]) == content_digest([two, one])
     assert content_digest([one]) != content_digest([("c", "1" * 64)])
     assert content_digest([one]).startswith("sha256:")
+
+
+def test_what_another_process_remembers_is_seen_without_a_restart(tmp_path):
+    path = tmp_path / "w.bin"
+    path.write_bytes(b"weights")
+    listing = DigestCache(tmp_path / "cache", settle_s=0)
+    assert listing.cached(found(path)) is None
+    digest = DigestCache(tmp_path / "cache", settle_s=0).digest(found(path))
+    assert listing.cached(found(path)) == digest
