@@ -28,7 +28,7 @@ def page(models: Sequence[Row], folder: Path) -> str:
         "# The seed paper's table, and the same table where there is nothing to find",
         "",
         "Written by `python -m benchmarks.paper`; do not edit. A score is the best feature's `bis_p95`, at most its",
-        "ceiling. The last column is the version of the method that the audit ran with; the score is the same in all.",
+        "ceiling. The last column is the version of the method that the audit ran with; the score uses no directions.",
         "",
         "## Published",
         "",
