@@ -50,17 +50,17 @@ def decoys(report: AuditReport) -> Picture:
         lanes.append(("the pair", "pair", [(effect, pair(report)[0])]))
     values = [value for _, _, points in lanes for value, _ in points]
     scale = Symlog(min(values, default=0.0), max(values, default=1.0), threshold, 12, _WIDTH - 14)
-    height = 30 + 54 * len(lanes) + 18
+    height = 30 + 54 * len(lanes) + 24
     drawing = Drawing(
         "decoys", _WIDTH, height, f"Effect of the pair and of {len(report.decoys)} decoys, in nats a prompt"
     )
-    bottom = height - 30
-    drawing.line(scale(threshold), 14, scale(threshold), bottom, "limit")
+    bottom = height - 36
     drawing.text(min(scale(threshold) + 4, _WIDTH - 90), 12, f"threshold {number(threshold)}", "small")
     for place, (label, css, points) in enumerate(lanes):
         middle = 58 + 54 * place
         drawing.text(12, middle - 19, label, "label")
         drawing.line(12, middle, _WIDTH - 14, middle, "rail")
+        drawing.line(scale(threshold), middle - 14, scale(threshold), middle + 16, "limit")
         _lane(drawing, scale, points, css, middle)
     _axis(drawing, scale, bottom, "effect, nats a prompt (logarithmic beyond the threshold)")
     rows = [("pair", pair(report)[0], number(effect), UNMEASURED, UNMEASURED)] if effect is not None else []
@@ -168,7 +168,8 @@ def effects(report: AuditReport) -> Picture | None:
         drawing.rectangle(start, y + 20, end - start, 16, f"bar {css}", label)
         if interval is not None:
             _whisker(drawing, place(interval[0]), place(interval[1]), y + 28)
-        drawing.text(max(end, place(0.0)) + 6, y + 33, number(value, 2), "value")
+        beyond = max(end, place(0.0), *(place(edge) for edge in interval or ()))
+        drawing.text(beyond + 6, y + 33, number(value, 2), "value")
     bottom = 44 * len(shown) + 6
     for tick in (0.0, 0.5, 1.0):
         drawing.line(place(tick), bottom - 4, place(tick), bottom, "axis")
