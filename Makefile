@@ -36,7 +36,7 @@ test: $(TEST) ## run all tests
 	$(BIN)/python -m pytest
 
 test-faults: $(TEST) ## run every row of the fault matrix
-	$(BIN)/python -m pytest tests/faults -m ""
+	$(BIN)/python -m pytest tests/faults tests/service/test_row_16_webhooks.py -m ""
 
 test-docs: $(TEST) ## run the commands of README and how-tos, then the demo without a network (half an hour)
 	$(BIN)/python -m tests.docs.commands
