@@ -247,6 +247,8 @@ def test_ctrl_c_while_waiting_leaves_the_audit_alone_and_says_how_to_come_back(f
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one call)
     )
     assert "queued" in process.stderr.readline()
     os.kill(process.pid, signal.SIGINT)

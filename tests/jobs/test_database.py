@@ -52,7 +52,9 @@ def test_other_errors_of_the_database_are_ours_too_and_say_nothing_of_the_data(u
     database = Database(url, busy_s=1)
 
     def work(connection):
-        connection.execute(text("INSERT INTO specs VALUES (:audit_id, :body)"), {"audit_id": "a", "body": "secret"})
+        connection.execute(
+            text("INSERT INTO specs (audit_id, body) VALUES (:audit_id, :body)"), {"audit_id": "a", "body": "secret"}
+        )
 
     with pytest.raises(LedgerError) as error:
         database.write(work)

@@ -56,7 +56,7 @@ def test_a_report_that_never_comes_is_told_apart(status):
     assert problems.kind_of(jobs.errors.ReportNotReady("audit_x", "running")) is problems.REPORT_NOT_READY
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/audits/", "/audits//report", "/%2e%2e/etc/passwd", "/redoc"])
+@pytest.mark.parametrize("path", ["/ui", "/nothing", "/audits/", "/audits//report", "/%2e%2e/etc/passwd", "/redoc"])
 def test_an_unknown_path_is_a_problem(shared, path):
     answer = shared.http.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
