@@ -51,9 +51,13 @@ async def file_audits(url: str, spec: dict[str, Any], count: int, clients: int) 
         return list(await asyncio.gather(*(post(number) for number in range(count))))
 
 
-async def poll(url: str, ids: list[str], clients: int, within_s: float) -> list[float]:
-    """Let the clients poll one audit each time until all have ended; gives milliseconds of every poll."""
+async def poll(url: str, ids: list[str], clients: int, within_s: float) -> tuple[list[float], int]:
+    """Let the clients poll one audit each time until all have ended; gives milliseconds of every poll.
+
+    The second number is that of polls without an answer: a connection that the API closes at the moment it is used.
+    """
     taken: list[float] = []
+    broken: list[str] = []
     open_ids = set(ids)
     give_up_at = time.monotonic() + within_s
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=_limits(clients)) as http:
@@ -66,7 +70,11 @@ async def poll(url: str, ids: list[str], clients: int, within_s: float) -> list[
                     raise TimeoutError(f"{len(open_ids)} audits had not ended")
                 audit_id = source.choice(sorted(open_ids))
                 start = time.perf_counter()
-                answer = await http.get(f"/audits/{audit_id}")
+                try:
+                    answer = await http.get(f"/audits/{audit_id}")
+                except httpx.TransportError:
+                    broken.append(audit_id)
+                    continue
                 taken.append(1000 * (time.perf_counter() - start))
                 answer.raise_for_status()
                 if answer.json()["status"] in TERMINAL:
@@ -74,24 +82,30 @@ async def poll(url: str, ids: list[str], clients: int, within_s: float) -> list[
                 await asyncio.sleep(POLL_EVERY_S)
 
         await asyncio.gather(*(client(number) for number in range(clients)))
-    return taken
+    return taken, len(broken)
 
 
-async def hammer(url: str, ids: list[str], requests: int, clients: int) -> list[float]:
-    """Read audits as fast as the API answers; gives milliseconds of every request."""
+async def hammer(url: str, ids: list[str], requests: int, clients: int) -> tuple[list[float], int]:
+    """Read audits as fast as the API answers; gives milliseconds of every answer, and requests that got none."""
     taken: list[float] = []
+    broken = 0
     left = iter(range(requests))
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=_limits(clients)) as http:
 
         async def client() -> None:
             for number in left:
+                nonlocal broken
                 start = time.perf_counter()
-                answer = await http.get(f"/audits/{ids[number % len(ids)]}")
+                try:
+                    answer = await http.get(f"/audits/{ids[number % len(ids)]}")
+                except httpx.TransportError:
+                    broken += 1
+                    continue
                 taken.append(1000 * (time.perf_counter() - start))
                 answer.raise_for_status()
 
         await asyncio.gather(*(client() for _ in range(clients)))
-    return taken
+    return taken, broken
 
 
 def _limits(clients: int) -> httpx.Limits:
@@ -125,20 +139,21 @@ async def run(running: Cluster, options: argparse.Namespace, spec: dict[str, Any
     start = time.perf_counter()
     ids = await file_audits(running.url, spec, options.audits, options.clients)
     filed_s = time.perf_counter() - start
-    polls = await poll(running.url, ids, options.clients, options.within)
+    polls, unanswered = await poll(running.url, ids, options.clients, options.within)
     worked_s = time.perf_counter() - start
     await hammer(running.url, ids, options.requests // 10, options.clients)
     before = api.memory_info().rss
-    hammered = await hammer(running.url, ids, options.requests, options.clients)
+    hammered, broken = await hammer(running.url, ids, options.requests, options.clients)
     after = api.memory_info().rss
     p99 = percentile(polls, 0.99)
     return {
         "audits": options.audits, "workers": options.workers, "clients": options.clients, "requests": options.requests,
         "seconds": {"filing": round(filed_s, 2), "until_all_ended": round(worked_s, 1)},
         "ledger": account(running.database_url, ids),
-        "poll_ms": {"polls": len(polls), "p50": round(percentile(polls, 0.5), 1), "p99": round(p99, 1),
-                    "largest": round(max(polls), 1)},
-        "hammer_ms": {"p50": round(percentile(hammered, 0.5), 1), "p99": round(percentile(hammered, 0.99), 1)},
+        "poll_ms": {"polls": len(polls), "without_an_answer": unanswered, "p50": round(percentile(polls, 0.5), 1),
+                    "p99": round(p99, 1), "largest": round(max(polls), 1)},
+        "hammer_ms": {"without_an_answer": broken, "p50": round(percentile(hammered, 0.5), 1),
+                      "p99": round(percentile(hammered, 0.99), 1)},
         "api_rss_bytes": {"before": before, "after": after},
         "goals": [
             at_most("99th percentile of a poll while workers work", p99, GOAL_P99_MS, " ms"),
