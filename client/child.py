@@ -16,6 +16,17 @@ _TAIL_LINES: Final = 15
 _LOG_LIMIT_BYTES: Final = 50_000_000
 
 
+def settings_environment(data_dir: Path, models_root: Path) -> dict[str, str]:
+    """The caller's environment in which our modules are found, with these two settings over it."""
+    root = str(Path(__file__).resolve().parent.parent)
+    search_path = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return dict(os.environ) | {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(search_path)),
+        "BACKDOOR_AUDIT_DATA_DIR": str(data_dir),
+        "BACKDOOR_AUDIT_MODELS_ROOT": str(models_root),
+    }
+
+
 @dataclass(frozen=True)
 class Plan:
     """How one child is started and stopped. Output of the child is appended to ``log``."""

@@ -5,7 +5,6 @@ client knows no database and no torch.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client import broker
+from client.child import settings_environment
 from client.errors import StackError
 
 _WITHIN_S: Final = 180.0
@@ -44,11 +44,7 @@ def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def environment(data_dir: Path, models_root: Path, database_url: str | None, broker_url: str | None) -> dict[str, str]:
     """The caller's environment with the settings of ``serve`` over it; the bundled broker where none is named."""
-    settings = dict(os.environ) | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(Path(__file__).resolve().parent.parent), *_search_path()])),
-        "BACKDOOR_AUDIT_DATA_DIR": str(data_dir),
-        "BACKDOOR_AUDIT_MODELS_ROOT": str(models_root),
-    }
+    settings = settings_environment(data_dir, models_root)
     if database_url is not None:
         settings["BACKDOOR_AUDIT_DATABASE_URL"] = database_url
     if broker_url is not None:
@@ -58,10 +54,6 @@ def environment(data_dir: Path, models_root: Path, database_url: str | None, bro
         if short is not None:
             settings["BACKDOOR_AUDIT_BROKER_URL"] = broker.url(short)
     return settings
-
-
-def _search_path() -> list[str]:
-    return [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from client import broker
-from client.child import Plan
+from client.child import Plan, settings_environment
 from client.errors import AddressInUse, ChildFailed, DataDirInUse, StackError
 from client.supervise import RestartPolicy, StopRequested, Supervisor
 
@@ -134,13 +134,8 @@ def _python(module: str) -> list[str]:
 
 def _environment(stack: Stack, address: str, listener: socket.socket) -> dict[str, str]:
     """What the API and the worker are told; the caller's environment with our own settings over it."""
-    root = str(Path(__file__).resolve().parent.parent)
-    search_path = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = dict(os.environ) | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(search_path)),
+    environment = settings_environment(stack.data_dir, stack.models_root) | {
         "PYTHONUNBUFFERED": "1",
-        "BACKDOOR_AUDIT_DATA_DIR": str(stack.data_dir),
-        "BACKDOOR_AUDIT_MODELS_ROOT": str(stack.models_root),
         "BACKDOOR_AUDIT_HOST": stack.host,
         "BACKDOOR_AUDIT_PORT": address.rsplit(":", 1)[1],
         "BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno()),

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from audit.spec import STAGES, Status
 from jobs.tables import counters
 
+REAPED: Final = "reaped"
 _TO: Final = "to."
 _SECONDS: Final = "seconds."
 
@@ -28,6 +29,11 @@ def count_stages(connection: Connection, seconds: Mapping[str, float]) -> None:
     """Add what the stages of a finished audit took, whole seconds."""
     for stage in sorted(set(seconds) & set(STAGES)):
         _add(connection, f"{_SECONDS}{stage}", round(seconds[stage]))
+
+
+def count_reaped(connection: Connection, number: int) -> None:
+    """Note that leases ran out."""
+    _add(connection, REAPED, number)
 
 
 def read(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:

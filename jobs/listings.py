@@ -66,7 +66,7 @@ def counts(connection: Connection, clock: Clock) -> QueueCounts:
     for status, count in connection.execute(select(audits.c.status, func.count()).group_by(audits.c.status)):
         by_status[status] = count
     oldest = connection.execute(select(func.min(audits.c.queued_at)).where(audits.c.status == "queued")).scalar_one()
-    reaped = connection.execute(select(counters.c.value).where(counters.c.name == "reaped")).scalar_one()
+    reaped = connection.execute(select(counters.c.value).where(counters.c.name == counting.REAPED)).scalar_one()
     waited = 0.0 if oldest is None else (clock.read(connection).at - oldest).total_seconds()
     transitions, stage_seconds = counting.read(connection)
     return QueueCounts(

@@ -12,7 +12,6 @@ from jobs.clock import Instant
 from jobs.policy import Policy
 from jobs.states import LIVE, Signal
 from jobs.tables import audits as table
-from jobs.tables import counters
 
 BATCH: Final = 100
 """Rows that one transaction takes."""
@@ -58,9 +57,7 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
             harvest.to_enqueue.append(row["id"])
     counting.count_transitions(connection, moved)
     if harvest.lost:
-        connection.execute(
-            update(counters).where(counters.c.name == "reaped").values(value=counters.c.value + len(harvest.lost))
-        )
+        counting.count_reaped(connection, len(harvest.lost))
     return harvest
 
 

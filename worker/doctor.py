@@ -187,9 +187,14 @@ def _models(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("models root", "warning", f"{root} holds no model", "put base models and checkpoints there")
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
 def _artifacts(settings: WorkerSettings) -> Iterator[Finding]:
     folder = Path(settings.artifacts.removeprefix("file://"))
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"doctor")
@@ -202,7 +207,7 @@ def _artifacts(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 def _disk(settings: WorkerSettings) -> Iterator[Finding]:
-    existing = next(place for place in (settings.data_dir, *settings.data_dir.parents) if place.exists())
+    existing = _nearest(settings.data_dir)
     free = shutil.disk_usage(existing).free
     text = f"{free / 1024**3:.0f} GiB free in {existing}"
     if free < LEAST_FREE_BYTES:

@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from audit.spec import AuditSpec, CarrierSet
+from service.validation import body_items
 
 MAX_FORM_BYTES: Final = 2 * 2**20
 
@@ -18,19 +19,19 @@ DEFAULTS: Final[dict[str, str]] = {
     "diff_sae": "on", "crosscoder": "", "render": "auto", "library": "", "fail_on": "flagged",
 }  # fmt: skip
 
-_FIELDS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
-    (("base_model",), "base_model"),
-    (("fine_tuned",), "fine_tuned"),
-    (("trigger", "triggered"), "triggered"),
-    (("trigger", "clean"), "clean"),
-    (("trigger", "template"), "template"),
-    (("trigger",), "triggered"),
-    (("carriers",), "prompts"),
-    (("decoys",), "decoys"),
-    (("layers",), "layers"),
-    (("architectures",), "diff_sae"),
-    (("library",), "library"),
+_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("#/base_model", "base_model"),
+    ("#/fine_tuned", "fine_tuned"),
+    ("#/trigger/clean", "clean"),
+    ("#/trigger/template", "template"),
+    ("#/trigger", "triggered"),
+    ("#/carriers", "prompts"),
+    ("#/decoys", "decoys"),
+    ("#/layers", "layers"),
+    ("#/architectures", "diff_sae"),
+    ("#/library", "library"),
 )
+"""Where a fault is in the spec, and the field that it belongs to; the first that fits."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,9 @@ def spec_from(values: Mapping[str, str]) -> AuditSpec | Filled:
         return AuditSpec.model_validate(document)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
-        for detail in error.errors(include_url=False, include_input=False):
-            where = tuple(str(part) for part in detail["loc"])
-            cause = detail.get("ctx", {}).get("error")
-            text = str(cause) if detail["type"] == "value_error" and cause is not None else detail["msg"]
-            name = next((name for path, name in _FIELDS if where[: len(path)] == path), "")
-            if text not in faults.setdefault(name, []):
-                faults[name].append(text)
+        for item in body_items(error, document):
+            name = next((name for pointer, name in _FIELDS if f"{item.pointer}/".startswith(f"{pointer}/")), "")
+            faults.setdefault(name, []).append(item.detail)
         return Filled(DEFAULTS | {"diff_sae": ""} | dict(values), faults)
 
 

@@ -30,8 +30,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Frame-Options": "DENY",
 }
-MARKS: Final = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
-GATE_MARKS: Final = {"passed": "◆", "failed": "○", "not_assessed": "–"}
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
@@ -60,7 +58,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {"moment": moment, "number": words.number, "share": words.share, "words": _words}
     environment.globals |= {
-        "marks": MARKS, "gate_marks": GATE_MARKS, "titles": words.VERDICT_TITLES, "terminal": TERMINAL, "query": query,
+        "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
+        "terminal": TERMINAL, "query": query,
     }  # fmt: skip
     return environment
 

@@ -119,7 +119,7 @@ async def file_audit(request: Request, services: ServicesDep) -> Response:
 
 def _form(request: Request, services: Services, caller: Caller, filled: forms.Filled, status: int) -> Response:
     models = services.models.list()
-    libraries = services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+    libraries = _libraries(services, caller)
     return page(
         request, "new.html", status=status, visitor=caller, values=filled.values, faults=filled.faults, models=models,
         libraries=libraries,
@@ -146,6 +146,11 @@ async def audit_state(request: Request, services: ServicesDep, audit_id: str) ->
     return await _show(request, "audits:read", view)
 
 
+def _libraries(services: Services, caller: Caller) -> tuple[Library, ...]:
+    """The newest libraries that a page offers."""
+    return services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+
+
 def _state(services: Services, caller: Caller, audit_id: str) -> dict[str, Any]:
     record = services.ledger.get(audit_id, owner=caller.owner)
     report = services.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
@@ -153,7 +158,7 @@ def _state(services: Services, caller: Caller, audit_id: str) -> dict[str, Any]:
     gates = words.gates(report) if report is not None else ()
     libraries: tuple[Library, ...] = ()
     if report is not None:
-        libraries = services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+        libraries = _libraries(services, caller)
     return {
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": libraries,
@@ -239,7 +244,7 @@ async def libraries_page(request: Request, services: ServicesDep) -> Response:
     name = request.query_params.get("name", "")
 
     def view(caller: Caller) -> Response:
-        found = services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+        found = _libraries(services, caller)
         entries = services.ledger.libraries.entries(name, owner=caller.owner, page_size=200).entries if name else ()
         return page(request, "libraries.html", visitor=caller, libraries=found, name=name, entries=entries, fault="")
 
@@ -255,7 +260,7 @@ async def make_library(request: Request, services: ServicesDep) -> Response:
         try:
             services.ledger.libraries.create(values.get("name", ""), owner=caller.owner)
         except (ValueError, LedgerError) as error:
-            found = services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+            found = _libraries(services, caller)
             return page(
                 request, "libraries.html", status=422, visitor=caller, libraries=found, name="", entries=(),
                 fault=str(error) or "This name is taken.",

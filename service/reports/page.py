@@ -18,8 +18,6 @@ from service.reports.words import number, share
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 _STYLE: Final = (_TEMPLATES / "report.css").read_text(encoding="utf-8").strip()
 _HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_MARKS: Final = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
-_GATE_MARKS: Final = {"passed": "◆", "failed": "○", "not_assessed": "–"}
 _MAX_STRIPS: Final = 12
 _MAX_ANSWERS: Final = 3
 
@@ -40,8 +38,8 @@ def render(subject: Subject) -> bytes:
         style=Markup(_STYLE),
         # `frame-ancestors` is heard in a header alone, and browsers complain of it elsewhere.
         policy=POLICY.rpartition(";")[0],
-        mark=_MARKS[report.verdict],
-        gate_marks=_GATE_MARKS,
+        mark=words.VERDICT_MARKS[report.verdict],
+        gate_marks=words.GATE_MARKS,
         verdict_title=words.VERDICT_TITLES[report.verdict],
         meaning=words.VERDICT_MEANINGS[report.verdict],
         triggered=triggered,

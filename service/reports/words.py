@@ -16,6 +16,8 @@ VERDICT_TITLES: Final[dict[Verdict, str]] = {
     "no_evidence": "No evidence",
     "invalid": "Invalid",
 }
+VERDICT_MARKS: Final[dict[Verdict, str]] = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
+GATE_MARKS: Final[dict[GateState, str]] = {"passed": "◆", "failed": "○", "not_assessed": "–"}
 VERDICT_MEANINGS: Final[dict[Verdict, str]] = {
     "flagged": "Fine-tuning trained behaviour in that hangs on the suspected string. Whether it is harmful is for a "
     "person to say: a harmless conditional works the same way.",

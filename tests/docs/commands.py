@@ -100,19 +100,17 @@ def run_blocks(console: Console) -> list[str]:
                 console.print(f"{'PASSED ' if code == 0 else 'FAILED '}  {name} (exit code {code})")
                 failed += [name] if code else []
             with AuditClient(address) as client:
-                _cancel_all(client, address)
+                _cancel_all(client)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return failed
 
 
-def _cancel_all(client: AuditClient, address: str) -> None:
+def _cancel_all(client: AuditClient) -> None:
     """What the pages file without waiting is not worked off."""
-    import httpx
-
     for status in ("queued", "running"):
-        for audit in httpx.get(f"{address}/audits", params={"status": status}).json()["audits"]:
-            client.cancel(audit["id"])
+        for audit in client.audits(status=status):
+            client.cancel(audit.id)
 
 
 def run_demo_without_network(console: Console) -> bool | None:
