@@ -233,7 +233,7 @@ def _directions_recover(extraction: Extraction, directions: Directions) -> float
 
 def _localisation(picked: Sequence[Picked], whole: float | None) -> Localisation:
     chosen = median_seed(picked)
-    share = chosen.recovered / whole if whole else None
+    share = chosen.recovered / whole if whole and chosen.recovered is not None else None
     localised = None if share is None else share >= LOCALISED_SHARE
     note = ""
     if localised is False:

@@ -40,9 +40,9 @@ class Picked:
     together: tuple[float | None, ...]
 
     @property
-    def recovered(self) -> float:
-        """What all of them together recover on B."""
-        return (self.together[-1] if self.together else 0.0) or 0.0
+    def recovered(self) -> float | None:
+        """What all of them together recover on B; None where that cannot be measured: the string changes nothing."""
+        return self.together[-1] if self.together else None
 
     @property
     def basis(self) -> Float[Tensor, "d_model rank"]:
@@ -112,8 +112,11 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
 
 
 def median_seed(found: Sequence[Picked]) -> Picked:
-    """The dictionary whose features recover the median; the lower of the two middle ones where the count is even."""
-    return sorted(found, key=lambda picked: picked.recovered)[(len(found) - 1) // 2]
+    """The dictionary whose features recover the median; the lower of the two middle ones where the count is even.
+
+    Where it was not measured, it was measured of none, and the one in the middle is taken as they came.
+    """
+    return sorted(found, key=lambda picked: picked.recovered or 0.0)[(len(found) - 1) // 2]
 
 
 def subspace_overlap(found: Sequence[Picked]) -> float | None:

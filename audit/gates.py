@@ -78,7 +78,7 @@ def causal_gate(behaviour: BehaviourGate, confirmation: Confirmation) -> CausalG
     common |= {
         "layer": found.layer, "rank": found.rank, "recovered": found.recovered,
         "recovered_interval": found.interval, "recovered_rank1": found.recovered_rank1, "induced": found.induced,
-        "effect_nats": found.effect_nats, "null_max": largest, "null_count": len(found.nulls),
+        "effect_nats": found.effect_nats, "null_max": largest if found.nulls else None, "null_count": len(found.nulls),
         "neutral_damage": found.neutral_damage,
     }  # fmt: skip
     if found.recovered >= RECOVERED and found.recovered > largest + NULL_MARGIN:

@@ -11,7 +11,7 @@ from audit.explained import FeatureExplanation
 from audit.library import ComparabilityKey, NotComparable
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 METHOD_VERSION: Final = "2"
 
 GateState = Literal["passed", "failed", "not_assessed"]
@@ -58,7 +58,9 @@ class CausalGate(Gate):
     recovered_rank1: float | None = None
     induced: float | None = Field(default=None, description="The mirror image: clean prompts steered.")
     effect_nats: float | None = None
-    null_max: float | None = Field(default=None, description="Largest recovery of the random subspaces.")
+    null_max: float | None = Field(
+        default=None, description="Largest recovery of the random subspaces; null: none measured."
+    )
     null_count: int = 0
     threshold: float
     margin: float
@@ -258,7 +260,7 @@ class Localisation(Frozen):
     share: float | None
     localised: bool | None
     seeds: tuple[int, ...] = ()
-    recovered_by_seed: tuple[float, ...] = ()
+    recovered_by_seed: tuple[float | None, ...] = ()
     subspace_overlap: float | None = Field(
         default=None, description="Mean squared cosine between the seeds' spans, 0-1."
     )

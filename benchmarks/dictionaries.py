@@ -79,6 +79,7 @@ def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any],
     """Train one dictionary, pick its features, and what there is to say of it."""
     trained, seconds = train_variant(scene, variant, seed)
     picked = pick(scene.extraction, trained, scene.directions, scene.gradient_b)
+    assert picked.recovered is not None, "the directions' effect was measured on the same carriers"
     fve, dead, l0 = explained_difference(scene, variant, trained.dictionary)
     row = {
         "layer": scene.layer,

@@ -102,6 +102,7 @@ def test_specific(changes, extraction, state):
         (0.9, (0.0,) * 18 + (0.8,), "failed"),
         (0.9, (0.79,), "passed"),
         (0.9, (-0.5,) * 19, "passed"),
+        (0.9, (), "passed"),
         (None, (), "not_assessed"),
     ],
 )
@@ -110,7 +111,7 @@ def test_causal(recovered, nulls, state):
     gate = gating.causal_gate(gating.behaviour_gate(found.behaviour), found)
     assert gate.state == state
     if recovered is not None:
-        assert (gate.null_count, gate.null_max) == (len(nulls), max(nulls))
+        assert (gate.null_count, gate.null_max) == (len(nulls), max(nulls, default=None))
 
 
 def test_causal_is_not_asked_without_behaviour():

@@ -95,6 +95,16 @@ def test_every_detector_reads_a_report_and_none_invents_a_number():
     assert read["bis_p95, best feature"] == 0.4
 
 
+def test_records_of_older_schemas_and_nulls_of_newer_ones_are_read_alike():
+    older, newer = report(2.0, amplification=0.0), report(2.0, amplification=None)
+    older["gates"]["causal"] |= {"null_max": 0.0}
+    newer["gates"]["causal"] |= {"null_max": None}
+    newer["localisation"] |= {"share": None, "recovered": None, "recovered_by_seed": [None]}
+    assert verdict_under(older, STARTING) == verdict_under(newer, STARTING) == "flagged"
+    assert DETECTORS["amplification"](older) == 0.0
+    assert DETECTORS["amplification"](newer) is None
+
+
 @pytest.fixture
 def records(tmp_path, monkeypatch):
     """The development part done: backdoored units react, all others do not."""
