@@ -3,17 +3,20 @@
 ``python -m benchmarks.detection`` does all of it; ``--train``, ``--audit``, ``--thresholds`` and ``--score`` do one
 thing. ``--split PART`` and ``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every
 organism's card and every audit is a JSON file of its own below ``results``, written whole or not at all, so that the
-run can be stopped anywhere. Test units are audited once ``thresholds.json`` is there: development chooses it, and it is
-never written again.
+run can be stopped anywhere. What one process works at, another leaves alone: started once for each core with
+``OMP_NUM_THREADS=1``, the command gets more done. Test units are audited once ``thresholds.json`` is there: development
+chooses it, and it is never written again.
 
 ``--quick`` audits four committed example adapters, two backdoored and two benign, and writes ``results/quick.json``.
 """
 
 import argparse
+import contextlib
+import fcntl
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +61,19 @@ class Run:
         """Whether nothing new may be started."""
         return self._end is not None and time.monotonic() > self._end
 
+    @contextlib.contextmanager
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Whether no other process works at ``name``; none will until this is left. A killed process holds nothing."""
+        path = self.bench.data / "locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
     def organisms(self) -> list[Organism]:
         """Those that were asked for, part by part; merges last in theirs, since they need others."""
         every = [*self.split["backdoored"], *self.split["benign"]]
@@ -75,6 +91,15 @@ class Run:
 
     def weights(self, organism: Organism) -> Path:
         """The organism's folder, made where it is missing; its card is written the first time only."""
+        with self.claim(f"model.{organism['id']}", wait=True):
+            return self._weights(organism)
+
+    def nudged(self) -> Path:
+        """The base's folder with one weight moved, made where it is missing."""
+        with self.claim("model.base-against-base", wait=True):
+            return nudged_base(self.base, self.bench.data / "models")
+
+    def _weights(self, organism: Organism) -> Path:
         folder = self.bench.data / "models" / organism["id"]
         if folder.is_dir() and self.card(organism) is not None:
             return folder
@@ -101,30 +126,35 @@ def train(run: Run) -> None:
     for organism in run.organisms():
         if run.time_is_up:
             return
-        if run.card(organism) is None:
-            run.weights(organism)
+        with run.claim(f"train.{organism['id']}") as ours:
+            if ours and run.card(organism) is None:
+                run.weights(organism)
 
 
 def audit(run: Run, part: str) -> None:
     """Audit every unit of a part that has no record yet: the models' own pairs first, repeats last."""
     for organism, unit, how in ordered(run, part):
-        out = audit_path(unit, how)
-        if done(out):
-            continue
         if run.time_is_up:
             return
-        if organism is None:
-            folder, carriers = nudged_base(run.base, run.bench.data / "models"), unit["carriers"]
-        else:
-            card = run.card(organism)
-            if card is None or card["missed"]:
-                continue  # not made yet, or excluded and counted
-            folder, carriers = run.weights(organism), organism["carriers"]
-        spec = spec_of(unit, how, carriers, base=run.base.name, tuned=folder.name)
-        extra = {"unit": unit["id"], "organism": organism and organism["id"], "role": unit["role"], "audit": how}
-        record = run.bench.recorded(spec, run.base, folder, out, extra, device=run.device)
-        outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
-        logger.info("%s %s-%d: %s in %.0f s", unit["id"], how["preset"], how["seed"], outcome, record["seconds"])
+        out = audit_path(unit, how)
+        with run.claim(out.stem) as ours:
+            if ours and not done(out):
+                _audit(run, organism, unit, how, out)
+
+
+def _audit(run: Run, organism: Organism | None, unit: dict[str, Any], how: dict[str, Any], out: Path) -> None:
+    if organism is None:
+        folder, carriers = run.nudged(), unit["carriers"]
+    else:
+        card = run.card(organism)
+        if card is None or card["missed"]:
+            return  # not made yet, or excluded and counted
+        folder, carriers = run.weights(organism), organism["carriers"]
+    spec = spec_of(unit, how, carriers, base=run.base.name, tuned=folder.name)
+    extra = {"unit": unit["id"], "organism": organism and organism["id"], "role": unit["role"], "audit": how}
+    record = run.bench.recorded(spec, run.base, folder, out, extra, device=run.device)
+    outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
+    logger.info("%s %s-%d: %s in %.0f s", unit["id"], how["preset"], how["seed"], outcome, record["seconds"])
 
 
 def audit_parts(run: Run) -> None:

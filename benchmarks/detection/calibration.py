@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ class Maker(Protocol):
     def time_is_up(self) -> bool: ...
     def card(self, organism: dict[str, Any]) -> dict[str, Any] | None: ...
     def weights(self, organism: dict[str, Any]) -> Path: ...
+    def claim(self, name: str) -> AbstractContextManager[bool]: ...
 
 
 def score_path(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any]) -> Path:
@@ -57,8 +59,10 @@ def score_missing(
             card = run.card(organism)
             if card is None or card["missed"]:
                 continue
-            write(out, _score(organism, key, run))
-            logger.info("%s", out.stem)
+            with run.claim(out.stem) as ours:
+                if ours and not done(out):
+                    write(out, _score(organism, key, run))
+                    logger.info("%s", out.stem)
 
 
 def _score(organism: dict[str, Any], key: Mapping[str, Any], run: Maker) -> dict[str, Any]:
