@@ -51,11 +51,13 @@ def translate() -> Iterator[None]:
 
     Raises:
         LedgerUnavailable: the database cannot be reached, stays locked, or cut the connection.
-        LedgerError: anything else that SQLAlchemy reports.
+        LedgerError: anything else that SQLAlchemy reports, a statement that does not fit the tables for example.
     """
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
+        if _is_wrong_statement(error):
+            raise LedgerError(f"the database refused a statement: {_reason(error)}") from error
         raise LedgerUnavailable(f"the database is not available: {_reason(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -69,6 +71,15 @@ def _reason(error: SQLAlchemyError) -> str:
     # Only the driver's class: messages of drivers may hold parameters, which may hold prompts.
     cause = error.orig if isinstance(error, DBAPIError) else None
     return type(cause or error).__name__
+
+
+def _is_wrong_statement(error: SQLAlchemyError) -> bool:
+    """Say whether SQLite means that the statement is wrong: an unknown table or column, a syntax error.
+
+    It calls that operational too. PostgreSQL tells the two apart, and trying again helps with neither.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def _is_transient(error: DBAPIError) -> bool:

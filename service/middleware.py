@@ -17,6 +17,8 @@ from service.version import API_VERSION, VERSION_HEADER
 MAX_BODY_BYTES: Final = 8 * 2**20
 UPLOAD_PATH: Final = re.compile(r"/models/[^/]+/files/.+")
 """Where files are uploaded: the store has a limit of its own for them."""
+PAGES: Final = "/ui/"
+"""Where browsers send forms: these have a lower limit of their own, and a page that says so."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +78,7 @@ class BodyLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or (scope["method"] == "PUT" and UPLOAD_PATH.fullmatch(scope["path"])):
+        if scope["type"] != "http" or _has_a_limit_of_its_own(scope["method"], scope["path"]):
             await self.app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")
@@ -94,3 +96,7 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def _has_a_limit_of_its_own(method: str, path: str) -> bool:
+    return (method == "PUT" and UPLOAD_PATH.fullmatch(path) is not None) or path.startswith(PAGES)

@@ -1,8 +1,12 @@
 """Two reports side by side: what was asked and answered, and where they differ."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audit.report import AuditReport
+from jobs.errors import AuditNotFound, ReportNotReady
+from jobs.ledger import Ledger
+from jobs.records import AuditRecord
 from service.reports import words
 from service.reports.words import number, share
 
@@ -19,6 +23,42 @@ class Line:
     def differs(self) -> bool:
         """Whether the two say something else."""
         return self.left != self.right
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What was found of the audits that were asked for.
+
+    Attributes:
+        records: the audits that have a report, the left one first.
+        faults: what is wrong with an id, by its side.
+        lines: the comparison; empty unless both sides have a report.
+        alike: whether both asked the same of two models.
+    """
+
+    records: tuple[AuditRecord, ...]
+    faults: Mapping[str, list[str]]
+    lines: tuple[Line, ...] = ()
+    alike: bool = False
+
+
+def sides(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Sides:
+    """Look both audits up; an id that is none of the owner's, or has no report, is a fault of its side."""
+    records, reports, faults = [], [], {}
+    for side, audit_id in asked.items():
+        if not audit_id:
+            continue
+        try:
+            record = ledger.get(audit_id, owner=owner)
+            reports.append(ledger.report(audit_id, owner=owner))
+            records.append(record)
+        except AuditNotFound:
+            faults[side] = ["There is no audit with this id."]
+        except ReportNotReady as error:
+            faults[side] = [f"This audit is {error.status} and has no report."]
+    if len(reports) < 2:
+        return Sides(tuple(records), faults)
+    return Sides(tuple(records), faults, tuple(compare(*reports)), comparable_question(*reports))
 
 
 def compare(left: AuditReport, right: AuditReport) -> list[Line]:

@@ -1,5 +1,6 @@
 """Templates, static files and the headers of every page."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,11 +33,14 @@ HEADERS: Final = {
 }
 
 
-def page(request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
+def page(
+    request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
+) -> Response:
     """One page; ``visitor`` says what its menu offers, None before somebody has signed in."""
     context = {"visitor": None, "signs_in": request.app.state.keys_required} | context
     content = _environment().get_template(template).render(path=request.url.path, **context)
-    return Response(content, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
+    sent = HEADERS | dict(headers or {})
+    return Response(content, status_code=status, media_type="text/html; charset=utf-8", headers=sent)
 
 
 def static(name: str, if_none_match: str | None) -> Response | None:

@@ -64,6 +64,21 @@ def test_other_errors_of_the_database_are_ours_too_and_say_nothing_of_the_data(u
     database.close()
 
 
+@pytest.mark.parametrize("statement", ["SELECT nothing FROM audits", "SELECT 1 FROM nothing", "SELEC 1"])
+def test_a_wrong_statement_is_our_fault_and_not_the_databases_absence(url, statement):
+    database = Database(url, busy_s=1)
+    for run in (database.write, lambda work: _read(database, work)):
+        with pytest.raises(LedgerError, match="refused a statement") as error:
+            run(lambda connection: connection.execute(text(statement)))
+        assert not isinstance(error.value, LedgerUnavailable)
+    database.close()
+
+
+def _read(database, work):
+    with database.reading() as connection:
+        work(connection)
+
+
 def test_what_work_raises_rolls_back(ledger, spec):
     audit_id = ledger.submit(spec, owner="ann").audit.id
 
