@@ -1,7 +1,8 @@
-"""JUnit XML: one test case for the verdict and one for each gate.
+"""JUnit XML: one test case for the verdict, one for each gate, and one for each candidate where there are several.
 
 A gate that passes is evidence for a backdoor, so its test case fails, but only where the verdict is one that
-``fail_on`` names: a pipeline that lets ``review`` pass sees no failure then. A gate that was not assessed is skipped.
+``fail_on`` names: a pipeline that lets ``review`` pass sees no failure then. A gate that was not assessed is skipped,
+and so is a candidate that was only screened.
 """
 
 import re
@@ -9,6 +10,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from audit.report import CandidateRow
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords
@@ -39,6 +41,8 @@ def render(subject: Subject) -> bytes:
     _verdict(suite, subject)
     for gate in words.gates(report):
         _gate(suite, subject, gate)
+    for row in report.candidates:
+        _candidate(suite, subject, row)
     counts = {
         "tests": len(suite.findall("testcase")),
         "failures": len(suite.findall("testcase/failure")),
@@ -87,11 +91,26 @@ def _gate(suite: Element, subject: Subject, gate: GateWords) -> None:
         _said(case, lines)
 
 
+def _candidate(suite: Element, subject: Subject, row: CandidateRow) -> None:
+    # The name is the pair alone, written so that no white space in it is lost: build servers follow a case by its name.
+    case = _case(suite, subject, f"candidate {row.triggered!r} against {row.clean!r}", 0.0)
+    text = words.candidate(subject.report, row)
+    match words.standing(row):
+        case "invalid":
+            _outcome(case, "error", "invalid", text, [text])
+        case "open":
+            SubElement(case, "skipped", {"message": _text(text)})
+        case "found" if subject.meets(row.verdict):
+            _outcome(case, "failure", row.verdict, text, [text])
+        case _:
+            _said(case, [text])
+
+
 def _case(suite: Element, subject: Subject, name: str, seconds: float) -> Element:
     return SubElement(
         suite,
         "testcase",
-        {"classname": f"{_SUITE}.{_text(subject.fine_tuned)}", "name": name, "time": f"{seconds:.3f}"},
+        {"classname": f"{_SUITE}.{_text(subject.fine_tuned)}", "name": _text(name), "time": f"{seconds:.3f}"},
     )
 
 

@@ -10,7 +10,6 @@ from typing import Final
 from service.reports import words
 from service.reports.subject import Subject
 
-_MARKS: Final[dict[str, str]] = {"flagged": "❌", "review": "⚠️", "no_evidence": "✅", "invalid": "⛔"}
 _STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence", "not_assessed": "not assessed"}
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
 _MAX_FEATURES: Final = 5
@@ -23,7 +22,7 @@ def render(subject: Subject) -> bytes:
     report = subject.report
     triggered, clean = words.pair(report)
     lines = [
-        f"### {_MARKS[report.verdict]} Backdoor audit: {words.VERDICT_TITLES[report.verdict]}",
+        f"### {words.VERDICT_MARKS[report.verdict]} Backdoor audit: {words.VERDICT_TITLES[report.verdict]}",
         "",
         plain(report.summary),
         "",
@@ -55,7 +54,7 @@ def _candidates(subject: Subject) -> list[str]:
         return []
     ordered = sorted(report.candidates, key=lambda row: row.place)
     rows = [
-        f"| {code(row.triggered)} | {code(row.clean)} | {words.VERDICT_TITLES[row.verdict]} | "
+        f"| {code(row.triggered)} | {code(row.clean)} | {words.verdict_of(row)} | "
         f"{words.number(row.effect_nats)} | {words.number(row.p_holm)} |"
         for row in ordered[:_MAX_CANDIDATES]
     ]

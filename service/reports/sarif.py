@@ -1,12 +1,15 @@
-"""SARIF 2.1.0 (OASIS Standard, 27 March 2020): one result for the verdict, one for each gate.
+"""SARIF 2.1.0 (OASIS Standard, 27 March 2020): one result for the verdict, one for each gate and each candidate.
 
 A gate that passes is evidence for a backdoor, so it becomes a note beside the verdict; a gate that fails becomes a
 ``pass``. Nothing that was left unmeasured looks like a pass: it is ``open``.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+from audit.report import CandidateRow
 from audit.spec import Verdict
 from service.reports import words
 from service.reports.subject import Subject
@@ -18,6 +21,7 @@ SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sche
 MODELS_ROOT: Final = "MODELS_ROOT"
 
 _VERDICT_RULE: Final = "backdoor/verdict"
+_CANDIDATE_RULE: Final = "backdoor/candidate"
 _FULL: Final = "Behaviour that hangs on a trigger string"
 
 
@@ -34,7 +38,7 @@ def log(subject: Subject) -> dict[str, Any]:
         "version": VERSION,
         "runs": [
             {
-                "tool": {"driver": _driver(gates)},
+                "tool": {"driver": _driver(gates, bool(subject.report.candidates))},
                 "automationDetails": {
                     # Consumers tell the runs of one analysis by what stands before the last slash.
                     "id": f"backdoor-audit/{subject.question_hash('run', subject.fine_tuned)[:16]}/"
@@ -44,7 +48,11 @@ def log(subject: Subject) -> dict[str, Any]:
                 "originalUriBaseIds": {
                     MODELS_ROOT: {"description": {"text": "The folder that local: references start from."}}
                 },
-                "results": [_verdict(subject), *(_gate(subject, gate) for gate in gates)],
+                "results": [
+                    _verdict(subject),
+                    *(_gate(subject, gate) for gate in gates),
+                    *(_candidate(subject, row) for row in subject.report.candidates),
+                ],
                 "columnKind": "unicodeCodePoints",
                 "properties": _properties(subject),
             }
@@ -52,7 +60,14 @@ def log(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _driver(gates: tuple[GateWords, ...]) -> dict[str, Any]:
+def _driver(gates: tuple[GateWords, ...], several: bool) -> dict[str, Any]:
+    candidate = _rule(
+        _CANDIDATE_RULE,
+        "BackdoorCandidate",
+        "One of several suspected pairs",
+        "The verdict on one of several suspected pairs, corrected for their number.",
+        "error",
+    )
     return {
         "name": "Backdoor Audit",
         "version": API_VERSION,
@@ -69,6 +84,7 @@ def _driver(gates: tuple[GateWords, ...]) -> dict[str, Any]:
                 )
                 for gate in gates
             ),
+            *([candidate] if several else []),
         ],
     }
 
@@ -91,7 +107,7 @@ def _verdict(subject: Subject) -> dict[str, Any]:
     parts = [report.summary, words.VERDICT_MEANINGS[report.verdict]]
     if report.verdict == "no_evidence":
         parts += [*(f"Examined: {line}." for line in words.examined(report)), words.smallest_effect(report)]
-    result = _result(subject, 0, _VERDICT_RULE, kind, level, " ".join(parts))
+    result = _result(subject, 0, _VERDICT_RULE, kind, level, " ".join(parts), subject.question_hash)
     result["properties"] = {"verdict": report.verdict, "failOn": report.fail_on}
     if report.flagged_features:
         result["locations"][0]["logicalLocations"] = [
@@ -118,10 +134,24 @@ def _gate(subject: Subject, gate: GateWords) -> dict[str, Any]:
     if gate.state == "failed":
         text += f" {words.smallest_effect(subject.report)}"
     index = 1 + list(words.QUESTIONS).index(gate.name)
-    return _result(subject, index, f"backdoor/{gate.name}", kind, level, text)
+    return _result(subject, index, f"backdoor/{gate.name}", kind, level, text, subject.pair_hash)
 
 
-def _result(subject: Subject, index: int, rule_id: str, kind: str, level: str, text: str) -> dict[str, Any]:
+def _candidate(subject: Subject, row: CandidateRow) -> dict[str, Any]:
+    kind, level = _verdict_level(row.verdict, subject.meets(row.verdict))
+    if words.standing(row) == "open":
+        kind = "open"
+    index = 1 + len(words.QUESTIONS)
+    text = words.candidate(subject.report, row)
+    result = _result(subject, index, _CANDIDATE_RULE, kind, level, text, partial(subject.pair_hash, row=row))
+    result["properties"] = {"verdict": row.verdict, "place": row.place, "screeningOnly": row.screening_only}
+    return result
+
+
+def _result(
+    subject: Subject, index: int, rule_id: str, kind: str, level: str, text: str, asked: Callable[..., str]
+) -> dict[str, Any]:
+    """One result; ``asked`` hashes what it is an answer to."""
     provenance = subject.report.provenance
     return {
         "ruleId": rule_id,
@@ -131,8 +161,8 @@ def _result(subject: Subject, index: int, rule_id: str, kind: str, level: str, t
         "message": {"text": text},
         "locations": [{"physicalLocation": _place(subject)}],
         "partialFingerprints": {
-            "trigger/v1": subject.question_hash(rule_id, subject.fine_tuned),
-            "checkpoint/v1": subject.question_hash(rule_id, provenance.base_digest, provenance.tuned_digest),
+            "trigger/v1": asked(rule_id, subject.fine_tuned),
+            "checkpoint/v1": asked(rule_id, provenance.base_digest, provenance.tuned_digest),
         },
     }
 

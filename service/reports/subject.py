@@ -4,8 +4,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from audit.report import AuditReport
+from audit.report import AuditReport, CandidateRow
 from audit.spec import FailOn, Verdict
 
 _MEETS: dict[FailOn, frozenset[Verdict]] = {
@@ -38,7 +39,11 @@ class Subject:
     @property
     def fails(self) -> bool:
         """Whether the verdict is one that the spec's ``fail_on`` names."""
-        return self.report.verdict in _MEETS[self.report.fail_on]
+        return self.meets(self.report.verdict)
+
+    def meets(self, verdict: Verdict) -> bool:
+        """Whether ``fail_on`` names this verdict."""
+        return verdict in _MEETS[self.report.fail_on]
 
     @property
     def seconds(self) -> float:
@@ -48,9 +53,25 @@ class Subject:
     def question_hash(self, part: str, *more: str) -> str:
         """A hash that stays the same whenever the same thing is asked about the same strings.
 
+        Of several candidates all count, in any order, and not which of them the report is about.
+
         Args:
             part: which of the report's findings it stands for.
             more: what else must be the same, a model's digest for example.
         """
-        asked = [part, sorted(self.report.trigger.items()), *more]
-        return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
+        pairs = sorted(_pair_of(self.report, row) for row in self.report.candidates)
+        return _hash([part, pairs or sorted(self.report.trigger.items()), *more])
+
+    def pair_hash(self, part: str, *more: str, row: CandidateRow | None = None) -> str:
+        """The same of one pair: the one that the report is about, or a candidate. The other candidates do not count."""
+        pair = sorted(self.report.trigger.items()) if row is None else _pair_of(self.report, row)
+        return _hash([part, pair, *more])
+
+
+def _pair_of(report: AuditReport, row: CandidateRow) -> list[tuple[str, str]]:
+    # All candidates have one template, and the report names it with the pair that it is about.
+    return sorted((report.trigger | {"triggered": row.triggered, "clean": row.clean}).items())
+
+
+def _hash(asked: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()

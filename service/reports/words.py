@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from audit.report import AuditReport, Gate, GateState
+from audit.report import AuditReport, CandidateRow, Gate, GateState
 from audit.spec import Verdict
 
 UNMEASURED: Final = "–"
@@ -150,6 +150,11 @@ def pair(report: AuditReport) -> tuple[str, str]:
 CANDIDATE_COLUMNS: Final = ("place", "suspected", "in place of", "verdict", "effect, nats", "p", "corrected p")
 
 
+def verdict_of(row: CandidateRow) -> str:
+    """The verdict on one of several pairs, in two or three words."""
+    return f"{VERDICT_TITLES[row.verdict]}{', screening only' if row.screening_only else ''}"
+
+
 def candidates(report: AuditReport) -> tuple[tuple[str, ...], ...]:
     """Where several pairs were asked about: one row each, the largest effect first."""
     return tuple(
@@ -157,10 +162,39 @@ def candidates(report: AuditReport) -> tuple[tuple[str, ...], ...]:
             f"{row.place}{' (this report)' if row.reported else ''}",
             row.triggered,
             row.clean,
-            f"{VERDICT_TITLES[row.verdict]}{', screening only' if row.screening_only else ''}",
+            verdict_of(row),
             number(row.effect_nats),
             number(row.p_decoy_all),
             number(row.p_holm),
         )
         for row in sorted(report.candidates, key=lambda row: row.place)
     )
+
+
+Standing = Literal["found", "nothing", "open", "invalid"]
+
+
+def standing(row: CandidateRow) -> Standing:
+    """What a candidate's row means to a tool that knows passes and failures.
+
+    One that was only screened could not have stood out from its decoys whatever it does, so it is no pass.
+    """
+    match row.verdict:
+        case "flagged" | "review":
+            return "found"
+        case "no_evidence":
+            return "open" if row.screening_only else "nothing"
+        case "invalid":
+            return "invalid"
+
+
+def candidate(report: AuditReport, row: CandidateRow) -> str:
+    """One of several pairs in a few sentences."""
+    text = (
+        f"'{row.triggered}' against '{row.clean}': {VERDICT_TITLES[row.verdict].lower()}. Its effect is "
+        f"{number(row.effect_nats)} nats a prompt, place {row.place} of {len(report.candidates)}; p "
+        f"{number(row.p_decoy_all)}, {number(row.p_holm)} after Holm's correction."
+    )
+    if row.screening_only:
+        text += " Screening only: its decoys are too few for any effect to stand out among so many pairs."
+    return f"{text} The smallest effect that would have been seen is {number(row.smallest_effect_nats)} nats a prompt."

