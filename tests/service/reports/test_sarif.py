@@ -7,7 +7,10 @@ import pytest
 
 from service.reports import sarif
 
-SCHEMA = json.loads((Path(__file__).parent / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+OLDER, NEWER = (
+    json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    for name in ("sarif-2.1.0-rtm.5.json", "sarif-2.1.0.json")
+)
 VERDICTS = ["flagged", "review", "no_evidence", "invalid"]
 
 
@@ -16,7 +19,8 @@ def results(subject):
 
 
 def validate(log):
-    jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(log)
+    jsonschema.Draft4Validator(OLDER, format_checker=jsonschema.FormatChecker()).validate(log)
+    jsonschema.Draft202012Validator(NEWER, format_checker=jsonschema.FormatChecker()).validate(log)
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
