@@ -20,8 +20,12 @@ _KINDS: Final[dict[int, tuple[Kind, ...]]] = {
     415: (problems.UNSUPPORTED,),
     422: (problems.INVALID_REQUEST, problems.IDEMPOTENCY_CONFLICT),
     429: (problems.QUEUE_FULL,),
-    503: (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH, problems.NOT_READY, problems.STORE_OUT),
+    503: (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH, problems.STORE_OUT),
 }
+
+
+_ANYWHERE: Final = (problems.INTERNAL, problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED, problems.MISDIRECTED)
+"""What can meet any request, whatever it asks for."""
 
 
 def header(description: str, kind: str = "string") -> dict[str, Any]:
@@ -60,7 +64,7 @@ def described(answers: Mapping[int, dict[str, Any]], *named_problems: int | Kind
             kinds[one] = (*kinds.get(one, ()), *_KINDS[one])
     for status, group in kinds.items():
         found[status] = problem(status, group)
-    found["default"] = problem(500, (problems.INTERNAL,), "Any other problem.")
+    found["default"] = problem(500, _ANYWHERE, "Any other problem.")
     return found
 
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from audit.report import AuditReport
 from audit.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
-from service import examples, problems
+from service import example_values, examples, problems
 from service.access import calls
-from service.documents import header, problem
+from service.documents import header, named, problem
 from service.library_schemas import EntrySpec, LibrarySpec
 from service.report_schema import report_schema, require_everything
 from service.schemas import INCOMING, Problem
@@ -69,6 +69,8 @@ def build(app: FastAPI) -> dict[str, Any]:
             for response in operation["responses"].values():
                 response.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
     _secure(app, document)
+    example_values.write(document["paths"])
+    _drop_unused_examples(document)
     document["tags"] = [
         {"name": "audits", "description": "File, follow, stop and delete audits."},
         {"name": "reports", "description": "What an audit answered."},
@@ -95,6 +97,8 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
         }
     }
     refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
+    # These calls take no query parameter that they do not know, and look the key up in the ledger.
+    usual = {"422": (problems.INVALID_REQUEST,), "503": (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH)}
     for path, methods, _, scopes in calls(app):
         for method in methods if scopes else ():
             operation = document["paths"][path].get(method.lower())
@@ -108,7 +112,21 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
                     VERSION_HEADER: {"$ref": "#/components/headers/Version"},
                 }
                 operation["responses"].setdefault(status, answer)
+            for status, kinds in usual.items():
+                answer = problem(int(status), kinds)
+                answer.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
+                there = operation["responses"].setdefault(status, answer)
+                there["content"][problems.MEDIA_TYPE]["examples"] |= named(*(kind.code for kind in kinds))
             operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _drop_unused_examples(document: dict[str, Any]) -> None:
+    """Leave out the problems that no call answers with: those that only the worker or the command meets."""
+    text = json.dumps(document["paths"])
+    kept = document["components"]["examples"].items()
+    document["components"]["examples"] = {
+        name: example for name, example in kept if f'"#/components/examples/{name}"' in text
+    }
 
 
 def render(document: dict[str, Any]) -> str:
@@ -123,10 +141,7 @@ def _problem_examples() -> dict[str, Any]:
             "summary": kind.title,
             "value": problems.body(kind, instance=instance if kind is problems.INTERNAL else None),
         }
-        for kind in sorted(
-            set(problems.KINDS.values()) | {problems.REPORT_NEVER, problems.CROSS_SITE, problems.MISDIRECTED},
-            key=lambda kind: kind.code,
-        )
+        for kind in sorted({*problems.KINDS.values(), *problems.OTHERS}, key=lambda kind: kind.code)
     }
 
 

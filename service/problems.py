@@ -252,7 +252,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
 }
 """Each class of the rooms' error trees, and what a client is told. A test refuses a class that is missing here."""
 
-OTHERS: Final[tuple[Kind, ...]] = (REPORT_NEVER, CROSS_SITE, MISDIRECTED)
+OTHERS: Final[tuple[Kind, ...]] = (REPORT_NEVER, CROSS_SITE, MISDIRECTED, METHOD_NOT_ALLOWED)
 """Kinds that are no error's own: they are told from something else than a class."""
 
 ROOTS: Final[tuple[type[Exception], ...]] = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 
 from jobs.errors import LedgerError
-from service import metrics
+from service import metrics, problems
 from service.documents import answer, described, named
 from service.errors import ErrorItem, NotReady
 from service.schemas import Alive, Ready
@@ -31,7 +31,7 @@ async def livez() -> Alive:
     "/readyz",
     summary="Can it take audits?",
     response_model=Ready,
-    responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, 503),
+    responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, problems.NOT_READY),
 )
 def readyz(services: ServicesDep) -> Ready:
     """Asks ledger, broker and models root; 503 names the part that does not answer."""

@@ -16,7 +16,7 @@ from models_store.errors import ModelInUse
 from models_store.uploads import Receiving, Uploads
 from service import problems
 from service.access import get_caller, requires
-from service.documents import answer, described, header
+from service.documents import answer, described, header, named
 from service.errors import ErrorItem, InvalidRequest
 from service.queries import refuse_unknown
 from service.result_schemas import UploadedFile
@@ -63,7 +63,12 @@ class _Part:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {
+                "application/octet-stream": {
+                    "schema": {"type": "string", "format": "binary"},
+                    "examples": named("artifact_weights"),
+                }
+            },
         }
     },
     responses=described(

@@ -49,17 +49,15 @@ def test_it_is_openapi_3_1(document):
     assert not OpenAPIV31SpecValidator(broken).is_valid()
 
 
-def test_every_call_is_described_with_an_example_and_its_problems(document):
+def test_every_call_is_described_with_its_problems(document):
     names = set()
     for name, operation in operations(document):
         names.add(name)
         assert operation["summary"], name
         assert operation["description"], name
         assert operation["tags"], name
-        for status, response in operation["responses"].items():
+        for response in operation["responses"].values():
             assert "Backdoor-Audit-Version" in response["headers"], name
-            for content in response.get("content", {}).values():
-                assert content["examples"], (name, status)
         assert "application/problem+json" in operation["responses"]["default"]["content"], name
         for parameter in operation.get("parameters", []):
             assert parameter["description"], name
@@ -103,22 +101,6 @@ def test_every_call_is_described_with_an_example_and_its_problems(document):
         "GET /readyz",
         "GET /metrics",
     }
-
-
-def test_every_example_fits_its_schema(document):
-    checked = 0
-    for name, operation in operations(document):
-        contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
-        contents += [response.get("content", {}) for response in operation["responses"].values()]
-        for content in (entry for one in contents for entry in one.values()):
-            named = [document["components"]["examples"][name] for name in content.get("examples", {})]
-            values = [example["value"] for example in named]
-            schema = content["schema"] | {"components": document["components"]}
-            for value in values:
-                jsonschema.Draft202012Validator(schema).validate(value)
-                checked += 1
-        assert checked, name
-    assert checked > 30
 
 
 def test_the_reports_schema_stands_by_itself(shared):

@@ -1,0 +1,69 @@
+"""Examples of parameters and headers, by name; the document's builder writes them where they belong."""
+
+from typing import Any, Final
+
+from service import examples, library_examples
+
+_DIGEST: Final = "sha256:" + "2e" * 32
+_REPR_DIGEST: Final = "sha-256=:" + "A" * 43 + "=:"
+
+PARAMETERS: Final[dict[str, Any]] = {
+    "architecture": "diff_sae",
+    "content-range": "bytes 0-1048575/2461720",
+    "dry_run": True,
+    "format": "sarif",
+    "idempotency-key": "pipeline-1234",
+    "if-none-match": '"7"',
+    "last-event-id": 7,
+    "layer": 17,
+    "min_bis": 0.5,
+    "page_size": 50,
+    "page_token": "eyJhZnRlciI6MX0",
+    "repr-digest": _REPR_DIGEST,
+    "spec_digest": _DIGEST,
+    "status": "succeeded",
+    "tuned_digest": _DIGEST,
+    "verdict": "flagged",
+}
+"""Of parameters in queries and headers; those in paths have theirs where they are declared."""
+
+HEADERS: Final[dict[str, Any]] = {
+    "ETag": '"7"',
+    "Repr-Digest": _REPR_DIGEST,
+    "Retry-After": 5,
+    "Upload-Complete": "?0",
+    "Upload-Offset": 1_048_576,
+}
+LOCATIONS: Final[dict[str, str]] = {
+    "/audits": f"/audits/{examples.AUDIT_ID}",
+    "/libraries": f"/libraries/{library_examples.LIBRARY_ID}",
+    "/webhooks": f"/webhooks/{examples.WEBHOOK_ID}",
+}
+"""Of the header ``Location``, by the path that answers with it."""
+
+CHALLENGES: Final[dict[str, str]] = {
+    "401": 'Bearer realm="backdoor-audit"',
+    "403": 'Bearer realm="backdoor-audit", error="insufficient_scope", scope="audits:write"',
+}
+"""Of the header ``WWW-Authenticate``, by status."""
+
+
+def write(paths: dict[str, Any]) -> None:
+    """Give every parameter and header of the document's paths its example."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] != "path":
+                    parameter["example"] = PARAMETERS[parameter["name"]]
+            for status, answer in operation["responses"].items():
+                for name, header in answer.get("headers", {}).items():
+                    if "$ref" not in header:
+                        header["example"] = _header(path, status, name)
+
+
+def _header(path: str, status: str, name: str) -> Any:
+    if name == "Location":
+        return LOCATIONS[path]
+    if name == "WWW-Authenticate":
+        return CHALLENGES[status]
+    return HEADERS[name]
