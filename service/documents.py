@@ -75,6 +75,9 @@ def problem(status: int, kinds: tuple[Kind, ...], description: str | None = None
         "description": description or HTTPStatus(status).phrase,
         "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
+    headers = {}
     if any(kind.retry_after_s for kind in kinds):
-        found["headers"] = {"Retry-After": header("Seconds after which to try again.", "integer")}
-    return found
+        headers["Retry-After"] = header("Seconds after which to try again.", "integer")
+    if problems.UPLOAD_OFFSET in kinds:
+        headers["Upload-Offset"] = header("Bytes of the file that are there; go on from here.", "integer")
+    return found | ({"headers": headers} if headers else {})

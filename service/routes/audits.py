@@ -187,8 +187,12 @@ def get_audit(
     response_model=AuditOut,
     responses=described(
         {
-            202: answer("The audit is cancelled, or will be as soon as its worker hears of it.", "audit_cancelling"),
-            200: answer("The audit had ended before; it is unchanged.", "audit_succeeded", None, AuditOut),
+            202: answer(
+                "The audit is cancelled, or will be as soon as its worker hears of it.",
+                "audit_cancelling",
+                {"Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+            ),
+            200: answer("The audit had ended before; it is unchanged.", "audit_succeeded", {"ETag": _ETAG}, AuditOut),
         },
         404,
         503,

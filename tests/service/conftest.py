@@ -28,6 +28,9 @@ from service.services import Services
 from service.settings import Settings
 from service.version import API_VERSION, VERSION_HEADER
 
+TOLD = {"etag", "location", "retry-after", "www-authenticate", "upload-offset", "upload-complete", "repr-digest"}
+"""Headers that a client acts on: an answer has none of them that the document does not tell of."""
+
 SPEC = examples.SPECS["spec_shortest"]["value"]
 
 
@@ -102,7 +105,10 @@ class Contract:
             return
         responses = operation["responses"]
         assert str(answer.status_code) in responses or answer.status_code in (405, 413, 421, 500)
-        content = responses.get(str(answer.status_code), responses["default"]).get("content", {})
+        described = responses.get(str(answer.status_code), responses["default"])
+        told = {name.lower() for name in described.get("headers", {})}
+        assert described is responses["default"] or (TOLD & answer.headers.keys()) <= told
+        content = described.get("content", {})
         media_type = answer.headers.get("content-type", "").split(";")[0]
         assert media_type in content if answer.content else media_type == ""
         if media_type == "application/json":
