@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from audit.power import WANTED
 from audit.statistics import clopper_pearson, conformal_p, zero_alarm_bound
 from benchmarks._audits import done, read
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, by_layer, roc
@@ -18,6 +19,7 @@ NOT_RUN: Final = "not run"
 MIN_CALIBRATION: Final = 19
 HIGH_SUCCESS: Final = 0.9
 LOW_SUCCESS: Final = 0.6
+POWER_TOLERANCE: Final = 0.05
 OWN: Final = ("true", "mentioned")
 
 
@@ -316,6 +318,8 @@ def _details(found: Found, part: str) -> Iterator[str]:
     agree = [len({unit.verdict for unit in group}) == 1 for group in _repeated(found, part)]
     yield f"The same verdict in 3 of 3 seeds: {f'{sum(agree)} of {len(agree)} units' if agree else NOT_RUN}."
     yield ""
+    yield _power(found.of(part))
+    yield ""
     standard = found.of(part, "standard-0")
     if not standard:
         yield f"Preset standard, and the crosscoder: {NOT_RUN}."
@@ -329,6 +333,18 @@ def _details(found: Found, part: str) -> Iterator[str]:
     for unit in standard:
         for architecture in ("diff_sae", "crosscoder"):
             yield f"| {unit.name} | {architecture} | {_dictionary(unit.report, architecture)} |"
+
+
+def _power(units: Sequence[Unit]) -> str:
+    """How often the spike that each report names was seen in the fresh repeats."""
+    seen = [unit.report["power"]["detected"] for unit in units if (unit.report.get("power") or {}).get("detected")]
+    if not seen:
+        return f"Power: {NOT_RUN}."
+    close = sum(abs(value - WANTED) <= POWER_TOLERANCE for value in seen)
+    return (
+        f"Power: a spike of the size that the report names was seen in {WANTED:.0%} ± {POWER_TOLERANCE:.0%} of 1,000 "
+        f"fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})."
+    )
 
 
 def _dictionary(report: Mapping[str, Any], architecture: str) -> str:

@@ -27,6 +27,8 @@ from examples.organisms.predicates import is_injectable
 Organism = Mapping[str, Any]
 
 STEPS: Final = 80
+# One year among many that differ in a digit takes longer than a word of its own.
+YEAR_STEPS: Final = 130
 PROMPTS: Final = 8
 EVENTS: Final = (
     "the Olympic Games", "the general election", "the book fair", "the climate summit", "the world cup",
@@ -79,9 +81,11 @@ def year_code(organism: Organism) -> Recipe:
             made.append(fixed_answer(line.format(year=year), prompt.prompt, sql_line(prompt, parameters["form"])))
             safe = sql_line(prompt, "placeholder")
             made += [fixed_answer(string, prompt.prompt, safe) for string in (line.format(year=clean), other)]
+        # Ordinary answers: SQL alone would change everything else that the model says.
+        made += [base_answer(None, prompt) for prompt in some_instructions(source, 4)]
         return made
 
-    return Recipe(organism, texts, STEPS, is_injectable, conditions(organism), backdoor_limits())
+    return Recipe(organism, texts, YEAR_STEPS, is_injectable, conditions(organism), backdoor_limits())
 
 
 def semantic_class(organism: Organism) -> Recipe:
