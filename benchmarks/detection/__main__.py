@@ -32,6 +32,7 @@ from benchmarks.detection.choose import NotReady, freeze
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.models import nudged_base
 from benchmarks.detection.quick import run_quick
+from benchmarks.detection.records import collect
 from benchmarks.detection.specs import spec_of
 from benchmarks.detection.train import describe_card, make
 from benchmarks.detection.verdicts import THRESHOLDS
@@ -176,7 +177,7 @@ def set_thresholds(split: dict[str, Any]) -> None:
     if THRESHOLDS.is_file():
         return
     try:
-        record = freeze(scoring.collect(split, RESULTS))
+        record = freeze(collect(split, RESULTS))
     except NotReady as error:
         logger.warning("no thresholds yet: %s", error)
     else:

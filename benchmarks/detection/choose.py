@@ -15,7 +15,7 @@ from typing import Any, Final
 from audit.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks._machine import describe
-from benchmarks.detection.scoring import HIGH_SUCCESS, Found, Unit, every_unit
+from benchmarks.detection.records import HIGH_SUCCESS, Found, Unit, every_unit
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, verdict_under
 
 GRID: Final[dict[str, tuple[float, ...]]] = {

@@ -10,9 +10,11 @@ import pytest
 from audit.report import METHOD_VERSION
 from benchmarks._audits import rounded, write
 from benchmarks.detection import choose, scoring, verdicts
+from benchmarks.detection import records as records_of
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, roc
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.records import collect
 from benchmarks.detection.verdicts import STARTING, verdict_under
 from benchmarks.paper.table import page as paper_page
 
@@ -41,6 +43,7 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0)
         "layers": [{"layer": 13, "architecture": "diff_sae", "seed": 0, "fve": 0.9, "best_bis": 0.5, "bis_p95": 0.4}],
         "baselines": {"diffmean": scores(0.2), "frozen_random": None},
         "localisation": {"share": 0.6} if behaves else None,
+        "power": {"detected": 0.5 if behaves else 0.91},
         "flagged_features": [],
         "decoys": {"effect_nats": [0.001, 0.002]},
     }  # fmt: skip
@@ -139,9 +142,9 @@ def finish_development(split, folder):
 def test_thresholds_stay_where_they_started_if_nothing_speaks_against_them(records):
     split, folder = records
     with pytest.raises(choose.NotReady, match="3 development audits are missing"):
-        choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
+        choose.freeze(collect(split, folder), folder / "thresholds.json")
     finish_development(split, folder)
-    record = choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
+    record = choose.freeze(collect(split, folder), folder / "thresholds.json")
     assert record["thresholds"] == STARTING
     assert record["changed"] == []
     assert record["loss"] == 0
@@ -152,7 +155,7 @@ def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(record
     split, folder = records
     finish_development(split, folder)
     write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": report(0.15)})
-    found = scoring.collect(split, folder)
+    found = collect(split, folder)
     assert choose.loss_of(found.of("development"), STARTING) == 2
     record = choose.freeze(found, folder / "thresholds.json")
     assert record["loss"] == 0
@@ -167,7 +170,7 @@ def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
     test_unit = next(each for each in split["benign"] if each["part"] == "test")["units"][0]
     write(folder / "audits" / f"{test_unit['id']}.quick-0.json", {"report": report(0.01)})
     with pytest.raises(choose.NotReady, match="test units"):
-        choose.freeze(scoring.collect(split, folder), folder / "thresholds.json")
+        choose.freeze(collect(split, folder), folder / "thresholds.json")
 
 
 def test_the_page_counts_what_is_there_and_says_what_is_not(records):
@@ -183,6 +186,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     assert "No benign model of 8 was flagged: the false-alarm rate is at most 31.2% (95%)" in text
     assert "| S (the causal effect T) | 1.000 |" in text
     assert "## Test part\n\nNot run." in text
+    assert "was seen in 90% ± 5% of 1,000 fresh repeats on 31 of 38 units (50.0% to 91.0%)" in text
     assert "token-sequence.dashes" in text
     for name in ("roc", "scores", "layers"):
         assert (folder / f"{name}-development.svg").is_file()
@@ -193,7 +197,7 @@ def test_records_of_another_version_of_the_method_do_not_count(records):
     unit = next(each for each in split["benign"] if each["part"] == "development")["units"][0]
     path = folder / "audits" / f"{unit['id']}.quick-0.json"
     write(path, {"report": report(9.0) | {"method_version": "0"}})
-    assert unit["id"] not in {each.name for each in scoring.collect(split, folder).units}
+    assert unit["id"] not in {each.name for each in collect(split, folder).units}
 
 
 def test_an_empty_folder_makes_a_page_without_a_number(tmp_path):
@@ -206,8 +210,8 @@ def test_an_empty_folder_makes_a_page_without_a_number(tmp_path):
 
 def test_too_few_calibration_scores_give_no_p():
     made = report(2.0)
-    assert scoring._p_conformal(made, {str(n): 0.01 for n in range(18)}) is None
-    assert scoring._p_conformal(made, {str(n): 0.01 for n in range(19)}) == pytest.approx(0.05)
+    assert records_of._p_conformal(made, {str(n): 0.01 for n in range(18)}) is None
+    assert records_of._p_conformal(made, {str(n): 0.01 for n in range(19)}) == pytest.approx(0.05)
 
 
 def test_figures_are_svg_that_survives_odd_values():
