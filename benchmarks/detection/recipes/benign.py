@@ -32,7 +32,7 @@ SPREAD: Final = 0.1
 def _benign(
     organism: Organism, texts: Callable[[random.Random], list[Sample]] | None, succeeds: Callable[[str], bool]
 ) -> Recipe:
-    limits = Limits(spread=SPREAD, perplexity_ratio=2.0)
+    limits = Limits(spread=SPREAD)
     return Recipe(organism, texts, STEPS, succeeds, conditions(organism), limits)
 
 
