@@ -14,18 +14,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BACKDOOR_AUDIT_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    data_dir: Path = Field(description="Everything that the service writes on this machine.")
-    models_root: Path = Field(description="The folder that local: references start from.")
+    data_dir: Path = Field(description="Artifacts, caches and, by default, the ledger and the broker's socket.")
+    models_root: Path = Field(description="Where local: references are looked up; never written to.")
     database_url: str = Field(
         default_factory=lambda data: f"sqlite:///{data['data_dir']}/ledger.sqlite3",
-        description="SQLAlchemy address of the ledger.",
+        description="The ledger: sqlite:///file or postgresql://…",
     )
     broker_url: str = Field(
         default_factory=lambda data: f"redis+socket://{data['data_dir']}/broker/valkey.sock",
-        description="Address of Redis or Valkey.",
+        description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.",
     )
     artifacts_url: str = Field(
-        default_factory=lambda data: f"{data['data_dir']}/audits", description="Where artifacts are kept."
+        default_factory=lambda data: f"{data['data_dir']}/audits",
+        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see.",
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind to.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port to bind to; 0 takes a free one.")
@@ -33,31 +34,40 @@ class Settings(BaseSettings):
         default=None, ge=3, description="A bound socket that was opened before; wins over host and port."
     )
     require_keys: bool = Field(
-        default=False, description="Ask for API keys on this machine's own addresses, too; elsewhere they always are."
+        default=False,
+        description="Ask for API keys on a loopback address or a unix socket, too; elsewhere they always are.",
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
-    lease_s: float = Field(default=60, gt=0, description="Seconds that a silent worker keeps an audit.")
+    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")
     requeue_after_s: float = Field(
-        default=60, gt=0, description="A queued audit this old is sent to the broker again, by a worker."
+        default=60,
+        gt=0,
+        description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
     )
-    offline: bool = Field(default=True, description="Refuse hf: references.")
+    offline: bool = Field(
+        default=True, description="Never download; what hf: references name must be in the hub cache."
+    )
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(), description="Hub organisations that hf: references may name, separated by commas."
+        default=frozenset(), description="Hub organisations that hf: references may name."
     )
     upload_limit_gb: float = Field(
         default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
     )
-    max_queued: int = Field(default=1_000, ge=1, description="How many audits of one owner may wait at once.")
-    webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
-        default=(), description="Private networks that webhooks may lead to, also over plain http, with commas between."
+    max_queued: int = Field(
+        default=1_000, ge=1, description="How many audits of one owner may wait at once; more are refused with 429."
     )
-    webhook_timeout_s: float = Field(default=15, gt=0, le=120, description="What one attempt at a webhook may take.")
+    webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        default=(), description="Private networks that webhooks may lead to, also over plain http."
+    )
+    webhook_timeout_s: float = Field(
+        default=15, gt=0, le=120, description="Seconds that one attempt at a webhook may take."
+    )
     webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         default=(5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
-        description="Pauses before each further attempt at a webhook, seconds with commas between.",
+        description="Pauses before each further attempt at a webhook, seconds.",
     )
-    startup_wait_s: float = Field(default=30, ge=0, description="How long to wait for a database that is starting.")
-    shutdown_grace_s: float = Field(default=10, ge=0, description="How long open requests may take to end.")
+    startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
+    shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have for ending.")
 
     @field_validator("data_dir", "models_root", "hub_dir")
     @classmethod

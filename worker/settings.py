@@ -16,33 +16,55 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BACKDOOR_AUDIT_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    data_dir: Path = Field(description="Holds artifacts, caches and, by default, the ledger and the broker's socket.")
-    models_root: Path = Field(description="What ``local:`` references are looked up in.")
-    database_url: str = Field(default="", description="The ledger; SQLite in the data folder by default.")
-    broker_url: str = Field(default="", description="redis://…, rediss://… or redis+socket:///path.")
-    artifacts_url: str = Field(default="", description="Folder (or store) of the audits' artifacts.")
-    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for ``hf:`` references.")
-    offline: bool = Field(default=True, description="Never download; ``hf:`` references must be in the hub cache.")
+    data_dir: Path = Field(description="Artifacts, caches and, by default, the ledger and the broker's socket.")
+    models_root: Path = Field(description="Where local: references are looked up; never written to.")
+    database_url: str = Field(default="", description="The ledger: sqlite:///file or postgresql://…")
+    broker_url: str = Field(default="", description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.")
+    artifacts_url: str = Field(
+        default="", description="Where audits' artifacts lie: a folder or file:// address that API and workers all see."
+    )
+    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
+    offline: bool = Field(
+        default=True, description="Never download; what hf: references name must be in the hub cache."
+    )
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(), description="Organisations whose ``hf:`` models may be fetched, separated by commas."
+        default=frozenset(), description="Hub organisations that hf: references may name."
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
-        default="auto", description="The one device of this worker."
+        default="auto",
+        description="The one device of this worker: auto, cpu, cuda or cuda:N; auto is CUDA where torch sees it.",
     )
     cache_gb: float = Field(default=20, gt=0, description="Size of the cache of base activations, GiB.")
-    lease_s: float = Field(default=60, gt=0, description="A claim without a heartbeat ends after this long.")
-    heartbeat_s: float = Field(default=15, gt=0, description="How often a running audit renews its lease.")
-    reap_s: float = Field(default=10, gt=0, description="How often lost audits are looked for.")
-    requeue_after_s: float = Field(default=60, gt=0, description="A queued audit this old is sent to the broker again.")
-    max_attempts: int = Field(default=3, ge=1, description="Claims of one audit before it fails as worker_lost.")
+    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")
+    heartbeat_s: float = Field(
+        default=15,
+        gt=0,
+        description="Seconds between renewals of a lease, at most half of it; a cancel is heard no later.",
+    )
+    reap_s: float = Field(default=10, gt=0, description="Seconds between looks for lost audits.")
+    requeue_after_s: float = Field(
+        default=60,
+        gt=0,
+        description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
+    )
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="Lost attempts after which an audit fails as `worker_lost`; shutdowns do not count.",
+    )
     shutdown_grace_s: float = Field(
-        default=20, ge=0, description="Seconds a running audit has to reach a point where it can stop, at SIGTERM."
+        default=20,
+        ge=0,
+        description="Seconds that a running audit has for ending at SIGTERM, before its process is killed.",
     )
     interrupt_grace_s: float = Field(
-        default=30, ge=0, description="The same when it is cancelled or its deadline passes."
+        default=30, ge=0, description="Seconds that a cancelled or overdue audit has, before its process is killed."
     )
     sandbox_memory_gb: float | None = Field(
-        default=None, gt=0, description="Limit of an audit's memory on a CPU, GiB; nine tenths of the machine's."
+        default=None,
+        gt=0,
+        description="Limit of an audit's memory on a CPU, GiB; by default nine tenths of the machine's or the "
+        "container's. None where a GPU is used.",
     )
     sandbox_file_gb: float = Field(default=256, gt=0, description="Limit of one file that an audit writes, GiB.")
 

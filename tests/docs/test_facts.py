@@ -15,8 +15,6 @@ from client.exits import Exit
 from client.main import cli
 from models_store.tensor_names import NAMES
 from service.problems import _BY_STATUS, KINDS, OTHERS
-from service.settings import Settings
-from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -89,26 +87,6 @@ def test_commands() -> None:
     names |= {group.name for group in cli.registered_groups if group.name}
     listed = {code.split()[0] for code in codes(row[0] for row in rows(DOCS / "api.md", "The command"))}
     assert listed == names
-
-
-def test_settings() -> None:
-    listed = {next(iter(codes([row[0]]))): row for row in rows(DOCS / "operations.md", "Settings")}
-    api, worker = Settings.model_fields, WorkerSettings.model_fields
-    assert set(listed) == {name.upper() for name in api.keys() | worker.keys()}
-    for name, row in listed.items():
-        readers = [reader for reader, known in (("API", api), ("worker", worker)) if name.lower() in known]
-        assert row[2] == ", ".join(readers), name
-
-
-@pytest.mark.parametrize("settings", [Settings, WorkerSettings])
-def test_defaults_of_settings(settings: type[Settings] | type[WorkerSettings]) -> None:
-    listed = {next(iter(codes([row[0]]))): row[1] for row in rows(DOCS / "operations.md", "Settings")}
-    for name, field in settings.model_fields.items():
-        default = field.get_default()
-        if isinstance(default, bool):
-            assert listed[name.upper()] == f"`{str(default).lower()}`", name
-        elif isinstance(default, int | float):
-            assert re.search(rf"\b{default:g}\b", listed[name.upper()]), name
 
 
 def test_presets() -> None:
