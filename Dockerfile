@@ -15,11 +15,12 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-# Prints the project's dependencies, less those that are named.
+# Prints the project's dependencies and those of object stores, less those that are named.
 RUN printf '%s\n' \
     'import re, sys, tomllib' \
     'with open("pyproject.toml", "rb") as file:' \
-    '    wanted = tomllib.load(file)["project"]["dependencies"]' \
+    '    project = tomllib.load(file)["project"]' \
+    'wanted = project["dependencies"] + project["optional-dependencies"]["objects"]' \
     'print("\n".join(line for line in wanted if re.split(r"[^A-Za-z0-9_-]", line)[0] not in sys.argv[1:]))' \
     > dependencies.py
 

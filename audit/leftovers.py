@@ -3,8 +3,13 @@
 from audit.ports import FolderStore
 
 
+def is_activations(name: str) -> bool:
+    """Whether a folder of a workspace holds activations: large, and of no use after the audit."""
+    return name.startswith(("tuned-", "base-", "decoy-"))
+
+
 def forget_activations(workspace: FolderStore) -> None:
     """Remove the activations of a finished audit; dictionaries, directions and the small results stay."""
     for name in list(workspace.names()):
-        if name.startswith(("tuned-", "base-", "decoy-")):
+        if is_activations(name):
             workspace.remove(name)

@@ -352,6 +352,10 @@ class Ledger:
         """Return those of ``ids`` that ended failed or cancelled: what they left behind serves nobody."""
         return self._read(lambda connection: listings.without_report(connection, ids))
 
+    def still_open(self, ids: Iterable[str]) -> builtins.list[str]:
+        """Return those of ``ids`` that are there and have not ended."""
+        return self._read(lambda connection: listings.still_open(connection, ids))
+
     def reap(self) -> builtins.list[str]:
         """Deal with lost leases and forgotten audits; return the ids that the caller is to enqueue.
 

@@ -87,6 +87,15 @@ def without_report(connection: Connection, ids: Iterable[str]) -> list[str]:
     return found
 
 
+def still_open(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Return those of ``ids`` that are there and have not ended."""
+    found: list[str] = []
+    for chunk in _batched(ids, _IDS_A_QUERY):
+        query = select(audits.c.id).where(audits.c.id.in_(chunk), audits.c.status.not_in(TERMINAL))
+        found += connection.execute(query).scalars()
+    return found
+
+
 def _batched(ids: Iterable[str], size: int) -> Iterator[list[str]]:
     """Cut ``ids`` into lists of at most ``size``: databases bound the parameters of one statement."""
     rest = iter(ids)

@@ -9,9 +9,11 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -30,11 +32,12 @@ from models_store.disk import (
 )
 from models_store.errors import InvalidReference, translated
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
-_AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
+AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _EVICTION_LOCK: Final = ".eviction.lock"
 _MAX_PINNED: Final = 256
 _PATIENCE_S: Final = 5.0
+_PIECE_BYTES: Final = 1024**2
 
 
 class ArtifactFolder:
@@ -49,7 +52,7 @@ class ArtifactFolder:
 
     def find(self, name: str) -> Path | None:
         """Return the finished folder ``name``, or None."""
-        path = self.root / _checked(name)
+        path = self.root / checked_name(name)
         return path if path.is_dir() else None
 
     @contextmanager
@@ -61,7 +64,7 @@ class ArtifactFolder:
         Raises:
             OSError: no space, no permission; nothing is left behind. Whatever the caller raises comes through.
         """
-        _checked(name)
+        checked_name(name)
         self.root.mkdir(parents=True, exist_ok=True)
         self.clean()
         temporary, lock = locked_folder(self.root)
@@ -77,14 +80,14 @@ class ArtifactFolder:
 
     def remove(self, name: str) -> None:
         """Delete the folder ``name`` if it is there; readers see it whole or not at all."""
-        discard(self.root, self.root / _checked(name))
+        discard(self.root, self.root / checked_name(name))
 
     def names(self) -> Iterator[str]:
         """Names of the finished folders, sorted."""
         if not self.root.is_dir():
             return
         for entry in sorted(os.scandir(self.root), key=lambda entry: entry.name):
-            if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            if NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 yield entry.name
 
     def clean(self) -> None:
@@ -131,7 +134,7 @@ class FolderCache(ArtifactFolder):
 
     def find(self, name: str) -> Path | None:
         """Return the finished folder ``name`` and note its use, or None."""
-        path = self.root / _checked(name)
+        path = self.root / checked_name(name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -208,8 +211,27 @@ class FolderCache(ArtifactFolder):
         return True
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a finished artifact.
+
+    Attributes:
+        name: of the file.
+        size_bytes: how long it is.
+        etag: changes when its content does; in quotes, as HTTP has it.
+        path: where it lies on this machine; None in an object store.
+        key: its object's; None on a disk.
+    """
+
+    name: str
+    size_bytes: int
+    etag: str
+    path: Path | None = None
+    key: str | None = None
+
+
 class ArtifactStore:
-    """The artifacts of all audits: one ``ArtifactFolder`` for each.
+    """The artifacts of all audits on a disk: one ``ArtifactFolder`` for each.
 
     Args:
         location: a folder, or its ``file://`` URL.
@@ -223,17 +245,52 @@ class ArtifactStore:
 
     def folder(self, audit_id: str) -> ArtifactFolder:
         """The folder of one audit; nothing is made until something is written."""
-        return ArtifactFolder(self.root / _checked_audit(audit_id))
+        return ArtifactFolder(self.root / checked_audit(audit_id))
 
     def audits(self) -> Iterator[str]:
         """Ids of the audits that have a folder, sorted."""
         for name in ArtifactFolder(self.root).names():
-            if _AUDIT_ID.fullmatch(name):
+            if AUDIT_ID.fullmatch(name):
                 yield name
 
     def list(self, audit_id: str) -> list[str]:
         """Names of the finished artifacts of one audit."""
         return list(self.folder(audit_id).names())
+
+    def look(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+        """The regular files right in a finished artifact, by name; None where there is none. Links are not followed.
+
+        Raises:
+            StoreUnavailable: the disk refused.
+            ValueError: no artifact has such a name.
+        """
+        folder = self.folder(audit_id).find(name)
+        if folder is None:
+            return None
+        with translated("looking at an artifact"):
+            found = [(path, path.lstat()) for path in sorted(folder.iterdir())]
+        return tuple(
+            StoredFile(
+                name=path.name,
+                size_bytes=status.st_size,
+                etag=f'"{status.st_size:x}-{status.st_mtime_ns:x}"',
+                path=path,
+            )
+            for path, status in found
+            if stat.S_ISREG(status.st_mode)
+        )
+
+    def read(self, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of a file from ``start`` to before ``stop``, in pieces.
+
+        Raises:
+            StoreUnavailable: the disk refused, or the file has gone meanwhile.
+        """
+        with translated("reading an artifact"), Path(file.path or "").open("rb") as opened:
+            opened.seek(start)
+            while start < stop and (piece := opened.read(min(_PIECE_BYTES, stop - start))):
+                start += len(piece)
+                yield piece
 
     def delete(self, audit_id: str) -> None:
         """Delete everything of one audit, if there is anything.
@@ -242,7 +299,7 @@ class ArtifactStore:
             StoreUnavailable: the disk refused.
         """
         with translated("deleting an audit's artifacts"):
-            discard(self.root, self.root / _checked_audit(audit_id))
+            discard(self.root, self.root / checked_audit(audit_id))
             ArtifactFolder(self.root).clean()
 
 
@@ -252,18 +309,29 @@ def _local_folder(location: str | Path) -> Path:
     parts = urlsplit(location)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise InvalidReference(
-            f"artifacts cannot be kept at a {parts.scheme}:// address", hint="give a folder, or file:///folder"
+            f"artifacts cannot be kept at a {parts.scheme}:// address",
+            hint="give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix",
         )
     return Path(unquote(parts.path))
 
 
-def _checked(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
+def checked_name(name: str) -> str:
+    """Return ``name`` when an artifact may have it.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if NAME.fullmatch(name) is None:
         raise ValueError("the name of an artifact is one part: letters, digits and ._=,+@-, not starting with a dot")
     return name
 
 
-def _checked_audit(audit_id: str) -> str:
-    if _AUDIT_ID.fullmatch(audit_id) is None:
+def checked_audit(audit_id: str) -> str:
+    """Return ``audit_id`` when an audit may have it.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if AUDIT_ID.fullmatch(audit_id) is None:
         raise ValueError("an audit's id is letters, digits, _ and -")
     return audit_id

@@ -15,7 +15,7 @@ import uvicorn
 
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.errors import StoreError
+from models_store.errors import InvalidReference, StoreError
 from service import logs
 from service.app import create_app
 from service.errors import StartupError
@@ -80,6 +80,8 @@ def check(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         Services.open(settings).close()
+    except InvalidReference as error:
+        raise StartupError(f"BACKDOOR_AUDIT_ARTIFACTS_URL: {error.message} ({error.hint})") from error
     except (OSError, ValueError, StoreError, WorkerError) as error:
         # The type alone: the message may repeat an address, and an address may hold a password.
         raise StartupError(

@@ -13,6 +13,7 @@
     ├── NoSuchPath                  no call has this path
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
+    ├── RangeNotSatisfiable         the file ends before the part that was asked for
     ├── NotReady                    a part that the service needs does not answer
     └── StartupError                the service refuses to start; never reaches a client
 """
@@ -99,6 +100,13 @@ class FeatureNotFound(ServiceError):
 
 class ArtifactNotFound(ServiceError):
     """The audit left no file or folder with this name."""
+
+
+class RangeNotSatisfiable(ServiceError):
+    """The file ends before the part that was asked for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(headers={"Content-Range": f"bytes */{size}"})
 
 
 class NotReady(ServiceError):

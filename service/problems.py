@@ -116,6 +116,12 @@ NOT_ACCEPTABLE: Final = Kind(
     "The report is not served in this form; the API's document lists those it is.",
 )
 TOO_LARGE: Final = Kind("content_too_large", 413, "Body too large", "The body is over the limit of 8 MiB.")
+RANGE_NOT_SATISFIABLE: Final = Kind(
+    "range_not_satisfiable",
+    416,
+    "Range behind the end",
+    "The file ends before the part that was asked for; `Content-Range` says how long it is.",
+)
 UNSUPPORTED: Final = Kind(
     "unsupported_media_type", 415, "Unsupported media type", "Send the body as Content-Type: application/json."
 )
@@ -247,6 +253,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.NoSuchPath: NOT_FOUND,
     service.errors.FeatureNotFound: FEATURE_NOT_FOUND,
     service.errors.ArtifactNotFound: ARTIFACT_NOT_FOUND,
+    service.errors.RangeNotSatisfiable: RANGE_NOT_SATISFIABLE,
     service.errors.NotReady: NOT_READY,
     service.errors.StartupError: INTERNAL,
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from fastapi import Depends, Request
 
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactStore
+from models_store.locations import Artifacts, open_artifacts
 from models_store.store import ModelsStore
 from service.settings import Settings
 from worker.dispatch import Dispatcher
@@ -20,7 +20,7 @@ class Services:
     ledger: Ledger
     dispatcher: Dispatcher
     models: ModelsStore
-    artifacts: ArtifactStore
+    artifacts: Artifacts
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -42,7 +42,7 @@ class Services:
                 allowed_organisations=settings.allowed_organisations,
                 upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
             ),
-            artifacts=ArtifactStore(settings.artifacts_url),
+            artifacts=open_artifacts(settings.artifacts_url),
         )
 
     def close(self) -> None:

@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     )
     artifacts_url: str = Field(
         default_factory=lambda data: f"{data['data_dir']}/audits",
-        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see.",
+        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see, or "
+        "an object store: s3://, gs://, az://.",
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind to.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port to bind to; 0 takes a free one.")

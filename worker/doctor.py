@@ -22,6 +22,8 @@ import redis
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from models_store.errors import StoreError
+from models_store.locations import is_object_store
+from models_store.objects import ObjectArtifacts
 from models_store.store import ModelsStore
 from worker.dispatch import broker_client
 from worker.errors import SettingsError
@@ -193,7 +195,14 @@ def _nearest(folder: Path) -> Path:
 
 
 def _artifacts(settings: WorkerSettings) -> Iterator[Finding]:
-    folder = Path(settings.artifacts.removeprefix("file://"))
+    if is_object_store(settings.artifacts):
+        try:
+            ObjectArtifacts(settings.artifacts).probe()
+        except StoreError as error:
+            yield Finding("artifacts", "bad", error.message, error.hint)
+        else:
+            yield Finding("artifacts", "ok", "the object store takes, gives and deletes objects")
+    folder = Path(settings.workspaces.removeprefix("file://"))
     existing = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=existing) as file:

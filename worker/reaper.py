@@ -9,6 +9,8 @@ from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.artifacts import ArtifactStore
 from models_store.errors import StoreError
+from models_store.locations import Artifacts
+from models_store.objects import ObjectArtifacts
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
 
@@ -36,7 +38,7 @@ def reap_once(ledger: Ledger, dispatcher: Dispatcher) -> list[str]:
     return ids
 
 
-def sweep(ledger: Ledger, artifacts: ArtifactStore) -> list[str]:
+def sweep(ledger: Ledger, artifacts: Artifacts) -> list[str]:
     """Delete the artifacts of audits that ended without a report; return their ids.
 
     The attempt that ends an audit does this itself. What is found here was ended elsewhere: by the reaper, by a cancel
@@ -45,13 +47,31 @@ def sweep(ledger: Ledger, artifacts: ArtifactStore) -> list[str]:
 
     Raises:
         LedgerError: the ledger could not be asked.
-        StoreError: the disk refused.
+        StoreError: the disk or the object store refused.
     """
     gone = ledger.without_report(artifacts.audits())
     for audit_id in gone:
         artifacts.delete(audit_id)
     if gone:
         _log.info("artifacts_swept", count=len(gone))
+    return gone
+
+
+def sweep_workspaces(ledger: Ledger, workspaces: ArtifactStore) -> list[str]:
+    """Delete this machine's working copies of audits that are not open any more; return their ids.
+
+    Only for workspaces whose artifacts are published elsewhere. One that the ledger does not know is a deleted audit's.
+
+    Raises:
+        LedgerError: the ledger could not be asked.
+        StoreError: the disk refused.
+    """
+    ids = list(workspaces.audits())
+    gone = sorted(set(ids) - set(ledger.still_open(ids)))
+    for audit_id in gone:
+        workspaces.delete(audit_id)
+    if gone:
+        _log.info("workspaces_swept", count=len(gone))
     return gone
 
 
@@ -64,6 +84,7 @@ class Reaper(threading.Thread):
         reap_s: seconds between two passes.
         patience_s: after the ledger was away, how long live workers have for renewing leases that ran out meanwhile.
         artifacts: what is swept; None sweeps nothing.
+        published: the object store, where ``artifacts`` are working copies of what is kept there.
     """
 
     def __init__(
@@ -74,6 +95,7 @@ class Reaper(threading.Thread):
         reap_s: float,
         patience_s: float = 0,
         artifacts: ArtifactStore | None = None,
+        published: ObjectArtifacts | None = None,
     ) -> None:
         super().__init__(name="reaper", daemon=True)
         self._ledger = ledger
@@ -81,6 +103,7 @@ class Reaper(threading.Thread):
         self._reap_s = reap_s
         self._patience_s = patience_s
         self._artifacts = artifacts
+        self._published = published
         self._passes = 0
         self._ledger_was_away = False
         self._stop_event = threading.Event()
@@ -114,4 +137,6 @@ class Reaper(threading.Thread):
         self._passes += 1
         reap_once(self._ledger, self._dispatcher)
         if self._artifacts is not None and self._passes % _PASSES_A_SWEEP == 1:
-            sweep(self._ledger, self._artifacts)
+            if self._published is not None:
+                sweep_workspaces(self._ledger, self._artifacts)
+            sweep(self._ledger, self._published or self._artifacts)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models_store.locations import is_object_store
 from worker.errors import SettingsError
 
 _GIB = 1024**3
@@ -21,7 +22,9 @@ class WorkerSettings(BaseSettings):
     database_url: str = Field(default="", description="The ledger: sqlite:///file or postgresql://…")
     broker_url: str = Field(default="", description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.")
     artifacts_url: str = Field(
-        default="", description="Where audits' artifacts lie: a folder or file:// address that API and workers all see."
+        default="",
+        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see, or "
+        "an object store: s3://, gs://, az://.",
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
     offline: bool = Field(
@@ -115,6 +118,11 @@ class WorkerSettings(BaseSettings):
     def artifacts(self) -> str:
         """``artifacts_url``, or the folder of audits in the data folder."""
         return self.artifacts_url or str(self.data_dir / "audits")
+
+    @property
+    def workspaces(self) -> str:
+        """Where audits are worked on: where artifacts are kept, or a local folder where that is an object store."""
+        return str(self.data_dir / "work") if is_object_store(self.artifacts) else self.artifacts
 
     @property
     def store_dir(self) -> Path:

@@ -1,18 +1,22 @@
 """What an audit left beside its report: trained dictionaries, directions, measurements."""
 
-from pathlib import Path
+from functools import partial
+from pathlib import PurePath
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Response
 from fastapi import Path as PathParameter
-from starlette.responses import FileResponse
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
+from models_store.artifacts import StoredFile
 from service import problems
 from service.access import OwnerDep, get_caller, requires
 from service.caching import matches
 from service.documents import answer, described, header, named
 from service.errors import ArtifactNotFound
 from service.queries import refuse_unknown
+from service.ranges import RangedResponse
 from service.result_schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
 from service.routes.audits import AuditId
 from service.services import Services, ServicesDep
@@ -53,8 +57,7 @@ ArtifactName = Annotated[
 def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> ArtifactList:
     """While an audit runs, what it has finished so far; empty for one that failed or was cancelled."""
     services.ledger.get(audit_id, owner=owner)
-    names = services.artifacts.list(audit_id)
-    found = [_artifact(services, audit_id, name) for name in names if _kind(name) is not None]
+    found = [_artifact(services, audit_id, name) for name in services.artifacts.list(audit_id)]
     return ArtifactList(artifacts=tuple(artifact for artifact in found if artifact is not None))
 
 
@@ -70,7 +73,7 @@ def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) ->
 def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
     """One folder: its kind and its files."""
     services.ledger.get(audit_id, owner=owner)
-    found = _artifact(services, audit_id, name) if _kind(name) is not None else None
+    found = _artifact(services, audit_id, name)
     if found is None:
         raise ArtifactNotFound
     return found
@@ -80,7 +83,7 @@ def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name
     "/audits/{audit_id}/artifacts/{name}/{file}",
     summary="Fetch a file of an artifact",
     dependencies=[Depends(requires("audits:read"))],
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses=described(
         {
             200: {
@@ -97,10 +100,12 @@ def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name
         },
         404,
         problems.ARTIFACT_NOT_FOUND,
+        problems.RANGE_NOT_SATISFIABLE,
         503,
     ),
 )
 def get_artifact_file(
+    request: Request,
     services: ServicesDep,
     owner: OwnerDep,
     audit_id: AuditId,
@@ -112,17 +117,15 @@ def get_artifact_file(
 ) -> Response:
     """The bytes of one file. A dictionary's folder, fetched file by file, opens in SAELens."""
     services.ledger.get(audit_id, owner=owner)
-    folder = services.artifacts.folder(audit_id).find(name) if _kind(name) is not None else None
-    path = None if folder is None else next((one for one in _files(folder) if one.name == file), None)
-    if path is None:
+    found = next((one for one in _files(services, audit_id, name) or () if one.name == file), None)
+    if found is None:
         raise ArtifactNotFound
-    status = path.stat()
-    etag = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if matches(if_none_match, etag):
+    headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
+    if matches(if_none_match, found.etag):
         return Response(status_code=304, headers=headers)
-    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return FileResponse(path, headers=headers, media_type=media_type, filename=file, stat_result=status)
+    media_type = _MEDIA_TYPES.get(PurePath(file).suffix, "application/octet-stream")
+    read = partial(services.artifacts.read, found)
+    return RangedResponse(read, found.size_bytes, request, headers=headers, media_type=media_type, filename=file)
 
 
 def _kind(name: str) -> ArtifactKind | None:
@@ -132,21 +135,19 @@ def _kind(name: str) -> ArtifactKind | None:
 
 
 def _artifact(services: Services, audit_id: str, name: str) -> ArtifactOut | None:
-    try:
-        folder = services.artifacts.folder(audit_id).find(name)
-    except ValueError:
-        return None  # No artifact has such a name.
-    kind = _kind(name)
-    if folder is None or kind is None:
+    kind, found = _kind(name), _files(services, audit_id, name)
+    if found is None or kind is None:
         return None
     here = f"/audits/{audit_id}/artifacts/{name}"
-    files = tuple(
-        ArtifactFile(name=path.name, size_bytes=path.stat().st_size, link=f"{here}/{path.name}")
-        for path in _files(folder)
-    )
+    files = tuple(ArtifactFile(name=one.name, size_bytes=one.size_bytes, link=f"{here}/{one.name}") for one in found)
     return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The regular files right in a folder; links are not followed."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink()]
+def _files(services: Services, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+    """The files of an artifact that goes out; None where there is none of that name."""
+    if _kind(name) is None:
+        return None
+    try:
+        return services.artifacts.look(audit_id, name)
+    except ValueError:
+        return None  # No artifact has such a name.
