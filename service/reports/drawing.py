@@ -51,9 +51,15 @@ class Drawing:
     def render(self) -> Markup:
         """The picture as an element."""
         return Markup(
-            '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{name}-title">'
+            '<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-labelledby="{name}-title">'
             '<title id="{name}-title">{}</title>{}</svg>'
-        ).format(_short(self.width), _short(self.height), self.title, Markup("").join(self._parts), name=self.name)
+        ).format(
+            self.title,
+            Markup("").join(self._parts),
+            name=self.name,
+            width=_short(self.width),
+            height=_short(self.height),
+        )
 
     def _polygon(self, points: Sequence[tuple[float, float]], css: str, tip: str) -> None:
         text = " ".join(f"{_short(x)},{_short(y)}" for x, y in points)

@@ -42,12 +42,12 @@ def decoys(report: AuditReport) -> Picture:
     for state, css in (("silent", "silent"), ("firing", "firing")):
         found = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
         if found:
-            lanes.append((f"{len(found)} {state} decoys", css, found))
+            lanes.append((_counted(len(found), f"{state} decoy"), css, found))
     benign = report.gates.calibrated.library_effects
     if benign:
-        lanes.append((f"{len(benign)} benign models", "benign", [(value, "a benign model") for value in benign]))
+        lanes.append((_counted(len(benign), "benign model"), "benign", [(value, "a benign model") for value in benign]))
     if effect is not None:
-        lanes.append(("the pair", "pair", [(effect, pair(report)[0])]))
+        lanes.append((f"the pair: {number(effect)}", "pair", [(effect, pair(report)[0])]))
     values = [value for _, _, points in lanes for value, _ in points]
     scale = Symlog(min(values, default=0.0), max(values, default=1.0), threshold, 12, _WIDTH - 14)
     height = 30 + 54 * len(lanes) + 24
@@ -55,10 +55,11 @@ def decoys(report: AuditReport) -> Picture:
         "decoys", _WIDTH, height, f"Effect of the pair and of {len(report.decoys)} decoys, in nats a prompt"
     )
     bottom = height - 36
-    drawing.text(min(scale(threshold) + 4, _WIDTH - 90), 12, f"threshold {number(threshold)}", "small")
+    aside, anchor = (4, "start") if scale(threshold) < _WIDTH / 2 else (-4, "end")
+    drawing.text(scale(threshold) + aside, 12, f"threshold {number(threshold)}", "small", anchor)
     for place, (label, css, points) in enumerate(lanes):
         middle = 58 + 54 * place
-        drawing.text(12, middle - 19, label, "label")
+        drawing.text(12, middle - 19, label, "value" if css == "pair" else "label")
         drawing.line(12, middle, _WIDTH - 14, middle, "rail")
         drawing.line(scale(threshold), middle - 14, scale(threshold), middle + 16, "limit")
         _lane(drawing, scale, points, css, middle)
@@ -85,18 +86,20 @@ def heat_map(report: AuditReport) -> Picture:
     """Layers by what was found there: the directions' effect, and each architecture's best feature."""
     layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
     chosen = next((row.layer for row in report.directions if row.chosen), None)
+    # A dictionary's row tells of the feature with the largest attribution, and a flagged one may separate better.
+    scored = [(row.architecture, row.layer, row.best_bis) for row in report.layers if row.best_bis is not None]
+    scored += [(feature.architecture, feature.layer, feature.bis) for feature in report.flagged_features]
     best: dict[tuple[str, int], float] = {}
-    for row in report.layers:
-        if row.best_bis is not None:
-            key = (row.architecture, row.layer)
-            best[key] = max(best.get(key, -1.0), row.best_bis)
+    for architecture, layer, bis in scored:
+        best[architecture, layer] = max(best.get((architecture, layer), -1.0), bis)
     effects = {row.layer: row.effect_nats_a for row in report.directions}
-    largest = max(max(effects.values(), default=0.0), 1e-9)
+    # An effect under the threshold must not look like a strong one because all others are smaller.
+    largest = max(*effects.values(), report.gates.specific.threshold, 1e-9)
     lines: list[tuple[str, dict[int, float], float]] = [("directions, nats", effects, largest)]
     for architecture in dict.fromkeys(row.architecture for row in report.layers):
         values = {layer: best[architecture, layer] for layer in layers if (architecture, layer) in best}
         lines.append((f"{architecture}, BIS", values, 1.0))
-    left, cell = 112.0, max(36.0, min(66.0, (_WIDTH - 122) / max(len(layers), 1)))
+    left, cell = 124.0, max(42.0, min(66.0, (_WIDTH - 134) / max(len(layers), 1)))
     width = max(_WIDTH, left + cell * len(layers) + 10)
     drawing = Drawing("layers", width, 58 + 38 * len(lines), "What was found at each layer")
     drawing.text(left - 8, 18, "layer", "small", "end")
@@ -115,24 +118,24 @@ def heat_map(report: AuditReport) -> Picture:
                     left + cell * column + 3, y, cell - 6, 34, f"shade s{shade}", f"{label}: layer {layer}"
                 )
                 css = "inverse" if shade >= _SHADES // 2 + 1 else ""
-                words = f"{values[layer]:.2f}" if line else number(values[layer], 2)
-                drawing.text(middle, y + 21, words, f"value {css}".strip(), "middle")
+                drawing.text(middle, y + 21, _in_cell(values[layer]), f"value {css}".strip(), "middle")
             else:
                 drawing.text(middle, y + 21, UNMEASURED, "value", "middle")
     for line, (label, _, _) in enumerate(lines):
         drawing.text(left - 8, 26 + 38 * line + 21, label, "label", "end")
     rows = tuple(
-        (str(layer), *(number(values.get(layer)) for _, values, _ in lines), "chosen" if layer == chosen else "")
+        (str(layer), *(number(values.get(layer)) for _, values, _ in lines), "yes" if layer == chosen else "no")
         for layer in layers
     )
     return Picture(
         "layers",
         "Layers and architectures",
-        "The stronger the shade, the more. The first row is the causal effect of the leading direction on the "
-        "discovering half, which chooses the layer; the rows below are the best feature's score of each kind of "
-        "dictionary (1 at most).",
+        "The stronger the shade, the more; of effects, beside the largest or the threshold. The first row is the "
+        "causal effect of the leading direction on the discovering half, which chooses the layer. The rows below are "
+        "the best score (1 at most) of those features that were flagged or have the largest attribution, of each "
+        "kind of dictionary.",
         drawing.render(),
-        ("layer", *(label for label, _, _ in lines), ""),
+        ("layer", *(label for label, _, _ in lines), "chosen"),
         rows,
         wide=len(layers) > 8,
     )
@@ -270,7 +273,6 @@ def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], 
         tip = f"{string}: {number(value)} nats"
         if css == "pair":
             drawing.diamond(x, middle, 9, css, tip)
-            drawing.text(min(max(x, 30.0), _WIDTH - 30), middle - 13, number(value), "value", "middle")
         elif css == "firing":
             drawing.triangle(x, y, 5, css, tip)
         elif css == "benign":
@@ -291,6 +293,16 @@ def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:
     drawing.line(start, y, end, y, "whisker")
     for x in (start, end):
         drawing.line(x, y - 4, x, y + 4, "whisker")
+
+
+def _in_cell(value: float) -> str:
+    """A number of at most five signs; the table has it whole."""
+    text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _shade(part: float) -> int:

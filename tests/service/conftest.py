@@ -178,6 +178,30 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, valkey_
         yield Starter(stack, tmp_path_factory.mktemp("shared"), empty_ledger, url)()
 
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium; a test that asks for it is skipped where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
 @pytest.fixture
 def spec() -> dict[str, Any]:
     """The shortest spec."""

@@ -179,3 +179,18 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(scheme):
     assert contrast(scheme["inverse"], scheme["pair"]) >= 4.5
     for shade in range(9):
         assert contrast(scheme[f"s{shade}"], scheme["inverse" if shade >= 5 else "ink"]) >= 4.5, shade
+
+
+def test_small_effects_are_pale_however_small_the_others_are(make_subject):
+    rows = [row.model_dump() for row in make_subject().report.directions]
+    faint = [row | {"layer": layer, "effect_nats_a": 1e-4 * layer - 3e-4} for layer in (1, 5) for row in rows[:1]]
+    picture = pictures.heat_map(make_subject(directions=faint, layers=(), flagged_features=()).report)
+    assert picture.drawing.count("shade s0") == 2
+    assert "-0.00" not in picture.drawing
+    assert [row[1] for row in picture.rows] == ["-2.00e-04", "2.00e-04"]
+
+
+def test_a_flagged_feature_counts_in_the_heat_map_though_another_has_the_larger_attribution(make_subject):
+    rows = [row.model_dump() | {"best_bis": 0.0} for row in make_subject().report.layers]
+    picture = pictures.heat_map(make_subject(layers=rows).report)
+    assert picture.rows[0][2] == "0.97"
