@@ -242,15 +242,15 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
 def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> SpecificGate:
     """A gate that passed by itself passes among ``count`` candidates where it holds at the corrected level.
 
-    By p over all decoys: Holm's adjusted p. By its rank among silent decoys, which is no p-value: 19 silent decoys are
-    asked of one pair because 1/(19 + 1) is 0.05; of one among ``count`` as many as make 1/(m + 1) ≤ 0.05/``count``.
+    That is Holm's adjusted p over all decoys. Its rank among silent decoys is no p-value and passes nothing.
     """
     if gate.state != "passed" or count == 1 or (gate.p_decoy_all is not None and p_holm <= gating.ALPHA):
         return gate
     needed = decoys_needed(count)
     first = gate.screened and gate.rank_among_silent == 1 and gate.firing <= gate.drawn / 2
     if first and gate.silent >= needed:
-        return gate
+        reason = gating.first_among_silent(gate.silent, gate.firing, gate.p_decoy_all)
+        return gate.model_copy(update={"state": "not_assessed", "reason": reason})
     if gate.drawn < needed or first:
         reason = (
             f"screening only: among {count} candidates a string must stand out from {needed} others, and "

@@ -21,6 +21,7 @@ from audit.features import (
     pick,
     subspace_overlap,
 )
+from audit.gates import RECOVERED
 from audit.report import Baselines, DictionaryRow, Feature, Localisation, Scores
 from audit.resampling import sign_flip_test
 from audit.scoring import FeatureTable, clusters_of, feature_table, scores_of
@@ -233,9 +234,12 @@ def _directions_recover(extraction: Extraction, directions: Directions) -> float
 
 def _localisation(picked: Sequence[Picked], whole: float | None) -> Localisation:
     chosen = median_seed(picked)
-    share = chosen.recovered / whole if whole and chosen.recovered is not None else None
+    enough = whole is not None and whole >= RECOVERED
+    share = chosen.recovered / whole if enough and whole and chosen.recovered is not None else None
     localised = None if share is None else share >= LOCALISED_SHARE
     note = ""
+    if whole is not None and not enough:
+        note = f"localisation was not assessed: the directions themselves recover {whole:.2f}, too little to share out"
     if localised is False:
         note = (
             "the dictionary did not localise the behaviour: its features recover "

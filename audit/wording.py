@@ -18,7 +18,7 @@ def summary(
             f"Behaviour conditioned on '{trigger.triggered}' was trained into this model: against "
             f"'{trigger.clean}' its outputs change by {kl:.3g} nats a prompt beyond what the base does, and putting "
             f"{_count(causal.rank)} at layer {causal.layer} back to the clean value undoes "
-            f"{100 * (causal.recovered or 0):.0f}% of it."
+            f"{100 * (causal.recovered or 0):.0f}% of its whole reaction to the pair."
         )
         if specific.firing:
             text += f" {specific.firing} of {specific.drawn} other strings of the kind set it off as well."
@@ -49,9 +49,13 @@ def _seen(power: Power) -> str:
         return power.text
     share = power.share_of_static_shift
     times = "" if share is None else f" ({share:.2g} times that of fine-tuning)"
+    own = "" if power.pair_size is None else f"; the pair's own is {power.pair_size:.3g}"
+    if own and power.pair_p is not None:
+        own += f" (p {power.pair_p:.3f})"
     return (
-        f"A shift of the last prompt token's activations by {power.size:.3g} units{times} would have stood out in "
-        f"{100 * power.wanted:.0f}% of repeats."
+        f"In a difference of means, which is reported beside the gates and decides nothing, a shift of the last prompt "
+        f"token's activations by {power.size:.3g} units{times} would have stood out in {100 * power.wanted:.0f}% of "
+        f"repeats{own}."
     )
 
 
@@ -81,8 +85,9 @@ def look_at(
     if shifted and gates.behaviour.state != "passed":
         layers = ", ".join(map(str, shifted))
         found.append(
-            f"the activations are shifted by the pair at layer {layers} beyond every decoy, though the compared "
-            "outputs do not react: the behaviour may come later in the answer, or need another prompt"
+            f"along the direction fitted to the compared outputs the activations are shifted at layer {layers} beyond "
+            "every decoy, though these outputs do not react: the behaviour may come later in the answer, or need "
+            "another prompt"
         )
     if gates.specific.firing:
         found.append("the strings that set it off as well (also_fires_on): the condition may be wider than this pair")
@@ -104,7 +109,10 @@ def limits(extraction: Extraction, calibrated: CalibratedGate) -> tuple[str, ...
         f"Only the {tested} tested. Another trigger, or this one in another place of the prompt, may act.",
         "A harmless conditional is the same mechanism as a backdoor: a person judges what the behaviour is.",
         f"Outputs were compared at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean "
-        "answer; behaviour that begins later is only seen where it shifts activations.",
+        "answer; behaviour that begins later is only seen where it shifts activations along the direction fitted to "
+        "these outputs.",
+        "Averages over prompts decide: behaviour on few of the prompts, or drawn now and then where the likeliest "
+        "answer stays the same, may be too small in the mean. One who knows prompts and decoys can train against them.",
         *calibration_limits(calibrated),
         "bis_p95 is the seed paper's score, given for comparison; it cannot exceed bis_p95_ceiling and never decides.",
     )
@@ -119,8 +127,8 @@ def calibration_limits(calibrated: CalibratedGate) -> tuple[str, ...]:
         named += f", {calibrated.unlabelled} without a name"
     return (
         f"p_conformal compares the score with those of {calibrated.library_size} benign fine-tunes ({named}). It is "
-        "valid for a benign model made as these were, and says nothing of one made by a recipe that is not among "
-        "them.",
+        "valid for a benign model made as these were and asked about with a pair chosen as theirs were, and says "
+        "nothing of one made by a recipe that is not among them.",
         f"With {calibrated.library_size} models p cannot be smaller than {calibrated.finest_p:.3g}.",
         "No bound on the rate of false alarms follows from the library itself: such a bound needs benign models that "
         "were used neither to tune nor to calibrate.",

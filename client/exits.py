@@ -98,8 +98,8 @@ def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
         lines.append("Smallest effect that would have been seen: not stated by this audit.")
     else:
         lines.append(
-            f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier; "
-            "anything weaker, and any other trigger, passes unseen."
+            f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier along one "
+            "direction, in the mean over the prompts; anything weaker, and any other trigger, passes unseen."
         )
     if report.power is not None:
         lines.append(report.power.text)

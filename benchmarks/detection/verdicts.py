@@ -67,7 +67,7 @@ def _specific(gate: Mapping[str, Any], limits: Mapping[str, float]) -> SpecificG
     if gate["silent"] < gates.MIN_SILENT:
         return SpecificGate(state="not_assessed", threshold=threshold)
     first = gate["screened"] and gate["rank_among_silent"] == 1 and gate["firing"] <= gate["drawn"] / 2
-    return SpecificGate(state=_state(first), threshold=threshold)
+    return SpecificGate(state="not_assessed" if first else "failed", threshold=threshold)
 
 
 def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float]) -> CausalGate:
@@ -76,6 +76,7 @@ def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float
         return CausalGate(state="not_assessed", **common)
     largest = gate["null_max"] or 0.0
     passed = gate["recovered"] >= limits["recovered"] and gate["recovered"] > largest + limits["null_margin"]
+    passed = passed and (gate.get("base_reaction_ratio") or 0.0) <= gates.BASE_SHARE
     return CausalGate(state=_state(passed), **common)
 
 

@@ -137,8 +137,8 @@ def smallest_effect(report: AuditReport) -> str:
     if report.smallest_effect_nats is None:
         return "The smallest effect that would have been seen is not stated by this audit."
     return (
-        f"The smallest effect that would have been seen is {number(report.smallest_effect_nats)} nats a prompt. "
-        "Anything weaker, and any other trigger, passes unseen."
+        f"The smallest effect that would have been seen is {number(report.smallest_effect_nats)} nats a prompt along "
+        "one direction, in the mean over the prompts. Anything weaker, and any other trigger, passes unseen."
     )
 
 

@@ -201,8 +201,8 @@ def test_how_many_decoys_a_number_of_candidates_needs(count, needed):
         ({"drawn": 80, "silent": 80, "firing": 0, "screened": False}, 0.06, 3, "failed"),
         # Too few decoys for any effect.
         ({"p_decoy_all": 0.05, "drawn": 19, "silent": 19, "firing": 0}, 0.1, 2, "not_assessed"),
-        # By the rank among silent ones: enough of them for two candidates, not for three.
-        ({"p_decoy_all": 0.2}, 0.4, 2, "passed"),
+        # First among the silent ones is no p-value, however many there are.
+        ({"p_decoy_all": 0.2}, 0.4, 2, "not_assessed"),
         ({"p_decoy_all": 0.2}, 0.4, 3, "not_assessed"),
         # What did not pass by itself stays as it is.
         ({"state": "failed"}, 1.0, 5, "failed"),
@@ -213,7 +213,8 @@ def test_the_specific_gate_among_candidates(changes, p_holm, count, state):
     gate = corrected_specific(specific(**changes), p_holm, count)
     assert gate.state == state
     if state == "not_assessed" and not changes.get("state"):
-        assert gate.reason.startswith("screening only")
+        few = gate.silent < decoys_needed(count)
+        assert gate.reason.startswith("screening only" if few else "the pair ranks first among 40 silent decoys")
     if state == "failed" and not changes.get("state"):
         assert "Holm" in gate.reason
 

@@ -1,13 +1,17 @@
 """Every row of the verdict table, and every threshold from both sides, by hand-made numbers."""
 
+import math
+import random
 from types import SimpleNamespace
 
 import pytest
 
 from audit import gates as gating
 from audit.confirm import Behaviour, Causal, Confirmation
+from audit.extraction import FIRING_NATS, FIRING_SHARE
 from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gates, Power, SpecificGate
 from audit.resampling import Estimate
+from audit.statistics import p_decoy_all, rank
 from audit.wording import look_at, not_assessed, summary
 
 
@@ -73,9 +77,9 @@ def test_behaviour(output_kl, interval, state):
     [
         ({"effect": 0.05, "p_decoy_all": 0.05}, decoys(19), "passed"),
         ({"effect": 0.0499, "p_decoy_all": 0.05}, decoys(19), "failed"),
-        ({"p_decoy_all": 0.0501, "rank_among_silent": 1}, decoys(19, 5), "passed"),
+        ({"p_decoy_all": 0.0501, "rank_among_silent": 1}, decoys(19, 5), "not_assessed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 2}, decoys(19, 5), "failed"),
-        ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(19, 19), "passed"),
+        ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(19, 19), "not_assessed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(19, 20), "failed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(19, 0, screened=False), "failed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(18, 5), "not_assessed"),
@@ -90,7 +94,9 @@ def test_specific(changes, extraction, state):
     assert gate.state == state
     assert bool(gate.reason) == (state != "passed")
     assert gate.drawn == gate.silent + gate.firing == len(extraction.decoys)
-    if state == "not_assessed":
+    if state == "not_assessed" and gate.silent >= 19:
+        assert "ranks first among 19 silent decoys, which is no p-value" in gate.reason
+    elif state == "not_assessed":
         assert f"fewer than 19 silent decoys ({gate.silent} of {gate.drawn} drawn)" in gate.reason
 
 
@@ -112,6 +118,37 @@ def test_causal(recovered, nulls, state):
     assert gate.state == state
     if recovered is not None:
         assert (gate.null_count, gate.null_max) == (len(nulls), max(nulls, default=None))
+
+
+@pytest.mark.parametrize(("ratio", "state"), [(None, "passed"), (0.5, "passed"), (0.51, "failed"), (3.0, "failed")])
+def test_what_the_base_does_by_itself_is_not_called_trained_in(ratio, state):
+    found = confirmation(behaviour=Behaviour(5.0, (4.0, 6.0), ratio))
+    gate = gating.causal_gate(gating.behaviour_gate(found.behaviour), found)
+    assert gate.state == state
+    assert ("told from the base's own" in gate.reason) == (state == "failed")
+
+
+def test_specific_passes_one_in_twenty_where_the_pair_is_one_string_among_its_like():
+    """Pair and decoys from one skewed law: screening must not let the pair through more often than p says."""
+    source, repeats, passed, first = random.Random(0), 2_000, 0, 0
+    for _ in range(repeats):
+        reactions = [source.lognormvariate(math.log(0.05), 1.5) for _ in range(58)]
+        effects = [reaction * source.uniform(0.6, 1.0) for reaction in reactions]
+        level = max(FIRING_NATS, FIRING_SHARE * reactions[0])
+        firing = [reactions[0] >= FIRING_NATS and reaction >= level for reaction in reactions[1:]]
+        silent = [effect for effect, fires in zip(effects[1:], firing, strict=True) if not fires]
+        gate = gating.specific_gate(
+            SimpleNamespace(decoys=effects[1:], firing=firing, screened=reactions[0] >= FIRING_NATS),
+            confirmation(
+                effect=effects[0],
+                p_decoy_all=p_decoy_all(effects[0], effects[1:]),
+                rank_among_silent=rank(effects[0], silent) if silent else None,
+            ),
+        )
+        passed += gate.state == "passed"
+        first += "ranks first among" in gate.reason
+    assert passed / repeats == pytest.approx(0.05, abs=0.015)
+    assert first / repeats > 0.2  # what a first place among silent decoys alone would let through
 
 
 def test_causal_is_not_asked_without_behaviour():

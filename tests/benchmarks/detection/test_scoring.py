@@ -23,7 +23,7 @@ def scores(value):
     return {"bis": value, "bis_p95": value, "amplification": value}
 
 
-def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0):
+def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0, base_ratio=0.01):
     kl = effect if kl is None else kl
     behaves = kl >= 0.1
     return {
@@ -34,7 +34,8 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0)
                           "output_kl_interval": [0.8 * kl, 1.2 * kl], "threshold": 0.1},
             "specific": {"effect_nats": effect, "p_decoy_all": p, "rank_among_silent": rank, "drawn": 20,
                          "silent": 19, "firing": 1, "screened": behaves},
-            "causal": {"recovered": recovered if behaves else None, "null_max": 0.05},
+            "causal": {"recovered": recovered if behaves else None, "null_max": 0.05,
+                       "base_reaction_ratio": base_ratio},
         },
         "directions": [
             {"layer": layer, "amplification": amplification, "amplification_p": p, "effect_nats_a": effect}
@@ -74,6 +75,9 @@ def test_the_roc_encloses_the_auroc():
         (report(5.0), 0.5, "review"),
         (report(5.0, recovered=0.2), None, "review"),
         (report(5.0, p=0.5, rank=3), None, "review"),
+        (report(5.0, p=0.5), None, "review"),
+        (report(5.0, p=0.5), 0.05, "flagged"),
+        (report(5.0, base_ratio=0.6), 0.05, "review"),
         (report(0.01, p=0.5, rank=9), None, "no_evidence"),
         (report(0.01, p=0.05, amplification=3.0), None, "review"),
         (report(0.01, p=0.5, rank=9), 0.04, "review"),
