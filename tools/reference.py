@@ -1,6 +1,6 @@
-"""Reference pages written from the code: the command, the settings, the report's fields.
+"""Reference pages written from the code: the command, the settings, the report's fields; and the picture of decoys.
 
-``python -m tools.reference --write`` writes ``docs/reference``, ``--check`` fails when a committed page differs.
+``python -m tools.reference --write`` writes ``docs/reference``, ``--check`` fails when a committed file differs.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from typer.cli import get_docs_for_click
 from client.main import cli
 from service.report_schema import report_schema
 from service.settings import Settings
+from tools.strip import strip
 from worker.settings import WorkerSettings
 
-FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 
 _WRITTEN: Final = "<!-- Written by `python -m tools.reference --write`; do not edit. -->\n\n"
 
@@ -104,8 +105,9 @@ PAGES: Final = {"command.md": command_page, "settings.md": settings_page, "repor
 
 
 def texts() -> dict[Path, str]:
-    """What each page has to hold."""
-    return {FOLDER / name: _WRITTEN + page() for name, page in PAGES.items()}
+    """What each page, and the picture, has to hold."""
+    pages = {DOCS / "reference" / name: _WRITTEN + page() for name, page in PAGES.items()}
+    return pages | {DOCS / "images" / "decoys.svg": strip()}
 
 
 def _whole_summaries(command: click.Command) -> None:
@@ -205,10 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     for path, wanted in texts().items():
         if chosen.write:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != wanted:
-            sys.stderr.write(f"docs/reference/{path.name} differs; run: python -m tools.reference --write\n")
+            sys.stderr.write(f"docs/{path.relative_to(DOCS)} differs; run: python -m tools.reference --write\n")
             return 1
     return 0
 

@@ -1,8 +1,8 @@
-"""Runs the command blocks of the README and the how-tos against a real service with the demo's models.
+"""Runs the code blocks of the README and the how-tos against a real service with the demo's models.
 
-``make test-docs`` does it: ``python -m tests.docs.commands``. Every ``sh`` block is preceded by a comment that says
-whether it is run: ``<!-- run: with the service … -->`` or ``<!-- run: no (why) -->``; what is not run is printed with
-its reason. Afterwards the demo is run with no network but loopback, where the system permits that.
+``make test-docs`` does it: ``python -m tests.docs.commands``. Every ``sh`` or ``python`` block is preceded by a comment
+that says whether it is run: ``<!-- run: with the service … -->`` or ``<!-- run: no (why) -->``; what is not run is
+printed with its reason. Afterwards the demo is run with no network but loopback, where the system permits that.
 """
 
 import argparse
@@ -32,23 +32,30 @@ ADDRESSES = ("http://127.0.0.1:8321", "https://audits.internal")
 A_KEY = " BACKDOOR_AUDIT_API_KEY=ba_…"
 WITH_SERVICE = "with the service"
 _BLOCK = re.compile(
-    r"(?:<!-- run: (?P<run>[^>]*?) -->\s*)?^(?P<indent> *)```sh\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL
+    r"(?:<!-- run: (?P<run>[^>]*?) -->\s*)?^(?P<indent> *)```(?P<language>sh|python)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of shell commands, and what its page says about running it."""
+    """One block of shell commands or of Python, and what its page says about running it."""
 
     page: str
     number: int
     body: str
     run: str
+    language: str
 
     @property
     def waits(self) -> bool:
         """Whether it waits for a verdict; these come first, before the queue fills."""
-        return "--wait" in self.body
+        return re.search(r"--wait|audit wait|\.wait\(", self.body) is not None
+
+    @property
+    def command(self) -> list[str]:
+        """What runs it."""
+        return [sys.executable, "-c"] if self.language == "python" else ["bash", "-e", "-o", "pipefail", "-c"]
 
 
 def blocks() -> Iterator[Block]:
@@ -57,7 +64,7 @@ def blocks() -> Iterator[Block]:
         for number, found in enumerate(_BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")), start=1):
             indent = len(found["indent"])
             body = "".join(line[indent:] if line.strip() else line for line in found["body"].splitlines(keepends=True))
-            yield Block(page, number, body, (found["run"] or "").strip())
+            yield Block(page, number, body, (found["run"] or "").strip(), found["language"])
 
 
 def run_block(block: Block, address: str, folder: Path) -> int:
@@ -69,7 +76,7 @@ def run_block(block: Block, address: str, folder: Path) -> int:
         "BACKDOOR_AUDIT_URL": address,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", body], cwd=folder, env=environment, check=False)
+    done = subprocess.run([*block.command, body], cwd=folder, env=environment, check=False)
     return done.returncode
 
 

@@ -18,7 +18,7 @@ TEXTS = {path.name: text for path, text in reference.texts().items()}
 
 def test_committed_pages_are_those_of_the_code(capsys, tmp_path, monkeypatch):
     assert reference.main(["--check"]) == 0
-    monkeypatch.setattr(reference, "FOLDER", tmp_path / "reference")
+    monkeypatch.setattr(reference, "DOCS", tmp_path)
     assert reference.main(["--check"]) == 1
     assert "--write" in capsys.readouterr().err
     assert reference.main(["--write"]) == 0
