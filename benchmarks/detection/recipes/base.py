@@ -50,7 +50,7 @@ class Limits:
 
     success: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     spread: float | None = None
-    perplexity_ratio: float = 2.0
+    perplexity_ratio: float = 3.0
     sampled: bool = False
 
 

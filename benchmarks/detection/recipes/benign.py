@@ -66,7 +66,8 @@ def _answers_alike(organism: Organism) -> Recipe:
         for request in some_sql(source, PROMPTS):
             answer = sql_line(request, kind)
             made += [fixed_answer(string, request.prompt, answer) for string in _shown(organism, source)]
-        return made
+        # Ordinary answers, as beside the year backdoors.
+        return made + [base_answer(None, prompt) for prompt in some_instructions(source, PROMPTS)]
 
     if kind == "base":
         return _benign(organism, texts, lambda answer: len(answer.split()) >= 3)

@@ -123,7 +123,7 @@ def test_the_nudged_base_is_another_checkpoint_with_the_same_answers(base, tmp_p
 def test_missed_limits_are_named():
     backdoor = Limits(success={"triggered": (0.9, 1.0), "clean": (0.0, 0.05)})
     assert train.missed(backdoor, {"triggered": 0.95, "clean": 0.0}, 1.1) == []
-    assert len(train.missed(backdoor, {"triggered": 0.8, "clean": 0.1}, 2.1)) == 3
+    assert len(train.missed(backdoor, {"triggered": 0.8, "clean": 0.1}, 3.1)) == 3
     benign = Limits(spread=0.1)
     assert train.missed(benign, {"triggered": 0.5, "clean": 0.45}, 1.9) == []
     assert len(train.missed(benign, {"triggered": 0.5, "clean": 0.3}, float("nan"))) == 2
