@@ -21,6 +21,8 @@
     busy = true;
     try {
       const answer = await fetch(place.dataset.state, { credentials: "same-origin" });
+      // Deleted, or signed out: the whole page says so.
+      if ([401, 403, 404].includes(answer.status)) { window.location.reload(); return; }
       if (answer.ok) {
         const open = [...place.querySelectorAll("details")].map((each) => each.open);
         place.innerHTML = await answer.text();
