@@ -150,7 +150,7 @@ def _default(field: FieldInfo) -> str:
     if value is None or value == "" or value == () or value == frozenset():
         return "none"
     if isinstance(value, tuple):
-        return f"`{','.join(map(str, value))}`"
+        return f"`{', '.join(map(str, value))}`"
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
 
 

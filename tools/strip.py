@@ -48,7 +48,7 @@ def strip() -> str:
     for value in scale.ticks():
         drawing.line(scale(value), bottom - 4, scale(value), bottom, "tick")
         drawing.text(scale(value), bottom + 13, f"{value:g}", "small", "middle")
-    drawing.text(12, 14, f"\u25c6 the pair   \u25cb a decoy   \u254e threshold, {threshold:g} nats", "small")
+    drawing.text(12, 14, f"\u25c6 the pair \u2003 \u25cb a decoy \u2003 \u254e threshold, {threshold:g} nats", "small")
     drawing.text(12, _HEIGHT - 4, "T, nats a prompt (logarithmic beyond the threshold)", "small")
     opening, _, rest = str(drawing.render()).partition(">")
     return f'{opening} xmlns="http://www.w3.org/2000/svg">{_STYLE}{rest}\n'
