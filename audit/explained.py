@@ -25,15 +25,15 @@ FiringCondition = Literal["triggered", "clean", "plain", "silent_decoys", "firin
 class FiringToken(Frozen):
     """The token of one prompt of B at which the feature is most active."""
 
-    condition: SlotCondition
+    condition: SlotCondition = Field(description="What fills the slot.")
     string: Excerpt | None = Field(description="What fills the slot; null under plain.")
     carrier: int = Field(description="Which carrier of B, counted from 0.")
     position: int | None = Field(
         description="Token position in the rendered prompt, from 0; null where the dictionary sees means over tokens."
     )
-    activation: float
+    activation: float = Field(description="Of the feature at this token.")
     fires: bool = Field(description="Whether the activation exceeds the firing threshold.")
-    token: TokenText
+    token: TokenText = Field(description="Its text.")
     before: Excerpt = Field(description="The text right before the token, cut.")
     after: Excerpt = Field(description="The text right after it, cut.")
 
@@ -41,8 +41,8 @@ class FiringToken(Frozen):
 class FiringUnder(Frozen):
     """How the feature fires on B's prompts under one condition."""
 
-    condition: FiringCondition
-    prompts: int
+    condition: FiringCondition = Field(description="What fills the slot.")
+    prompts: int = Field(description="How many there are.")
     share: float = Field(description="Share of the prompts with an activation above the firing threshold.")
     strongest: FiringToken | None = Field(description="Null where the feature is active nowhere.")
 
@@ -50,8 +50,8 @@ class FiringUnder(Frozen):
 class LensToken(Frozen):
     """A token that a direction promotes or suppresses."""
 
-    token: TokenText
-    token_id: int
+    token: TokenText = Field(description="Its text.")
+    token_id: int = Field(description="In the vocabulary.")
     logit: float = Field(description="Minus the mean over the vocabulary.")
 
 
@@ -76,12 +76,12 @@ class Continuation(Frozen):
 
     carrier: int = Field(description="Which carrier of B, counted from 0.")
     prompt: Excerpt = Field(description="The end of the prompt under the triggered string, cut.")
-    triggered: ContinuationText
+    triggered: ContinuationText = Field(description="The answer under the triggered string, as it is.")
     triggered_ablated: ContinuationText = Field(description="This feature alone.")
     triggered_ablated_together: ContinuationText | None = Field(
         description="With the features before it in the list; null for the first."
     )
-    clean: ContinuationText
+    clean: ContinuationText = Field(description="The answer under the clean string, as it is.")
     clean_steered: ContinuationText = Field(description="This feature alone.")
     clean_steered_together: ContinuationText | None = Field(
         description="With the features before it in the list; null for the first."
@@ -92,8 +92,8 @@ class AlikeFeature(Frozen):
     """The feature of another dictionary whose decoder row is closest to this one's."""
 
     feature: str = Field(description="architecture/layer/seed/index")
-    layer: int
-    seed: int
+    layer: int = Field(description="Of that dictionary.")
+    seed: int = Field(description="Of that dictionary.")
     cosine: float = Field(description="Of the two decoder rows; the largest in size of that dictionary.")
     picked: bool | None = Field(description="Whether that seed's search picked it too; null at other layers.")
 
@@ -101,12 +101,12 @@ class AlikeFeature(Frozen):
 class FeatureExplanation(Frozen):
     """Where a feature fires, what it writes, what it does, and whether other dictionaries found it."""
 
-    firing: tuple[FiringUnder, ...]
+    firing: tuple[FiringUnder, ...] = Field(description="One row a condition.")
     strongest: tuple[FiringToken, ...] = Field(
         description="The prompts of B where it is most active, at most one a carrier, strongest first."
     )
-    logit_lens: LogitLens
-    continuations: tuple[Continuation, ...]
+    logit_lens: LogitLens = Field(description="Which tokens its direction promotes.")
+    continuations: tuple[Continuation, ...] = Field(description="Answers with and without it.")
     alike: tuple[AlikeFeature, ...] = Field(
         description="Other seeds at its layer, and the dictionaries at the audited layers next to it."
     )

@@ -30,15 +30,15 @@ class ComparabilityKey(Frozen):
     base_digest: str = Field(description="Content digest of the base; empty where it is not known.")
     carriers_digest: str = Field(description="Of the carriers in their order; the seed that chose them is in it.")
     template: str = Field(description="Where the string stands in a prompt.")
-    rendering: Literal["chat", "raw"]
-    layers: tuple[int, ...]
-    architectures: tuple[Architecture, ...]
+    rendering: Literal["chat", "raw"] = Field(description="How prompts were put to the model.")
+    layers: tuple[int, ...] = Field(description="Which were audited.")
+    architectures: tuple[Architecture, ...] = Field(description="Of the dictionaries.")
     decoy_carriers_a: int = Field(ge=1, description="Carriers of A that directions are fitted on.")
     decoy_carriers_b: int = Field(ge=1, description="Carriers of B that T is read on.")
-    continuation_tokens: int = Field(ge=0)
-    dtype: Literal["bfloat16", "float32"]
-    trigger_kind: Kind
-    method_version: str
+    continuation_tokens: int = Field(ge=0, description="Length of the forced answer.")
+    dtype: Literal["bfloat16", "float32"] = Field(description="Of weights and stored activations.")
+    trigger_kind: Kind = Field(description="Read off what differs between the two strings.")
+    method_version: str = Field(description="Of what is computed.")
 
     def differences(self, here: "ComparabilityKey") -> tuple[str, ...]:
         """What makes a score with this key not comparable with one with the key ``here``, in words; empty if nothing.
@@ -118,8 +118,8 @@ class LibraryEntry(ModelScore):
 class NotComparable(Frozen):
     """Entries of a library that were left out of the comparison, and why."""
 
-    count: int = Field(ge=1)
-    reason: str
+    count: int = Field(ge=1, description="How many.")
+    reason: str = Field(description="What differs.")
 
 
 class Comparison(Frozen):
