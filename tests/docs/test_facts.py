@@ -107,7 +107,8 @@ def test_thresholds() -> None:
         f"`p_decoy_all` ≤ {gates.ALPHA}",
         f"`recovered` ≥ {gates.RECOVERED} and above the best of {confirm.NULL_SUBSPACES} random subspaces by more than "
         f"{gates.NULL_MARGIN}",
-        f"at least {gates.MIN_SILENT} silent decoys",
+        f"fewer than {gates.MIN_SILENT} decoys are silent",
+        f"the base by itself reacts at most {'half' if gates.BASE_SHARE == 0.5 else gates.BASE_SHARE} as strongly",
         f"amplification of at least {gates.SHIFTED_AMPLIFICATION:g} in size",
         f"up to {('', 'one', 'two', 'three', 'four')[features.MOST_FEATURES]} are picked",
         f"each must add {features.LEAST_GAIN:.0%} of the reaction",
