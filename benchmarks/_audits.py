@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psutil
 
-from audit.errors import AuditError
+from audit.errors import AuditError, Interrupted, NoSpace, OutOfMemory
 from audit.ports import NullSink
 from audit.report import METHOD_VERSION, AuditReport
 from audit.run import run_audit
@@ -24,6 +24,9 @@ from models_store.artifacts import ArtifactFolder, FolderCache
 from models_store.store import Checkpoint, ModelsStore
 
 CACHE_BYTES: Final = 20 * 10**9
+# What says nothing about the models: it may go well another time or on another machine, so it is never recorded.
+PASSING: Final = (OutOfMemory, NoSpace, Interrupted)
+_PASSING_CODES: Final = frozenset({OutOfMemory.code, NoSpace.code, "deadline_exceeded"})
 _DIGITS: Final = 6
 # Texts that are the same in every report, or for a person alone.
 _LEFT_OUT: Final = ("limits", "summary", "look_at", "decoys", "also_fires_on", "provenance", "audit_id", "fail_on")
@@ -93,9 +96,13 @@ class Bench:
     ) -> dict[str, Any]:
         """The record of an audit: read where it is there, else made and written. One that fails is recorded too.
 
-        A record of another version of the method is made anew. The audit's workspace is kept until the record is
+        What passes (``PASSING``: no memory, no space, an interruption) is raised instead, and nothing is recorded. A
+        record of another version of the method is made anew. The audit's workspace is kept until the record is
         there, so that an audit that was killed goes on where it stopped; ``seconds`` are then those of the last
         attempt. A workspace that was given is left to the caller.
+
+        Raises:
+            OutOfMemory, NoSpace, Interrupted: to be tried again; what is finished is kept.
         """
         if done(out):
             return read(out)
@@ -104,6 +111,8 @@ class Bench:
         try:
             report = self.audit(spec, base, tuned, workspace=workspace or own, device=device)
             outcome = {"report": summary(report)}
+        except PASSING:
+            raise
         except AuditError as error:
             outcome = {"failure": {"code": error.code, "message": str(error)}}
         record = {
@@ -119,10 +128,12 @@ class Bench:
 
 
 def done(path: Path) -> bool:
-    """Whether there is a record, and of this version of the method."""
+    """Whether there is a record, of this version of the method, and not of a failure that passes."""
     if not path.is_file():
         return False
     record = read(path)
+    if record.get("failure", {}).get("code") in _PASSING_CODES:
+        return False
     version = record.get("method_version") or record.get("report", {}).get("method_version")
     return bool(version == METHOD_VERSION)
 

@@ -5,9 +5,11 @@ whose models are known to be benign, and answers three questions:
 
 - The pair: how often is ``p_decoy_all`` of the pair that was asked about at most α? One number an audit. A pair that
   people suspect need not be exchangeable with drawn strings, so this can fail.
-- Each decoy in turn as the pair, the others as its decoys: how often does the whole gate pass, by p and by the rank
-  among silent decoys? The ranks themselves are uniform by construction (only ties make them less), but the gate also
-  asks for 0.05 nats, screens by the string's own reaction and has a second way to pass, which is no p-value.
+- Each decoy in turn as the pair, the others as its decoys: how often does the gate pass, and how often does a first
+  place among the silent decoys leave it to the calibrated gate? One other decoy, drawn with a seed, counts twice, so
+  that the comparison stays as large as the audit's own; without it 19 decoys leave 18, and nothing can reach p = 0.05.
+  The ranks are near uniform by construction (of n decoys the largest always has the smallest p, a share of 1/n instead
+  of 1/(n + 1)), but the gate also asks for 0.05 nats, and the first place among silent decoys is no p-value.
 - Strings like the pair: the same for the decoys that are closest to it in the order of their numbers (years, dates),
   where there are any. Where these differ from the rest, decoys are not exchangeable.
 
@@ -17,6 +19,7 @@ with at least one is printed beside them.
 
 import argparse
 import json
+import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ from benchmarks._machine import RESULTS, write_result
 
 LEVELS: Final = (0.05, 0.1, 0.2, 0.5)
 NEAREST: Final = 5
+SEED: Final = 0
 
 
 @dataclass(frozen=True)
@@ -72,18 +76,29 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Turn:
-    """One decoy in the pair's place."""
+    """One decoy in the pair's place.
+
+    Attributes:
+        left_open: first among enough silent decoys, though not by p: the calibrated gate would have to speak.
+    """
 
     string: str
     p: float
     passed: bool
-    by_p: bool
+    left_open: bool
 
 
-def turns(audit: Recorded) -> Iterator[Turn]:
-    """Every decoy in turn as the pair, judged by the gate itself among the others."""
+def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
+    """Every decoy in turn as the pair, judged by the gate itself among the others, one of which counts twice.
+
+    An audit with a single decoy has no turn.
+    """
+    source = random.Random(f"{seed}:{audit.triggered}")
     for index, string in enumerate(audit.strings):
         others = [other for other in range(len(audit.strings)) if other != index]
+        if not others:
+            return
+        others.append(source.choice(others))
         effect, reaction = audit.effects[index], audit.reactions[index]
         effects = [audit.effects[other] for other in others]
         screened = reaction >= FIRING_NATS
@@ -95,8 +110,9 @@ def turns(audit: Recorded) -> Iterator[Turn]:
         confirmation: Any = SimpleNamespace(
             effect=effect, p_decoy_all=p, rank_among_silent=rank(effect, silent) if silent else None
         )
-        passed = gating.specific_gate(extraction, confirmation).state == "passed"
-        yield Turn(string, p, passed, passed and p <= gating.ALPHA)
+        gate = gating.specific_gate(extraction, confirmation)
+        left_open = gate.state == "not_assessed" and len(silent) >= gating.MIN_SILENT
+        yield Turn(string, p, gate.state == "passed", left_open)
 
 
 def nearest(audit: Recorded, count: int = NEAREST) -> set[str]:
@@ -146,8 +162,7 @@ def _of_turns(found: Sequence[Turn]) -> dict[str, Any]:
     return {
         "p_at_most": {str(level): share(turn.p <= level for turn in found) for level in LEVELS},
         "gate_passed": share(turn.passed for turn in found),
-        "gate_passed_by_p": share(turn.by_p for turn in found),
-        "gate_passed_by_rank_alone": share(turn.passed and not turn.by_p for turn in found),
+        "left_to_the_calibrated_gate": share(turn.left_open for turn in found),
     }
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from audit import run
+from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
+from audit.report import METHOD_VERSION
 from benchmarks import _audits
 from benchmarks._audits import Bench
 from benchmarks.detection.carriers import spec_field
@@ -62,6 +64,29 @@ def test_an_audit_that_fails_is_recorded_with_its_code(bench, toy_base, tmp_path
     record = bench.recorded(toy_spec(), toy_base, toy_base, tmp_path / "same.json", {})
     assert record["failure"]["code"] == "identical_models"
     assert "report" not in record
+
+
+@pytest.mark.parametrize(
+    "error", [OutOfMemory("full"), NoSpace("full"), DeadlineExceeded("late"), Cancelled("stopped")]
+)
+def test_a_failure_that_passes_is_raised_and_not_recorded(bench, tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Bench, "audit", fails)
+    kept = bench.kept("one") / "dictionary"
+    kept.mkdir(parents=True)
+    with pytest.raises(type(error)):
+        bench.recorded(toy_spec(), tmp_path, tmp_path, tmp_path / "one.json", {})
+    assert not (tmp_path / "one.json").exists()
+    assert kept.is_dir()
+
+
+def test_a_failure_that_passes_and_was_recorded_is_tried_again(tmp_path):
+    for code, expected in (("out_of_memory", False), ("no_space", False), ("identical_models", True)):
+        record = {"method_version": METHOD_VERSION, "failure": {"code": code, "message": ""}}
+        _audits.write(tmp_path / "one.json", record)
+        assert _audits.done(tmp_path / "one.json") == expected
 
 
 def test_a_record_is_written_whole_or_not_at_all(tmp_path):
