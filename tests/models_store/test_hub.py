@@ -1,14 +1,10 @@
-import hashlib
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
+from huggingface_hub import snapshot_download
 
 from models_store.errors import ModelNotFound, ModelRejected, StoreUnavailable
 from models_store.store import ModelsStore
+from tests.hub import COMMIT, serving
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REFERENCE = f"hf:org/repo@{COMMIT}"
 
 
@@ -48,58 +44,6 @@ def test_a_snapshot_of_the_hubs_cache_is_used_with_its_links(tmp_path, make_mode
         store.resolve(REFERENCE)
 
 
-class Hub(ThreadingHTTPServer):
-    """The two calls of a hub that a download at a full commit makes."""
-
-    def __init__(self, files):
-        self.files = files
-        self.asked = []
-        super().__init__(("127.0.0.1", 0), HubHandler)
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, *, body):
-        self.server.asked.append((self.path, self.headers.get("Authorization")))
-        headers = {}
-        name = self.path.rpartition(f"{COMMIT}/")[2]
-        if self.path.startswith(f"/api/models/org/repo/revision/{COMMIT}"):
-            siblings = [{"rfilename": name, "size": len(data)} for name, data in self.server.files.items()]
-            data = json.dumps({"id": "org/repo", "modelId": "org/repo", "sha": COMMIT, "siblings": siblings}).encode()
-        elif self.path.startswith(f"/api/models/org/repo/tree/{COMMIT}"):
-            tree = [
-                {"type": "file", "path": name, "oid": "0" * 40, "size": len(data)}
-                for name, data in self.server.files.items()
-            ]
-            data = json.dumps(tree).encode()
-        elif self.path.startswith(f"/org/repo/resolve/{COMMIT}/") and name in self.server.files:
-            data = self.server.files[name]
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def _online(monkeypatch):
     """Whatever the environment of the tests says, the library may talk to this machine."""
@@ -111,18 +55,15 @@ def _online(monkeypatch):
 def hub(make_model):
     folder = make_model("remote")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    server = Hub(files | {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"code", "README.md": b"about"})
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(
+        files | {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"code", "README.md": b"about"}
+    ) as server:
+        yield server
 
 
 def test_online_only_what_is_allowed_is_downloaded_at_that_commit(tmp_path, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    endpoint = f"http://127.0.0.1:{hub.server_address[1]}"
+    endpoint = hub.url
     store = make_store(tmp_path, offline=False, hub_endpoint=endpoint)
     checkpoint = store.resolve(REFERENCE)
     assert checkpoint.path.name == COMMIT
@@ -139,18 +80,56 @@ def test_online_only_what_is_allowed_is_downloaded_at_that_commit(tmp_path, hub,
     assert len(hub.asked) == asked
 
 
+@pytest.fixture
+def cache(tmp_path, hub):
+    """The cache of another tool: the library's own download of a branch."""
+    hub_dir = tmp_path / "hub"
+    wanted = ["*.json", "*.safetensors", "README.md"]
+    folder = snapshot_download("org/repo", cache_dir=hub_dir, allow_patterns=wanted, endpoint=hub.url, token=False)
+    assert folder.endswith(f"models--org--repo/snapshots/{COMMIT}")
+    return hub_dir / "models--org--repo"
+
+
+def test_a_cache_that_another_tool_filled_is_read_offline_and_by_its_commit_alone(tmp_path, cache):
+    weights = cache / "snapshots" / COMMIT / "model.safetensors"
+    assert weights.is_symlink()
+    assert weights.resolve().parent == cache / "blobs"
+    assert (cache / "refs" / "main").read_text() == COMMIT
+    store = make_store(tmp_path)
+    checkpoint = store.resolve(REFERENCE)
+    assert (checkpoint.path, checkpoint.root) == (cache / "snapshots" / COMMIT, cache)
+    assert [info.reference for info in store.list()] == [REFERENCE]
+    for moving in ("hf:org/repo@main", "hf:org/repo", f"hf:org/repo@{COMMIT[:7]}"):
+        with pytest.raises(ModelRejected, match="names no full commit") as caught:
+            store.resolve(moving)
+        assert "branches and tags can change" in caught.value.hint
+    with pytest.raises(ModelRejected, match="offline"):
+        store.resolve(f"hf:org/repo@{'f' * 40}")
+
+
+@pytest.mark.parametrize("place", ["../../../../secret", "../../models--org--other/blobs/weights"])
+def test_a_blob_that_leads_out_of_its_repository_is_refused(tmp_path, cache, place):
+    blob = (cache / "snapshots" / COMMIT / "model.safetensors").resolve()
+    target = blob.parent / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    blob.rename(target)
+    blob.symlink_to(place)
+    with pytest.raises(ModelRejected, match=r"model\.safetensors: is a link out"):
+        make_store(tmp_path).resolve(REFERENCE)
+
+
 def test_a_download_that_was_cut_short_is_finished(tmp_path, hub):
     partial = tmp_path / "hub" / "models--org--repo" / "snapshots" / COMMIT
     partial.mkdir(parents=True)
     (partial / "config.json").write_bytes(hub.files["config.json"])
     with pytest.raises(ModelRejected, match=r"model\.safetensors: is not there"):
         make_store(tmp_path).resolve(REFERENCE)
-    store = make_store(tmp_path, offline=False, hub_endpoint=f"http://127.0.0.1:{hub.server_address[1]}")
+    store = make_store(tmp_path, offline=False, hub_endpoint=hub.url)
     assert store.resolve(REFERENCE).kind == "full"
 
 
 def test_a_repository_that_the_hub_does_not_have_is_not_found(tmp_path, hub):
-    store = make_store(tmp_path, offline=False, hub_endpoint=f"http://127.0.0.1:{hub.server_address[1]}")
+    store = make_store(tmp_path, offline=False, hub_endpoint=hub.url)
     with pytest.raises(ModelNotFound):
         store.resolve(f"hf:org/nothing@{COMMIT}")
 

@@ -110,6 +110,7 @@ def test_a_store_that_is_out_keeps_audits_waiting_and_lets_them_be_cancelled(
     wait_for(lambda: keys(bucket_url) == [], 60)
 
 
+@pytest.mark.long  # two workers one after the other; what they move is tested in test_publishing.py
 def test_a_worker_on_another_machine_goes_on_with_what_is_in_the_bucket(
     bucket_stack: Stack, bucket_url: str, tmp_path: Path
 ) -> None:
