@@ -400,13 +400,17 @@ def _skip_to(anatomy: Anatomy, layer: int, hidden: Tensor, as_tuple: bool) -> It
         return (hidden,) if as_tuple else hidden
 
     skipped = [anatomy.blocks[index] for index in range(layer + 1)]
+    before = [vars(block).get("forward") for block in skipped]  # one of a block whose weights lie elsewhere
     for block in skipped:
         block.forward = forward
     try:
         yield
     finally:
-        for block in skipped:
-            del block.forward
+        for block, own in zip(skipped, before, strict=True):
+            if own is None:
+                del block.forward
+            else:
+                block.forward = own
 
 
 def _pad(layout: Layout, group: list[int], skip: int, device: torch.device) -> Int[Tensor, "group length"]:

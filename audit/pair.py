@@ -6,7 +6,10 @@ checkpoint is a second model.
 
 import contextlib
 import json
+import shutil
+import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,7 @@ from audit.boundary import is_out_of_memory
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.locate import Anatomy, locate
 from audit.lora import Switch, fuse
+from audit.placement import DeviceMap, Room, place, room_of
 from audit.spec import Dtype
 
 Side = Literal["base", "tuned"]
@@ -66,6 +70,8 @@ class ModelPair:
         tokenizer: the base's tokenizer; the fine-tuned model's is the same.
         anatomies: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
+        elsewhere: blocks, of both models together, whose weights lie elsewhere than on the device.
+        folder: holds weights that fit into no memory; it goes with the pair.
     """
 
     kind: Literal["lora", "full"]
@@ -75,6 +81,8 @@ class ModelPair:
     precision: Precision
     device: torch.device
     adapter: Switch = field(default_factory=Switch)
+    elsewhere: int = 0
+    folder: Path | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -106,7 +114,15 @@ class ModelPair:
             self.adapter.on = True
 
 
-def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device: str = "auto") -> ModelPair:
+def load_pair(
+    base_dir: Path,
+    tuned_dir: Path,
+    *,
+    dtype: Dtype = "auto",
+    device: str = "auto",
+    device_map: DeviceMap = "single",
+    room: Room | None = None,
+) -> ModelPair:
     """Load both models for inference.
 
     Args:
@@ -114,6 +130,8 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
         tuned_dir: verified folder of a full checkpoint or a LoRA adapter.
         dtype: ``auto``, ``bfloat16`` or ``float32``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
+        device_map: ``auto`` lets blocks that do not fit on the device lie elsewhere.
+        room: bytes for each model's weights, with ``auto``; by default what is free.
 
     Raises:
         ModelsIncompatible: shapes, modules or tokenizers differ.
@@ -125,7 +143,8 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
     precision = choose_dtype(dtype, chosen)
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tokenizer = _tokenizer_of(base_dir, tuned_dir)
-    base = _load_full(base_dir, torch_dtype, chosen)
+    first = chosen if device_map == "single" else torch.device("cpu")
+    base = _load_full(base_dir, torch_dtype, first)
     if is_adapter(tuned_dir):
         tuned = _attach_adapter(base, tuned_dir)
         switch = Switch()
@@ -135,11 +154,27 @@ def load_pair(base_dir: Path, tuned_dir: Path, *, dtype: Dtype = "auto", device:
         pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen, switch)
     else:
         _same_shape(base_dir, tuned_dir)
-        tuned = _load_full(tuned_dir, torch_dtype, chosen)
+        tuned = _load_full(tuned_dir, torch_dtype, first)
         _different_weights(base, tuned)
         anatomies: dict[Side, Anatomy] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, anatomies, tokenizer, precision, chosen)
+    if device_map == "auto":
+        _place(pair, room)
     return pair
+
+
+def _place(pair: ModelPair, room: Room | None) -> None:
+    """Bring the models from the CPU to wherever there is room for them."""
+    pair.folder = Path(tempfile.mkdtemp(prefix="weights-"))
+    weakref.finalize(pair, shutil.rmtree, pair.folder, ignore_errors=True)
+    different: dict[int, Side] = {id(model): side for side, model in pair.models.items()}
+    for number, side in enumerate(different.values()):
+        model: Any = pair.models[side]
+        folder = pair.folder / side
+        folder.mkdir()
+        inner = model.get_base_model() if pair.kind == "lora" else model
+        found = room_of(pair.device, models=len(different) - number) if room is None else room
+        pair.elsewhere += place(inner, pair.anatomies[side], pair.device, found, folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -24,6 +24,7 @@ from audit.extraction import Extraction, extract
 from audit.forward import Runner
 from audit.library import LibraryEntry, ModelScore
 from audit.pair import is_adapter, load_pair
+from audit.placement import DeviceMap
 from audit.ports import FolderStore, Sink
 from audit.power import power
 from audit.report import (
@@ -37,6 +38,10 @@ from audit.units import Directions, fit_directions
 
 _CONFIRMATION = TypeAdapter(Confirmation)
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
+_ELSEWHERE: Final = (
+    "the models did not fit on the device: the weights of {count} blocks lay elsewhere and were brought in for every "
+    "batch, which takes long; the computation is the same"
+)
 
 
 @dataclass
@@ -84,6 +89,7 @@ def run_audit(
     base_digest: str = "",
     tuned_digest: str = "",
     device: str = "auto",
+    device_map: DeviceMap = "single",
 ) -> AuditReport:
     """Carry out one audit on two verified folders.
 
@@ -101,6 +107,7 @@ def run_audit(
         audit_id: goes into the report.
         base_digest, tuned_digest: content digests of the checkpoints; go into the report and the cache's keys.
         device: ``auto``, ``cpu`` or ``cuda:N``.
+        device_map: ``auto`` lets weights that do not fit on the device lie elsewhere (``audit.placement``).
 
     Raises:
         AuditError: the audit could not be done; the subclass says why (``audit.errors``).
@@ -110,7 +117,7 @@ def run_audit(
     def work(budget: int) -> AuditReport:
         return _run(
             spec, base_dir, tuned_dir, clock, budget, workspace=workspace, cache=cache, library=tuple(library),
-            audit_id=audit_id, base_digest=base_digest, tuned_digest=tuned_digest, device=device,
+            audit_id=audit_id, base_digest=base_digest, tuned_digest=tuned_digest, device=device, device_map=device_map,
             notes=(_HALVED,) if budget < BATCH_TOKENS else (),
         )  # fmt: skip
 
@@ -131,6 +138,7 @@ def _run(
     base_digest: str,
     tuned_digest: str,
     device: str,
+    device_map: DeviceMap,
     notes: tuple[str, ...] = (),
 ) -> AuditReport:
     def gates_of(place: Place, extraction: Extraction, confirmation: Confirmation) -> Gates:
@@ -138,8 +146,10 @@ def _run(
         return _gates(extraction, confirmation, score, tuned_digest, library)
 
     with clock.stage("preflight") as report:
-        pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
+        pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device, device_map=device_map)
         report(0.5, "models loaded")
+        if pair.elsewhere:
+            notes = (*notes, _ELSEWHERE.format(count=pair.elsewhere))
         runner = Runner(pair, budget=budget, tick=clock.tick)
         study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
         notes = (*notes, *_adapter_warnings(base_dir, tuned_dir))

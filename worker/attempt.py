@@ -183,6 +183,7 @@ class Attempt:
             cache=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
             device=settings.device,
+            device_map=settings.device_map,
             limits=Limits(
                 memory_bytes=settings.sandbox_memory_bytes or default_memory_bytes(settings.device),
                 file_bytes=settings.sandbox_file_bytes,

@@ -64,6 +64,7 @@ class Request(Message):
     cache: Path
     cache_bytes: int = Field(ge=0)
     device: str
+    device_map: Literal["single", "auto"] = "single"
     limits: Limits
     parent_pid: int = Field(description="The sandbox ends when this process is no longer its parent.")
 

@@ -172,6 +172,7 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
         base_digest=request.base.digest,
         tuned_digest=request.tuned.digest,
         device=request.device,
+        device_map=request.device_map,
     )
     if missing_walls:
         warning = f"this machine did not permit all walls of the sandbox; missing: {', '.join(missing_walls)}"

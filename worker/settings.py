@@ -1,7 +1,7 @@
 """What a worker is told by its environment. Read once, by the entry point, and passed inward."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +36,10 @@ class WorkerSettings(BaseSettings):
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         default="auto",
         description="The one device of this worker: auto, cpu, cuda or cuda:N; auto is CUDA where torch sees it.",
+    )
+    device_map: Literal["single", "auto"] = Field(
+        default="single",
+        description="auto lets weights that do not fit on the device lie on other GPUs and in the machine's memory.",
     )
     cache_gb: float = Field(default=20, gt=0, description="Size of the cache of base activations, GiB.")
     lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")

@@ -13,7 +13,7 @@ def test_a_base_from_the_hub_is_fetched_once_and_audited(stack: Stack, toy_model
     with serving(files | {"pytorch_model.bin": b"a pickle"}) as hub:
         stack.environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
         stack.start_worker(
-            hub_dir=str(tmp_path / "hub"), offline="false", allowed_organisations="org", models_root=str(toy_models)
+            hub_dir=str(tmp_path / "hub"), offline="false", allowed_organisations="org", device_map="auto"
         )
         audit_id = stack.submit(toy_spec(reference))
         foreign = stack.submit(toy_spec(f"hf:foreign/repo@{COMMIT}"))
