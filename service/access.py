@@ -18,8 +18,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
-from jobs.keys import SCOPES, Scope
-from service.errors import MissingScope, Unauthenticated
+from jobs.keys import SCOPES, KeyRecord, Scope
+from service.errors import MissingScope, TooManyRequests, Unauthenticated
+from service.rates import RateLimit
 from service.services import ServicesDep
 
 LOCAL_OWNER: Final = "local"
@@ -47,6 +48,7 @@ async def get_caller(request: Request, services: ServicesDep) -> Caller:
 
     Raises:
         Unauthenticated: a key is needed and missing, or the one given is not let in.
+        TooManyRequests: the key has made as many requests as it may in a minute.
     """
     given = request.headers.getlist("authorization")
     if not given:
@@ -59,7 +61,20 @@ async def get_caller(request: Request, services: ServicesDep) -> Caller:
     record = await run_in_threadpool(services.ledger.keys.check, token.strip())
     if record is None:
         raise Unauthenticated(given=True)
+    return caller_of(request, record)
+
+
+def caller_of(request: Request, record: KeyRecord) -> Caller:
+    """Who holds this key; counts the request.
+
+    Raises:
+        TooManyRequests: the key has made as many as it may.
+    """
     request.state.key_id = record.id
+    rates: RateLimit = request.app.state.rates
+    wait_s = rates.wait_s(record.id)
+    if wait_s:
+        raise TooManyRequests(wait_s)
     return Caller(record.owner, record.scopes, record.id)
 
 

@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
 from service.openapi import DESCRIPTION, build
 from service.pages import views
+from service.rates import RateLimit
 from service.routes import (
     artifacts,
     audits,
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     )
     app.state.metrics = Metrics()
     app.state.keys_required = keys_required
+    app.state.rates = RateLimit(settings.requests_per_minute)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware)
     if not keys_required:

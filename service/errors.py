@@ -10,6 +10,7 @@
     ├── ContentTooLarge             a body over the limit
     ├── Unauthenticated             no key, or one that is not let in
     ├── MissingScope                the key may not do this
+    ├── TooManyRequests             the key has made as many requests as it may in a minute
     ├── NoSuchPath                  no call has this path
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
@@ -88,6 +89,13 @@ class MissingScope(ServiceError):
     def __init__(self, scope: str) -> None:
         challenge = f'Bearer realm="backdoor-audit", error="insufficient_scope", scope="{scope}"'
         super().__init__(f"This call needs a key with the scope {scope}.", headers={"WWW-Authenticate": challenge})
+
+
+class TooManyRequests(ServiceError):
+    """The key has made as many requests as it may in a minute."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(headers={"Retry-After": str(wait_s)})
 
 
 class NoSuchPath(ServiceError):

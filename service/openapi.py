@@ -98,7 +98,11 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
     }
     refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
     # These calls take no query parameter that they do not know, and look the key up in the ledger.
-    usual = {"422": (problems.INVALID_REQUEST,), "503": (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH)}
+    usual = {
+        "422": (problems.INVALID_REQUEST,),
+        "429": (problems.TOO_MANY_REQUESTS,),
+        "503": (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH),
+    }
     for path, methods, _, scopes in calls(app):
         for method in methods if scopes else ():
             operation = document["paths"][path].get(method.lower())

@@ -132,6 +132,9 @@ QUEUE_FULL: Final = Kind(
     "This owner has as many audits waiting as one may have. Try again when some have begun.",
     RETRY_AFTER_S,
 )
+TOO_MANY_REQUESTS: Final = Kind(
+    "too_many_requests", 429, "Too many requests", "This key has made as many requests as it may in a minute.", 1
+)
 LEDGER_OUT: Final = Kind(
     "ledger_unavailable", 503, "Ledger unavailable", "The database does not answer. Try again.", RETRY_AFTER_S
 )
@@ -250,6 +253,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.ContentTooLarge: TOO_LARGE,
     service.errors.Unauthenticated: UNAUTHENTICATED,
     service.errors.MissingScope: MISSING_SCOPE,
+    service.errors.TooManyRequests: TOO_MANY_REQUESTS,
     service.errors.NoSuchPath: NOT_FOUND,
     service.errors.FeatureNotFound: FEATURE_NOT_FOUND,
     service.errors.ArtifactNotFound: ARTIFACT_NOT_FOUND,
@@ -333,7 +337,7 @@ def response(
     """The problem as an answer, with ``Retry-After`` where trying again may help."""
     sent = dict(headers or {}) | {"Cache-Control": "no-store"}
     if kind.retry_after_s is not None:
-        sent["Retry-After"] = str(kind.retry_after_s)
+        sent.setdefault("Retry-After", str(kind.retry_after_s))
     content = json.dumps(body(kind, detail=detail, errors=errors, instance=instance)).encode()
     return Response(content, status_code=kind.status, headers=sent, media_type=MEDIA_TYPE)
 

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         default=1_000, ge=1, description="How many audits of one owner may wait at once; more are refused with 429."
     )
+    requests_per_minute: int = Field(
+        default=3_000,
+        ge=0,
+        description="How many requests one API key may make in a minute, in each process of the API; more are refused "
+        "with 429. 0 for any number.",
+    )
     webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         default=(), description="Private networks that webhooks may lead to, also over plain http."
     )

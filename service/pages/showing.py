@@ -63,6 +63,8 @@ def _trouble_of(request: Request, error: Exception, caller: Caller | None) -> Re
         problems.log_internal(error, instance=instance)
         text = f"Something went wrong here. The service's log knows more under {instance}."
     headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    if isinstance(error, ServiceError):
+        headers |= error.headers
     return trouble(request, kind.status, title, text, caller, headers)
 
 

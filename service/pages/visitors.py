@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from jobs.keys import Scope
-from service.access import LOCAL_CALLER, Caller
+from service.access import LOCAL_CALLER, Caller, caller_of
 from service.loopback import same_site
 from service.services import Services
 
@@ -35,6 +35,7 @@ async def visitor_of(request: Request, scope: Scope) -> Caller:
 
     Raises:
         NotSignedIn, NotAllowed: as their names say.
+        TooManyRequests: the key has made as many requests as it may.
     """
     if request.method != "GET" and not same_site(Headers(scope=request.scope)):
         raise NotAllowed("This was asked for by a page of another site, and was not done.")
@@ -53,8 +54,7 @@ async def _caller(request: Request) -> Caller | None:
     record = await run_in_threadpool(services.ledger.keys.check, request.cookies.get(COOKIE, ""))
     if record is None:
         return None
-    request.state.key_id = record.id
-    return Caller(record.owner, record.scopes, record.id)
+    return caller_of(request, record)
 
 
 def sign_in(request: Request, response: Response, key: str) -> None:

@@ -25,7 +25,7 @@ SEED = "20260112"
 @pytest.fixture
 def busy(serve):
     """A service with a key, and somebody who plays the worker, so that there are reports and streams end."""
-    served = serve(require_keys=True, max_queued=1_000_000)
+    served = serve(require_keys=True, max_queued=1_000_000, requests_per_minute=0)
     ledger = served.services.ledger
     done = threading.Event()
 
