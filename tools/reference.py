@@ -1,9 +1,10 @@
-"""Reference pages written from the code: the command, the settings, the report's fields; and the picture of decoys.
+"""Reference pages written from the code: command, Python client, settings, the report's fields; the picture of decoys.
 
 ``python -m tools.reference --write`` writes ``docs/reference``, ``--check`` fails when a committed file differs.
 """
 
 import argparse
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
+from client import AuditClient, errors
 from client.main import cli
 from service.report_schema import report_schema
 from service.settings import Settings
@@ -59,6 +61,14 @@ what belongs together and how versions differ.
 
 """
 
+_PYTHON: Final = """\
+# The Python client
+
+Methods of `client.AuditClient`. `client.AsyncAuditClient` has the same ones but `report_bytes`, to be awaited; what
+is an iterator here is an asynchronous one there. [How to call it](../how-to/python.md) shows both at work.
+
+"""
+
 _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -70,6 +80,18 @@ def command_page() -> str:
         text = get_docs_for_click(obj=root, ctx=context, name=str(root.name))
     lower = re.sub(r"(?m)^#", "##", text)
     return _COMMAND + lower.strip() + "\n"
+
+
+def python_page() -> str:
+    """Every public method with its signature and what its docstring says, and the tree of errors."""
+    named = {"AuditClient": AuditClient} | {name: each for name, each in vars(AuditClient).items() if name[0] != "_"}
+    parts = [
+        f"## {name}\n\n```python\n{name}{_signature(each)}\n```\n\n{_docstring(inspect.getdoc(each) or '')}\n"
+        for name, each in named.items()
+    ]
+    tree = (errors.__doc__ or "").split("::", 1)[1].strip("\n")
+    parts.append(f"## Errors\n\nOf `client.errors`:\n\n```text\n{inspect.cleandoc(tree)}\n```\n")
+    return _PYTHON + "\n".join(parts)
 
 
 def settings_page() -> str:
@@ -101,13 +123,36 @@ def report_page() -> str:
     return "\n".join(parts)
 
 
-PAGES: Final = {"command.md": command_page, "settings.md": settings_page, "report.md": report_page}
+PAGES: Final = {
+    "command.md": command_page,
+    "python.md": python_page,
+    "settings.md": settings_page,
+    "report.md": report_page,
+}
 
 
 def texts() -> dict[Path, str]:
     """What each page, and the picture, has to hold."""
     pages = {DOCS / "reference" / name: _WRITTEN + page() for name, page in PAGES.items()}
     return pages | {DOCS / "images" / "decoys.svg": strip()}
+
+
+def _signature(what: Any) -> str:
+    """As it is called: without self, modules and a constructor's None."""
+    signature = inspect.signature(what)
+    kept = [each for each in signature.parameters.values() if each.name != "self"]
+    result = inspect.Signature.empty if inspect.isclass(what) else signature.return_annotation
+    text = str(signature.replace(parameters=kept, return_annotation=result))
+    text = re.sub(r"<function .*? at 0x[0-9a-f]+>", "…", text)
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("'", '"')
+
+
+def _docstring(text: str) -> str:
+    """A docstring as Markdown: roles as code, the lists of arguments and errors as lists."""
+    text = re.sub(r":\w+:`([^`]+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r"(?m)^(Args|Raises):\n", r"\1:\n\n", text)
+    text = re.sub(r"\n {8,}", " ", text)
+    return re.sub(r"(?m)^ {4}(\w+): ", r"- `\1`: ", text)
 
 
 def _whole_summaries(command: click.Command) -> None:

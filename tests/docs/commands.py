@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md",
     "docs/quickstart.md",
+    "docs/operations.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/how-to").glob("*.md")),
 )
 ADDRESSES = ("http://127.0.0.1:8321", "https://audits.internal")

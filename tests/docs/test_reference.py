@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from client import AsyncAuditClient, AuditClient
 from client.main import cli
 from service.report_schema import report_schema
 from service.settings import Settings
@@ -63,3 +64,11 @@ def test_every_kind_of_object_and_every_field_of_a_report_is_there():
     for name, part in ({"AuditReport": schema} | schema["$defs"]).items():
         section = TEXTS["report.md"].partition(f"## {name}\n")[2].partition("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(part["properties"]), name
+
+
+def test_every_method_of_the_client_is_there():
+    methods = {name for name in vars(AuditClient) if not name.startswith("_")}
+    assert methods - {name for name in vars(AsyncAuditClient) if not name.startswith("_")} == {"report_bytes"}
+    headings = re.findall(r"^## (\w+)$", TEXTS["python.md"], re.MULTILINE)
+    assert set(headings) == methods | {"AuditClient", "Errors"}
+    assert " at 0x" not in TEXTS["python.md"]
