@@ -21,6 +21,7 @@ from service.app import create_app
 from service.errors import StartupError
 from service.services import Services
 from service.settings import Settings
+from service.webhooks.trust import context_of
 from worker.errors import WorkerError
 
 EXIT_USAGE: Final = 2
@@ -80,6 +81,7 @@ def check(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         Services.open(settings).close()
+        context_of(settings.webhook_ca_file)
     except InvalidReference as error:
         raise StartupError(f"BACKDOOR_AUDIT_ARTIFACTS_URL: {error.message} ({error.hint})") from error
     except (OSError, ValueError, StoreError, WorkerError) as error:

@@ -38,6 +38,7 @@ from service.settings import Settings
 from service.version import API_VERSION
 from service.webhooks.loop import DeliveryLoop
 from service.webhooks.sending import Sender
+from service.webhooks.trust import context_of
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
 """Parameters that take the rest of a path; the OpenAPI document has no way to say so."""
@@ -78,7 +79,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await run_in_threadpool(Services.open, settings)
         app.state.services = services
-        sender = Sender(settings.webhook_networks, settings.webhook_timeout_s)
+        sender = Sender(settings.webhook_networks, settings.webhook_timeout_s, context_of(settings.webhook_ca_file))
         deliveries = DeliveryLoop(services.ledger.webhooks, sender, settings.webhook_retry_s)
         deliveries.start()
         try:

@@ -359,7 +359,8 @@ class AttemptOut(Out):
     at: datetime
     status: int | None = Field(description="The HTTP status of the answer; null where there was none.")
     error: str | None = Field(
-        description="Null where it was taken; else `status`, `redirect`, `timeout`, `connection` or `address_refused`."
+        description="Null where it was taken; else `status`, `redirect`, `timeout`, `connection`, `certificate` or "
+        "`address_refused`."
     )
     seconds: float
 

@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         default=(), description="Private networks that webhooks may lead to, also over plain http."
     )
+    webhook_ca_file: Path | None = Field(
+        default=None,
+        description="A file of certificates (PEM) that webhooks' receivers may be signed by, beside the public ones.",
+    )
     webhook_timeout_s: float = Field(
         default=15, gt=0, le=120, description="Seconds that one attempt at a webhook may take."
     )
@@ -76,7 +80,7 @@ class Settings(BaseSettings):
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have for ending.")
 
-    @field_validator("data_dir", "models_root", "hub_dir")
+    @field_validator("data_dir", "models_root", "hub_dir", "webhook_ca_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

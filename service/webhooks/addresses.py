@@ -6,7 +6,6 @@ next time (DNS rebinding) gains nothing.
 """
 
 import ipaddress
-import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from service.errors import ErrorItem, InvalidRequest
+from service.webhooks.resolving import addresses_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -109,13 +109,9 @@ class CheckedBackend(httpcore.NetworkBackend):
 
         Raises:
             AddressRefused: none of the addresses is permitted.
-            httpcore.ConnectError, httpcore.ConnectTimeout: none of them answers.
+            httpcore.ConnectError, httpcore.ConnectTimeout: the name or none of its addresses answers.
         """
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError("the name is not known") from error
-        allowed = [str(entry[4][0]) for entry in found if self._permits(str(entry[4][0]))]
+        allowed = [address for address in addresses_of(host, port, self._ends_at) if self._permits(address)]
         if not allowed:
             raise AddressRefused
         last: Exception = httpcore.ConnectTimeout("no time is left")

@@ -1,5 +1,6 @@
 """One attempt at one message: connect, send, read the status, and say in a word what came of it."""
 
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,13 +39,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends messages. ``networks``: private ranges that the operator allows."""
+    """Sends messages.
+
+    Attributes:
+        networks: private ranges that the operator allows.
+        timeout_s: what one attempt may take.
+        trust: checks the other side's certificate.
+    """
 
     networks: Sequence[Network]
     timeout_s: float
+    trust: ssl.SSLContext
 
     def send(self, message: Outgoing) -> Outcome:
-        """Try once; never raises, takes at most ``timeout_s`` and the resolver's own time. Redirects are answers."""
+        """Try once; never raises, takes at most ``timeout_s``. Redirects are answers."""
         at = datetime.now(UTC)
         started_at = time.monotonic()
         status: int | None = None
@@ -57,8 +65,8 @@ class Sender:
             error = "address_refused"
         except httpcore.TimeoutException:
             error = "timeout"
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
-            error = "connection"
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as reason:
+            error = "certificate" if _is_about_certificate(reason) else "connection"
         except Exception:
             # Else the message would be sent again for ever, uncounted.
             log.exception("webhook attempt broke", delivery_id=message.id)
@@ -80,7 +88,7 @@ class Sender:
         backend = CheckedBackend(target.scheme, self.networks, ends_at)
         # A pool of its own for each attempt: nothing that was checked for one message is used for another.
         with (
-            httpcore.ConnectionPool(network_backend=backend, max_keepalive_connections=0) as pool,
+            httpcore.ConnectionPool(self.trust, network_backend=backend, max_keepalive_connections=0) as pool,
             pool.stream("POST", url, headers=list(headers.items()), content=message.body.encode()) as response,
         ):
             status: int = response.status
@@ -93,3 +101,7 @@ class Sender:
             except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
                 pass  # The status is what counts, and it is there.
         return status
+
+
+def _is_about_certificate(error: BaseException) -> bool:
+    return isinstance(error.__cause__ or error.__context__, ssl.SSLCertVerificationError)

@@ -122,7 +122,7 @@ def answers(monkeypatch, *lists):
             return really(host, port, *rest, **more)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in pending.pop(0)]
 
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return pending
 
 
