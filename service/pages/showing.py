@@ -15,7 +15,7 @@ from service.access import Caller
 from service.errors import ServiceError
 from service.pages.reading import read_form
 from service.pages.rendering import HEADERS, page
-from service.pages.visitors import NotAllowed, NotSignedIn, visitor_of
+from service.pages.visitors import NotAllowed, NotSignedIn, refuse_other_sites, visitor_of
 
 View = Callable[[Caller], Response]
 FormView = Callable[[Caller, dict[str, str]], Response]
@@ -29,6 +29,19 @@ async def show(request: Request, scope: Scope, view: View) -> Response:
 async def show_form(request: Request, scope: Scope, view: FormView) -> Response:
     """The same for a view that is given what a form sent."""
     return await _show(request, scope, view, form=True)
+
+
+async def show_open(request: Request, view: Callable[[dict[str, str]], Response]) -> Response:
+    """The same for a form that needs no sign-in: the one to sign in, and the one to sign out."""
+    try:
+        refuse_other_sites(request)
+        return await run_in_threadpool(view, await read_form(request))
+    except NotAllowed as error:
+        return trouble(request, 403, "Not allowed", error.reason)
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        return _trouble_of(request, error, None)
 
 
 async def _show(request: Request, scope: Scope, view: FormView, *, form: bool = False) -> Response:

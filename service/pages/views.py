@@ -1,25 +1,27 @@
 """The pages and what their forms do."""
 
+import re
+import secrets
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
-from starlette.concurrency import run_in_threadpool
 
-from audit.spec import TERMINAL
-from jobs.errors import QueueFull
+from audit.spec import TERMINAL, AuditSpec
+from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import Library
 from service import problems
 from service.access import Caller
 from service.errors import InvalidRequest
 from service.pages import comparing, forms, keeping, searching
-from service.pages.reading import read_form
 from service.pages.rendering import page, static
-from service.pages.showing import see, show, show_form, trouble
+from service.pages.showing import see, show, show_form, show_open, trouble
 from service.pages.visitors import sign_in, sign_out
 from service.reports import formats, words
 from service.routes import audits as calls
 from service.routes import events
 from service.routes.reports import subject_of
+from service.schemas import AuditOut
 from service.services import Services, ServicesDep
 
 router = APIRouter(include_in_schema=False)
@@ -66,7 +68,7 @@ async def file_audit(request: Request, services: ServicesDep) -> Response:
         if isinstance(spec, forms.Filled):
             return _form(request, services, caller, spec, 422)
         try:
-            filed = calls.create_audit(Response(), services, caller.owner, spec)
+            filed = _file(services, caller, spec, values.get("once", ""))
         except InvalidRequest as error:
             faults = {"library" if "library" in item.pointer else "": [item.detail] for item in error.errors}
             return _form(request, services, caller, forms.Filled(forms.as_typed(values), faults), 422)
@@ -78,13 +80,22 @@ async def file_audit(request: Request, services: ServicesDep) -> Response:
     return await show_form(request, "audits:write", view)
 
 
+def _file(services: Services, caller: Caller, spec: AuditSpec, once: str) -> AuditOut:
+    """File an audit, and the same form that is sent twice once. One that was changed meanwhile is another audit."""
+    if re.fullmatch("[0-9a-f]{32}", once):
+        with suppress(IdempotencyConflict):
+            return calls.create_audit(Response(), services, caller.owner, spec, f"form-{once}")
+    return calls.create_audit(Response(), services, caller.owner, spec)
+
+
 def _form(
     request: Request, services: Services, caller: Caller, filled: forms.Filled, status: int, retry_after: str = ""
 ) -> Response:
     headers = {"Retry-After": retry_after} if retry_after else {}
     return page(
         request, "new.html", status=status, headers=headers, visitor=caller, filled=filled, values=filled.values,
-        faults=filled.faults, models=services.models.list(), libraries=keeping.libraries_of(services, caller),
+        faults=filled.faults, once=secrets.token_hex(16), models=services.models.list(),
+        libraries=keeping.libraries_of(services, caller),
     )  # fmt: skip
 
 
@@ -191,20 +202,28 @@ async def compare_page(request: Request, services: ServicesDep) -> Response:
 @router.post("/ui/sign-in")
 async def signing_in(request: Request, services: ServicesDep) -> Response:
     """Take a key from the form and let the browser keep it."""
-    key = (await read_form(request)).get("key", "").strip()
-    if await run_in_threadpool(services.ledger.keys.check, key) is None:
-        return page(request, "sign_in.html", status=401, fault="This key is not let in.")
-    response = see("/")
-    sign_in(request, response, key)
-    return response
+
+    def view(values: dict[str, str]) -> Response:
+        key = values.get("key", "").strip()
+        if services.ledger.keys.check(key) is None:
+            return page(request, "sign_in.html", status=401, fault="This key is not let in.")
+        response = see("/")
+        sign_in(request, response, key)
+        return response
+
+    return await show_open(request, view)
 
 
 @router.post("/ui/sign-out")
-async def signing_out() -> Response:
+async def signing_out(request: Request) -> Response:
     """Let the browser forget the key."""
-    response = see("/")
-    sign_out(response)
-    return response
+
+    def view(_values: dict[str, str]) -> Response:
+        response = see("/")
+        sign_out(response)
+        return response
+
+    return await show_open(request, view)
 
 
 @router.get("/ui/static/{name}")
@@ -213,3 +232,9 @@ async def static_file(
 ) -> Response:
     """The style sheet and the script; they hold nothing of anybody."""
     return static(name, if_none_match) or trouble(request, 404, "Not found", "There is no such file.")
+
+
+@router.get("/ui/{rest:path}")
+async def no_page(request: Request, rest: str) -> Response:
+    """What has no page, also the addresses that forms are sent to."""
+    return trouble(request, 404, "Not found", "There is no page with this address.")

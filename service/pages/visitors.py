@@ -37,14 +37,23 @@ async def visitor_of(request: Request, scope: Scope) -> Caller:
         NotSignedIn, NotAllowed: as their names say.
         TooManyRequests: the key has made as many requests as it may.
     """
-    if request.method != "GET" and not same_site(Headers(scope=request.scope)):
-        raise NotAllowed("This was asked for by a page of another site, and was not done.")
+    refuse_other_sites(request)
     caller = await _caller(request)
     if caller is None:
         raise NotSignedIn
     if not caller.may(scope):
         raise NotAllowed(f"Your key does not have the scope {scope}.")
     return caller
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Refuse a change that a page of another site asks for.
+
+    Raises:
+        NotAllowed: one does.
+    """
+    if request.method != "GET" and not same_site(Headers(scope=request.scope)):
+        raise NotAllowed("This was asked for by a page of another site, and was not done.")
 
 
 async def _caller(request: Request) -> Caller | None:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from audit.spec import AuditSpec
+from jobs.errors import LedgerUnavailable
 from service.pages import forms, reading
 from tests.service.conftest import SPEC
 from tests.service.test_pages import FORM, post
@@ -214,3 +215,44 @@ def test_a_wrong_key_is_not_made_and_the_form_keeps_what_was_typed(served, field
     assert fault(page.text, name)
     assert 'name="days" inputmode="numeric" size="6" value=' in page.text
     assert served.services.ledger.keys.list() == ()
+
+
+def test_a_form_that_is_sent_twice_files_one_audit_and_a_changed_one_another(served):
+    once = re.search('name="once" value="([0-9a-f]{32})"', served.http.get("/ui/new").text)[1]
+    first, again = (post(served, "/ui/new", FORM | {"once": once}).headers["Location"] for _ in range(2))
+    assert first == again
+    changed = post(served, "/ui/new", FORM | {"once": once, "preset": "standard"})
+    assert changed.status_code == 303
+    assert changed.headers["Location"] != first
+    for other in ("", "é" * 32, "0" * 31):
+        assert post(served, "/ui/new", FORM | {"once": other}).headers["Location"] not in (first, None)
+    assert once not in served.http.get("/ui/new").text
+
+
+@pytest.mark.parametrize("path", ["/ui/nothing", "/ui/sign-out", "/ui/audits/x/y/z", "/ui/"])
+def test_what_is_no_page_is_said_on_one(served, path):
+    answer = served.http.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "no page with this address" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/sign-out"])
+def test_another_site_signs_nobody_in_or_out(serve, path):
+    served = serve(require_keys=True)
+    _, token = served.services.ledger.keys.create(owner="team", name="all", scopes=["admin"])
+    answer = post(served, path, {"key": token}, Origin="https://elsewhere.example")
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (403, False)
+
+
+def test_signing_in_while_the_ledger_is_away_is_a_page_that_asks_for_patience(serve, monkeypatch):
+    served = serve(require_keys=True)
+
+    def away(_token):
+        raise LedgerUnavailable("gone")
+
+    monkeypatch.setattr(served.services.ledger.keys, "check", away)
+    answer = post(served, "/ui/sign-in", {"key": "ba_x"})
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert int(answer.headers["Retry-After"]) > 0
