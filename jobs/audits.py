@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from audit.spec import TERMINAL, AuditSpec, Failure, Status, Verdict
-from jobs import counting, events, outbox, states
+from jobs import counting, events, outbox, states, tagging
 from jobs.clock import Instant
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
@@ -99,6 +99,7 @@ def transition(
         counting.count_transitions(connection, [target])
     if target in TERMINAL:
         outbox.announce(connection, changed, now)
+        tagging.note_end(connection, changed, now)
     return changed
 
 

@@ -21,6 +21,7 @@ from jobs.policy import Policy
 from jobs.records import AuditRecord, Claim, Event, Heartbeat, Page, QueueCounts, Submission
 from jobs.states import Signal
 from jobs.tables import audits as table
+from jobs.tagging import TagBook
 from jobs.webhooks import WebhookBook
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,8 @@ class Ledger:
         self.libraries: Final = Libraries(self._read, self._write, self._clock)
         """The benign libraries."""
         self.webhooks: Final = WebhookBook(self._read, self._write, self._clock)
+        self.tags: Final = TagBook(self._read, self._write, self._clock)
+        """What is to be written to the registry."""
 
     # The database as a whole
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit.spec import AuditSpec
-from jobs import audits, counting, events, libraries, outbox
+from jobs import audits, counting, events, libraries, outbox, tagging
 from jobs.clock import Clock
 from jobs.documents import SpecShelf
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
@@ -53,7 +53,7 @@ def submit(
     if policy.max_queued is not None:
         _check_room(connection, owner, policy.max_queued)
     webhook_id = None if spec.webhook is None else outbox.named(connection, owner, spec.webhook.url)
-    row = _insert(connection, clock, policy, digest, owner, webhook_id)
+    row = _insert(connection, clock, policy, spec, owner, webhook_id)
     shelf.put(connection, row["id"], spec)
     if spec.library is not None:
         libraries.attach(connection, row["id"], spec.library, owner)
@@ -97,7 +97,7 @@ def _take_key(connection: Connection, owner: str, key: str, audit_id: str, diges
 
 
 def _insert(
-    connection: Connection, clock: Clock, policy: Policy, digest: str, owner: str, webhook_id: str | None
+    connection: Connection, clock: Clock, policy: Policy, spec: AuditSpec, owner: str, webhook_id: str | None
 ) -> Mapping[str, Any]:
     now = clock.read(connection)
     row: dict[str, Any] = {column.name: None for column in table.columns} | {
@@ -109,12 +109,13 @@ def _insert(
         "message": "",
         "attempt": 0,
         "lost_attempts": 0,
-        "spec_digest": digest,
+        "spec_digest": spec.digest(),
         "created_at": now.at,
         "queued_at": now.at,
         "version": 1,
         "last_event": 1,
         "webhook_id": webhook_id,
+        "registered_version": tagging.registered_version(spec),
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))

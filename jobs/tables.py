@@ -42,6 +42,9 @@ MAX_NAME: Final = 255
 MAX_URL: Final = 2_000
 """Longest address of a webhook, characters."""
 
+MAX_REFERENCE: Final = 512
+"""Longest model reference, characters."""
+
 metadata: Final = MetaData(naming_convention=NAMING)
 
 
@@ -112,6 +115,8 @@ audits: Final = Table(
     Column("last_event", Integer, nullable=False),
     # The webhook that the spec names; no foreign key, as it may be removed meanwhile.
     Column("webhook_id", _audit_id()),
+    # The version of a registered model that is audited, as the spec names it: its tags say what came out.
+    Column("registered_version", String(MAX_REFERENCE)),
     CheckConstraint(_one_of("status", get_args(Status)), name="status"),
     CheckConstraint(f"verdict IS NULL OR {_one_of('verdict', get_args(Verdict))}", name="verdict"),
     CheckConstraint("(status = 'succeeded') = (verdict IS NOT NULL)", name="verdict_when_succeeded"),
@@ -124,6 +129,7 @@ Index("ix_audits_status_id", audits.c.status, audits.c.id)
 Index("ix_audits_tuned_digest_id", audits.c.tuned_digest, audits.c.id)
 Index("ix_audits_spec_digest_id", audits.c.spec_digest, audits.c.id)
 Index("ix_audits_verdict_id", audits.c.verdict, audits.c.id)
+Index("ix_audits_registered_version_id", audits.c.registered_version, audits.c.id)
 Index(
     "ix_audits_due",
     audits.c.due_tick,
@@ -220,6 +226,33 @@ Index("ix_deliveries_webhook_id_id", deliveries.c.webhook_id, deliveries.c.id)
 Index(
     "ix_deliveries_due",
     deliveries.c.due_tick,
+    sqlite_where=text("due_tick IS NOT NULL"),
+    postgresql_where=text("due_tick IS NOT NULL"),
+)
+
+version_tags: Final = Table(
+    "version_tags",
+    metadata,
+    # One row a version, not one an audit: whoever writes the tags of a version writes them alone, from all its audits.
+    Column("reference", String(MAX_REFERENCE), primary_key=True),
+    Column("state", String(16), nullable=False),
+    # Raised with each end of an audit of the version, so that a writer sees that there is more to say.
+    Column("generation", Integer, nullable=False),
+    # Whether somebody writes them now, until ``due_tick``.
+    Column("leased", Boolean, nullable=False),
+    # Attempts since the last end.
+    Column("tries", Integer, nullable=False),
+    # Why the last attempt did not count, in a word.
+    Column("error", String(32)),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("due_tick", Double),
+    Column("due_epoch", String(64)),
+    CheckConstraint(_one_of("state", ("pending", "written", "failed")), name="state"),
+    CheckConstraint("(state = 'pending') = (due_tick IS NOT NULL)", name="due_while_pending"),
+)
+Index(
+    "ix_version_tags_due",
+    version_tags.c.due_tick,
     sqlite_where=text("due_tick IS NOT NULL"),
     postgresql_where=text("due_tick IS NOT NULL"),
 )
