@@ -59,7 +59,8 @@ LIBRARY_REFERENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MODEL_REFERENCE: Final = (
     rf"^(?:local:{_LOCAL_PATH}"
     r"|store:[a-z0-9][a-z0-9._-]{0,127}"
-    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+@[0-9a-f]{40})$"
+    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+@[0-9a-f]{40}"
+    r"|mlflow:[A-Za-z0-9_](?:[A-Za-z0-9 ._-]{0,253}[A-Za-z0-9._-])?/[1-9][0-9]{0,9})$"
 )
 
 
@@ -81,7 +82,10 @@ def _clean_text(text: str) -> str:
 
 def _reference(value: str) -> str:
     if len(value) > 512 or re.fullmatch(MODEL_REFERENCE, value) is None:
-        raise ValueError("must be local:<path under the models root>, store:<name> or hf:<org>/<repo>@<40-hex commit>")
+        raise ValueError(
+            "must be local:<path under the models root>, store:<name>, hf:<org>/<repo>@<40-hex commit> or "
+            "mlflow:<model>/<version>"
+        )
     return value
 
 

@@ -119,8 +119,8 @@ def _reference(text: str, option: str, models_root: Path | None, push: Callable[
     if ":" in text.split("/")[0] or not folder.is_dir():
         raise WrongUsage(
             f"{option} is neither a model reference nor a folder",
-            hint="local:<path under the models root>, store:<name> or hf:<org>/<repo>@<40-hex commit>; "
-            "backdoor-audit models list shows what there is",
+            hint="local:<path under the models root>, store:<name>, hf:<org>/<repo>@<40-hex commit> or "
+            "mlflow:<model>/<version>; backdoor-audit models list shows what there is",
         )
     if models_root is not None and folder.resolve().is_relative_to(models_root.resolve()):
         reference = f"local:{folder.resolve().relative_to(models_root.resolve()).as_posix()}"

@@ -66,7 +66,8 @@ def submit(
     base: Annotated[
         str | None,
         typer.Option(
-            help="Base model: local:PATH, store:NAME, hf:ORG/REPO@COMMIT, or a folder, which is pushed first."
+            help="Base model: local:PATH, store:NAME, hf:ORG/REPO@COMMIT, mlflow:MODEL/VERSION, or a folder, which is "
+            "pushed first."
         ),
     ] = None,
     tuned: Annotated[str | None, typer.Option(help="Fine-tuned checkpoint or LoRA adapter, likewise.")] = None,

@@ -15,7 +15,7 @@
     │   └── DigestMismatch                           what arrived is not what was sent
     ├── ModelInUse              invalid_spec         an audit that has not ended names it
     ├── NoSpace                 no_space             the disk of the store is full
-    └── StoreUnavailable        internal             the disk or the hub did not answer
+    └── StoreUnavailable        internal             the disk, the hub or the registry did not answer
 
 ``code`` is one of the published failure codes; ``message`` names the file and the key, ``hint`` says what to do.
 """
@@ -112,7 +112,7 @@ class NoSpace(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The disk or the hub did not answer; asking again later may help."""
+    """The disk, the hub or the registry did not answer; asking again later may help."""
 
     code: ClassVar[str] = "internal"
 

@@ -18,7 +18,9 @@ from models_store.errors import (
     StoreError,
     translated,
 )
+from models_store.fetched import FetchedVersions
 from models_store.files import MiB, scan
+from models_store.mlflow_registry import MlflowRegistry
 from models_store.references import Reference, parse_reference, store_name
 from models_store.seeking import checkpoint_folders
 from models_store.strict_json import read_object
@@ -107,6 +109,7 @@ class ModelsStore:
         allowed_organisations: hub organisations whose repositories may be used.
         hub_endpoint: address of the hub; its public one by default.
         upload_limit_bytes: the most bytes that one uploaded checkpoint may have.
+        registry: the MLflow registry that ``mlflow:`` references name versions of; None where there is none.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class ModelsStore:
         allowed_organisations: frozenset[str] = frozenset(),
         hub_endpoint: str | None = None,
         upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        registry: MlflowRegistry | None = None,
     ) -> None:
         self._models_root = models_root.resolve()
         self._store_dir = store_dir.resolve()
@@ -128,6 +132,7 @@ class ModelsStore:
         self._allowed_organisations = allowed_organisations
         self._hub_endpoint = hub_endpoint
         self._digests = DigestCache(self._store_dir)
+        self._fetched = FetchedVersions(self._store_dir / "mlflow", registry)
         self.uploads = Uploads(self._store_dir / "uploads", limit_bytes=upload_limit_bytes)
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
 
@@ -138,14 +143,14 @@ class ModelsStore:
             InvalidReference: the text is no reference.
             ModelNotFound: nothing is there under it.
             ModelRejected: something is there that is not opened, or whose content is not what was committed.
-            StoreUnavailable: the disk or the hub did not answer.
+            StoreUnavailable: the disk, the hub or the registry did not answer.
         """
         parsed = parse_reference(reference)
         folder, root = self._locate(parsed)
         verified = verify_checkpoint(folder, root)
         with translated("reading the checkpoint"):
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
-        if parsed.scheme == "store":
+        if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
         checkpoint = _checkpoint(verified, content_digest(digests))
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
@@ -183,7 +188,7 @@ class ModelsStore:
         """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""
         try:
             parsed = parse_reference(reference)
-            if parsed.scheme == "hf":
+            if parsed.scheme in ("hf", "mlflow"):
                 return None
             folder, _ = self._locate(parsed)
             return next((name for name in _WEIGHTS if (folder / name).is_file()), None)
@@ -288,6 +293,8 @@ class ModelsStore:
                 allowed_organisations=self._allowed_organisations,
                 endpoint=self._hub_endpoint,
             )
+        if reference.scheme == "mlflow":
+            return self._fetched.locate(reference, offline=offline or self._offline)
         if reference.scheme == "store":
             place = self._models.find(reference.name)
             if place is None or not (place / COMMIT_MARKER).is_file():
@@ -319,6 +326,7 @@ class ModelsStore:
                 yield f"store:{name}", place / FILES_FOLDER, place
         if self._hub_dir is not None:
             yield from hub.snapshots(self._hub_dir, self._allowed_organisations)
+        yield from self._fetched.listed()
 
     def _verified_for_list(self, folder: Path, root: Path) -> VerifiedCheckpoint:
         """Verify once, and again only when a file changed: a list is asked for often."""

@@ -17,6 +17,7 @@ from service.access import check_scopes, is_loopback
 from service.loopback import LoopbackMiddleware
 from service.metrics import Metrics
 from service.middleware import BodyLimitMiddleware, EdgeMiddleware
+from service.mlflow.tags import TagLoop
 from service.openapi import DESCRIPTION, build
 from service.pages import views
 from service.rates import RateLimit
@@ -28,6 +29,7 @@ from service.routes import (
     health,
     keys,
     libraries,
+    mlflow,
     models,
     reports,
     uploads,
@@ -63,8 +65,8 @@ class Api(FastAPI):
         )
 
 
-_OPEN: Final = frozenset({"health"})
-"""Tags of calls that need no key."""
+_OPEN: Final = frozenset({"health", "mlflow"})
+"""Tags of calls that need no key; MLflow's events are signed instead."""
 
 
 def create_app(settings: Settings, *, keys_required: bool | None = None) -> FastAPI:
@@ -82,9 +84,12 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         sender = Sender(settings.webhook_networks, settings.webhook_timeout_s, context_of(settings.webhook_ca_file))
         deliveries = DeliveryLoop(services.ledger.webhooks, sender, settings.webhook_retry_s)
         deliveries.start()
+        tags = _tag_loop(settings, services)
         try:
             yield
         finally:
+            if tags is not None:
+                await run_in_threadpool(tags.stop)
             await run_in_threadpool(deliveries.stop)
             await run_in_threadpool(services.close)
 
@@ -111,11 +116,33 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    for module in (audits, events, reports, artifacts, models, uploads, libraries, webhooks, keys, health, docs):
+    for module in (
+        audits,
+        events,
+        reports,
+        artifacts,
+        models,
+        uploads,
+        libraries,
+        webhooks,
+        mlflow,
+        keys,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
     app.include_router(views.router)
     check_scopes(app, _OPEN)
     return app
+
+
+def _tag_loop(settings: Settings, services: Services) -> TagLoop | None:
+    """Begin to write verdicts back to the registry, where the operator wants that."""
+    if not settings.mlflow_tags or settings.registry is None:
+        return None
+    loop = TagLoop(services.ledger.tags, settings.registry, settings.webhook_retry_s, settings.public_url)
+    loop.start()
+    return loop
 
 
 def _operation_id(route: APIRoute) -> str:

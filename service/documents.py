@@ -78,6 +78,8 @@ def problem(status: int, kinds: tuple[Kind, ...], description: str | None = None
     headers = {}
     if any(kind.retry_after_s for kind in kinds):
         headers["Retry-After"] = header("Seconds after which to try again.", "integer")
+    if problems.SIGNATURE_REFUSED in kinds:
+        headers["WWW-Authenticate"] = header("What the call needs.")
     if problems.UPLOAD_OFFSET in kinds:
         headers["Upload-Offset"] = header("Bytes of the file that are there; go on from here.", "integer")
     return found | ({"headers": headers} if headers else {})

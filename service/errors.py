@@ -11,6 +11,8 @@
     ├── Unauthenticated             no key, or one that is not let in
     ├── MissingScope                the key may not do this
     ├── TooManyRequests             the key has made as many requests as it may in a minute
+    ├── SignatureRefused            an event that is not signed as it must be, or is too old
+    ├── EventsOff                   events of MLflow are not taken here
     ├── NoSuchPath                  no call has this path
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
@@ -96,6 +98,17 @@ class TooManyRequests(ServiceError):
 
     def __init__(self, wait_s: int) -> None:
         super().__init__(headers={"Retry-After": str(wait_s)})
+
+
+class SignatureRefused(ServiceError):
+    """The event is not signed with the secret that this service shares with its sender, or it is too old."""
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Signature realm="backdoor-audit"'})
+
+
+class EventsOff(ServiceError):
+    """The operator has not set up events of MLflow."""
 
 
 class NoSuchPath(ServiceError):

@@ -24,6 +24,9 @@ PARAMETERS: Final[dict[str, Any]] = {
     "status": "succeeded",
     "tuned_digest": _DIGEST,
     "verdict": "flagged",
+    "X-MLflow-Delivery-Id": "0d9c2a52-6a3b-4c55-9a0e-3f5d1f6f2b11",
+    "X-MLflow-Signature": "v1,iGnS1f6jxJ0nN0C1mUO3gNw6hH2Y2hQ0mXl1Vb0m0bE=",
+    "X-MLflow-Timestamp": "1768210200",
 }
 """Of parameters in queries and headers; those in paths have theirs where they are declared."""
 
@@ -36,6 +39,7 @@ HEADERS: Final[dict[str, Any]] = {
 }
 LOCATIONS: Final[dict[str, str]] = {
     "/audits": f"/audits/{examples.AUDIT_ID}",
+    "/mlflow/events": f"/audits/{examples.AUDIT_ID}",
     "/libraries": f"/libraries/{library_examples.LIBRARY_ID}",
     "/webhooks": f"/webhooks/{examples.WEBHOOK_ID}",
 }
@@ -46,6 +50,8 @@ CHALLENGES: Final[dict[str, str]] = {
     "403": 'Bearer realm="backdoor-audit", error="insufficient_scope", scope="audits:write"',
 }
 """Of the header ``WWW-Authenticate``, by status."""
+SIGNED: Final[dict[str, str]] = {"/mlflow/events": 'Signature realm="backdoor-audit"'}
+"""The same, of calls that ask for a signature instead of a key."""
 
 
 def write(paths: dict[str, Any]) -> None:
@@ -65,5 +71,5 @@ def _header(path: str, status: str, name: str) -> Any:
     if name == "Location":
         return LOCATIONS[path]
     if name == "WWW-Authenticate":
-        return CHALLENGES[status]
+        return SIGNED.get(path) or CHALLENGES[status]
     return HEADERS[name]

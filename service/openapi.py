@@ -20,11 +20,13 @@ from service import example_values, examples, problems
 from service.access import calls
 from service.documents import header, named, problem
 from service.library_schemas import EntrySpec, LibrarySpec
+from service.mlflow import signatures
 from service.report_schema import report_schema, require_everything
+from service.routes.mlflow import RegistryEvent
 from service.schemas import INCOMING, Problem
 from service.version import API_VERSION, VERSION_HEADER
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec)
+BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec, RegistryEvent)
 """Models of bodies that calls read, besides the audit's spec."""
 
 COMMITTED: Final = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
@@ -76,6 +78,7 @@ def build(app: FastAPI) -> dict[str, Any]:
         {"name": "reports", "description": "What an audit answered."},
         {"name": "models", "description": "What can be audited."},
         {"name": "webhooks", "description": "Who is told that an audit has ended."},
+        {"name": "mlflow", "description": "New versions of registered models."},
         {"name": "libraries", "description": "What audits of benign models scored, to compare others with."},
         {"name": "keys", "description": "Who may ask, and for what."},
         {"name": "health", "description": "For supervisors."},
@@ -94,7 +97,16 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
                 "its operator says otherwise. The names with each call are the scopes that its key needs; `admin` "
                 "holds all of them."
             ),
-        }
+        },
+        "mlflow": {
+            "type": "apiKey",
+            "in": "header",
+            "name": signatures.SIGNATURE,
+            "description": (
+                "The signature that MLflow puts on what its webhooks send: `v1,` and the HMAC-SHA256 of delivery id, "
+                "time and body with the secret that the webhook was made with."
+            ),
+        },
     }
     refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
     # These calls take no query parameter that they do not know, and look the key up in the ledger.

@@ -69,6 +69,15 @@ UNAUTHENTICATED: Final = Kind(
 MISSING_SCOPE: Final = Kind(
     "missing_scope", 403, "Scope missing", "The API key does not have the scope that this needs."
 )
+SIGNATURE_REFUSED: Final = Kind(
+    "signature_refused",
+    401,
+    "Signature refused",
+    "The event is not signed with the secret that was agreed on, or its time is not now.",
+)
+EVENTS_OFF: Final = Kind(
+    "events_off", 404, "Not set up", "This service takes no events of MLflow; its operator can set a secret for them."
+)
 CROSS_SITE: Final = Kind(
     "cross_site", 403, "From another site", "A service without keys takes no changes from pages of other sites."
 )
@@ -159,7 +168,8 @@ INVALID_REFERENCE: Final = Kind(
     "invalid_reference",
     422,
     "Invalid model reference",
-    "A model reference is local:<path under the models root>, store:<name> or hf:<org>/<repo>@<40-hex commit>.",
+    "A model reference is local:<path under the models root>, store:<name>, hf:<org>/<repo>@<40-hex commit> or "
+    "mlflow:<model>/<version>.",
 )
 MODELS_INCOMPATIBLE: Final = Kind(
     "models_incompatible", 422, "Models do not fit", "The fine-tuned model is not a fine-tune of this base."
@@ -254,6 +264,8 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.Unauthenticated: UNAUTHENTICATED,
     service.errors.MissingScope: MISSING_SCOPE,
     service.errors.TooManyRequests: TOO_MANY_REQUESTS,
+    service.errors.SignatureRefused: SIGNATURE_REFUSED,
+    service.errors.EventsOff: EVENTS_OFF,
     service.errors.NoSuchPath: NOT_FOUND,
     service.errors.FeatureNotFound: FEATURE_NOT_FOUND,
     service.errors.ArtifactNotFound: ARTIFACT_NOT_FOUND,

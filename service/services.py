@@ -8,23 +8,30 @@ from fastapi import Depends, Request
 from jobs.ledger import Ledger
 from models_store.locations import Artifacts, open_artifacts
 from models_store.store import ModelsStore
+from service.mlflow.plans import AuditPlans
 from service.settings import Settings
 from worker.dispatch import Dispatcher
 
 
 @dataclass(frozen=True)
 class Services:
-    """Ledger, broker, models and artifacts."""
+    """Ledger, broker, models, artifacts and plans."""
 
     settings: Settings
     ledger: Ledger
     dispatcher: Dispatcher
     models: ModelsStore
     artifacts: Artifacts
+    plans: AuditPlans | None
+    """Which audits new versions of registered models get; None where none is set up."""
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Open every part; connections are made when they are first needed."""
+        """Open every part; connections are made when they are first needed.
+
+        Raises:
+            StartupError: the file of plans is not usable.
+        """
         return cls(
             settings=settings,
             ledger=Ledger(
@@ -40,9 +47,11 @@ class Services:
                 hub_dir=settings.hub_dir,
                 offline=settings.offline,
                 allowed_organisations=settings.allowed_organisations,
+                registry=settings.registry,
                 upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
             ),
             artifacts=open_artifacts(settings.artifacts_url),
+            plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
         )
 
     def close(self) -> None:

@@ -3,9 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator
+from pydantic import (
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models_store.mlflow_registry import MlflowRegistry
 from service.errors import StartupError
 
 
@@ -46,10 +55,33 @@ class Settings(BaseSettings):
         description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
     )
     offline: bool = Field(
-        default=True, description="Never download; what hf: references name must be in the hub cache."
+        default=True, description="Never download; what hf: and mlflow: references name must have been fetched before."
     )
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="Hub organisations that hf: references may name."
+    )
+    mlflow_tracking_uri: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")] | None = Field(
+        default=None, description="Address of the MLflow server whose registry mlflow: references name."
+    )
+    mlflow_models: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Registered models that mlflow: references may name; `*` is any text.",
+    )
+    mlflow_limit_gb: float = Field(
+        default=200, gt=0, description="The most that is fetched of one registered version, GiB."
+    )
+    mlflow_tags: bool = Field(default=False, description="Write verdicts back as tags of registered versions.")
+    mlflow_event_secret: SecretStr | None = Field(
+        default=None, min_length=8, description="What MLflow signs its webhook with; without it none is taken."
+    )
+    mlflow_audits: Path | None = Field(
+        default=None, description="JSON file: which audit is filed for a new version of which registered model."
+    )
+    mlflow_owner: str = Field(
+        default="local", min_length=1, max_length=255, description="Whose audits those of new versions are."
+    )
+    public_url: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")] | None = Field(
+        default=None, description="Where people reach this service; reports are linked to there."
     )
     upload_limit_gb: float = Field(
         default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
@@ -80,12 +112,12 @@ class Settings(BaseSettings):
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have for ending.")
 
-    @field_validator("data_dir", "models_root", "hub_dir", "webhook_ca_file")
+    @field_validator("data_dir", "models_root", "hub_dir", "webhook_ca_file", "mlflow_audits")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
-    @field_validator("allowed_organisations", mode="before")
+    @field_validator("allowed_organisations", "mlflow_models", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -98,6 +130,23 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _mlflow_is_whole(self) -> Self:
+        if (self.mlflow_tags or self.mlflow_event_secret is not None) and self.mlflow_tracking_uri is None:
+            raise ValueError("MLFLOW_TAGS and MLFLOW_EVENT_SECRET need MLFLOW_TRACKING_URI")
+        if self.mlflow_event_secret is not None and self.mlflow_audits is None:
+            raise ValueError("MLFLOW_EVENT_SECRET needs MLFLOW_AUDITS: without it no new version would be audited")
+        return self
+
+    @property
+    def registry(self) -> MlflowRegistry | None:
+        """The registry of ``mlflow_tracking_uri``; None where none is set."""
+        if self.mlflow_tracking_uri is None:
+            return None
+        return MlflowRegistry(
+            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=int(self.mlflow_limit_gb * 2**30)
+        )
 
     @classmethod
     def load(cls, **values: Any) -> Self:

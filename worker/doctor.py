@@ -52,9 +52,9 @@ class Finding:
 
 
 def examine(settings: WorkerSettings) -> list[Finding]:
-    """Look at database, broker, models, artifacts, disk, clocks and devices, in this order."""
+    """Look at database, broker, models, registry, artifacts, disk, clocks and devices, in this order."""
     found: list[Finding] = []
-    for look in (_database, _broker, _models, _artifacts, _disk, _devices):
+    for look in (_database, _broker, _models, _registry, _artifacts, _disk, _devices):
         found.extend(look(settings))
     return found
 
@@ -187,6 +187,30 @@ def _models(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("models root", "ok", f"{root}, {seen} models")
     else:
         yield Finding("models root", "warning", f"{root} holds no model", "put base models and checkpoints there")
+
+
+def _registry(settings: WorkerSettings) -> Iterator[Finding]:
+    """Nothing where no MLflow server is set up."""
+    registry = settings.registry
+    if registry is None:
+        return
+    try:
+        registry.ping()
+    except StoreError as error:
+        yield Finding("mlflow", "bad", error.message, error.hint or "see the worker's log")
+        return
+    if not settings.mlflow_models:
+        yield Finding(
+            "mlflow", "warning", "the server answers, and no registered model is allowed",
+            "name them in BACKDOOR_AUDIT_MLFLOW_MODELS",
+        )  # fmt: skip
+    elif settings.offline:
+        yield Finding(
+            "mlflow", "warning", "the server answers, and nothing is downloaded",
+            "set BACKDOOR_AUDIT_OFFLINE=false, or audit only versions that were fetched before",
+        )  # fmt: skip
+    else:
+        yield Finding("mlflow", "ok", "the server answers")
 
 
 def _nearest(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models_store.locations import is_object_store
+from models_store.mlflow_registry import MlflowRegistry
 from worker.errors import SettingsError
 
 _GIB = 1024**3
@@ -28,10 +29,20 @@ class WorkerSettings(BaseSettings):
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
     offline: bool = Field(
-        default=True, description="Never download; what hf: references name must be in the hub cache."
+        default=True, description="Never download; what hf: and mlflow: references name must have been fetched before."
     )
     allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="Hub organisations that hf: references may name."
+    )
+    mlflow_tracking_uri: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")] | None = Field(
+        default=None, description="Address of the MLflow server whose registry mlflow: references name."
+    )
+    mlflow_models: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Registered models that mlflow: references may name; `*` is any text.",
+    )
+    mlflow_limit_gb: float = Field(
+        default=200, gt=0, description="The most that is fetched of one registered version, GiB."
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         default="auto",
@@ -75,7 +86,7 @@ class WorkerSettings(BaseSettings):
     )
     sandbox_file_gb: float = Field(default=256, gt=0, description="Limit of one file that an audit writes, GiB.")
 
-    @field_validator("allowed_organisations", mode="before")
+    @field_validator("allowed_organisations", "mlflow_models", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -127,6 +138,15 @@ class WorkerSettings(BaseSettings):
     def workspaces(self) -> str:
         """Where audits are worked on: where artifacts are kept, or a local folder where that is an object store."""
         return str(self.data_dir / "work") if is_object_store(self.artifacts) else self.artifacts
+
+    @property
+    def registry(self) -> MlflowRegistry | None:
+        """The registry of ``mlflow_tracking_uri``; None where none is set."""
+        if self.mlflow_tracking_uri is None:
+            return None
+        return MlflowRegistry(
+            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=int(self.mlflow_limit_gb * _GIB)
+        )
 
     @property
     def store_dir(self) -> Path:

@@ -100,7 +100,7 @@ def create_audit(
         raise InvalidRequest(errors=[ErrorItem("body", "#/library", "names no benign library of yours")]) from None
     record = submission.audit
     if submission.created:
-        _enqueue(services, record.id)
+        enqueue(services, record.id)
     else:
         response.status_code = 200
     response.headers["Location"] = f"/audits/{record.id}"
@@ -227,7 +227,7 @@ def delete_audit(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> N
     services.ledger.delete(audit_id, owner=owner)
 
 
-def _enqueue(services: Services, audit_id: str) -> None:
+def enqueue(services: Services, audit_id: str) -> None:
     """Tell the workers. The audit is safe in the ledger: what fails here, the reaper does later."""
     try:
         services.dispatcher.enqueue(audit_id)

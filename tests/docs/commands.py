@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rich.console import Console
 from client.http import AuditClient
 from examples.demo import BASE, copy_whole, running_stack
 from examples.organisms.prepare_base import prepare
+from tests.registry import RegistryServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -30,6 +32,7 @@ PAGES = (
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs/how-to").glob("*.md")),
 )
 ADDRESSES = ("http://127.0.0.1:8321", "https://audits.internal")
+REGISTRY = "https://mlflow.internal"
 A_KEY = " BACKDOOR_AUDIT_API_KEY=ba_…"
 WITH_SERVICE = "with the service"
 _BLOCK = re.compile(
@@ -68,11 +71,12 @@ def blocks() -> Iterator[Block]:
             yield Block(page, number, body, (found["run"] or "").strip(), found["language"])
 
 
-def run_block(block: Block, address: str, folder: Path) -> int:
+def run_block(block: Block, address: str, registry: str, folder: Path) -> int:
     """Run one block as a person would; gives its exit code."""
     body = block.body.replace(A_KEY, "")  # a service on this machine needs none, and refuses what is none
     for written in ADDRESSES:
         body = body.replace(written, address)
+    body = body.replace(REGISTRY, registry)
     environment = os.environ | {
         "BACKDOOR_AUDIT_URL": address,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -91,6 +95,22 @@ def with_models(data: Path) -> None:
     copy_whole(ROOT / "examples/organisms/sql-year-benign", models / "candidates" / "4711")
 
 
+@contextmanager
+def running_registry(folder: Path) -> Iterator[str]:
+    """An empty MLflow server, by its address; what is started inside knows it."""
+    folder.mkdir()
+    server = RegistryServer(folder)
+    try:
+        os.environ |= {
+            "BACKDOOR_AUDIT_MLFLOW_TRACKING_URI": server.url,
+            "BACKDOOR_AUDIT_MLFLOW_MODELS": "*",
+            "BACKDOOR_AUDIT_OFFLINE": "false",
+        }
+        yield server.url
+    finally:
+        server.stop()
+
+
 def run_blocks(console: Console) -> list[str]:
     """Run what is to be run; gives the blocks that failed."""
     failed = []
@@ -98,13 +118,16 @@ def run_blocks(console: Console) -> list[str]:
     try:
         with_models(scratch / "data")
         (scratch / ".venv").symlink_to(Path(sys.executable).parent.parent)
-        with running_stack(scratch / "data", console) as address:
+        with (
+            running_registry(scratch / "registry") as registry,
+            running_stack(scratch / "data", console) as address,
+        ):
             for block in sorted(blocks(), key=lambda block: not block.waits):
                 name = f"{block.page}, block {block.number}"
                 if not block.run.startswith(WITH_SERVICE):
                     console.print(f"SKIPPED  {name}: {block.run}")
                     continue
-                code = run_block(block, address, scratch)
+                code = run_block(block, address, registry, scratch)
                 console.print(f"{'PASSED ' if code == 0 else 'FAILED '}  {name} (exit code {code})")
                 failed += [name] if code else []
             with AuditClient(address) as client:

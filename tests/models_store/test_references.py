@@ -15,9 +15,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("local:organisms/sql-year", Reference("local", "organisms/sql-year")),
         ("store:my.model-1", Reference("store", "my.model-1")),
         (f"hf:org/repo.name@{COMMIT}", Reference("hf", "org/repo.name", COMMIT)),
+        ("mlflow:sql writer-2.b/17", Reference("mlflow", "sql writer-2.b", version="17")),
     ],
 )
-def test_the_three_forms_are_read_and_written_back(text, expected):
+def test_the_four_forms_are_read_and_written_back(text, expected):
     assert parse_reference(text) == expected
     assert str(expected) == text
 
@@ -53,6 +54,12 @@ def test_only_a_hub_reference_has_an_organisation():
         f"hf:../repo@{COMMIT}",
         f"hf:org/../repo@{COMMIT}",
         f"hf:a--b/repo@{COMMIT}",
+        "mlflow:",
+        "mlflow:/1",
+        "mlflow: a/1",
+        "mlflow:../1",
+        "mlflow:a:b/1",
+        "mlflow:" + "a" * 256 + "/1",
         "local:" + "a" * 600,
     ],
 )
@@ -67,6 +74,14 @@ def test_anything_else_is_refused(text):
 def test_a_hub_reference_needs_the_whole_commit(suffix):
     with pytest.raises(ModelRejected, match="full commit"):
         parse_reference(f"hf:org/repo{suffix}")
+
+
+@pytest.mark.parametrize(
+    "suffix", ["", "/", "/latest", "/Production", "@champion", "@champion/1", "/01", "/1/x", "/-1"]
+)
+def test_a_registered_model_needs_the_number_of_a_version(suffix):
+    with pytest.raises(ModelRejected, match="names no version"):
+        parse_reference(f"mlflow:model{suffix}")
 
 
 @given(st.text(max_size=40))

@@ -36,6 +36,9 @@ def test_without_a_key_nothing_but_health_answers(keyed):
         if operation["tags"] == ["health"]:
             assert answer.status_code == 200, path
             continue
+        if operation["tags"] == ["mlflow"]:
+            assert answer.json()["code"] == "events_off", path
+            continue
         assert answer.status_code == 401, (method, path)
         assert method.upper() == "HEAD" or answer.json()["code"] == "unauthenticated"
         assert answer.headers["www-authenticate"] == 'Bearer realm="backdoor-audit"'
@@ -85,6 +88,8 @@ def test_each_call_needs_its_scope_and_says_which(keyed):
     checked = 0
     for method, path, operation in operations(keyed):
         for entry in operation.get("security", []):
+            if "mlflow" in entry:
+                continue  # signed, not keyed
             (needed,) = entry["key"]
             for scope in SCOPES:
                 answer = keyed.http.request(method, path, headers=keys[scope])

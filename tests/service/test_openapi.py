@@ -83,6 +83,7 @@ def test_every_call_is_described_with_its_problems(document):
         "POST /webhooks/{webhook_id}/test",
         "GET /webhooks/{webhook_id}/deliveries",
         "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
+        "POST /mlflow/events",
         "POST /libraries",
         "GET /libraries",
         "GET /libraries/{library}",

@@ -74,6 +74,16 @@ def test_models_root_disk_and_artifacts(settings, tmp_path, monkeypatch):
     assert states(list(doctor._disk(settings)), "disk") == ["bad"]
 
 
+def test_the_registry_is_looked_at_where_there_is_one(settings, registry):
+    assert not list(doctor._registry(settings))
+    options = {"mlflow_tracking_uri": registry.url, "mlflow_models": frozenset({"*"}), "offline": False}
+    for changes, state in (({}, "ok"), ({"offline": True}, "warning"), ({"mlflow_models": frozenset()}, "warning")):
+        (found,) = doctor._registry(settings.model_copy(update=options | changes))
+        assert (found.state, bool(found.advice)) == (state, state != "ok")
+    (found,) = doctor._registry(settings.model_copy(update=options | {"mlflow_tracking_uri": "http://127.0.0.1:9"}))
+    assert found.state == "bad"
+
+
 def test_a_missing_gpu_is_named(settings):
     asked = settings.model_copy(update={"device": "cuda:7"})
     found = list(doctor._devices(asked))

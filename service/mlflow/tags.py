@@ -1,0 +1,129 @@
+"""Writes verdicts back to the registry, as tags of the versions that were audited, for as long as the service runs.
+
+Like the loop that sends webhooks it lives in the API's process: workers may be without a way out. No audit waits for it
+and none fails of it. Several replicas share the notes in the ledger; each version goes to one of them at a time.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from jobs.errors import LedgerError
+from jobs.tagging import Ends, TagBook, TagTask
+from models_store.errors import ModelNotFound, ModelRejected, StoreError
+from models_store.mlflow_registry import MlflowRegistry
+from models_store.references import parse_reference
+
+PREFIX: Final = "backdoor_audit."
+
+_POLL_S: Final = 1.0
+_OUTAGE_S: Final = 5.0
+_LEASE_S: Final = 900.0
+"""Longer than MLflow's library tries before it gives up."""
+_PRUNE_EVERY_S: Final = 3600.0
+_KEPT_S: Final = 30 * 86_400.0
+"""How long a version whose tags nobody writes is remembered."""
+
+log = structlog.get_logger(__name__)
+
+
+class TagLoop(threading.Thread):
+    """Takes versions whose tags are due, one at a time, and writes them.
+
+    Args:
+        book: the notes.
+        registry: where tags are written.
+        retry_s: pauses before each further attempt.
+        public_url: where people reach the service; None leaves the report's address out.
+    """
+
+    def __init__(
+        self, book: TagBook, registry: MlflowRegistry, retry_s: Sequence[float], public_url: str | None
+    ) -> None:
+        super().__init__(name="mlflow-tags", daemon=True)
+        self._book = book
+        self._registry = registry
+        self._retry_s = tuple(retry_s)
+        self._public_url = public_url
+        self._stopping = threading.Event()
+        self._next_prune = time.monotonic() + _PRUNE_EVERY_S
+
+    def run(self) -> None:
+        """Write until told to stop."""
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            try:
+                pause_s = 0.0 if self._pass() else _POLL_S
+            except LedgerError as error:
+                log.warning("tags wait", error=type(error).__name__)
+                pause_s = _OUTAGE_S
+            except Exception:
+                log.exception("tags broke")
+                pause_s = _OUTAGE_S
+
+    def stop(self, patience_s: float = 2.0) -> None:
+        """End; what is under way for longer than ``patience_s`` is written again by whoever comes next."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(patience_s)
+
+    def _pass(self) -> bool:
+        """Write the tags of one version; return whether there was one."""
+        if time.monotonic() >= self._next_prune:
+            self._next_prune = time.monotonic() + _PRUNE_EVERY_S
+            self._book.prune(older_than_s=_KEPT_S)
+        task = self._book.take(lease_s=_LEASE_S)
+        if task is None:
+            return False
+        error, final = self._write(task)
+        retry_in_s = None if error is None or final else self._pause_s(task.tries)
+        self._book.settle(task, error=error, retry_in_s=retry_in_s)
+        log.info("tags written", reference=task.reference, error=error, retry_in_s=retry_in_s)
+        return True
+
+    def _write(self, task: TagTask) -> tuple[str | None, bool]:
+        """Try once. Returns why it did not count, in a word, and whether another attempt would end the same."""
+        try:
+            ends = self._book.ends(task.reference)
+            if ends is not None:
+                self._registry.tag(parse_reference(task.reference), tags_of(ends, self._public_url))
+        except ModelNotFound:
+            return "not_found", True
+        except ModelRejected:
+            return "refused", False
+        except StoreError:
+            return "unreachable", False
+        except LedgerError:
+            raise
+        except Exception:
+            # Else it would be written again for ever, uncounted.
+            log.exception("tags not written", reference=task.reference)
+            return "internal", False
+        return None, True
+
+    def _pause_s(self, tries: int) -> float | None:
+        """Seconds until the next attempt, spread by a tenth; None after the last."""
+        if tries >= len(self._retry_s):
+            return None
+        return self._retry_s[tries] * random.uniform(1.0, 1.1)
+
+
+def tags_of(ends: Ends, public_url: str | None) -> dict[str, str]:
+    """What the tags of a version say, the verdict first: the gravest answer, and how the last audit ended."""
+    tags = {}
+    if ends.answer is not None:
+        tags = {
+            "verdict": ends.answer.verdict,
+            "audit_id": ends.answer.audit_id,
+            "audited_at": ends.answer.finished_at.isoformat(timespec="seconds"),
+            "method_version": ends.answer.method_version,
+            "digest": ends.answer.tuned_digest,
+        }
+        if public_url is not None:
+            tags["report_url"] = f"{public_url.rstrip('/')}/ui/audits/{ends.answer.audit_id}"
+    tags |= {"last_audit_id": ends.last_id, "last_status": ends.last_status}
+    return {f"{PREFIX}{name}": value for name, value in tags.items()}
