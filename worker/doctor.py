@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ ENOUGH_FREE_BYTES: Final = 20 * 1024**3
 MOST_SKEW_S: Final = 2.0
 LONG_QUEUED_S: Final = 900.0
 _DEVICES_WITHIN_S: Final = 120.0
+_STORE_WITHIN_S: Final = 10.0
 _SHARED_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p"})
 
 
@@ -220,12 +222,7 @@ def _nearest(folder: Path) -> Path:
 
 def _artifacts(settings: WorkerSettings) -> Iterator[Finding]:
     if is_object_store(settings.artifacts):
-        try:
-            ObjectArtifacts(settings.artifacts).probe()
-        except StoreError as error:
-            yield Finding("artifacts", "bad", error.message, error.hint)
-        else:
-            yield Finding("artifacts", "ok", "the object store takes, gives and deletes objects")
+        yield _object_store(settings.artifacts)
     folder = Path(settings.workspaces.removeprefix("file://"))
     existing = _nearest(folder)
     try:
@@ -237,6 +234,25 @@ def _artifacts(settings: WorkerSettings) -> Iterator[Finding]:
         )
     else:
         yield Finding("artifacts", "ok", f"{folder} can be written")
+
+
+def _object_store(location: str) -> Finding:
+    """Try it, in a thread that is not waited for long: a store that is silent takes the library half a minute."""
+    found: list[Finding] = []
+
+    def probe() -> None:
+        try:
+            ObjectArtifacts(location).probe()
+        except StoreError as error:
+            found.append(Finding("artifacts", "bad", error.message, error.hint))
+        else:
+            found.append(Finding("artifacts", "ok", "the object store takes, gives and deletes objects"))
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(_STORE_WITHIN_S)
+    silent = Finding("artifacts", "bad", "the object store is silent", "check its address, and the network on the way")
+    return found[0] if found else silent
 
 
 def _disk(settings: WorkerSettings) -> Iterator[Finding]:

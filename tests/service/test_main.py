@@ -164,6 +164,15 @@ def test_a_port_in_use_is_said(tmp_path):
             entry.listen(settings)
 
 
+@pytest.mark.parametrize("address", ["ftp://host/secret-word", "s3://key:secret-word@bucket/x"])
+def test_an_address_of_artifacts_that_cannot_be_used_is_said_and_not_repeated(tmp_path, address):
+    settings = Settings(data_dir=tmp_path, models_root=tmp_path, artifacts_url=address)
+    with pytest.raises(StartupError, match="ARTIFACTS_URL") as caught:
+        entry.check(settings)
+    assert "s3://bucket/prefix" in str(caught.value)
+    assert "secret-word" not in str(caught.value)
+
+
 def test_settings_derive_their_defaults_from_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BACKDOOR_AUDIT_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("BACKDOOR_AUDIT_MODELS_ROOT", "models")

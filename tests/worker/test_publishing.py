@@ -1,6 +1,7 @@
 """What moves between an audit's local folder and the object store, against a real S3 server."""
 
 import errno
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,16 @@ def test_the_doctor_tries_the_store(bucket_url: str, buckets: Buckets, tmp_path:
         found = list(doctor._artifacts(settings))
     assert [each.state for each in found] == ["bad", "ok"]
     assert "object store" in found[0].found
+
+
+def test_the_doctor_does_not_wait_long_for_a_silent_store(
+    bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_STORE_WITHIN_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        settings = WorkerSettings(data_dir=tmp_path, models_root=tmp_path, artifacts_url=bucket_url)
+        started_at = time.monotonic()
+        first, _ = doctor._artifacts(settings)
+        assert time.monotonic() - started_at < 5
+    assert (first.state, "silent" in first.found) == ("bad", True)
