@@ -15,8 +15,9 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h2{margin-top:3rem;border-bottom:1px solid #d0d7de}h3{margin-top:2rem}code,pre{font:14px/1.45 ui-monospace,monospace}
 pre{background:#f6f8fa;padding:1rem;overflow:auto;border-radius:6px}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #eaeef2}
-summary{cursor:pointer}a{color:#0550ae}.method{display:inline-block;min-width:4.5rem}
-@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}a{color:#79c0ff}
+summary{cursor:pointer}a{color:#0550ae}.method{display:inline-block;min-width:4.5rem}body{overflow-wrap:anywhere}
+:focus-visible{outline:2px solid #0550ae}
+@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}a{color:#79c0ff}:focus-visible{outline-color:#79c0ff}
 td,th,h2{border-color:#30363d}}
 """
 
@@ -49,9 +50,9 @@ def page(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{title}</h1><p>{escape(document['info']['description'])}</p>"
+        f'<main><p><a href="/">To the pages</a></p><h1>{title}</h1><p>{escape(document["info"]["description"])}</p>'
         '<p>The same for programs: <a href="/openapi.json">/openapi.json</a></p>'
-        f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</body></html>"
+        f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
     )
 
 
@@ -66,18 +67,33 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
     if parameters := operation.get("parameters"):
         rows = [
             f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"
-            f"<td>{escape(item.get('description', ''))}</td></tr>"
+            f"<td>{escape(item.get('description', ''))}{_example(item)}</td></tr>"
             for item in parameters
         ]
-        parts.append(f"<table><tr><th>Parameter</th><th>In</th><th></th></tr>{''.join(rows)}</table>")
+        parts.append(f"<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>{''.join(rows)}</table>")
     if body := operation.get("requestBody"):
         parts.append(f"<p>Body:</p>{_content(document, body['content'])}")
     for status, response in operation["responses"].items():
         parts.append(
             f"<details><summary><b>{escape(status)}</b> {escape(response['description'])}</summary>"
-            f"{_content(document, response.get('content', {}))}</details>"
+            f"{_headers(response)}{_content(document, response.get('content', {}))}</details>"
         )
     return "".join(parts)
+
+
+def _headers(response: dict[str, Any]) -> str:
+    rows = [
+        f"<li><code>{escape(name)}</code>: {escape(header['description'])}{_example(header)}</li>"
+        for name, header in response.get("headers", {}).items()
+        if "$ref" not in header
+    ]
+    return f"<p>Headers:</p><ul>{''.join(rows)}</ul>" if rows else ""
+
+
+def _example(described: dict[str, Any]) -> str:
+    values = [described["example"]] if "example" in described else described.get("schema", {}).get("examples", [])
+    shown = [value if isinstance(value, str) else json.dumps(value) for value in values[:1]]
+    return "".join(f" Example: <code>{escape(value)}</code>." for value in shown)
 
 
 def _content(document: dict[str, Any], content: dict[str, Any]) -> str:
@@ -95,4 +111,5 @@ def _content(document: dict[str, Any], content: dict[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    return f"<pre>{escape(text)}</pre>"
+    # What scrolls must be reached by keyboard.
+    return f'<pre tabindex="0">{escape(text)}</pre>'
