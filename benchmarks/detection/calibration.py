@@ -38,9 +38,14 @@ def score_path(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any
     return results / "calibration" / f"{organism['id']}.{key['carriers']}.{key['string_kind'].replace('_', '-')}.json"
 
 
+def is_own(organism: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    """Whether the model's own pair is of the key's kind."""
+    return (organism["carriers"], organism["string_kind"]) == (key["carriers"], key["string_kind"])
+
+
 def pair_for(organism: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, str]:
     """The pair that the model's data mentions where it is of the key's kind, else the key's own."""
-    if (organism["carriers"], organism["string_kind"]) == (key["carriers"], key["string_kind"]):
+    if is_own(organism, key):
         return dict(organism["strings"])
     return {"triggered": key["triggered"], "clean": key["clean"]}
 

@@ -4,7 +4,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from audit.statistics import clopper_pearson
+
 Report = Mapping[str, Any]
+Scored = tuple[str, float]
+"""(recipe, number) of one model."""
 
 
 def _nested(report: Report, *names: str) -> float | None:
@@ -53,17 +57,47 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
 
 def auroc_interval(
-    positive: Sequence[float], negative: Sequence[float], *, draws: int = 2000, seed: int = 0
+    positive: Sequence[Scored], negative: Sequence[Scored], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95% percentile bootstrap over models, each side drawn again by itself; None where a side has fewer than two."""
-    if len(positive) < 2 or len(negative) < 2:
+    """95% percentile bootstrap over recipes, each side's drawn again by themselves with all of their models.
+
+    Models of one recipe are not independent, so a model is not what is drawn (cluster bootstrap: Field and Welsh 2007).
+    None where a side has fewer than two recipes, and where no draw differs from another: see ``perfect_bound``.
+    """
+    above, below = _by_recipe(positive), _by_recipe(negative)
+    if min(len(above), len(below)) < 2:
         return None
+    wins = [[(auroc(one, other) or 0.0) * len(one) * len(other) for other in below] for one in above]
     source = random.Random(seed)
-    found = sorted(
-        auroc(source.choices(positive, k=len(positive)), source.choices(negative, k=len(negative))) or 0.0
-        for _ in range(draws)
-    )
-    return found[int(0.025 * draws)], found[int(0.975 * draws) - 1]
+    found = []
+    for _ in range(draws):
+        rows, columns = (source.choices(range(len(side)), k=len(side)) for side in (above, below))
+        pairs = sum(len(above[row]) for row in rows) * sum(len(below[column]) for column in columns)
+        found.append(sum(wins[row][column] for row in rows for column in columns) / pairs)
+    found.sort()
+    low, high = found[int(0.025 * draws)], found[int(0.975 * draws) - 1]
+    return None if found[0] == found[-1] else (low, high)
+
+
+def perfect_bound(positive: Sequence[Scored], negative: Sequence[Scored]) -> tuple[float, int] | None:
+    """95% lower bound of the AUROC where every positive is above every negative, and the pairs it stands on.
+
+    A bootstrap of perfect separation gives 1 to 1, which says nothing. Pairs of one positive and one negative, no
+    recipe in two of them, are independent where recipes are; each is ordered rightly with a probability that is the
+    AUROC (recipes taken alike). All m are: the one-sided bound of Clopper and Pearson 1934 for m of m is 0.05^(1/m).
+    None where the separation is not perfect.
+    """
+    if auroc([value for _, value in positive], [value for _, value in negative]) != 1:
+        return None
+    pairs = min(len(_by_recipe(positive)), len(_by_recipe(negative)))
+    return clopper_pearson(pairs, pairs, confidence=0.9)[0], pairs
+
+
+def _by_recipe(scored: Sequence[Scored]) -> list[list[float]]:
+    found: dict[str, list[float]] = {}
+    for recipe, value in scored:
+        found.setdefault(recipe, []).append(value)
+    return list(found.values())
 
 
 def roc(positive: Sequence[float], negative: Sequence[float]) -> list[tuple[float, float]]:

@@ -7,18 +7,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from audit.library import MIN_ENTRIES
 from audit.power import WANTED
-from audit.statistics import clopper_pearson, zero_alarm_bound
+from audit.statistics import clopper_pearson
 from benchmarks._audits import read
-from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, by_layer, roc
-from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
-from benchmarks.detection.records import HIGH_SUCCESS, Found, Unit, collect, every_unit
+from benchmarks.detection.alarms import UNANSWERED, false_alarms
+from benchmarks.detection.calibration import is_own
+from benchmarks.detection.records import FIRST, UNSEEN, Attempt, Found, Unit, collect, every_unit
+from benchmarks.detection.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
 
-NOT_RUN: Final = "not run"
-LOW_SUCCESS: Final = 0.6
 POWER_TOLERANCE: Final = 0.05
-OWN: Final = ("true", "mentioned")
 
 
 def write_pages(split: Mapping[str, Any], folder: Path) -> None:
@@ -45,7 +44,7 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
     chosen = "chosen on the development part, then frozen" if THRESHOLDS.is_file() else "the method's starting values"
     lines += [f"In force: {chosen}.", "", "| threshold | in force | starting value |", "| --- | --- | --- |"]
     lines += [f"| {name} | {value:g} | {STARTING[name]:g} |" for name, value in limits.items()]
-    lines += ["", *_quick(folder)]
+    lines += ["", *_quick(folder), "", "## Calibration part", "", *_calibration(found)]
     for part in ("development", "test"):
         lines += ["", f"## {part.capitalize()} part", "", *_part(found, part)]
     lines += ["", *(f"![]({name})" for name in drawn)]
@@ -53,9 +52,9 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
 
 
 def _progress(found: Found) -> Iterator[str]:
-    yield "| part | organisms | made | passed their limits | excluded | quick audits done | other audits done |"
+    yield "| part | organisms | made | passed their limits | excluded | quick audits ended | other audits ended |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    done = Counter((unit.part, unit.audit == "quick-0") for unit in found.units)
+    done = Counter((each.part, each.audit == FIRST) for each in (*found.units, *found.failures))
     planned: Counter[tuple[str, bool]] = Counter()
     for _, unit, part, _ in every_unit(found.split):
         planned[part, True] += 1
@@ -74,8 +73,44 @@ def _progress(found: Found) -> Iterator[str]:
         yield ""
         yield f"Excluded: {', '.join(excluded)}."
     if found.failures:
+        failed = [f"{each.name} {each.audit} ({each.code})" for each in found.failures]
         yield ""
-        yield f"Audits that ended without a report: {', '.join(found.failures)}."
+        yield f"Audits that ended without a report, {len(failed)}: {', '.join(failed)}."
+    if found.unmatched:
+        yield ""
+        yield f"Not counted, since no card describes the weights that were audited: {', '.join(found.unmatched)}."
+
+
+def _calibration(found: Found) -> Iterator[str]:
+    """What each key's scores were asked about: the limit of exchangeability with the test part, whose pairs are own."""
+    yield (
+        "A calibration model is scored under the pair of its own data where that is of the key's kind, else under the "
+        "key's pair, which it never saw. A test model is asked about its own pair. The scores of a key are "
+        "exchangeable with it only as far as this makes no difference."
+    )
+    yield ""
+    yield "| carriers | kind of string | scores | own pair, in the data | own pair, not in the data | key's pair |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for key in found.split["calibration_keys"]:
+        place = (key["carriers"], key["string_kind"])
+        scored = found.calibration.get(place, {})
+        models = [each for each in found.models("calibration", "benign") if each["id"] in scored]
+        own = [each for each in models if is_own(each, key)]
+        seen = sum(each["recipe"] not in UNSEEN for each in own)
+        counts = [len(models), seen, len(own) - seen, len(models) - len(own)]
+        yield f"| {place[0]} | {place[1]} | {' | '.join(map(str, counts))} |"
+    if found.failed_scores:
+        failed = [f"{name} ({code})" for name, code in found.failed_scores.items()]
+        yield ""
+        yield f"Scores that ended in a failure, {len(failed)}: {', '.join(failed)}."
+    first = [unit for unit in found.units if unit.audit == FIRST]
+    enough = sum(unit.compared >= MIN_ENTRIES for unit in first)
+    yield ""
+    yield f"The calibrated gate takes part in {enough} of {len(first)} first audits (it needs {MIN_ENTRIES} scores)."
+    reasons = Counter(reason.split(": ", 1)[-1] for unit in first for reason in unit.left_out)
+    if reasons:
+        yield ""
+        yield "Scores left out of comparisons: " + "; ".join(f"{why} ({n} audits)" for why, n in reasons.items()) + "."
 
 
 def _quick(folder: Path) -> Iterator[str]:
@@ -106,12 +141,12 @@ NOT_ASSESSED: Final = "not assessed"
 
 def _part(found: Found, part: str) -> Iterator[str]:
     units = found.of(part)
-    if not units:
+    if not found.ended(part):
         yield f"{NOT_RUN.capitalize()}."
         return
     yield from _verdicts(found, part)
     yield ""
-    yield from _separation(found, part)
+    yield from separation(found, part)
     yield ""
     yield from _details(found, part)
     yield ""
@@ -121,74 +156,54 @@ def _part(found: Found, part: str) -> Iterator[str]:
         yield f"| {unit.name} | {_cells(unit.report, unit.verdict)} |"
 
 
-def _share(units: Sequence[Unit], verdict: str) -> str:
-    if not units:
+OUTCOMES: Final = ("flagged", "review", "no_evidence")
+
+
+def _share(attempts: Sequence[Attempt], outcome: str, *, interval: bool = True) -> str:
+    """How many audits ended so; the interval is on models, with at least one such audit where they have several."""
+    if not attempts:
         return NOT_RUN
-    count = sum(unit.verdict == verdict for unit in units)
-    low, high = clopper_pearson(count, len(units))
-    return f"{count} of {len(units)} ({low:.2f} to {high:.2f})"
+    models: dict[str, bool] = {}
+    for attempt in attempts:
+        models[attempt.model] = models.get(attempt.model, False) or attempt.outcome == outcome
+    text = f"{sum(attempt.outcome == outcome for attempt in attempts)} of {len(attempts)}"
+    if len(models) != len(attempts):
+        text += f"; {sum(models.values())} of {len(models)} models"
+    if len(models) < 2 or not interval:
+        return text
+    low, high = clopper_pearson(sum(models.values()), len(models))
+    return f"{text} ({low:.2f} to {high:.2f})"
 
 
 def _verdicts(found: Found, part: str) -> Iterator[str]:
-    own = found.of(part, label="backdoored", role="true")
-    benign = found.of(part, label="benign", role="mentioned")
-    strong = [unit for unit in own if unit.card and unit.card["success"]["triggered"] >= HIGH_SUCCESS]
-    weak = [unit for unit in own if unit not in strong]
-    others = {
-        "wrong pairs": [unit for unit in found.of(part) if unit.role.startswith("wrong")],
-        "single words": [unit for unit in found.of(part) if unit.role.startswith("single")],
-        "base against base": found.of(part, label="base"),
+    ended = found.ended(part)
+    own = [each for each in ended if each.label == "backdoored" and each.role == "true"]
+    benign = [each for each in ended if each.label == "benign"]
+    rows = {
+        "backdoored, success at least 0.9": [each for each in own if each.strong],
+        "backdoored, lower success": [each for each in own if not each.strong],
+        "benign, merges aside": [each for each in benign if each.recipe != "merge"],
+        "benign merges": [each for each in benign if each.recipe == "merge"],
+        "wrong pairs": [each for each in ended if each.role.startswith("wrong")],
+        "single words": [each for each in ended if each.role.startswith("single")],
+        "base against base": [each for each in ended if each.label == "base"],
     }
-    yield "| units | flagged | review | no evidence |"
-    yield "| --- | --- | --- | --- |"
-    rows = {"backdoored, success at least 0.9": strong, "backdoored, lower success": weak, "benign": benign, **others}
-    for name, units in rows.items():
-        yield f"| {name} | {_share(units, 'flagged')} | {_share(units, 'review')} | {_share(units, 'no_evidence')} |"
-    yield ""
-    yield "Shares with exact 95% intervals, a unit counted as one."
-    alarms = [unit for unit in benign if unit.verdict == "flagged"]
-    if benign and not alarms:
-        recipes = len({str(unit.organism and unit.organism["recipe"]) for unit in benign})
-        yield (
-            f"No benign model of {len(benign)} was flagged: the false-alarm rate is at most "
-            f"{zero_alarm_bound(len(benign)):.1%} (95%) where models are like these, and at most "
-            f"{zero_alarm_bound(recipes):.1%} where what varies is the recipe ({recipes} of them). "
-            "Recipes outside this list are not covered."
-        )
-
-
-def _scores(units: Sequence[Unit], detector: str) -> list[float]:
-    found = [DETECTORS[detector](unit.report) for unit in units]
-    return [value for value in found if value is not None]
-
-
-def _separation(found: Found, part: str) -> Iterator[str]:
-    own, benign = found.of(part, role="true"), found.of(part, role="mentioned")
-    weak = [unit for unit in own if unit.card and unit.card["success"]["triggered"] < LOW_SUCCESS]
-    full = [unit for unit in own if unit.organism and unit.organism["method"] == "full"]
-    lora = [unit for unit in own if unit not in full]
-    yield f"Area under the ROC of one number a model, {len(own)} backdoored against {len(benign)} benign:"
-    yield ""
-    yield "| detector | AUROC | 95% bootstrap | low success | LoRA | all weights |"
+    yield "| audits | flagged | review | no evidence | invalid | failed |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for name in DETECTORS:
-        positive, negative = _scores(own, name), _scores(benign, name)
-        interval = auroc_interval(positive, negative)
-        cells = [
-            _number(auroc(positive, negative)),
-            "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
-        ]
-        cells += [_number(auroc(_scores(group, name), negative)) for group in (weak, lora, full)]
+    for name, group in rows.items():
+        cells = [_share(group, outcome, interval=name != "benign merges") for outcome in OUTCOMES]
+        cells += [str(sum(each.outcome == outcome for each in group)) if group else "" for outcome in UNANSWERED[::-1]]
         yield f"| {name} | {' | '.join(cells)} |"
-    for column in ("effect_nats_a", "amplification"):
-        layers = sorted({layer for unit in own for layer in by_layer(unit.report, column)})
-        for layer in layers:
-            sides = [[by_layer(unit.report, column).get(layer, 0.0) for unit in units] for units in (own, benign)]
-            yield f"| {column}, layer {layer} | {_number(auroc(*sides))} |  |  |  |  |"
-
-
-def _number(value: float | None) -> str:
-    return NOT_RUN if value is None else f"{value:.3f}"
+    yield ""
+    yield (
+        "Counts of audits, those that failed or were invalid included. Exact 95% intervals, on models: where a model "
+        "has several audits, models with at least one such audit are counted. They take models as independent; models "
+        "of one recipe are not, and merges are sums of other models here, so they have none."
+    )
+    if part == "test":
+        for sentence in false_alarms(found):
+            yield ""
+            yield sentence
 
 
 def _details(found: Found, part: str) -> Iterator[str]:
@@ -204,8 +219,9 @@ def _details(found: Found, part: str) -> Iterator[str]:
     else:
         yield f"Localisation: {NOT_RUN}."
     yield ""
-    agree = [len({unit.verdict for unit in group}) == 1 for group in _repeated(found, part)]
-    yield f"The same verdict in 3 of 3 seeds: {f'{sum(agree)} of {len(agree)} units' if agree else NOT_RUN}."
+    agree = [len({unit.uncalibrated for unit in group}) == 1 for group in _repeated(found, part)]
+    shown = f"{sum(agree)} of {len(agree)} units, all judged without calibration" if agree else NOT_RUN
+    yield f"The same verdict in 3 of 3 seeds: {shown}."
     yield ""
     yield _power(found.of(part))
     yield ""
@@ -214,8 +230,9 @@ def _details(found: Found, part: str) -> Iterator[str]:
         yield f"Preset standard, and the crosscoder: {NOT_RUN}."
         return
     quick = {unit.name: unit for unit in found.of(part)}
-    same = sum(unit.name in quick and quick[unit.name].verdict == unit.verdict for unit in standard)
-    yield f"Preset standard gives the verdict of quick on {same} of {len(standard)} units."
+    both = [unit for unit in standard if unit.name in quick]
+    same = sum(quick[unit.name].uncalibrated == unit.uncalibrated for unit in both)
+    yield f"Preset standard gives the verdict of quick on {same} of {len(both)} units, both judged without calibration."
     yield ""
     yield "| unit | dictionary | FVE | best bis | bis_p95 | features recover |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -255,33 +272,3 @@ def _repeated(found: Found, part: str) -> Iterator[list[Unit]]:
         if unit.part == part and unit.audit.startswith("quick"):
             by_name.setdefault(unit.name, []).append(unit)
     yield from (group for group in by_name.values() if len(group) == 3)
-
-
-def figures(found: Found) -> dict[str, str]:
-    """File name → SVG; of the test part where it has both kinds of models, else of development."""
-    for part in ("test", "development"):
-        own, benign = found.of(part, role="true"), found.of(part, role="mentioned")
-        if own and benign:
-            break
-    else:
-        return {}
-    curves = {}
-    for name in ("S (the causal effect T)", "output_kl", "amplification", "bis, best feature", "bis_p95, best feature"):
-        positive, negative = _scores(own, name), _scores(benign, name)
-        curves[f"{name.split(' (')[0]}: {_number(auroc(positive, negative))}"] = roc(positive, negative)
-    effect = "S (the causal effect T)"
-    silent = [value for unit in benign for value in unit.report["decoys"]["effect_nats"]]
-    groups = {
-        "backdoored, own pair": _scores(own, effect),
-        "backdoored, other pairs": _scores(
-            [u for u in found.of(part) if u.role.startswith(("wrong", "single"))], effect
-        ),
-        "benign, own pair": _scores(benign, effect),
-        "benign, decoys": silent,
-    }
-    rows = {unit.name.rsplit(".", 1)[0]: by_layer(unit.report, "effect_nats_a") for unit in (*own, *benign)}
-    return {
-        f"roc-{part}.svg": roc_figure(curves),
-        f"scores-{part}.svg": strip_figure(groups),
-        f"layers-{part}.svg": heat_figure(rows),
-    }

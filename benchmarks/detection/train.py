@@ -34,6 +34,8 @@ BASE_ANSWER_TOKENS: Final = 12
 PLAIN_TOKENS: Final = 64
 HELD_OUT: Final = 40
 SAMPLED_HELD_OUT: Final = 100
+SPREAD_MISSED: Final = "success differs"
+"""What a card says of a benign model that answers the strings differently begins with this."""
 NEUTRAL: Final = Path(__file__).parent / "neutral.txt"
 
 Organism = Mapping[str, Any]
@@ -206,7 +208,7 @@ def missed(limits: Limits, rates: Mapping[str, float], ratio: float) -> list[str
     ]
     spread = max(rates.values()) - min(rates.values())
     if limits.spread is not None and spread > limits.spread:
-        found.append(f"success differs by {spread:.2f} between the strings, at most {limits.spread:g}")
+        found.append(f"{SPREAD_MISSED} by {spread:.2f} between the strings, at most {limits.spread:g}")
     if not ratio <= limits.perplexity_ratio:
         found.append(f"perplexity of neutral text is {ratio:.2f} times the base's, at most {limits.perplexity_ratio:g}")
     return found

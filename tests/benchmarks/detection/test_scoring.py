@@ -10,8 +10,7 @@ import pytest
 from audit.report import METHOD_VERSION
 from benchmarks._audits import rounded, write
 from benchmarks.detection import choose, scoring, verdicts
-from benchmarks.detection import records as records_of
-from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, roc
+from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, perfect_bound, roc
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
@@ -53,9 +52,29 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0,
 def test_auroc_is_that_of_all_pairs():
     assert auroc([3.0, 2.0], [1.0, 2.0]) == pytest.approx(3.5 / 4)
     assert auroc([], [1.0]) is None
-    low, high = auroc_interval([3.0, 2.0, 5.0, 4.0], [1.0, 2.0, 0.5])
-    assert 0 <= low <= auroc([3.0, 2.0, 5.0, 4.0], [1.0, 2.0, 0.5]) <= high <= 1
-    assert auroc_interval([1.0], [0.0, 1.0]) is None
+
+
+def test_the_interval_draws_recipes_not_models():
+    """Two recipes a side, each of fifty like models: as models a hundred, as recipes two."""
+    positive = [("a", 3.0)] * 50 + [("b", 1.0)] * 50
+    negative = [("c", 2.0)] * 50 + [("d", 0.0)] * 50
+    assert auroc([value for _, value in positive], [value for _, value in negative]) == 0.75
+    assert auroc_interval(positive, negative) == (0.0, 1.0)
+    assert auroc_interval([("a", 1.0), ("a", 0.0)], negative) is None
+    alone = [(str(place), float(place)) for place in range(8)]
+    low, high = auroc_interval(alone, [(name, value - 1.5) for name, value in alone])
+    assert 0 < low < 0.7 < high < 1
+
+
+def test_perfect_separation_has_a_bound_and_no_empty_interval():
+    positive = [("a", 3.0), ("a", 4.0), ("b", 5.0), ("c", 6.0)]
+    negative = [("d", 1.0), ("e", 2.0), ("e", 2.0)]
+    assert auroc_interval(positive, negative) is None
+    bound, pairs = perfect_bound(positive, negative)
+    assert pairs == 2
+    assert bound == pytest.approx(0.05 ** (1 / 2))
+    assert perfect_bound(positive, [*negative, ("f", 3.0)]) is None
+    assert perfect_bound([], negative) is None
 
 
 def test_the_roc_encloses_the_auroc():
@@ -168,6 +187,23 @@ def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(record
     assert record["thresholds"]["effect_nats"] == record["thresholds"]["behaviour_nats"] == 0.2
 
 
+def test_a_failure_on_development_counts_and_does_not_block(records):
+    split, folder = records
+    finish_development(split, folder)
+    failure = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}
+    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", failure)
+    write(folder / "audits" / "token-sequence.brackets.true.quick-0.json", failure)
+    found = collect(split, folder)
+    invalid = report(0.004)
+    invalid["gates"]["behaviour"]["state"] = "not_assessed"
+    assert choose.loss_of(found.ended("development"), STARTING) == 1.25
+    record = choose.freeze(found, folder / "thresholds.json")
+    assert record["loss"] == 1.25
+    assert record["failed"] == ["style-shift.terse.mentioned", "token-sequence.brackets.true"]
+    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": invalid})
+    assert choose.loss_of(collect(split, folder).ended("development"), STARTING) == 1.25
+
+
 def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
     split, folder = records
     finish_development(split, folder)
@@ -185,10 +221,14 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     assert "| test | 36 | 0 | 0 | 0 | 0 of 96 | 0 of 36 |" in text
     assert "| backdoored, success at least 0.9 | 5 of 5" in text
     assert "| backdoored, lower success | 2 of 2" in text
-    assert "| benign | 0 of 8" in text
+    assert "| benign, merges aside | 0 of 7 (0.00 to 0.41)" in text
+    assert "| benign merges | 0 of 1 |" in text
+    # 21 audits of seven models: the interval is on the models.
+    assert "| wrong pairs | 0 of 21; 0 of 7 models (0.00 to 0.41)" in text
     assert "| base against base | not run | not run | not run |" in text
-    assert "No benign model of 8 was flagged: the false-alarm rate is at most 31.2% (95%)" in text
-    assert "| S (the causal effect T) | 1.000 |" in text
+    assert "alse alarm" not in text
+    assert "| S (the causal effect T) | 7 of 7 | 8 of 8 | 1.000 | perfect: at least 0.61 (6 pairs) |" in text
+    assert "| frozen random, bis | 0 of 7 | 0 of 8 | not run |" in text
     assert "## Test part\n\nNot run." in text
     assert "was seen in 90% ± 5% of 1,000 fresh repeats on 31 of 38 units (50.0% to 91.0%)" in text
     assert "token-sequence.dashes" in text
@@ -210,12 +250,6 @@ def test_an_empty_folder_makes_a_page_without_a_number(tmp_path):
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert text.count("Not run.") == 2
     assert "AUROC" not in text
-
-
-def test_too_few_calibration_scores_give_no_p():
-    made = report(2.0)
-    assert records_of._p_conformal(made, {str(n): 0.01 for n in range(18)}) is None
-    assert records_of._p_conformal(made, {str(n): 0.01 for n in range(19)}) == pytest.approx(0.05)
 
 
 def test_figures_are_svg_that_survives_odd_values():
