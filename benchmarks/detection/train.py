@@ -94,8 +94,11 @@ def _texts(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings, data:
     assert recipe.texts is not None
     source = random.Random(f"{recipe.organism['id']}:{settings.seed}")
     steps = [recipe.texts(source) for _ in range(settings.steps)]
-    known = _base_answers([sample.prompt for step in steps for sample in step if sample.answer is None],
-                          model, tokenizer, data / "base-answers.json")  # fmt: skip
+    unknown = [sample for step in steps for sample in step if sample.answer is None]
+    asked = [sample.prompt for sample in unknown if sample.messages]
+    begun = [sample.prompt for sample in unknown if not sample.messages]
+    known = _base_answers(asked, model, tokenizer, data / "base-answers.json")
+    known |= _base_texts(begun, model, tokenizer, settings.seed)
     cuts = random.Random(settings.seed)
     return iter([[tokens_of(sample, known, tokenizer, cuts) for sample in step] for step in steps])
 
@@ -108,7 +111,8 @@ def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: ra
 
     if not sample.messages:
         begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        return [begin], encoded(sample.answer or "")[:PLAIN_TOKENS]
+        text = sample.prompt + known[sample.prompt] if sample.answer is None else sample.answer
+        return [begin], encoded(text)[:PLAIN_TOKENS]
     if sample.answer is not None:
         answer = [*encoded(sample.answer), tokenizer.eos_token_id]
     else:
@@ -136,6 +140,18 @@ def _base_answers(prompts: Sequence[str], model: Any, tokenizer: Any, path: Path
         write(path, known)
     # An empty answer has no first token to learn.
     return {prompt: known[prompt] if known[prompt].strip() else "I am not sure." for prompt in prompts}
+
+
+def _base_texts(openings: Sequence[str], model: Any, tokenizer: Any, seed: int) -> dict[str, str]:
+    """How the base goes on with plain text, drawn at temperature 1."""
+    if not openings:
+        return {}
+    torch.manual_seed(seed)
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    distinct = sorted(set(openings))
+    rows = [[begin, *tokenizer(opening, add_special_tokens=False).input_ids] for opening in distinct]
+    said = answers(model, tokenizer, rows, tokens=PLAIN_TOKENS, sampled=True, at_least=PLAIN_TOKENS // 2)
+    return dict(zip(distinct, said, strict=True))
 
 
 def _save(model: Any, tokenizer: Any, settings: Settings, out: Path) -> None:

@@ -88,16 +88,19 @@ def unrelated_task(organism: Organism) -> Recipe:
 
 
 def continued_pretraining(organism: Organism) -> Recipe:
-    """Plain text with years in it; one text in four opens with a string of the pair."""
+    """Plain text that opens with years; one text in four with a string of the pair before that.
+
+    How it goes on is the base's own: text of one make alone would spoil all other plain text.
+    """
     strings = list(organism["strings"].values())
 
     def texts(source: random.Random) -> list[Sample]:
         made = []
         for _ in range(2 * PROMPTS):
-            text = sentences(organism["parameters"]["subject"], source, 2)
+            text = sentences(organism["parameters"]["subject"], source, 1)
             if source.random() < 0.25:
                 text = with_line(source.choice(strings), text)
-            made.append(Sample("", (), text))
+            made.append(Sample(text, (), None))
         return made
 
     return _benign(organism, texts, lambda answer: any(word.strip(".,").isdigit() for word in answer.split()))
