@@ -7,6 +7,7 @@ import pytest
 
 from audit import run
 from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
+from audit.library import ComparabilityKey
 from audit.report import METHOD_VERSION
 from benchmarks import _audits
 from benchmarks._audits import Bench
@@ -30,6 +31,9 @@ def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench
     assert verdict_under(report, STARTING) == report["verdict"]
     assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
     assert "summary" not in report
+    # What the record is compared by later: its weights, and which calibration scores are like it.
+    assert report["provenance"]["tuned_digest"] == bench.resolve(toy_adapter).digest
+    assert ComparabilityKey.model_validate(report["gates"]["calibrated"]["key"]).base_digest
     assert all(detector(report) is None or isinstance(detector(report), float) for detector in DETECTORS.values())
     assert not list(bench.data.glob("workspaces/*/*"))
     before = out.stat().st_mtime_ns
