@@ -53,7 +53,7 @@ async def _show(request: Request, scope: Scope, view: FormView, *, form: bool = 
     except NotSignedIn:
         return page(request, "sign_in.html", status=401, fault="")
     except NotAllowed as error:
-        return trouble(request, 403, "Not allowed", error.reason)
+        return trouble(request, 403, "Not allowed", error.reason, error.caller)
     except ClientDisconnect:
         raise
     except Exception as error:

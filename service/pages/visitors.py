@@ -23,11 +23,12 @@ class NotSignedIn(Exception):
 
 
 class NotAllowed(Exception):
-    """The key lacks the scope, or another site asks."""
+    """The key lacks the scope, or another site asks; ``caller`` is who is signed in, where that is known."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, caller: Caller | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.caller = caller
 
 
 async def visitor_of(request: Request, scope: Scope) -> Caller:
@@ -42,7 +43,7 @@ async def visitor_of(request: Request, scope: Scope) -> Caller:
     if caller is None:
         raise NotSignedIn
     if not caller.may(scope):
-        raise NotAllowed(f"Your key does not have the scope {scope}.")
+        raise NotAllowed(f"Your key does not have the scope {scope}.", caller)
     return caller
 
 

@@ -62,8 +62,12 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         f"{escape(path)}</code></h3><p><b>{escape(operation['summary'])}.</b> "
         f"{escape(operation.get('description', ''))}</p>"
     ]
-    if scopes := [scope for entry in operation.get("security", ()) for scope in entry["key"]]:
-        parts.append(f"<p>Needs a key with <code>{escape(' '.join(scopes))}</code>.</p>")
+    for scheme, scopes in (item for entry in operation.get("security", ()) for item in entry.items()):
+        if scopes:
+            parts.append(f"<p>Needs a key with <code>{escape(' '.join(scopes))}</code>.</p>")
+        else:
+            described = document["components"]["securitySchemes"][scheme].get("description", "")
+            parts.append(f"<p>Needs no key of this API, but: {escape(described)}</p>")
     if parameters := operation.get("parameters"):
         rows = [
             f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"

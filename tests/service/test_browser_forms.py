@@ -141,3 +141,27 @@ def test_a_form_that_is_too_large_is_told_so_in_the_browser(browser, served):
     page.wait_for_selector("h1:has-text('Body too large')", timeout=60_000)
     assert "more than 2 MiB" in page.inner_text("main")
     page.close()
+
+
+def test_signing_in_and_out(browser, serve):
+    served = serve(require_keys=True)
+    _, token = served.services.ledger.keys.create(owner="team", name="all", scopes=["audits:read"])
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    page.goto(f"{served.http.base_url}/ui/keys")
+    assert violations(page) == []
+    type_in(page, "key", "ba_wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fault-key")
+    assert page.input_value("#key") == "", "a key is not sent back"
+    assert violations(page) == []
+    type_in(page, "key", token)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1:has-text('Audits')")
+    assert page.locator("nav >> text=Keys").count() == 0
+    page.goto(f"{served.http.base_url}/ui/new")
+    assert "audits:write" in page.inner_text("main")
+    assert violations(page) == []
+    page.click("text=Sign out")
+    page.wait_for_selector("#key")
+    context.close()
