@@ -15,12 +15,13 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-# Prints the project's dependencies and those of object stores, less those that are named.
+# Prints the project's dependencies and those of object stores and MLflow, less those that are named.
 RUN printf '%s\n' \
     'import re, sys, tomllib' \
     'with open("pyproject.toml", "rb") as file:' \
     '    project = tomllib.load(file)["project"]' \
-    'wanted = project["dependencies"] + project["optional-dependencies"]["objects"]' \
+    'extras = project["optional-dependencies"]' \
+    'wanted = project["dependencies"] + extras["objects"] + extras["mlflow"]' \
     'print("\n".join(line for line in wanted if re.split(r"[^A-Za-z0-9_-]", line)[0] not in sys.argv[1:]))' \
     > dependencies.py
 
