@@ -158,7 +158,9 @@ class Settings(BaseSettings):
         try:
             return cls(**values)
         except ValidationError as error:
+            # What is wrong between settings names them itself.
             found = "; ".join(
-                f"BACKDOOR_AUDIT_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()
+                (f"BACKDOOR_AUDIT_{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
+                for item in error.errors()
             )
             raise StartupError(f"the settings are not usable: {found}") from None
