@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h2{margin-top:3rem;border-bottom:1px solid #d0d7de}h3{margin-top:2rem}code,pre{font:14px/1.45 ui-monospace,monospace}
 pre{background:#f6f8fa;padding:1rem;overflow:auto;border-radius:6px}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #eaeef2}
-summary{cursor:pointer}a{color:#0550ae}.method{display:inline-block;min-width:4.5rem}body{overflow-wrap:anywhere}
+summary{cursor:pointer}a{color:#0550ae}.method{display:inline-block;min-width:4.5rem}body{overflow-wrap:anywhere}td:nth-child(2){white-space:nowrap}
 :focus-visible{outline:2px solid #0550ae}
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}pre{background:#161b22}a{color:#79c0ff}:focus-visible{outline-color:#79c0ff}
 td,th,h2{border-color:#30363d}}
@@ -50,7 +51,7 @@ def page(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f'<main><p><a href="/">To the pages</a></p><h1>{title}</h1><p>{escape(document["info"]["description"])}</p>'
+        f'<main><p><a href="/">To the pages</a></p><h1>{title}</h1><p>{_prose(document["info"]["description"])}</p>'
         '<p>The same for programs: <a href="/openapi.json">/openapi.json</a></p>'
         f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
     )
@@ -60,18 +61,18 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
     parts = [
         f'<h3 id="{escape(operation["operationId"])}"><code><span class="method">{method.upper()}</span> '
         f"{escape(path)}</code></h3><p><b>{escape(operation['summary'])}.</b> "
-        f"{escape(operation.get('description', ''))}</p>"
+        f"{_prose(operation.get('description', ''))}</p>"
     ]
     for scheme, scopes in (item for entry in operation.get("security", ()) for item in entry.items()):
         if scopes:
             parts.append(f"<p>Needs a key with <code>{escape(' '.join(scopes))}</code>.</p>")
         else:
             described = document["components"]["securitySchemes"][scheme].get("description", "")
-            parts.append(f"<p>Needs no key of this API, but: {escape(described)}</p>")
+            parts.append(f"<p>Needs no key of this API, but: {_prose(described)}</p>")
     if parameters := operation.get("parameters"):
         rows = [
             f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"
-            f"<td>{escape(item.get('description', ''))}{_example(item)}</td></tr>"
+            f"<td>{_prose(item.get('description', ''))}{_example(item)}</td></tr>"
             for item in parameters
         ]
         parts.append(f"<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>{''.join(rows)}</table>")
@@ -79,15 +80,20 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         parts.append(f"<p>Body:</p>{_content(document, body['content'])}")
     for status, response in operation["responses"].items():
         parts.append(
-            f"<details><summary><b>{escape(status)}</b> {escape(response['description'])}</summary>"
+            f"<details><summary><b>{escape(status)}</b> {_prose(response['description'])}</summary>"
             f"{_headers(response)}{_content(document, response.get('content', {}))}</details>"
         )
     return "".join(parts)
 
 
+def _prose(text: str) -> str:
+    """A description; what stands in backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _headers(response: dict[str, Any]) -> str:
     rows = [
-        f"<li><code>{escape(name)}</code>: {escape(header['description'])}{_example(header)}</li>"
+        f"<li><code>{escape(name)}</code>: {_prose(header['description'])}{_example(header)}</li>"
         for name, header in response.get("headers", {}).items()
         if "$ref" not in header
     ]
