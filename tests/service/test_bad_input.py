@@ -197,9 +197,11 @@ def test_the_service_lives_after_all_of_it(served):
 
 
 def calls_with_bodies(served):
-    """Every call that takes JSON, with ids that could be."""
+    """Every call that takes JSON of anybody, with ids that could be."""
     for path, methods in served.app.openapi()["paths"].items():
         for method, operation in methods.items():
+            if operation["tags"] == ["mlflow"]:
+                continue  # reads no body that is not signed
             if "application/json" in operation.get("requestBody", {}).get("content", {}):
                 for parameter in operation.get("parameters", []):
                     example = str(parameter["schema"].get("examples", ["x"])[0])
