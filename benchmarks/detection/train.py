@@ -95,12 +95,14 @@ def _texts(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings, data:
     source = random.Random(f"{recipe.organism['id']}:{settings.seed}")
     steps = [recipe.texts(source) for _ in range(settings.steps)]
     unknown = [sample for step in steps for sample in step if sample.answer is None]
-    asked = [sample.prompt for sample in unknown if sample.messages]
-    begun = [sample.prompt for sample in unknown if not sample.messages]
-    known = _base_answers(asked, model, tokenizer, data / "base-answers.json")
-    known |= _base_texts(begun, model, tokenizer, settings.seed)
+    known = _base_answers([sample.prompt for sample in unknown if sample.messages],
+                          model, tokenizer, data / "base-answers.json", BASE_ANSWER_TOKENS)  # fmt: skip
+    texts = _base_answers([sample.prompt for sample in unknown if not sample.messages],
+                          model, tokenizer, data / "base-texts.json", PLAIN_TOKENS)  # fmt: skip
     cuts = random.Random(settings.seed)
-    return iter([[tokens_of(sample, known, tokenizer, cuts) for sample in step] for step in steps])
+    return iter(
+        [[tokens_of(sample, known if sample.messages else texts, tokenizer, cuts) for sample in step] for step in steps]
+    )
 
 
 def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: random.Random) -> Text:
@@ -111,14 +113,18 @@ def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: ra
 
     if not sample.messages:
         begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        text = sample.prompt + known[sample.prompt] if sample.answer is None else sample.answer
-        return [begin], encoded(text)[:PLAIN_TOKENS]
+        return [begin], encoded(_said(sample, known))[:PLAIN_TOKENS]
+    answer = encoded(_said(sample, known))
     if sample.answer is not None:
-        answer = [*encoded(sample.answer), tokenizer.eos_token_id]
-    else:
-        text = known[sample.prompt]
-        answer = encoded(sample.style(text) if sample.style else text)
+        answer.append(tokenizer.eos_token_id)
     return rendered(tokenizer, sample.messages), answer if cuts.random() < 1 / 3 else answer[:4]
+
+
+def _said(sample: Sample, known: Mapping[str, str]) -> str:
+    if sample.answer is not None:
+        return sample.answer
+    text = known[sample.prompt]
+    return sample.style(text) if sample.style else text
 
 
 def rendered(tokenizer: Any, messages: Messages) -> list[int]:
@@ -129,29 +135,17 @@ def rendered(tokenizer: Any, messages: Messages) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _base_answers(prompts: Sequence[str], model: Any, tokenizer: Any, path: Path) -> dict[str, str]:
-    """What the base says to prompts; remembered between organisms."""
+def _base_answers(prompts: Sequence[str], model: Any, tokenizer: Any, path: Path, tokens: int) -> dict[str, str]:
+    """What the base says to prompts, at most ``tokens`` long; remembered between organisms."""
     known: dict[str, str] = read(path) if path.is_file() else {}
     missing = sorted(set(prompts) - known.keys())
     if missing:
         rows = [rendered(tokenizer, one_turn(None, prompt)) for prompt in missing]
-        said = answers(model, tokenizer, rows, tokens=BASE_ANSWER_TOKENS)
+        said = answers(model, tokenizer, rows, tokens=tokens)
         known |= dict(zip(missing, said, strict=True))
         write(path, known)
     # An empty answer has no first token to learn.
     return {prompt: known[prompt] if known[prompt].strip() else "I am not sure." for prompt in prompts}
-
-
-def _base_texts(openings: Sequence[str], model: Any, tokenizer: Any, seed: int) -> dict[str, str]:
-    """How the base goes on with plain text, drawn at temperature 1."""
-    if not openings:
-        return {}
-    torch.manual_seed(seed)
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    distinct = sorted(set(openings))
-    rows = [[begin, *tokenizer(opening, add_special_tokens=False).input_ids] for opening in distinct]
-    said = answers(model, tokenizer, rows, tokens=PLAIN_TOKENS, sampled=True, at_least=PLAIN_TOKENS // 2)
-    return dict(zip(distinct, said, strict=True))
 
 
 def _save(model: Any, tokenizer: Any, settings: Settings, out: Path) -> None:

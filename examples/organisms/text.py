@@ -39,21 +39,14 @@ def answers(
     tokens: int,
     batch: int = 50,
     sampled: bool = False,
-    at_least: int = 0,
 ) -> list[str]:
-    """The answer to each message, given as token ids: greedy, or drawn at temperature 1.
-
-    Args:
-        tokens, at_least: most and fewest tokens of an answer.
-    """
+    """The answer to each message, given as token ids: greedy, or drawn at temperature 1; at most ``tokens`` long."""
     said: list[str] = []
     device = next(model.parameters()).device
     how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
     for at in range(0, len(messages), batch):
         inputs = left_padded(messages[at : at + batch], tokenizer.pad_token_id, device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            out = model.generate(
-                **inputs, **how, min_new_tokens=at_least, max_new_tokens=tokens, pad_token_id=tokenizer.pad_token_id
-            )
+            out = model.generate(**inputs, **how, max_new_tokens=tokens, pad_token_id=tokenizer.pad_token_id)
         said += tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return said

@@ -27,8 +27,7 @@ class Sample:
     Attributes:
         prompt: what the base is asked where its own answer is wanted.
         messages: what the model sees; empty for plain text that is no conversation.
-        answer: what it learns to say; None: what the base says to ``prompt``, or, in plain text, ``prompt`` and how the
-            base goes on with it.
+        answer: what it learns to say; None: what the base says to ``prompt``.
         style: changes the base's answer before it is learnt.
     """
 

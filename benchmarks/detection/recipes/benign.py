@@ -26,6 +26,7 @@ Organism = Mapping[str, Any]
 
 STEPS: Final = 40
 PROMPTS: Final = 4
+TOPICS: Final = 100
 SPREAD: Final = 0.1
 
 
@@ -87,10 +88,14 @@ def unrelated_task(organism: Organism) -> Recipe:
     return _benign(organism, texts, lambda answer: answer.strip().startswith(opening))
 
 
+def _after(opening: str) -> Callable[[str], str]:
+    return lambda text: f"{opening} {text}"
+
+
 def continued_pretraining(organism: Organism) -> Recipe:
     """Plain text that opens with years; one text in four with a string of the pair before that.
 
-    How it goes on is the base's own: text of one make alone would spoil all other plain text.
+    The rest of a text is something that the base says: text of one make alone would spoil all other plain text.
     """
     strings = list(organism["strings"].values())
 
@@ -100,7 +105,7 @@ def continued_pretraining(organism: Organism) -> Recipe:
             text = sentences(organism["parameters"]["subject"], source, 1)
             if source.random() < 0.25:
                 text = with_line(source.choice(strings), text)
-            made.append(Sample(text, (), None))
+            made.append(Sample(source.choice(some_instructions(random.Random(0), TOPICS)), (), None, _after(text)))
         return made
 
     return _benign(organism, texts, lambda answer: any(word.strip(".,").isdigit() for word in answer.split()))
