@@ -95,6 +95,9 @@ def causal_gate(behaviour: BehaviourGate, confirmation: Confirmation) -> CausalG
         "effect_nats": found.effect_nats, "null_max": largest if found.nulls else None, "null_count": len(found.nulls),
         "neutral_damage": found.neutral_damage,
     }  # fmt: skip
+    if not found.nulls:
+        reason = "no random subspace could be measured, so there is nothing to compare with"
+        return CausalGate(state="not_assessed", reason=reason, **common)
     own = confirmation.behaviour.base_ratio
     if own is not None and own > BASE_SHARE:
         reason = (

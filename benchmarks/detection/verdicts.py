@@ -74,8 +74,9 @@ def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float
     common = {"threshold": limits["recovered"], "margin": limits["null_margin"]}
     if behaviour.state != "passed" or gate["recovered"] is None:
         return CausalGate(state="not_assessed", **common)
-    largest = gate["null_max"] or 0.0
-    passed = gate["recovered"] >= limits["recovered"] and gate["recovered"] > largest + limits["null_margin"]
+    if gate["null_max"] is None:
+        return CausalGate(state="not_assessed", **common)
+    passed = gate["recovered"] >= limits["recovered"] and gate["recovered"] > gate["null_max"] + limits["null_margin"]
     passed = passed and (gate.get("base_reaction_ratio") or 0.0) <= gates.BASE_SHARE
     return CausalGate(state=_state(passed), **common)
 

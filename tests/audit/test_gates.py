@@ -108,7 +108,7 @@ def test_specific(changes, extraction, state):
         (0.9, (0.0,) * 18 + (0.8,), "failed"),
         (0.9, (0.79,), "passed"),
         (0.9, (-0.5,) * 19, "passed"),
-        (0.9, (), "passed"),
+        (0.9, (), "not_assessed"),
         (None, (), "not_assessed"),
     ],
 )
