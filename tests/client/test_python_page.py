@@ -9,7 +9,7 @@ import pytest
 from client.http import AuditClient
 from tests.docs.commands import ADDRESSES, blocks
 
-PYTHON = [block for block in blocks() if block.language == "python"]
+PYTHON = [block for block in blocks() if block.language == "python" and block.page == "docs/how-to/python.md"]
 
 
 def run_with_a_worker(service, body, report):
