@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from audit.spec import MODEL_REFERENCE, AuditSpec, CarrierSet
 from client.errors import WrongUsage
 
+# Stand for folders while the rest of the spec is looked at.
+NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
 CARRIER_SETS: Final[tuple[str, ...]] = get_args(CarrierSet.model_fields["set"].annotation)
 
 
@@ -52,27 +54,34 @@ def spec_from(
     """The spec that the options, or the file (``-`` for standard input), ask for.
 
     ``fail_on`` goes over the file's own. ``models_root`` serves to name a plain folder under it ``local:``; ``push``
-    gives the reference of any other folder, once the service has it.
+    gives the reference of any other folder, once the service has it. Nothing is pushed for a spec that is not valid.
 
     Raises:
         WrongUsage: something is missing, contradictory, or not a valid spec.
     """
+    folders: dict[str, Path] = {}
     if spec_file is not None:
         if asked.given():
             names = ", ".join("--" + name.removesuffix("_s").replace("_", "-") for name in asked.given())
             raise WrongUsage(f"--spec says it all; leave out {names}")
         document = _document(spec_file)
     else:
-        document = _from_options(asked, models_root, push)
+        document, folders = _from_options(asked, models_root)
     if fail_on is not None:
         document["fail_on"] = fail_on
+    spec = _valid(document | {field: NOT_SENT[field] for field in folders})
+    return _valid(document | {field: push(folder) for field, folder in folders.items()}) if folders else spec
+
+
+def _valid(document: dict[str, Any]) -> AuditSpec:
     try:
         return AuditSpec.model_validate_json(json.dumps(document))
     except ValidationError as error:
         raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
 
 
-def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path], str]) -> dict[str, Any]:
+def _from_options(asked: Asked, models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The document, and the folders that have to be pushed before it names a model, by field."""
     if asked.candidates is not None and (asked.triggered is not None or asked.clean is not None):
         raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
     strings = () if asked.candidates is not None else ("triggered", "clean")
@@ -82,10 +91,11 @@ def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path],
             "missing: " + ", ".join(f"--{name}" for name in missing),
             hint="or give the whole spec: --spec FILE, --spec -",
         )
-    document: dict[str, Any] = {
-        "base_model": _reference(str(asked.base), "--base", models_root, push),
-        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root, push),
+    models = {
+        "base_model": _reference(str(asked.base), "--base", models_root),
+        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root),
     }
+    document: dict[str, Any] = {field: model for field, model in models.items() if isinstance(model, str)}
     template = {}
     if asked.template is not None:
         template["template"] = asked.template.replace("\\n", "\n").replace("\\t", "\t")
@@ -108,11 +118,11 @@ def _from_options(asked: Asked, models_root: Path | None, push: Callable[[Path],
     for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s", "library"):
         if getattr(asked, name) is not None:
             document[name] = getattr(asked, name)
-    return document
+    return document, {field: model for field, model in models.items() if isinstance(model, Path)}
 
 
-def _reference(text: str, option: str, models_root: Path | None, push: Callable[[Path], str]) -> str:
-    """A model reference as it stands, a folder under the models root as a ``local:`` one, any other folder pushed."""
+def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
+    """A model reference as it stands, a folder under the models root as a ``local:`` one; any other folder itself."""
     if re.fullmatch(MODEL_REFERENCE, text):
         return text
     folder = Path(text)
@@ -126,7 +136,7 @@ def _reference(text: str, option: str, models_root: Path | None, push: Callable[
         reference = f"local:{folder.resolve().relative_to(models_root.resolve()).as_posix()}"
         if re.fullmatch(MODEL_REFERENCE, reference):
             return reference
-    return push(folder)
+    return folder
 
 
 def _carriers(text: str) -> dict[str, Any]:

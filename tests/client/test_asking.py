@@ -72,6 +72,16 @@ def test_a_folder_elsewhere_is_pushed(tmp_path):
         assert _spec(root, tuned=str(folder)).fine_tuned == "store:elsewhere"
 
 
+def test_nothing_is_pushed_for_a_spec_that_is_not_valid(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    pushed = []
+    asked = Asked(base="local:base", tuned=str(folder), triggered="same", clean="same")
+    with pytest.raises(WrongUsage, match="triggered and clean must differ"):
+        spec_from(asked, None, None, None, lambda given: pushed.append(given) or "store:it")
+    assert pushed == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
