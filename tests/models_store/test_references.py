@@ -48,7 +48,7 @@ def test_only_a_hub_reference_has_an_organisation():
         "store:a/b",
         "store:",
         "http://example.com/model",
-        "https://huggingface.co/org/repo",
+        "https://hub.example/org/repo",
         "file:///etc/passwd",
         f"hf:repo@{COMMIT}",
         f"hf:../repo@{COMMIT}",
