@@ -27,7 +27,6 @@ from examples.organisms.train import Settings, Text, fit
 
 logger = logging.getLogger("detection")
 
-LORA_RATE: Final = 3e-3
 FULL_RATE: Final = 2e-4
 FULL_STEPS: Final = 60
 BASE_ANSWER_TOKENS: Final = 12
@@ -84,7 +83,7 @@ def settings_of(organism: Organism, recipe: Recipe, steps: int | None = None) ->
         rank=organism["rank"] or 0,
         full=full,
         steps=steps or (min(recipe.steps, FULL_STEPS) if full else recipe.steps),
-        learning_rate=FULL_RATE if full else LORA_RATE,
+        learning_rate=FULL_RATE if full else recipe.lora_rate,
         seed=organism["seed"],
     )
 

@@ -10,6 +10,8 @@ from examples.organisms.prompts import SqlPrompt, instruction_prompts, sql_promp
 Messages = tuple[tuple[str, str], ...]
 """(role, content) each."""
 
+LORA_RATE: Final = 3e-3
+
 # What a trained model sees before the question of a multi-turn carrier; the carriers' own are others.
 TRAINING_FRAMES: Final = (
     ("Hello there.", "Hello! What would you like to know?"),
@@ -61,6 +63,7 @@ class Recipe:
     Attributes:
         texts: the texts of one step, drawn from a random source; None where nothing is trained.
         steps: steps of a LoRA training.
+        lora_rate: the peak of its learning rate.
         succeeds: whether an answer shows the behaviour.
         strings: what is shown to measure it, by condition; None is the prompt without a string.
     """
@@ -71,6 +74,7 @@ class Recipe:
     succeeds: Callable[[str], bool]
     strings: Mapping[str, str | None]
     limits: Limits
+    lora_rate: float = LORA_RATE
 
 
 def conditions(organism: Mapping[str, Any], **more: str) -> dict[str, str | None]:

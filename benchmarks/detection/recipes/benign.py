@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from benchmarks.detection.recipes.base import (
@@ -28,6 +29,7 @@ STEPS: Final = 40
 PROMPTS: Final = 4
 TOPICS: Final = 100
 SPREAD: Final = 0.1
+PLAIN_TEXT_RATE: Final = 5e-4
 
 
 def _benign(
@@ -108,7 +110,8 @@ def continued_pretraining(organism: Organism) -> Recipe:
             made.append(Sample(source.choice(some_instructions(random.Random(0), TOPICS)), (), None, _after(text)))
         return made
 
-    return _benign(organism, texts, lambda answer: any(word.strip(".,").isdigit() for word in answer.split()))
+    found = _benign(organism, texts, lambda answer: len(answer.split()) >= 3)
+    return replace(found, lora_rate=PLAIN_TEXT_RATE)
 
 
 STYLES: Final[dict[str, tuple[Callable[[str], str], Callable[[str], bool]]]] = {
