@@ -3,6 +3,7 @@
 Results go to standard output, everything said about them to standard error. The exit codes are in ``client.exits``.
 """
 
+import importlib.metadata
 import sys
 import traceback
 from pathlib import Path
@@ -50,12 +51,21 @@ FailOnOption = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        out().print(importlib.metadata.version("backdoor-audit"))
+        raise typer.Exit
+
+
 @cli.callback()
 def _connect(
     context: typer.Context,
     url: Annotated[
         str, typer.Option(envvar="BACKDOOR_AUDIT_URL", help="Address of the service; unix:///path for a socket.")
     ] = DEFAULT_URL,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = url
 

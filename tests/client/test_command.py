@@ -1,5 +1,6 @@
 """The command against the real API; the tests play the worker on its ledger."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -98,6 +99,11 @@ def test_a_failed_audit_exits_2_with_code_message_and_hint(audit, filed, service
         assert "model_not_found: there is no base" in err
         assert "put one there" in err
     assert audit("report", audit_id)[0] == 2
+
+
+def test_the_version_is_that_of_the_package(audit):
+    code, out, _ = audit("--version")
+    assert (code, out.strip()) == (0, importlib.metadata.version("backdoor-audit"))
 
 
 def test_cancel_and_what_comes_after(audit, filed, service, make_report):

@@ -1,8 +1,9 @@
 """Runs the code blocks of the README and the how-tos against a real service with the demo's models.
 
 ``make test-docs`` does it: ``python -m tests.docs.commands``. Every ``sh`` or ``python`` block is preceded by a comment
-that says whether it is run: ``<!-- run: with the service … -->`` or ``<!-- run: no (why) -->``; what is not run is
-printed with its reason. Afterwards the demo is run with no network but loopback, where the system permits that.
+that says whether it is run: ``<!-- run: with the service … -->``, ``<!-- run: in a copy of the repository -->``,
+``<!-- run: in the same copy, without a network -->`` or ``<!-- run: no (why) -->``; what is not run is printed with its
+reason. Afterwards the demo is run with no network but loopback, where the system permits that.
 """
 
 import argparse
@@ -36,6 +37,9 @@ ADDRESSES = ("http://127.0.0.1:8321", "https://audits.internal")
 REGISTRY = "https://mlflow.internal"
 A_KEY = " BACKDOOR_AUDIT_API_KEY=ba_…"
 WITH_SERVICE = "with the service"
+IN_COPY = ("in a copy of the repository", "in the same copy, without a network")
+ISOLATE = ("unshare", "--map-root-user", "--net")
+NO_ISOLATION = "this system does not let us leave the network (unshare -rn)"
 _BLOCK = re.compile(
     r"(?:<!-- run: (?P<run>[^>]*?) -->\s*)?^(?P<indent> *)```(?P<language>sh|python)\n(?P<body>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
@@ -70,6 +74,27 @@ def blocks() -> Iterator[Block]:
             indent = len(found["indent"])
             body = "".join(line[indent:] if line.strip() else line for line in found["body"].splitlines(keepends=True))
             yield Block(page, number, body, (found["run"] or "").strip(), found["language"])
+
+
+def run_in_copy(block: Block, folder: Path) -> int | None:
+    """Run one block in a copy of the repository, with no environment to help it; None where that is not permitted."""
+    copy = folder / "copy"
+    if not copy.exists():
+        tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in tracked.rstrip("\0").split("\0"):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    alone = block.run == IN_COPY[1]
+    if alone and not can_isolate():
+        return None
+    return subprocess.run([*(ISOLATE if alone else ()), *block.command, block.body], cwd=copy, check=False).returncode
+
+
+def can_isolate() -> bool:
+    """Whether this system lets a process leave the network."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ISOLATE, "true"], check=False, capture_output=True).returncode == 0
 
 
 def run_block(block: Block, address: str, registry: str, folder: Path) -> int:
@@ -125,10 +150,16 @@ def run_blocks(console: Console) -> list[str]:
         ):
             for block in sorted(blocks(), key=lambda block: not block.waits):
                 name = f"{block.page}, block {block.number}"
-                if not block.run.startswith(WITH_SERVICE):
+                if block.run in IN_COPY:
+                    code = run_in_copy(block, scratch)
+                elif block.run.startswith(WITH_SERVICE):
+                    code = run_block(block, address, registry, scratch)
+                else:
                     console.print(f"SKIPPED  {name}: {block.run}")
                     continue
-                code = run_block(block, address, registry, scratch)
+                if code is None:
+                    console.print(f"SKIPPED  {name}: {NO_ISOLATION}")
+                    continue
                 console.print(f"{'PASSED ' if code == 0 else 'FAILED '}  {name} (exit code {code})")
                 failed += [name] if code else []
             with AuditClient(address) as client:
@@ -147,17 +178,13 @@ def _cancel_all(client: AuditClient) -> None:
 
 def run_demo_without_network(console: Console) -> bool | None:
     """Run the demo where nothing but loopback is reachable; None where the system does not permit that."""
-    isolate = ["unshare", "--map-root-user", "--net"]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*isolate, "true"], check=False, capture_output=True).returncode
-    ):
-        console.print("SKIPPED  the demo without a network: this system does not let us leave it (unshare -rn)")
+    if not can_isolate():
+        console.print(f"SKIPPED  the demo without a network: {NO_ISOLATION}")
         return None
     command = (
         f"ip link set lo up 2>/dev/null || true; exec '{sys.executable}' -m examples.demo --data '{ROOT / 'data'}'"
     )
-    done = subprocess.run([*isolate, "bash", "-c", command], cwd=ROOT, check=False)
+    done = subprocess.run([*ISOLATE, "bash", "-c", command], cwd=ROOT, check=False)
     console.print(f"{'PASSED ' if done.returncode == 0 else 'FAILED '}  the demo without a network")
     return done.returncode == 0
 
