@@ -6,7 +6,7 @@ Each piece is a folder of its own, written whole or not at all, so that a second
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -40,7 +40,7 @@ class DecoyResult:
 
     Attributes:
         string: the decoy.
-        reaction: its reaction on A, nats a carrier.
+        reaction: its reaction on A, nats a carrier; under ``FIRING_NATS`` an upper bound of it.
         layer: the layer that its own half A chose.
         effect_a: at that layer, rank 1, on A, nats a carrier.
         effect: T, the same on B.
@@ -64,7 +64,7 @@ class Extraction:
             there for thresholds and means alone (never under ``plain``, and empty where all of A is under decoys).
         decoys: what each drawn decoy did, in the order drawn.
         firing: whether each of them fires.
-        pair_reaction: the pair's own reaction on the decoys' carriers of A, nats a carrier.
+        pair_reaction: the same of the pair, on the decoys' carriers of A.
     """
 
     study: Study
@@ -152,7 +152,8 @@ def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
     continuations = _continuations(study, store, report)
     tuned, base = _pair(study, store, continuations, report)
     pair = Extraction(study, store, tuned, base, (), (), 0.0, False)
-    pair_reaction = float(reaction(study.runner, pair.contrast("a")).mean())
+    reacts = _reactions(study, pair.contrast("a").clean)
+    pair_reaction = reacts(pair.contrast("a"))
     screened = pair_reaction >= FIRING_NATS
     wanted = study.sizes.silent_decoys
     results: list[DecoyResult] = []
@@ -162,7 +163,7 @@ def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
         if silent >= wanted:
             break
         report(0.4 + 0.6 * silent / wanted, f"decoy {index + 1}, {silent} of {wanted} silent")
-        result = _decoy(study, store, pair, index, string)
+        result = _decoy(study, store, pair, reacts, index, string)
         results.append(result)
         firing.append(screened and result.reaction >= max(FIRING_NATS, FIRING_SHARE * pair_reaction))
     return Extraction(study, store, tuned, base, tuple(results), tuple(firing), pair_reaction, screened)
@@ -233,12 +234,20 @@ def _decoy_name(index: int) -> str:
     return f"decoy-{index:04d}"
 
 
-def _decoy(study: Study, store: FolderStore, pair: Extraction, index: int, string: str) -> DecoyResult:
+def _reactions(study: Study, clean: Capture) -> Callable[[Contrast], float]:
+    """Mean ``output_kl`` of strings whose clean run is ``clean``; exact from ``FIRING_NATS`` on."""
+    base_clean = cache(partial(study.runner.capture, clean.layout.sequences, "base", ()))
+    return lambda contrast: float(reaction(study.runner, contrast, FIRING_NATS, base_clean).mean())
+
+
+def _decoy(
+    study: Study, store: FolderStore, pair: Extraction, reacts: Callable[[Contrast], float], index: int, string: str
+) -> DecoyResult:
     """Measure one decoy as the pair is measured: own gradients, own directions, own layer."""
     found = store.find(_decoy_name(index))
     if found is None:
         with store.create(_decoy_name(index)) as folder:
-            result, tensors = _measure_decoy(study, pair, string)
+            result, tensors = _measure_decoy(study, pair, reacts, string)
             save_file(tensors, folder / "activations.safetensors")
             (folder / "decoy.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
         found = store.find(_decoy_name(index))
@@ -253,7 +262,9 @@ def read_decoy(folder: Path) -> DecoyResult:
     return DecoyResult(**row)
 
 
-def _measure_decoy(study: Study, pair: Extraction, string: str) -> tuple[DecoyResult, dict[str, Tensor]]:
+def _measure_decoy(
+    study: Study, pair: Extraction, reacts: Callable[[Contrast], float], string: str
+) -> tuple[DecoyResult, dict[str, Tensor]]:
     runner, count_a, count_b = study.runner, study.decoys_a, study.decoys_b
     clean_a = pair.contrast("a")
     clean_b = pair.contrast("b", decoy_carriers_only=True)
@@ -271,7 +282,7 @@ def _measure_decoy(study: Study, pair: Extraction, string: str) -> tuple[DecoyRe
     leading = {layer: basis[:, :1] for layer, basis in directions.basis.items()}
     result = DecoyResult(
         string=string,
-        reaction=float(reaction(runner, on_a).mean()),
+        reaction=reacts(on_a),
         layer=directions.layer,
         effect_a=directions.effect_a[directions.layer],
         effect=effects(runner, on_b, directions.layer, [leading[directions.layer]]).nats(),

@@ -4,7 +4,7 @@ A unit is what is measured for the suspected string and, in just the same way, f
 the layer chosen on half A, the effect read on half B.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -99,17 +99,28 @@ def first_carriers(contrast: Contrast, count: int) -> Contrast:
     return Contrast(*(first(run, min(count, len(run.layout))) for run in runs))
 
 
-def reaction(runner: Runner, contrast: Contrast) -> Float[Tensor, "carriers"]:
-    """How much more the fine-tuned model's outputs react to the string than the base's, nats a carrier.
+def reaction(
+    runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Capture]
+) -> Float[Tensor, "carriers"]:
+    """``output_kl``: how much more the fine-tuned model's outputs react to the string than the base's, nats a carrier.
 
-    Σ over the outputs of KL(ft_s‖ft_c), minus the base's KL at the last prompt position (the base is run on prompts
-    only; the behaviour gate's own number takes its forced outputs into account too).
+    Σ over the outputs of KL(ft_s‖ft_c), minus the same of the base. The base was run on prompts only; taking off its
+    KL at the last prompt position alone gives an upper bound. Where the mean of that is under ``least`` it is what is
+    given, and the base is not run again.
+
+    Args:
+        least: what the mean is compared with.
+        base_clean: gives the base's run over the contrast's clean sequences, continuation included.
     """
     with runner.pair.on("tuned") as anatomy:
         tuned = _final_kl(runner, contrast.string, contrast.clean, anatomy)
     with runner.pair.on("base") as anatomy:
-        base = _final_kl(runner, contrast.base_string, contrast.base_clean, anatomy)
-    return tuned - base
+        bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, anatomy)
+    if float(bound.mean()) < least:
+        return bound
+    base_string = runner.capture(contrast.string.layout.sequences, "base", ())
+    with runner.pair.on("base") as anatomy:
+        return tuned - _final_kl(runner, base_string, base_clean(), anatomy)
 
 
 def _final_kl(runner: Runner, first: Capture, second: Capture, anatomy: Anatomy) -> Float[Tensor, "carriers"]:

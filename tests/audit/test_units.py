@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -47,11 +49,27 @@ def test_difference_in_differences_by_hand(contrast, assert_close):
     assert_close(last.did, (last.tuned_string - last.tuned_clean) - (last.base_string - last.base_clean))
 
 
-def test_reaction_takes_the_bases_own_off(runner, contrast, assert_close):
+def test_reaction_takes_off_all_of_the_bases_own(runner, contrast, assert_close):
+    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
+    string = runner.capture(contrast.string.layout.sequences, "base", ())
     tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
-    base = carrier_kl(runner.pair.anatomies["base"], contrast.base_string.final, contrast.base_clean.final)
-    assert_close(reaction(runner, contrast), tuned - base)
+    base = carrier_kl(runner.pair.anatomies["base"], string.final, clean.final)
     assert contrast.base_string.final.shape[1] == 1
+    assert string.final.shape[1] > 1
+    assert_close(reaction(runner, contrast, -math.inf, lambda: clean), tuned - base)
+
+
+def test_what_cannot_reach_the_least_costs_no_run_of_the_base(runner, contrast, assert_close):
+    def never():
+        raise AssertionError
+
+    tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
+    last = carrier_kl(runner.pair.anatomies["base"], contrast.base_string.final, contrast.base_clean.final)
+    bound = reaction(runner, contrast, math.inf, never)
+    assert_close(bound, tuned - last)
+    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
+    exact = reaction(runner, contrast, -math.inf, lambda: clean)
+    assert bool((bound > exact).all())
 
 
 def test_putting_everything_back_undoes_everything(runner, contrast):
