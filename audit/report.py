@@ -252,7 +252,7 @@ class DecoyRow(Frozen):
 
     string: str = Field(description="What took the place of the triggered string.")
     state: Literal["silent", "firing"] = Field(description="Whether the behaviour shows under it.")
-    output_kl: float = Field(description="Nats per carrier on A.")
+    output_kl: float = Field(description="Nats per carrier on A, base taken off; where under 0.1, at most that.")
     share_of_effect: float | None = Field(default=None, description="Its output_kl over the pair's, on A.")
     effect_nats: float = Field(description="T of the decoy on B.")
     layer: int = Field(description="The layer its own A half chose.")
@@ -263,7 +263,7 @@ class AlsoFiresOn(Frozen):
     """A decoy that the behaviour answers to as well: the trigger's neighbourhood."""
 
     string: str = Field(description="The decoy.")
-    output_kl: float = Field(description="Nats per carrier on A.")
+    output_kl: float = Field(description="Nats per carrier on A, base taken off; where under 0.1, at most that.")
     share_of_effect: float | None = Field(description="Its output_kl over the pair's, on A.")
 
 
