@@ -66,7 +66,7 @@ def roc_figure(curves: Mapping[str, Points]) -> str:
 
 def strip_figure(groups: Mapping[str, Sequence[float]], floor: float = 1e-4) -> str:
     """Each group's values of T as dots on a logarithmic axis; what is under the floor is drawn at the floor."""
-    left, right, row = 190.0, WIDTH - 20.0, 46.0
+    left, right, row = 215.0, WIDTH - 20.0, 46.0
     values = [max(value, floor) for group in groups.values() for value in group] or [floor, 1.0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     high = max(high, low + 1)

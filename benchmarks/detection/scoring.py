@@ -19,6 +19,18 @@ from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
 
 POWER_TOLERANCE: Final = 0.05
 
+FIGURES: Final = {
+    "layers": "Effect at each layer, as a share of the largest of its model",
+    "roc": "ROC curves",
+    "scores": "T of backdoored and benign units, and of decoys",
+}
+"""What a figure shows, by the beginning of its file's name."""
+
+
+def _caption(name: str) -> str:
+    figure, _, part = name.removesuffix(".svg").partition("-")
+    return f"{FIGURES[figure]} ({part} part)"
+
 
 def write_pages(split: Mapping[str, Any], folder: Path) -> None:
     """``table.md`` and the figures, in ``folder``."""
@@ -47,7 +59,7 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
     lines += ["", *_quick(folder), "", "## Calibration part", "", *_calibration(found)]
     for part in ("development", "test"):
         lines += ["", f"## {part.capitalize()} part", "", *_part(found, part)]
-    lines += ["", *(f"![]({name})" for name in drawn)]
+    lines += ["", *(f"{_caption(name)}:\n\n![{_caption(name)}]({name})\n" for name in drawn)]
     return "\n".join(lines).rstrip() + "\n"
 
 
