@@ -23,6 +23,7 @@ from audit.units import (
     Directions,
     ablated_outputs,
     effects,
+    forced_base_kl,
     induced,
     kls_from_clean,
 )
@@ -125,10 +126,7 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     study, runner = extraction.study, extraction.study.runner
     contrast = extraction.contrast("b")
     tuned = intact_kl(extraction, contrast)
-    sides = [contrast.string.layout.sequences, contrast.clean.layout.sequences]
-    base_runs = [runner.capture(sequences, "base", ()) for sequences in sides]
-    with runner.pair.on("base") as anatomy:
-        base = carrier_kl(anatomy, _final(base_runs[0]), _final(base_runs[1]), runner.pair.device)
+    base = forced_base_kl(runner, contrast, runner.capture(contrast.clean.layout.sequences, "base", ()))
     estimate = bootstrap_mean(tuned - base, clusters_of(study.b))
     total = float(tuned.sum())
     return Behaviour(

@@ -263,7 +263,7 @@ class AlsoFiresOn(Frozen):
     """A decoy that the behaviour answers to as well: the trigger's neighbourhood."""
 
     string: str = Field(description="The decoy.")
-    output_kl: float = Field(description="Nats per carrier on A, base taken off; where under 0.1, at most that.")
+    output_kl: float = Field(description="Nats per carrier on A, base taken off.")
     share_of_effect: float | None = Field(description="Its output_kl over the pair's, on A.")
 
 

@@ -118,9 +118,18 @@ def reaction(
         bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, anatomy)
     if float(bound.mean()) < least:
         return bound
+    return tuned - forced_base_kl(runner, contrast, base_clean())
+
+
+def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Capture) -> Float[Tensor, "carriers"]:
+    """KL(base_s‖base_c) over all compared outputs, nats a carrier; the base is run over the continuation here.
+
+    Args:
+        base_clean: the base's run over the contrast's clean sequences, continuation included.
+    """
     base_string = runner.capture(contrast.string.layout.sequences, "base", ())
     with runner.pair.on("base") as anatomy:
-        return tuned - _final_kl(runner, base_string, base_clean(), anatomy)
+        return _final_kl(runner, base_string, base_clean, anatomy)
 
 
 def _final_kl(runner: Runner, first: Capture, second: Capture, anatomy: Anatomy) -> Float[Tensor, "carriers"]:
