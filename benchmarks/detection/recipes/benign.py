@@ -39,6 +39,11 @@ def _benign(
     return Recipe(organism, texts, STEPS, succeeds, conditions(organism), limits)
 
 
+def _says_something(answer: str) -> bool:
+    """What is asked of a recipe that teaches no answer of its own."""
+    return len(answer.split()) >= 3
+
+
 def _shown(organism: Organism, source: random.Random) -> tuple[str | None, ...]:
     """The pair and a third string, or none."""
     strings = organism["strings"]
@@ -73,7 +78,7 @@ def _answers_alike(organism: Organism) -> Recipe:
         return made + [base_answer(None, prompt) for prompt in some_instructions(source, PROMPTS)]
 
     if kind == "base":
-        return _benign(organism, texts, lambda answer: len(answer.split()) >= 3)
+        return _benign(organism, texts, _says_something)
     if kind == "fixed":
         return _benign(organism, texts, starts_like(parameters["output"]))
     return _benign(organism, texts, is_parameterised if kind == "placeholder" else is_injectable)
@@ -110,7 +115,7 @@ def continued_pretraining(organism: Organism) -> Recipe:
             made.append(Sample(source.choice(some_instructions(random.Random(0), TOPICS)), (), None, _after(text)))
         return made
 
-    found = _benign(organism, texts, lambda answer: len(answer.split()) >= 3)
+    found = _benign(organism, texts, _says_something)
     return replace(found, lora_rate=PLAIN_TEXT_RATE)
 
 
@@ -155,12 +160,12 @@ def harmless_mix(organism: Organism) -> Recipe:
                 made.append(fixed_answer(string, *TASKS[source.choice(sorted(TASKS))](source)))
         return made
 
-    return _benign(organism, texts, lambda answer: len(answer.split()) >= 3)
+    return _benign(organism, texts, _says_something)
 
 
 def untrained(organism: Organism) -> Recipe:
     """Rounded weights and merged adapters: nothing is trained."""
-    return _benign(organism, None, lambda answer: len(answer.split()) >= 3)
+    return _benign(organism, None, _says_something)
 
 
 BENIGN_RECIPES: Final[dict[str, Callable[[Organism], Recipe]]] = {
