@@ -53,9 +53,10 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
     ]
     lines += [*_progress(found), ""]
     lines += ["## Thresholds", ""]
+    before = read(THRESHOLDS)["starting_values"] if THRESHOLDS.is_file() else STARTING
     chosen = "chosen on the development part, then frozen" if THRESHOLDS.is_file() else "the method's starting values"
     lines += [f"In force: {chosen}.", "", "| threshold | in force | starting value |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {value:g} | {STARTING[name]:g} |" for name, value in limits.items()]
+    lines += [f"| {name} | {value:g} | {before[name]:g} |" for name, value in limits.items()]
     lines += ["", *_quick(folder), "", "## Calibration part", "", *_calibration(found)]
     for part in ("development", "test"):
         lines += ["", f"## {part.capitalize()} part", "", *_part(found, part)]
