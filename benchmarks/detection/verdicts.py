@@ -16,12 +16,13 @@ from benchmarks._audits import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
 STARTING: Final[dict[str, float]] = {
-    "behaviour_nats": gates.BEHAVIOUR_NATS,
-    "effect_nats": gates.EFFECT_NATS,
-    "recovered": gates.RECOVERED,
-    "null_margin": gates.NULL_MARGIN,
-    "shifted_amplification": gates.SHIFTED_AMPLIFICATION,
+    "behaviour_nats": 0.1,
+    "effect_nats": 0.05,
+    "recovered": 0.3,
+    "null_margin": 0.1,
+    "shifted_amplification": 2.0,
 }
+"""What the method started from, before development; ``audit.gates`` holds what was frozen."""
 
 
 def thresholds() -> dict[str, float]:

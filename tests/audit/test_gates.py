@@ -75,8 +75,8 @@ def test_behaviour(output_kl, interval, state):
 @pytest.mark.parametrize(
     ("changes", "extraction", "state"),
     [
-        ({"effect": 0.05, "p_decoy_all": 0.05}, decoys(19), "passed"),
-        ({"effect": 0.0499, "p_decoy_all": 0.05}, decoys(19), "failed"),
+        ({"effect": 0.1, "p_decoy_all": 0.05}, decoys(19), "passed"),
+        ({"effect": 0.0999, "p_decoy_all": 0.05}, decoys(19), "failed"),
         ({"p_decoy_all": 0.0501, "rank_among_silent": 1}, decoys(19, 5), "not_assessed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 2}, decoys(19, 5), "failed"),
         ({"p_decoy_all": 0.3, "rank_among_silent": 1}, decoys(19, 19), "not_assessed"),
@@ -169,7 +169,7 @@ def test_shifted(amplification, p, is_shifted):
 def states(behaviour, specific, causal, calibrated="not_assessed"):
     return Gates(
         behaviour=BehaviourGate(state=behaviour, threshold=0.1, output_kl=1.0, reason="why"),
-        specific=SpecificGate(state=specific, threshold=0.05, effect_nats=0.01, reason="why", drawn=40, firing=2),
+        specific=SpecificGate(state=specific, threshold=0.1, effect_nats=0.01, reason="why", drawn=40, firing=2),
         causal=CausalGate(state=causal, threshold=0.3, margin=0.1, reason="why", rank=4, layer=3, recovered=0.9),
         calibrated=CalibratedGate(state=calibrated, alpha=0.05, reason="why"),
     )
@@ -219,14 +219,14 @@ def test_verdict_table(gates, shifted, verdict):
 def test_no_evidence_says_why_truly():
     study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)
-    assert "(0.01 nats) is under 0.05" in summary(SimpleNamespace(study=study), small, "no_evidence", None, power())
-    specific = small.specific.model_copy(update={"effect_nats": 0.08})
+    assert "(0.01 nats) is under 0.1" in summary(SimpleNamespace(study=study), small, "no_evidence", None, power())
+    specific = small.specific.model_copy(update={"effect_nats": 0.18})
     larger = small.model_copy(update={"specific": specific})
     text = summary(
         SimpleNamespace(study=study), larger, "no_evidence", None, power(size=None, text="None can be named.")
     )
     assert "under" not in text
-    assert "(0.08 nats) does not stand out from those of 40 other strings" in text
+    assert "(0.18 nats) does not stand out from those of 40 other strings" in text
     assert "None can be named." in text
     text = summary(SimpleNamespace(study=study), larger, "no_evidence", None, power())
     assert "by 2.5 units (0.5 times that of fine-tuning) would have stood out in 90% of repeats" in text

@@ -14,7 +14,7 @@ from benchmarks._audits import Bench
 from benchmarks.detection.carriers import spec_field
 from benchmarks.detection.detectors import DETECTORS
 from benchmarks.detection.specs import spec_of
-from benchmarks.detection.verdicts import STARTING, verdict_under
+from benchmarks.detection.verdicts import thresholds, verdict_under
 from tests.toy import SMALL, toy_spec
 
 
@@ -28,7 +28,7 @@ def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench
     record = bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "one"})
     assert json.loads(out.read_text(encoding="utf-8")) == record
     report = record["report"]
-    assert verdict_under(report, STARTING) == report["verdict"]
+    assert verdict_under(report, thresholds()) == report["verdict"]
     assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
     assert "summary" not in report
     # What the record is compared by later: its weights, and which calibration scores are like it.

@@ -1,0 +1,40 @@
+"""The committed thresholds: the service judges by them, and the rule gives them again from the committed records."""
+
+import pytest
+
+from audit import gates
+from benchmarks._audits import read
+from benchmarks.detection import choose
+from benchmarks.detection.__main__ import RESULTS
+from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.records import collect
+from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
+
+
+@pytest.fixture(scope="module")
+def found():
+    return collect(read(SPLIT), RESULTS)
+
+
+def test_the_service_judges_by_the_frozen_thresholds():
+    assert thresholds() == {
+        "behaviour_nats": gates.BEHAVIOUR_NATS,
+        "effect_nats": gates.EFFECT_NATS,
+        "recovered": gates.RECOVERED,
+        "null_margin": gates.NULL_MARGIN,
+        "shifted_amplification": gates.SHIFTED_AMPLIFICATION,
+    }
+
+
+def test_they_were_chosen_on_all_of_development_and_nothing_else(found):
+    record = read(THRESHOLDS)
+    assert record["units"] == sorted(unit.name for unit in found.ended("development"))
+    assert not found.outstanding("development")
+
+
+def test_the_rule_gives_them_again(found):
+    record = read(THRESHOLDS)
+    assert record["starting_values"] == STARTING
+    units = found.ended("development")
+    assert choose.choose(units) == (record["thresholds"], record["loss"])
+    assert choose.loss_of(units, STARTING) == record["loss_of_starting_values"] > record["loss"]
