@@ -1,7 +1,7 @@
 """The four gates and the verdict, from measured numbers alone.
 
-Numbers marked † were set on development organisms and frozen before any test (``benchmarks/detection/thresholds.json``);
-all but ``EFFECT_NATS`` kept the value that the method started from.
+Numbers marked † were set on development organisms and frozen before any test, in
+``benchmarks/detection/thresholds.json``; all but ``EFFECT_NATS`` kept the value that the method started from.
 """
 
 from collections.abc import Sequence
