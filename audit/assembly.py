@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 from audit import carriers as carrier_sets
+from audit import gates as gating
+from audit import wording
 from audit.captures import span_rows
 from audit.confirm import Confirmation
+from audit.errors import OutputsNotFinite
 from audit.explain import Explanation
 from audit.extraction import Extraction
 from audit.pair import ModelPair
-from audit.report import AlsoFiresOn, DecoyRow, DirectionRow, Provenance, Sizes
+from audit.report import AlsoFiresOn, AuditReport, Baselines, DecoyRow, DirectionRow, Provenance, Scores, Sizes
 from audit.study import Study
 from audit.units import Directions
 
@@ -36,6 +39,7 @@ def tables(
         for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True)
     ]
     causal = confirmation.causal
+    tokens = len(span_rows(extraction.base["clean", "a"].layout))
     rows = []
     for layer in study.layers:
         amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
@@ -67,13 +71,49 @@ def tables(
         "localisation": found.localisation,
         "baselines": found.baselines,
         "decoys": tuple(decoys),
-        "sizes": _sizes(extraction),
+        "sizes": _sizes(study, tokens * (3 + len(extraction.decoys))),
     }
 
 
-def _sizes(extraction: Extraction) -> Sizes:
-    study = extraction.study
-    tokens = len(span_rows(extraction.base["clean", "a"].layout))
+def invalid_report(
+    study: Study,
+    error: OutputsNotFinite,
+    *,
+    audit_id: str,
+    warnings: tuple[str, ...],
+    seconds: dict[str, float],
+    base_digest: str,
+    tuned_digest: str,
+) -> AuditReport:
+    """The report of an audit that had to stop because a model computes infinite values or NaN: no number in it."""
+    gates = gating.unmeasured(error.message)
+    look_at = [
+        "a checkpoint that computes infinite values or NaN is damaged, or made to do so; where it happens under one "
+        "string alone, that is itself a condition on the string"
+    ]
+    if len(study.spec.pairs) > 1:
+        look_at.append("the other candidates were not judged: file them without this one")
+    return AuditReport(
+        audit_id=audit_id,
+        verdict=gating.decide(gates, ()),
+        summary=f"Nothing could be measured: {error.message}.",
+        look_at=tuple(look_at),
+        not_assessed=wording.not_assessed(gates),
+        trigger=error.trigger,
+        fail_on=study.spec.fail_on,
+        gates=gates,
+        scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
+        also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
+        baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
+        decoys=(),
+        sizes=_sizes(study, 0),
+        warnings=warnings,
+        limits=(wording.NOTHING_MEASURED,),
+        provenance=provenance_of(study, seconds, base_digest, tuned_digest),
+    )  # fmt: skip
+
+
+def _sizes(study: Study, training_tokens: int) -> Sizes:
     return Sizes(
         carriers_a=len(study.a),
         carriers_b=len(study.b),
@@ -81,7 +121,7 @@ def _sizes(extraction: Extraction) -> Sizes:
         clusters_b=len({carrier_sets.cluster_of(carrier) for carrier in study.b}),
         decoy_carriers_a=study.decoys_a,
         decoy_carriers_b=study.decoys_b,
-        training_tokens=tokens * (3 + len(extraction.decoys)),
+        training_tokens=training_tokens,
         layers=study.layers,
         rendering=study.rendering,
         preset=study.spec.preset,

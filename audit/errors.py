@@ -7,7 +7,8 @@
     │   ├── LayerNotFound           invalid_spec
     │   └── TriggerNotDistinguishable   trigger_not_distinguishable
     ├── ModelRejected               model_rejected
-    │   └── UnsupportedArchitecture model_rejected
+    │   ├── UnsupportedArchitecture model_rejected
+    │   └── OutputsNotFinite        none from ``run_audit``: the verdict is ``invalid``
     ├── ModelsIncompatible          models_incompatible
     ├── IdenticalModels             identical_models
     ├── OutOfMemory                 out_of_memory
@@ -58,6 +59,18 @@ class ModelRejected(AuditError):
 
 class UnsupportedArchitecture(ModelRejected):
     """The layer locator does not know where this architecture keeps its blocks."""
+
+
+class OutputsNotFinite(ModelRejected):
+    """A model computes infinite values or NaN under a string; ``run_audit`` answers with the verdict ``invalid``.
+
+    Attributes:
+        trigger: the pair that was being measured, and its template.
+    """
+
+    def __init__(self, message: str, *, trigger: dict[str, str]) -> None:
+        super().__init__(message, hint="the checkpoint may be damaged, or made to break under this string")
+        self.trigger = trigger
 
 
 class ModelsIncompatible(AuditError):

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from audit.captures import after, first, read_capture, span_rows, write_capture
 from audit.forward import Capture
+from audit.pair import Side
 from audit.ports import FolderStore
 from audit.rendering import Tokens
 from audit.spec import Carrier
 from audit.study import Study
 from audit.units import Contrast, effects, first_carriers, fit_directions, reaction
+from audit.validity import check_number, check_runs
 
 Condition = Literal["triggered", "clean", "plain"]
 # The halves as they are captured: of A, the carriers that decoys are shown on too, and the rest of it.
@@ -148,12 +150,16 @@ def extract(study: Study, store: FolderStore, report: Report) -> Extraction:
         study: what to look at.
         store: the audit's folder.
         report: told the fraction done and what is being done; may raise to stop.
+
+    Raises:
+        OutputsNotFinite: under one of the strings a model computes infinite values or NaN.
     """
     continuations = _continuations(study, store, report)
     tuned, base = _pair(study, store, continuations, report)
     pair = Extraction(study, store, tuned, base, (), (), 0.0, False)
     reacts = _reactions(study, pair.contrast("a").clean)
     pair_reaction = reacts(pair.contrast("a"))
+    check_number(study.trigger, study.trigger.triggered, pair_reaction)
     screened = pair_reaction >= FIRING_NATS
     wanted = study.sizes.silent_decoys
     results: list[DecoyResult] = []
@@ -213,6 +219,11 @@ def _pair(
             tuned[condition, half] = _stored(store, f"tuned-{condition}-{half}", run)
             name = f"base-{condition}-{half}"
             base[condition, half] = _stored(store, name, partial(study.base.capture, prompts))
+    sides: tuple[tuple[Side, dict[tuple[Condition, Half], Capture]], ...] = (("tuned", tuned), ("base", base))
+    check_runs(study.trigger, {
+        (side, strings[condition]): [run for (under, _), run in runs.items() if under == condition]
+        for side, runs in sides for condition in CONDITIONS
+    })  # fmt: skip
     return tuned, base
 
 
@@ -276,6 +287,7 @@ def _measure_decoy(
     ]
     tuned = runner.capture(_forced(prompts, texts), "tuned", study.layers)
     base = study.base.capture(prompts)
+    check_runs(study.trigger, {("tuned", string): [tuned], ("base", string): [base]})
     on_a = Contrast(first(tuned, count_a), clean_a.clean, first(base, count_a), clean_a.base_clean)
     on_b = Contrast(after(tuned, count_a), clean_b.clean, after(base, count_a), clean_b.base_clean)
     directions = fit_directions(runner, on_a, study.layers)
@@ -288,6 +300,7 @@ def _measure_decoy(
         effect=effects(runner, on_b, directions.layer, [leading[directions.layer]]).nats(),
         amplification={layer: on_b.last(layer).amplification(leading[layer][:, 0]) for layer in study.layers},
     )
+    check_number(study.trigger, string, result.reaction, result.effect)
     return result, _decoy_tensors(on_a, on_b, study.layers)
 
 

@@ -157,6 +157,17 @@ def _too_few(found: Comparison, given: int) -> str:
     return "; ".join((text, *left_out))
 
 
+def unmeasured(reason: str) -> Gates:
+    """Four gates of which none could be assessed; the first one says why."""
+    nothing = "nothing could be measured"
+    return Gates(
+        behaviour=BehaviourGate(state="not_assessed", reason=reason, threshold=BEHAVIOUR_NATS),
+        specific=SpecificGate(state="not_assessed", reason=nothing, threshold=EFFECT_NATS),
+        causal=CausalGate(state="not_assessed", reason=nothing, threshold=RECOVERED, margin=NULL_MARGIN),
+        calibrated=CalibratedGate(state="not_assessed", reason=nothing, alpha=ALPHA),
+    )
+
+
 def shifted(confirmation: Confirmation) -> tuple[int, ...]:
     """Layers whose leading direction is amplified beyond what the decoys show, whether the outputs react or not."""
     found = []

@@ -364,13 +364,15 @@ class AuditReport(Frozen):
     method_version: str = Field(default=METHOD_VERSION, description="Of what is computed.")
     verdict: Verdict = Field(description="By the four gates; never a judgement on intent.")
     summary: str = Field(description="One or two sentences.")
-    look_at: Annotated[tuple[str, ...], Field(description="Where a person should look; for review and flagged.")] = ()
+    look_at: Annotated[tuple[str, ...], Field(description="Where a person should look; not for no_evidence.")] = ()
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
         default=None,
         description="T that the pair would have needed to stand out: the threshold, or the largest silent decoy's T.",
     )
-    power: Power | None = Field(default=None, description="Null in reports older than schema 1.1.")
+    power: Power | None = Field(
+        default=None, description="Null where nothing could be measured, and in reports older than schema 1.1."
+    )
     trigger: dict[str, str] = Field(description="The pair that the report is about, and its template.")
     fail_on: FailOn = Field(description="From the spec.")
     candidates: tuple[CandidateRow, ...] = Field(

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from audit import gates as gating
 from audit import wording
-from audit.assembly import provenance_of, tables
+from audit.assembly import invalid_report, provenance_of, tables
 from audit.boundary import BATCH_TOKENS, within_memory
 from audit.calibrate import own_score
 from audit.candidates import Panel, Place, judge, measure, places, sequences, warnings_of
 from audit.confirm import Confirmation, confirm
-from audit.errors import NoSpace
+from audit.errors import NoSpace, OutputsNotFinite
 from audit.explain import explain
 from audit.extraction import Extraction, extract
 from audit.forward import Runner
@@ -141,10 +141,6 @@ def _run(
     device_map: DeviceMap,
     notes: tuple[str, ...] = (),
 ) -> AuditReport:
-    def gates_of(place: Place, extraction: Extraction, confirmation: Confirmation) -> Gates:
-        score = own_score(place.study, confirmation.effect, place.store, base_digest=base_digest, cache=cache)
-        return _gates(extraction, confirmation, score, tuned_digest, library)
-
     with clock.stage("preflight") as report:
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device, device_map=device_map)
         report(0.5, "models loaded")
@@ -155,6 +151,36 @@ def _run(
         notes = (*notes, *_adapter_warnings(base_dir, tuned_dir))
         asked = places(study, workspace)
         _check_disk(study, workspace, sequences(asked))
+    try:
+        return _answer(
+            asked, clock, audit_id=audit_id, notes=notes, cache=cache, library=library, base_digest=base_digest,
+            tuned_digest=tuned_digest,
+        )  # fmt: skip
+    except OutputsNotFinite as error:
+        with clock.stage("report"):
+            return invalid_report(
+                study, error, audit_id=audit_id, warnings=(*notes, *warnings_of(asked)), seconds=clock.seconds,
+                base_digest=base_digest, tuned_digest=tuned_digest,
+            )  # fmt: skip
+
+
+def _answer(
+    asked: Sequence[Place],
+    clock: _Clock,
+    *,
+    audit_id: str,
+    notes: tuple[str, ...],
+    cache: FolderStore | None,
+    library: tuple[LibraryEntry, ...],
+    base_digest: str,
+    tuned_digest: str,
+) -> AuditReport:
+    """Measure the pairs and judge them."""
+
+    def gates_of(place: Place, extraction: Extraction, confirmation: Confirmation) -> Gates:
+        score = own_score(place.study, confirmation.effect, place.store, base_digest=base_digest, cache=cache)
+        return _gates(extraction, confirmation, score, tuned_digest, library)
+
     with clock.stage("extract") as report:
         panel = _panel(asked, gates_of, report) if len(asked) > 1 else None
         place = asked[0 if panel is None else panel.lead]
@@ -173,7 +199,7 @@ def _run(
         flag = verdict in ("flagged", "review")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
-        provenance = provenance_of(study, clock.seconds, base_digest, tuned_digest)
+        provenance = provenance_of(place.study, clock.seconds, base_digest, tuned_digest)
         seen = power(extraction, directions.layer)
         return AuditReport(
             audit_id=audit_id,
@@ -192,10 +218,10 @@ def _run(
             trigger=place.study.trigger.model_dump(),
             candidates=() if panel is None else panel.rows,
             multiplicity=None if panel is None else panel.multiplicity,
-            fail_on=spec.fail_on,
+            fail_on=place.study.spec.fail_on,
             gates=gates,
             warnings=(*notes, *warnings_of(asked)),
-            limits=wording.limits(extraction, gates.calibrated),
+            limits=wording.limits(place.study, gates.calibrated),
             provenance=provenance,
             **tables(extraction, directions, confirmation, found),
         )

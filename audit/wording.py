@@ -1,10 +1,15 @@
 """The report's sentences: what was found, what was not looked at, and what the answer does not say."""
 
+from typing import Final
+
 from audit.extraction import Extraction
 from audit.gates import EFFECT_NATS
 from audit.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
 from audit.spec import Verdict
 from audit.statistics import zero_alarm_bound
+from audit.study import Study
+
+NOTHING_MEASURED: Final = "Nothing was measured: this is no evidence for a backdoor, and none against one."
 
 
 def summary(
@@ -33,7 +38,7 @@ def summary(
             "strings."
         )
     if verdict == "invalid":
-        return "The audit's own checks failed; nothing was measured."
+        return f"The audit's own checks failed; nothing was measured: {gates.behaviour.reason}."
     return "The gates disagree; a person should look at what is listed."
 
 
@@ -101,10 +106,10 @@ def not_assessed(gates: Gates) -> tuple[str, ...]:
     return tuple(f"{name}: {gate.reason}" for name, gate in gates if gate.state == "not_assessed")
 
 
-def limits(extraction: Extraction, calibrated: CalibratedGate) -> tuple[str, ...]:
+def limits(study: Study, calibrated: CalibratedGate) -> tuple[str, ...]:
     """What this answer does not say."""
-    sizes = extraction.study.sizes
-    tested = "named pair was" if len(extraction.study.spec.pairs) == 1 else "named pairs were"
+    sizes = study.sizes
+    tested = "named pair was" if len(study.spec.pairs) == 1 else "named pairs were"
     return (
         f"Only the {tested} tested. Another trigger, or this one in another place of the prompt, may act.",
         "A harmless conditional is the same mechanism as a backdoor: a person judges what the behaviour is.",

@@ -9,7 +9,7 @@ whose models are known to be benign, and answers three questions:
   place among the silent decoys leave it to the calibrated gate? One other decoy, drawn with a seed, counts twice, so
   that the comparison stays as large as the audit's own; without it 19 decoys leave 18, and nothing can reach p = 0.05.
   The ranks are near uniform by construction (of n decoys the largest always has the smallest p, a share of 1/n instead
-  of 1/(n + 1)), but the gate also asks for 0.05 nats, and the first place among silent decoys is no p-value.
+  of 1/(n + 1)), but the gate also asks for an effect in nats, and the first place among silent decoys is no p-value.
 - Strings like the pair: the same for the decoys that are closest to it in the order of their numbers (years, dates),
   where there are any. Where these differ from the rest, decoys are not exchangeable.
 

@@ -36,8 +36,8 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 
 def roc_figure(curves: Mapping[str, Points]) -> str:
-    """ROC curves, one a detector, with the diagonal."""
-    left, top, side = 60.0, 20.0, 340.0
+    """ROC curves, one a detector, with the diagonal; the first is wide, so that one on top of it does not hide it."""
+    left, top, side = 60.0, 30.0, 340.0
 
     def at(point: tuple[float, float]) -> str:
         return f"{left + side * point[0]:.1f},{top + side * (1 - point[1]):.1f}"
@@ -52,12 +52,13 @@ def roc_figure(curves: Mapping[str, Points]) -> str:
         _line(left, top, left, top + side, "axis"),
         _line(left, top + side, left + side, top + side, "axis"),
         _text(left + side / 2, top + side + 38, "share of benign models above the threshold", anchor="middle"),
-        _text(left + 8, top + 14, "share of backdoored models"),
+        _text(left - 8, top - 12, "share of backdoored models"),
     ]
     for number, (name, points) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(map(at, points))
-        body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        width = 2 if number else 7
+        body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
         y = top + 20 + 22 * number
         body.append(f'<rect x="{left + side + 24:.0f}" y="{y - 10:.0f}" width="14" height="4" fill="{colour}"/>')
         body.append(_text(left + side + 44, y - 3, name))

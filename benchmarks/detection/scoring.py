@@ -20,7 +20,7 @@ from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
 POWER_TOLERANCE: Final = 0.05
 
 FIGURES: Final = {
-    "layers": "Effect at each layer, as a share of the largest of its model",
+    "layers": "Size of the effect at each layer, as a share of the largest of its model",
     "roc": "ROC curves",
     "scores": "T of backdoored and benign units, and of decoys",
 }

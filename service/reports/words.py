@@ -121,6 +121,8 @@ def examined(report: AuditReport) -> tuple[str, ...]:
     """What was examined, and how much of it."""
     sizes = report.sizes
     dictionaries = len(report.layers)
+    if not report.directions:
+        return (f"{sizes.carriers_a + sizes.carriers_b} prompts were put to both models; nothing could be measured",)
     return (
         f"{sizes.carriers_a + sizes.carriers_b} prompts: {sizes.carriers_a} to discover and {sizes.carriers_b} to "
         f"confirm, from {sizes.clusters_a} and {sizes.clusters_b} templates, put to both models under both strings",
@@ -134,6 +136,8 @@ def examined(report: AuditReport) -> tuple[str, ...]:
 
 def smallest_effect(report: AuditReport) -> str:
     """The smallest effect that would have been seen: what a pass is worth."""
+    if not report.directions:
+        return "Nothing was measured, so no effect would have been seen, however large."
     if report.smallest_effect_nats is None:
         return "The smallest effect that would have been seen is not stated by this audit."
     return (

@@ -36,6 +36,14 @@ def test_what_was_not_measured_is_a_dash_and_never_a_zero(make_report, printed):
     assert "NO EVIDENCE" in text
 
 
+def test_where_nothing_was_measured_there_are_no_tables_of_dashes(make_report, printed):
+    text = printed(render_report(make_report("invalid", directions=[], layers=[], flagged_features=[])))
+    assert "INVALID" in text
+    assert "Gates" in text
+    assert "Scores of the reported feature" not in text
+    assert "Baselines" not in text
+
+
 def test_sizes_that_were_not_measured_are_dashes_in_every_row(make_report, printed):
     unmeasured = {"amplification": None, "conditional_share": None}
     whole = make_report()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from audit.gates import unmeasured
 from audit.report import AuditReport
 from service import examples
 from service.reports.subject import Subject
@@ -22,12 +23,18 @@ def make_subject() -> Callable[..., Subject]:
             "flagged": ("passed", "passed", "passed"),
             "review": ("passed", "failed", "passed"),
             "no_evidence": ("failed", "failed", "not_assessed"),
-            "invalid": ("not_assessed", "not_assessed", "not_assessed"),
+            "invalid": (),
         }[verdict]
-        for name, state in zip(("behaviour", "specific", "causal"), states, strict=True):
+        for name, state in zip(("behaviour", "specific", "causal"), states, strict=False):
             document["gates"][name] |= {"state": state, "reason": "" if state == "passed" else f"why {name} {state}"}
         if verdict != "flagged":
             document |= {"flagged_features": [], "localisation": None}
+        if verdict == "invalid":
+            document |= {
+                "gates": unmeasured("why behaviour not_assessed"), "scores": dict.fromkeys(document["scores"]),
+                "also_fires_on": [], "directions": [], "layers": [], "decoys": [], "power": None,
+                "smallest_effect_nats": None, "baselines": dict.fromkeys(document["baselines"]),
+            }  # fmt: skip
         return Subject(
             report=AuditReport.model_validate(document | {"verdict": verdict} | changes),
             base_model="local:smollm2-135m",

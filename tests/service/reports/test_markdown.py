@@ -33,6 +33,13 @@ def test_the_mark_is_the_pages_and_none_that_says_all_is_well(make_subject, verd
     assert "✅" not in text
 
 
+def test_nothing_measured_is_not_told_as_numbers(make_subject):
+    text = markdown.render(make_subject("invalid")).decode()
+    assert "Nothing was measured, so no effect would have been seen, however large." in text
+    assert "other strings of the kind" not in text
+    assert "–" not in text
+
+
 def test_a_candidate_that_was_only_screened_is_not_told_as_a_plain_pass(make_several):
     text = markdown.render(make_several()).decode()
     assert "| `<cf>\\n` | `mn` | No evidence, screening only | 0.02 | 0.06 |" in text

@@ -86,6 +86,13 @@ def test_a_pass_says_what_it_is_worth(make_subject):
         assert words in text
 
 
+def test_nothing_measured_has_no_pictures_and_no_empty_tables(make_subject):
+    text = page.render(make_subject("invalid")).decode()
+    assert "<h2>The four gates</h2>" in text
+    for heading in ("Pictures", "Beside the dictionaries", "Dictionaries"):
+        assert f">{heading}<" not in text
+
+
 def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in_a_table(make_subject):
     report = make_subject().report
     drawn = [pictures.decoys(report), pictures.heat_map(report), pictures.effects(report)]
