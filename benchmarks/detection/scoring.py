@@ -213,10 +213,25 @@ def _verdicts(found: Found, part: str) -> Iterator[str]:
         "has several audits, models with at least one such audit are counted. They take models as independent; models "
         "of one recipe are not, and merges are sums of other models here, so they have none."
     )
+    yield ""
+    yield _uncalibrated(found, part)
     if part == "test":
         for sentence in false_alarms(found):
             yield ""
             yield sentence
+
+
+def _uncalibrated(found: Found, part: str) -> str:
+    """What the same audits say where there is no benign library, as most users begin."""
+    told = []
+    for name, label, role in (("backdoored models under their own pair", "backdoored", "true"),
+                              ("benign models", "benign", "mentioned")):  # fmt: skip
+        units = [unit for unit in found.of(part, role=role) if unit.label == label]
+        counts = Counter(unit.uncalibrated for unit in units)
+        words = ", ".join(f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in OUTCOMES)
+        changed = [f"`{unit.model}`" for unit in units if unit.uncalibrated != unit.verdict]
+        told.append(f"of {len(units)} {name} {words}" + (f" (otherwise: {', '.join(changed)})" if changed else ""))
+    return f"Judged without the benign library: {'; '.join(told)}."
 
 
 def _details(found: Found, part: str) -> Iterator[str]:

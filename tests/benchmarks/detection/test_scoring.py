@@ -226,6 +226,8 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     # 21 audits of seven models: the interval is on the models.
     assert "| wrong pairs | 0 of 21; 0 of 7 models (0.00 to 0.41)" in text
     assert "| base against base | not run | not run | not run |" in text
+    without = "of 7 backdoored models under their own pair 7 flagged, 0 review, 0 no evidence; of 8 benign models"
+    assert f"Judged without the benign library: {without} 0 flagged, 0 review, 8 no evidence." in text
     assert "alse alarm" not in text
     assert "| S (the causal effect T) | 7 of 7 | 8 of 8 | 1.000 | perfect: at least 0.61 (6 pairs) |" in text
     assert "| frozen random, bis | 0 of 7 | 0 of 8 | not run |" in text
