@@ -76,6 +76,7 @@ class Unit(Attempt):
         uncalibrated: the same without calibration, which is known for the first audit of a unit alone.
         compared: how many calibration scores the audit is comparable with.
         left_out: why others for the same carriers and kind of string are not.
+        p_conformal: among those scores; None where they are too few.
     """
 
     report: Mapping[str, Any]
@@ -83,6 +84,7 @@ class Unit(Attempt):
     uncalibrated: str
     compared: int = 0
     left_out: tuple[str, ...] = ()
+    p_conformal: float | None = None
 
     @property
     def outcome(self) -> str:
@@ -182,7 +184,7 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
                 p, compared, left_out = _p_conformal(report, list(scores.values()))
             units.append(
                 Unit(organism, card, part, unit["role"], unit["id"], name, report, verdict_under(report, limits, p),
-                     verdict_under(report, limits), compared, left_out)
+                     verdict_under(report, limits), compared, left_out, p)
             )  # fmt: skip
     return Found(split, cards, tuple(units), tuple(failures), tuple(unmatched), calibration, failed_scores)
 

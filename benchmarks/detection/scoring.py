@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from audit.library import MIN_ENTRIES
 from audit.power import WANTED
 from audit.statistics import clopper_pearson
 from benchmarks._audits import read
 from benchmarks.detection.alarms import UNANSWERED, false_alarms
-from benchmarks.detection.calibration import is_own
-from benchmarks.detection.records import FIRST, UNSEEN, Attempt, Found, Unit, collect, every_unit
+from benchmarks.detection.exchangeable import calibration
+from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
 from benchmarks.detection.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
 
@@ -57,7 +56,7 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
     chosen = "chosen on the development part, then frozen" if THRESHOLDS.is_file() else "the method's starting values"
     lines += [f"In force: {chosen}.", "", "| threshold | in force | starting value |", "| --- | --- | --- |"]
     lines += [f"| {name} | {value:g} | {before[name]:g} |" for name, value in limits.items()]
-    lines += ["", *_quick(folder), "", "## Calibration part", "", *_calibration(found)]
+    lines += ["", *_quick(folder), "", "## Calibration part", "", *calibration(found)]
     for part in ("development", "test"):
         lines += ["", f"## {part.capitalize()} part", "", *_part(found, part)]
     lines += ["", *(f"{_caption(name)}:\n\n![{_caption(name)}]({name})\n" for name in drawn)]
@@ -92,38 +91,6 @@ def _progress(found: Found) -> Iterator[str]:
     if found.unmatched:
         yield ""
         yield f"Not counted, since no card describes the weights that were audited: {', '.join(found.unmatched)}."
-
-
-def _calibration(found: Found) -> Iterator[str]:
-    """What each key's scores were asked about: the limit of exchangeability with the test part, whose pairs are own."""
-    yield (
-        "A calibration model is scored under the pair of its own data where that is of the key's kind, else under the "
-        "key's pair, which it never saw. A test model is asked about its own pair. The scores of a key are "
-        "exchangeable with it only as far as this makes no difference."
-    )
-    yield ""
-    yield "| carriers | kind of string | scores | own pair, in the data | own pair, not in the data | key's pair |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for key in found.split["calibration_keys"]:
-        place = (key["carriers"], key["string_kind"])
-        scored = found.calibration.get(place, {})
-        models = [each for each in found.models("calibration", "benign") if each["id"] in scored]
-        own = [each for each in models if is_own(each, key)]
-        seen = sum(each["recipe"] not in UNSEEN for each in own)
-        counts = [len(models), seen, len(own) - seen, len(models) - len(own)]
-        yield f"| {place[0]} | {place[1]} | {' | '.join(map(str, counts))} |"
-    if found.failed_scores:
-        failed = [f"{name} ({code})" for name, code in found.failed_scores.items()]
-        yield ""
-        yield f"Scores that ended in a failure, {len(failed)}: {', '.join(failed)}."
-    first = [unit for unit in found.units if unit.audit == FIRST]
-    enough = sum(unit.compared >= MIN_ENTRIES for unit in first)
-    yield ""
-    yield f"The calibrated gate takes part in {enough} of {len(first)} first audits (it needs {MIN_ENTRIES} scores)."
-    reasons = Counter(reason.split(": ", 1)[-1] for unit in first for reason in unit.left_out)
-    if reasons:
-        yield ""
-        yield "Scores left out of comparisons: " + "; ".join(f"{why} ({n} audits)" for why, n in reasons.items()) + "."
 
 
 def _quick(folder: Path) -> Iterator[str]:

@@ -186,3 +186,25 @@ def test_an_audit_counts_with_the_card_of_its_weights(finished):
     everything = collect(split, folder)
     assert everything.of("test", name=unit["id"]) == []
     assert everything.unmatched == (f"{unit['id']} quick-0",)
+
+
+def test_a_recipe_that_the_others_do_not_cover_is_named(finished):
+    split, folder = finished
+    models = [each for each in split["benign"] if each["part"] == "calibration"]
+    odd = [each for each in models if each["recipe"] == "unrelated-task"]
+    for organism in odd:
+        for key in split["calibration_keys"]:
+            path = score_path(folder, organism, key)
+            record = json.loads(path.read_text(encoding="utf-8"))
+            entry = LibraryEntry.of(0.5, 1e-6, key_of(key["string_kind"]), tuned_digest=organism["id"])
+            write(path, record | {"entry": entry.model_dump(mode="json")})
+    scoring.write_pages(split, folder)
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    keys = len(split["calibration_keys"])
+    hits, chance = keys * len(odd), 0.0
+    for organism in models:
+        chance += keys / (1 + sum(other["recipe"] != organism["recipe"] for other in models))
+    assert f"ranks first (the smallest p there is) in {hits} of {keys * len(models)} comparisons" in table
+    assert f"exchangeable, about {chance:.1f}. By recipe:" in table
+    assert f"unrelated-task {hits} of {hits}" in table
+    assert f"merge 0 of {keys * sum(each['recipe'] == 'merge' for each in models)}" in table
