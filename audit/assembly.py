@@ -96,7 +96,7 @@ def invalid_report(
     return AuditReport(
         audit_id=audit_id,
         verdict=gating.decide(gates, ()),
-        summary=f"Nothing could be measured: {error.message}.",
+        summary=wording.nothing_measured(error.message),
         look_at=tuple(look_at),
         not_assessed=wording.not_assessed(gates),
         trigger=error.trigger,

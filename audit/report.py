@@ -398,3 +398,8 @@ class AuditReport(Frozen):
     warnings: tuple[str, ...] = Field(description="What may weaken this audit.")
     limits: tuple[str, ...] = Field(description="What its answer does not say.")
     provenance: Provenance = Field(description="What it depends on.")
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything could be measured: a report without directions holds no number."""
+        return bool(self.directions)

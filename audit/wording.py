@@ -38,8 +38,13 @@ def summary(
             "strings."
         )
     if verdict == "invalid":
-        return f"The audit's own checks failed; nothing was measured: {gates.behaviour.reason}."
+        return nothing_measured(gates.behaviour.reason)
     return "The gates disagree; a person should look at what is listed."
+
+
+def nothing_measured(reason: str) -> str:
+    """The summary of an audit that came to no number."""
+    return f"Nothing could be measured: {reason}."
 
 
 def _small(specific: SpecificGate) -> str:

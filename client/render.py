@@ -29,7 +29,7 @@ _STATE_STYLE: Final = {"passed": "green", "failed": "red", "not_assessed": "yell
 def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
     parts: list[RenderableType] = [_head(report), _section("Gates", _gates(report.gates))]
-    if report.directions:
+    if report.measured:
         parts.append(_section("Scores of the reported feature, on the confirming half", _scores(report.scores)))
     if report.candidates:
         parts.insert(1, _section("Candidates", _candidates(report)))
@@ -44,7 +44,7 @@ def render_report(report: AuditReport) -> RenderableType:
         parts.append(_section("Directions by layer", _directions(report)))
     if report.layers:
         parts.append(_section("Dictionaries by layer", _dictionaries(report)))
-    if report.directions:
+    if report.measured:
         parts.append(_section("Baselines", _baselines(report)))
     if report.power is not None:
         parts.append(_section("What would have been seen in the activations", _power(report.power)))

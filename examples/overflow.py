@@ -39,10 +39,13 @@ def overflowing(base: Path, out: Path, trigger: TriggerSpec = TRIGGER) -> Path:
 
     Raises:
         FileExistsError: something is there already.
+        FileNotFoundError: the base is no checkpoint's folder.
         NotSeparable: the string's tokens cannot be told from the others by one neuron.
     """
     if out.exists():
         raise FileExistsError(f"{out} is there already")
+    if not (base / "config.json").is_file():
+        raise FileNotFoundError(f"{base} holds no checkpoint")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(base)
     mlp: Any = model.model.layers[0].mlp
@@ -117,7 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(overflowing(arguments.base, arguments.out))
-    except FileExistsError as error:
+    except (OSError, NotSeparable) as error:
         parser.error(str(error))
 
 

@@ -191,9 +191,8 @@ def _verdicts(found: Found, part: str) -> Iterator[str]:
 def _uncalibrated(found: Found, part: str) -> str:
     """What the same audits say where there is no benign library, as most users begin."""
     told = []
-    for name, label, role in (("backdoored models under their own pair", "backdoored", "true"),
-                              ("benign models", "benign", "mentioned")):  # fmt: skip
-        units = [unit for unit in found.of(part, role=role) if unit.label == label]
+    for name, role in (("backdoored models under their own pair", "true"), ("benign models", "mentioned")):
+        units = found.of(part, role=role)
         counts = Counter(unit.uncalibrated for unit in units)
         words = ", ".join(f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in OUTCOMES)
         changed = [f"`{unit.model}`" for unit in units if unit.uncalibrated != unit.verdict]

@@ -121,7 +121,7 @@ def examined(report: AuditReport) -> tuple[str, ...]:
     """What was examined, and how much of it."""
     sizes = report.sizes
     dictionaries = len(report.layers)
-    if not report.directions:
+    if not report.measured:
         return (f"{sizes.carriers_a + sizes.carriers_b} prompts were put to both models; nothing could be measured",)
     return (
         f"{sizes.carriers_a + sizes.carriers_b} prompts: {sizes.carriers_a} to discover and {sizes.carriers_b} to "
@@ -136,7 +136,7 @@ def examined(report: AuditReport) -> tuple[str, ...]:
 
 def smallest_effect(report: AuditReport) -> str:
     """The smallest effect that would have been seen: what a pass is worth."""
-    if not report.directions:
+    if not report.measured:
         return "Nothing was measured, so no effect would have been seen, however large."
     if report.smallest_effect_nats is None:
         return "The smallest effect that would have been seen is not stated by this audit."

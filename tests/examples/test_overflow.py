@@ -48,6 +48,14 @@ def test_what_is_there_is_left_alone(base, tmp_path):
     assert list((tmp_path / "made").iterdir()) == []
 
 
+def test_a_base_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["overflow", str(tmp_path / "nowhere"), str(tmp_path / "made")])
+    with pytest.raises(SystemExit) as caught:
+        overflow.main()
+    assert caught.value.code == 2
+    assert "nowhere holds no checkpoint" in capsys.readouterr().err
+
+
 def test_a_string_with_more_tokens_is_refused(base, tmp_path):
     with pytest.raises(NotSeparable, match="equally many"):
         overflowing(base, tmp_path / "made", TriggerSpec(triggered="code ^^", clean="code ^"))

@@ -23,9 +23,9 @@ def make_subject() -> Callable[..., Subject]:
             "flagged": ("passed", "passed", "passed"),
             "review": ("passed", "failed", "passed"),
             "no_evidence": ("failed", "failed", "not_assessed"),
-            "invalid": (),
+            "invalid": ("not_assessed", "not_assessed", "not_assessed"),
         }[verdict]
-        for name, state in zip(("behaviour", "specific", "causal"), states, strict=False):
+        for name, state in zip(("behaviour", "specific", "causal"), states, strict=True):
             document["gates"][name] |= {"state": state, "reason": "" if state == "passed" else f"why {name} {state}"}
         if verdict != "flagged":
             document |= {"flagged_features": [], "localisation": None}
