@@ -144,7 +144,7 @@ def train(run: Run) -> None:
 
 
 def audit(run: Run, part: str) -> None:
-    """Audit every unit of a part that has no record yet: the models' own pairs first, repeats last."""
+    """Audit every unit of a part that has no record yet: own pairs, other pairs, other seeds, then ``standard``."""
     for organism, unit, how in ordered(run, part):
         if run.time_is_up:
             return
@@ -213,9 +213,9 @@ def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, An
         if unit["part"] == part and (not run.only or unit["id"] in run.only)
     ]
 
-    def place(item: tuple[Organism | None, dict[str, Any], dict[str, Any]]) -> tuple[bool, bool]:
+    def place(item: tuple[Organism | None, dict[str, Any], dict[str, Any]]) -> tuple[bool, bool, bool]:
         _, unit, how = item
-        return how != unit["audits"][0], unit["role"] not in ("true", "mentioned")
+        return how != unit["audits"][0], how["preset"] != "quick", unit["role"] not in ("true", "mentioned")
 
     return sorted(found, key=place)
 
