@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
@@ -165,7 +165,7 @@ def gradient_metric(
 def config_of(scene: Scene, variant: Variant) -> DictionaryConfig:
     """The configuration that a variant is trained with."""
     pair = scene.extraction.study.pair
-    shape = {"d_model": pair.d_model, "n_latents": variant.width * pair.d_model, "k": variant.k}
+    shape: dict[str, Any] = {"d_model": pair.d_model, "n_latents": variant.width * pair.d_model, "k": variant.k}
     quick = pair.precision == "bfloat16"
     if variant.crosscoder:
         return DifferenceCrosscoderConfig(**shape, bfloat16_selection=quick, delta_weight=variant.delta_weight)

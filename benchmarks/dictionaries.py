@@ -21,13 +21,13 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
+from audit.boundary import BATCH_TOKENS
 from audit.extraction import extract
 from audit.features import Picked, gradient_on, pick, span_overlap
 from audit.forward import Runner
 from audit.pair import load_pair
 from audit.ports import FolderStore
 from audit.report import METHOD_VERSION
-from audit.run import BATCH_TOKENS
 from audit.spec import AuditSpec
 from audit.study import prepare
 from audit.units import effects, fit_directions

@@ -83,7 +83,8 @@ def contenders(
     dtype = getattr(torch, precision)
 
     def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(base, dtype=dtype, local_files_only=True).to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, local_files_only=True)
+        return model.to(device).eval()
 
     with warnings.catch_warnings():
         # PEFT reads a property of transformers by its old name.

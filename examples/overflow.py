@@ -101,10 +101,10 @@ def _neuron(inputs: Float[Tensor, "tokens d_model"], wanted: Bool[Tensor, "token
         optimizer.zero_grad()
         errors = nn.functional.softplus(torch.where(wanted, -1.0, 1.0) * (inputs @ weights))
         total = (balance * errors).sum() + 1e-6 * weights.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     found = weights.detach()
     on = (inputs @ found) > 0
     if not bool((on == wanted).all()):

@@ -74,8 +74,9 @@ _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "
 
 def command_page() -> str:
     """What ``--help`` says of every command, by typer's own generator."""
-    root = typer.main.get_command(cli)
+    root: Any = typer.main.get_command(cli)  # typer's own copy of click's classes has no types to name
     _whole_summaries(root)
+    context: Any
     with typer.Context(root) as context:
         text = get_docs_for_click(obj=root, ctx=context, name=str(root.name))
     lower = re.sub(r"(?m)^#", "##", text)

@@ -23,8 +23,8 @@ def main(pip_audit: Path, lock: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         wanted, answer = Path(folder) / "pins.txt", Path(folder) / "answer.json"
         wanted.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
-        command = [pip_audit, "--requirement", wanted, "--no-deps", "--disable-pip", "--format", "json"]
-        command += ["--output", answer, "--progress-spinner", "off"]
+        command = [str(pip_audit), "--requirement", str(wanted), "--no-deps", "--disable-pip", "--format", "json"]
+        command += ["--output", str(answer), "--progress-spinner", "off"]
         try:
             process = subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN_S, check=False)
         except subprocess.TimeoutExpired:

@@ -36,7 +36,7 @@ def drafted(out: Path) -> Iterator[Path]:
 
 def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:
     """Model in bfloat16 and tokenizer."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
     return model.to(device), AutoTokenizer.from_pretrained(folder)
 
 

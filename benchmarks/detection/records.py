@@ -167,7 +167,7 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
             if not done(path):
                 continue
             record = read(path)
-            card = None if organism is None else cards.get(organism["id"])
+            card: Mapping[str, Any] | None = None if organism is None else cards.get(organism["id"])
             if "failure" in record:
                 code = record["failure"]["code"]
                 failures.append(Failed(organism, card, part, unit["role"], unit["id"], name, code))
@@ -178,10 +178,11 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
                 if card is None:
                     unmatched.append(f"{unit['id']} {name}")
                     continue
-            p, compared, left_out = None, 0, ()
+            placed: tuple[float | None, int, tuple[str, ...]] = (None, 0, ())
             if how == unit["audits"][0]:
                 scores = calibration.get((carriers, unit["string_kind"]), {})
-                p, compared, left_out = _p_conformal(report, list(scores.values()))
+                placed = _p_conformal(report, list(scores.values()))
+            p, compared, left_out = placed
             units.append(
                 Unit(organism, card, part, unit["role"], unit["id"], name, report, verdict_under(report, limits, p),
                      verdict_under(report, limits), compared, left_out, p)

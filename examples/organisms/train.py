@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     device = torch.device(options.device)
     tokenizer = AutoTokenizer.from_pretrained(options.base)
-    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.bfloat16, attn_implementation="eager")
+    model: Any = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.bfloat16, attn_implementation="eager")
     model.to(device)
     trained = train(recipe, model, tokenizer, settings)
     trained = trained.to(torch.bfloat16)  # measured as it is saved

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Toy sizes gain nothing from threads, and the machine is shared."""
+    """Toy sizes gain nothing from threads, and the machine is shared.
+
+    A module's own fixtures come after it: an audit that a whole module shares has as many threads as its tests.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -216,6 +216,16 @@ def test_verdict_table(gates, shifted, verdict):
     assert [line.split(":")[0] for line in not_assessed(gates)] == [n for n, g in gates if g.state == N]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "specific", "said"), [(0.25, P, True), (0.24, P, False), (None, P, False), (1.0, F, False)]
+)
+def test_a_reaction_of_the_base_is_named(ratio, specific, said):
+    gates = states(F, specific, N)
+    gates = gates.model_copy(update={"causal": gates.causal.model_copy(update={"base_reaction_ratio": ratio})})
+    where = look_at(SimpleNamespace(), gates, "review", (), None)
+    assert any("the base by itself reacts" in line for line in where) == said
+
+
 def test_no_evidence_says_why_truly():
     study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)

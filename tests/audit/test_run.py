@@ -6,6 +6,7 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from audit.boundary import is_out_of_memory, is_out_of_space
 from audit.errors import (
@@ -108,6 +109,15 @@ def test_progress_names_every_stage_in_order_and_never_goes_back(whole):
 
 def test_equal_seeds_give_equal_reports(audit, whole):
     assert same(audit()) == same(whole[0])
+
+
+def test_equal_seeds_give_equal_reports_with_two_threads(audit):
+    torch.set_num_threads(2)
+    try:
+        first, second = same(audit()), same(audit())
+    finally:
+        torch.set_num_threads(1)
+    assert first == second
 
 
 def test_another_seed_gives_other_numbers(audit, whole):

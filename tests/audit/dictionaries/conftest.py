@@ -11,15 +11,6 @@ from torch.nn import functional as F
 from audit.dictionaries import TensorSource
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Toy sizes gain nothing from threads, and the machine is shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def assert_close() -> Callable[..., None]:
     """Compare tensors within ``atol + rtol · |expected|``; NaN equals NaN."""
