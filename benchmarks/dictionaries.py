@@ -2,19 +2,21 @@
 
     python -m benchmarks.dictionaries                                # the example organisms
     python -m benchmarks.dictionaries --organism FOLDER --layers 17  # others; a folder with an adapter and card.json
+    python -m benchmarks.dictionaries --development                  # the detection benchmark's development backdoors
+    python -m benchmarks.dictionaries --table                        # the table alone
 
 Each organism is extracted once, as an audit with preset ``quick`` does it; every variant is then trained on that, at
 the layer that the audit chooses, with three seeds. Measured is what at most four features recover on half B over what
 the directions recover there, with the share of variance explained, the share of dead latents and the overlap of the
 seeds' spans. Every measured dictionary is written at once to ``benchmarks/results/dictionaries/ORGANISM.json``, so that
-a run that was stopped goes on.
+a run that was stopped goes on; ``table.md`` beside them sets the variants side by side, over the backdoors.
 """
 
 import json
 import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +33,13 @@ from audit.report import METHOD_VERSION
 from audit.spec import AuditSpec
 from audit.study import prepare
 from audit.units import effects, fit_directions
+from benchmarks._dictionary_table import page
 from benchmarks._dictionary_variants import VARIANTS, Scene, Variant, explained_difference, train_variant
 from benchmarks._machine import RESULTS, ROOT, describe
 from benchmarks._setup import ORGANISMS, base_folder, parser
+from benchmarks.detection.__main__ import RESULTS as DETECTION
+from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.specs import spec_of
 from models_store.artifacts import ArtifactFolder
 
 FOLDER: Final = RESULTS / "dictionaries"
@@ -44,10 +50,19 @@ MEDIANS: Final = (
 )  # fmt: skip
 
 
-def audit_spec(folder: Path) -> AuditSpec:
-    """The audit of an organism, from its card."""
+@dataclass(frozen=True)
+class Subject:
+    """A backdoored model, and the audit of its own pair with preset ``quick``."""
+
+    name: str
+    folder: Path
+    spec: AuditSpec
+
+
+def example(folder: Path) -> Subject:
+    """An adapter with the card that ``examples.organisms.train`` writes."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    return AuditSpec.model_validate(
+    spec = AuditSpec.model_validate(
         {
             "base_model": "local:base",
             "fine_tuned": f"local:{folder.name}",
@@ -56,14 +71,36 @@ def audit_spec(folder: Path) -> AuditSpec:
             "preset": "quick",
         }
     )
+    return Subject(folder.name, folder, spec)
 
 
-def open_scenes(base: Path, organism: Path, workspace: FolderStore, layers: Sequence[int]) -> list[Scene]:
+def development(models: Path, split: Mapping[str, Any], cards: Path) -> list[Subject]:
+    """The development backdoors that are within their limits, as the detection benchmark audits them.
+
+    Raises:
+        FileNotFoundError: one of them has no weights in ``models``, or no card.
+    """
+    found = []
+    for organism in split["backdoored"]:
+        if organism["part"] != "development":
+            continue
+        card = json.loads((cards / f"{organism['id']}.json").read_text(encoding="utf-8"))
+        if card["missed"]:
+            continue
+        folder = models / organism["id"]
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is missing: python -m benchmarks.detection --train makes it")
+        unit = next(each for each in organism["units"] if each["role"] == "true")
+        spec = spec_of(unit, unit["audits"][0], organism["carriers"], base="base", tuned=organism["id"])
+        found.append(Subject(organism["id"], folder, spec))
+    return found
+
+
+def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Sequence[int]) -> list[Scene]:
     """Extract an organism, or read what was extracted before; one scene a layer (empty: the layer that is chosen)."""
-    spec = audit_spec(organism)
-    pair = load_pair(base, organism, dtype=spec.dtype)
+    pair = load_pair(base, subject.folder, dtype=subject.spec.dtype)
     runner = Runner(pair, budget=BATCH_TOKENS)
-    study = prepare(spec, pair, runner, base_digest="", cache=None)
+    study = prepare(subject.spec, pair, runner, base_digest="", cache=None)
     extraction = extract(study, workspace, lambda _fraction, _message: None)
     directions = fit_directions(runner, extraction.contrast("a"), study.layers)
     on_b = extraction.contrast("b", decoy_carriers_only=True)
@@ -170,34 +207,55 @@ def _span_name(name: str, row: dict[str, Any]) -> str:
     return "-".join(["span", *plain, *(str(row[key]) for key in ("layer", "seed", "method_version"))])
 
 
-def run(base: Path, organism: Path, workspace: Path, layers: Sequence[int], names: Sequence[str], seeds: int) -> None:
+def run(base: Path, subject: Subject, workspace: Path, layers: Sequence[int], names: Sequence[str], seeds: int) -> None:
     """Measure what has not been measured yet of one organism, one seed of every variant after the other."""
-    store = ArtifactFolder(workspace / organism.name)
-    results = Results(FOLDER / f"{organism.name}.json", store)
-    scenes = open_scenes(base, organism, store, layers)
+    store = ArtifactFolder(workspace / subject.name)
+    results = Results(FOLDER / f"{subject.name}.json", store)
+    scenes = open_scenes(base, subject, store, layers)
     for seed in range(seeds):
         for name in names:
             for scene in scenes:
                 if not results.has(name, scene.layer, seed):
                     row, picked = measured(scene, VARIANTS[name], seed)
                     results.add(name, row, picked)
-                    sys.stdout.write(f"{organism.name} {name}: {json.dumps(row)}\n")
+                    sys.stdout.write(f"{subject.name} {name}: {json.dumps(row)}\n")
                     sys.stdout.flush()
     results.write()
+
+
+def write_table(names: Iterable[str]) -> None:
+    """Write the table of every organism that has been measured, ``names`` first."""
+    known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
+    order = [name for name in names if name in known]
+    order += [name for name in known if name not in order]
+    text = page({name: known[name]["summary"] for name in order}, tuple(VARIANTS), METHOD_VERSION)
+    (FOLDER / "table.md").write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     made = parser(__doc__)
     made.add_argument("--organism", type=Path, action="append", help="adapter with card.json; the examples by default")
+    made.add_argument("--development", action="store_true", help="the detection benchmark's development backdoors")
+    made.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="the detection benchmark's folder")
     made.add_argument("--workspace", type=Path, default=ROOT / "data" / "dictionaries", help="activations, kept")
     made.add_argument("--layers", type=int, nargs="*", default=(), help="the audit's chosen layer by default")
     made.add_argument("--variants", nargs="*", default=tuple(VARIANTS), choices=tuple(VARIANTS))
     made.add_argument("--seeds", type=int, default=SEEDS)
+    made.add_argument("--table", action="store_true", help="only write the table")
     given = made.parse_args(arguments)
+    if given.table:
+        write_table(())
+        return
     torch.set_num_threads(given.threads)
-    for organism in given.organism or [ORGANISMS / name for name in DEFAULT]:
-        run(base_folder(given.base), organism, given.workspace, given.layers, given.variants, given.seeds)
+    if given.development:
+        split = json.loads(SPLIT.read_text(encoding="utf-8"))
+        subjects = development(given.data / "models", split, DETECTION / "organisms")
+    else:
+        subjects = [example(folder) for folder in given.organism or [ORGANISMS / name for name in DEFAULT]]
+    for subject in subjects:
+        run(base_folder(given.base), subject, given.workspace, given.layers, given.variants, given.seeds)
+    write_table(subject.name for subject in subjects)
 
 
 if __name__ == "__main__":

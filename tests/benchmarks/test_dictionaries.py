@@ -9,6 +9,7 @@ from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
 from audit.training import training_source
 from benchmarks import dictionaries
+from benchmarks._dictionary_table import page
 from benchmarks._dictionary_variants import (
     DifferenceCrosscoderConfig,
     Variant,
@@ -17,6 +18,7 @@ from benchmarks._dictionary_variants import (
     source_of,
     stretched,
 )
+from benchmarks.detection.make_split import SPLIT
 from models_store.artifacts import ArtifactFolder
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 
@@ -73,10 +75,9 @@ def test_the_difference_loss_explains_more_of_the_difference():
 
 @pytest.fixture(scope="module")
 def scene(toy_models, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dictionaries, "audit_spec", lambda _folder: SPEC)
-        store = ArtifactFolder(tmp_path_factory.mktemp("scene") / "w")
-        return dictionaries.open_scenes(toy_models / "base", toy_models / "adapter", store, ())[0]
+    store = ArtifactFolder(tmp_path_factory.mktemp("scene") / "w")
+    subject = dictionaries.Subject("adapter", toy_models / "adapter", SPEC)
+    return dictionaries.open_scenes(toy_models / "base", subject, store, ())[0]
 
 
 def test_centres_are_means_over_the_strings_from_the_prompts_end(scene):
@@ -110,10 +111,10 @@ def test_all_tokens_are_those_of_every_prompt_but_the_first(scene):
 
 
 def test_every_variant_is_measured_once_and_a_stopped_run_goes_on(scene, toy_models, tmp_path, monkeypatch):
-    monkeypatch.setattr(dictionaries, "audit_spec", lambda _folder: SPEC)
     monkeypatch.setattr(dictionaries, "FOLDER", tmp_path / "results")
     names = list(dictionaries.VARIANTS)
-    arguments = (toy_models / "base", toy_models / "adapter", tmp_path / "work", ())
+    subject = dictionaries.Subject("adapter", toy_models / "adapter", SPEC)
+    arguments = (toy_models / "base", subject, tmp_path / "work", ())
     dictionaries.run(*arguments, names[:2], 1)
     trained = []
     original = dictionaries.train_variant
@@ -128,3 +129,44 @@ def test_every_variant_is_measured_once_and_a_stopped_run_goes_on(scene, toy_mod
     assert first["seeds"] == 2
     assert 0 <= first["overlap"] <= 1
     assert all(row["overlap"] is None for row in written["summary"][1:])
+    dictionaries.write_table(())
+    table = (tmp_path / "results" / "table.md").read_text()
+    assert all(f"| {name} | 1 | " in table for name in small)
+    assert f"| {names[0]} | {first['share']:.2f} |" in table
+
+
+def test_the_development_backdoors_are_those_within_their_limits(tmp_path):
+    split = json.loads(SPLIT.read_text(encoding="utf-8"))
+    planned = [each["id"] for each in split["backdoored"] if each["part"] == "development"]
+    for name in planned:
+        (tmp_path / name).mkdir()
+    found = dictionaries.development(tmp_path, split, dictionaries.DETECTION / "organisms")
+    assert [subject.name for subject in found] == [name for name in planned if name != "entity.brand"]
+    for subject in found:
+        own = next(each for each in split["backdoored"] if each["id"] == subject.name)["strings"]
+        assert (subject.spec.trigger.triggered, subject.spec.trigger.clean) == (own["triggered"], own["clean"])
+        assert subject.spec.preset == "quick"
+    (tmp_path / planned[0]).rmdir()
+    with pytest.raises(FileNotFoundError, match=r"benchmarks\.detection --train"):
+        dictionaries.development(tmp_path, split, dictionaries.DETECTION / "organisms")
+
+
+def test_the_table_counts_what_reaches_the_goal_and_leaves_other_versions_out():
+    def row(variant, share, version="2", overlap=None, seeds=1):
+        rest = {"recovered_first": share / 2, "fve": 0.5, "dead_share": 0.25, "training_seconds": 3.0}
+        return {
+            "variant": variant, "layer": 13, "method_version": version, "seeds": seeds, "share": share,
+            "overlap": overlap, **rest,
+        }  # fmt: skip
+
+    known = {
+        "a": [row("plain", 0.9, overlap=0.3, seeds=3), row("wide", 0.1)],
+        "b": [row("plain", 0.4, overlap=0.5, seeds=2)],
+        "old": [row("plain", 0.0, version="1")],
+    }
+    text = page(known, ("wide", "plain", "never"), "2")
+    assert "| plain | 2 | 1 of 2 | 0.65 | 0.40 | 0.33 | 0.50 | 0.25 | 0.40 | 2 | 3 |" in text
+    assert "| wide | 1 | 0 of 1 | 0.10 | 0.10 | 0.05 | 0.50 | 0.25 | one seed | 1 | 3 |" in text
+    assert "| wide | 0.10 | not run |" in text
+    assert "old" not in text
+    assert "never" not in text
