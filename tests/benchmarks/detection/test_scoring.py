@@ -217,7 +217,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     split, folder = records
     scoring.write_pages(split, folder)
     text = (folder / "table.md").read_text(encoding="utf-8")
-    assert "| development | 16 | 16 | 15 | 1 | 38 of 45 | 0 of 0 |" in text
+    assert "| development | 16 | 16 | 15 | 1 | 38 of 41; 4 more belong to excluded models | 0 of 0 |" in text
     assert "| test | 36 | 0 | 0 | 0 | 0 of 96 | 0 of 36 |" in text
     assert "| backdoored, success at least 0.9 | 5 of 5" in text
     assert "| backdoored, lower success | 2 of 2" in text
