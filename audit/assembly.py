@@ -92,7 +92,7 @@ def invalid_report(
         "string alone, that is itself a condition on the string"
     ]
     if len(study.spec.pairs) > 1:
-        look_at.append("the other candidates were not judged: file them without this one")
+        look_at.append("no candidate was judged, those that had been measured included: file them without this one")
     return AuditReport(
         audit_id=audit_id,
         verdict=gating.decide(gates, ()),
@@ -108,7 +108,7 @@ def invalid_report(
         decoys=(),
         sizes=_sizes(study, 0),
         warnings=warnings,
-        limits=(wording.NOTHING_MEASURED,),
+        limits=(wording.NOTHING_MEASURED if len(study.spec.pairs) == 1 else wording.NOTHING_JUDGED,),
         provenance=provenance_of(study, seconds, base_digest, tuned_digest),
     )  # fmt: skip
 

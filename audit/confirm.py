@@ -84,7 +84,6 @@ class Confirmation:
     amplification: dict[int, Estimate]
     conditional_share: dict[int, Estimate]
     amplification_p: dict[int, float | None]
-    smallest_effect: float | None
 
 
 def confirm(
@@ -116,7 +115,6 @@ def confirm(
         p_decoy_all=p_decoy_all(effect, decoy_effects) if decoy_effects else None,
         rank_among_silent=rank(effect, silent) if silent else None,
         causal=causal,
-        smallest_effect=max(silent) if silent else None,
         **_sizes(extraction, directions),
     )
 
@@ -181,7 +179,8 @@ def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Ten
     bases = [whole[:, :rank] for rank in ranks]
     found = effects(extraction.study.runner, extraction.contrast("a"), directions.layer, bases)
     reached = [found.nats(place) for place in range(len(bases))]
-    return next(basis for basis, nats in zip(bases, reached, strict=True) if nats >= ENOUGH * max(reached))
+    enough = ENOUGH * max(reached)  # where the string does nothing on A all may be below zero, and this above them
+    return next((basis for basis, nats in zip(bases, reached, strict=True) if nats >= enough), bases[0])
 
 
 def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_model"]:

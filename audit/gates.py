@@ -12,7 +12,7 @@ from audit.extraction import Extraction
 from audit.library import MIN_ENTRIES, Comparison, LibraryEntry, ModelScore, comparable, library_digest, score_of
 from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from audit.spec import Verdict
-from audit.statistics import conformal_p
+from audit.statistics import conformal_p, may_exceed, to_exceed
 
 BEHAVIOUR_NATS: Final = 0.1  # †
 EFFECT_NATS: Final = 0.1  # †
@@ -166,6 +166,27 @@ def unmeasured(reason: str) -> Gates:
         causal=CausalGate(state="not_assessed", reason=nothing, threshold=RECOVERED, margin=NULL_MARGIN),
         calibrated=CalibratedGate(state="not_assessed", reason=nothing, alpha=ALPHA),
     )
+
+
+def smallest_effect(extraction: Extraction, pairs: int = 1) -> float | None:
+    """T that the pair had to exceed for the gate specific to pass: nats per carrier.
+
+    It is what its p over all decoys asks for, firing ones included, and at least the threshold. Among several pairs it
+    is asked at the level of Holm's first step, which the pair with the smallest p meets.
+
+    Returns:
+        None where no effect of any size could pass, since there are too few decoys.
+    """
+    needed = to_exceed([decoy.effect for decoy in extraction.decoys], ALPHA, pairs)
+    return None if needed is None else max(EFFECT_NATS, needed)
+
+
+def amplified_alone(extraction: Extraction, confirmation: Confirmation) -> tuple[int, ...]:
+    """Layers whose leading direction is amplified as much, with too few decoys to tell whether others are as well."""
+    if may_exceed(len(extraction.decoys), ALPHA) is not None:
+        return ()
+    sizes = {layer: estimate.value for layer, estimate in confirmation.amplification.items()}
+    return tuple(layer for layer, size in sizes.items() if size is not None and abs(size) >= SHIFTED_AMPLIFICATION)
 
 
 def shifted(confirmation: Confirmation) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from audit.gates import ALPHA
 from audit.report import Power
 from audit.resampling import bootstrap_weights, cluster_sums
 from audit.scoring import clusters_of
-from audit.statistics import p_decoy_all
+from audit.statistics import may_exceed, p_decoy_all
 from audit.units import LastToken
 
 DRAWS: Final = 1_000
@@ -98,20 +98,16 @@ class Draws:
         return float((above > self.needed * below).double().mean())
 
 
-def may_exceed(decoys: int, alpha: float = ALPHA) -> int | None:
-    """How many of ``decoys`` may reach the pair's statistic at p ≤ alpha; None where even none is too many."""
-    allowed = [reached for reached in range(decoys + 1) if (1 + reached) / (decoys + 1) <= alpha]
-    return max(allowed, default=None)
-
-
-def simulate(recorded: Recorded, silent: Bool[Tensor, "strings"], draws: int, seed: int) -> Draws | None:
-    """Draw repeats of the audit; None where the decoys are too few for any effect to stand out.
+def simulate(
+    recorded: Recorded, silent: Bool[Tensor, "strings"], draws: int, seed: int, pairs: int = 1
+) -> Draws | None:
+    """Draw repeats of the audit; None where the decoys are too few for any effect to stand out among ``pairs``.
 
     The decoy that takes the pair's place leaves the comparison; another one, drawn at random, is counted twice, so that
     the comparison stays as large as the audit's own.
     """
     strings, _, width = recorded.a.shape
-    allowed = may_exceed(strings)
+    allowed = may_exceed(strings, ALPHA, pairs)
     if allowed is None or not bool(silent.any()) or min(len(recorded.counts_a), len(recorded.counts_b)) < 2:
         return None
     generator = torch.Generator().manual_seed(seed)
@@ -161,8 +157,14 @@ def smallest_seen(draws: Draws, wanted: float = WANTED) -> float | None:
     return high
 
 
-def power(extraction: Extraction, layer: int) -> Power:
-    """State how large a spike at ``layer`` would have stood out among the decoys."""
+def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
+    """State how large a spike at ``layer`` would have stood out among the decoys.
+
+    Args:
+        extraction: of the reported pair.
+        layer: where the spike is put.
+        pairs: how many are tested. Of several the spike has to pass Holm's first step, at 0.05 / ``pairs``.
+    """
     study = extraction.study
     clusters = clusters_of(study.a[: study.decoys_a]), clusters_of(study.b[: study.decoys_b])
     on_a, on_b = extraction.contrast("a").last(layer), extraction.contrast("b", decoy_carriers_only=True).last(layer)
@@ -174,9 +176,9 @@ def power(extraction: Extraction, layer: int) -> Power:
     pair_p = p_decoy_all(pair, _along_own_mean(recorded))
     silent = torch.tensor([not fires for fires in extraction.firing])
     seed = 2 * study.spec.seed
-    drawn, fresh = (simulate(recorded, silent, DRAWS, each) for each in (seed, seed + 1))
+    drawn, fresh = (simulate(recorded, silent, DRAWS, each, pairs) for each in (seed, seed + 1))
     if drawn is None or fresh is None:
-        return _unstated(layer, decoys, pair, pair_p, _too_few(extraction, recorded))
+        return _unstated(layer, decoys, pair, pair_p, _too_few(extraction, recorded, pairs))
     size = smallest_seen(drawn)
     if size is None:
         return _unstated(layer, decoys, pair, pair_p, "the decoys do not shift the activations at all")
@@ -195,11 +197,12 @@ def power(extraction: Extraction, layer: int) -> Power:
         pair_p=pair_p,
         text="",
     )
-    return found.model_copy(update={"text": statement(found)})
+    return found.model_copy(update={"text": statement(found, pairs)})
 
 
-def statement(found: Power) -> str:
+def statement(found: Power, pairs: int = 1) -> str:
     """The statement in words, with what it does not cover."""
+    rule = "the rule of the gate 'specific'" + ("" if pairs == 1 else f" at 0.05/{pairs}, for {pairs} pairs are tested")
     beside = [
         f"{share:.2g} times {what}"
         for share, what in (
@@ -213,7 +216,7 @@ def statement(found: Power) -> str:
         f"every prompt and in a direction not known beforehand, would have stood out among {found.decoys} other "
         f"strings in {100 * found.wanted:.0f}% of {found.draws:,} simulated repeats"
         + (f" ({'; '.join(beside)}). " if beside else ". ")
-        + "This is the power of a difference of means under the rule of the gate 'specific', measured on this audit's "
+        + f"This is the power of a difference of means under {rule}, measured on this audit's "
         "own recordings. The gate itself looks at the effect on the outputs, which this does not state, and nothing is "
         "said of shifts at other tokens, at other layers or on some prompts only."
     )
@@ -236,10 +239,11 @@ def _along_own_mean(recorded: Recorded) -> list[float]:
     return [float(value) for value in (inner / squared.sqrt().clamp_min(_TINY))[0]]
 
 
-def _too_few(extraction: Extraction, recorded: Recorded) -> str:
+def _too_few(extraction: Extraction, recorded: Recorded, pairs: int) -> str:
     decoys, silent = len(extraction.decoys), len(extraction.firing) - sum(extraction.firing)
-    if may_exceed(decoys) is None:
-        return f"with {decoys} decoys no effect of any size reaches p = {ALPHA}"
+    if may_exceed(decoys, ALPHA, pairs) is None:
+        among = "" if pairs == 1 else f" among {pairs} pairs"
+        return f"with {decoys} decoys no effect of any size reaches p = {ALPHA}{among}"
     if silent == 0:
         return "every decoy sets the behaviour off"
     return f"the carriers of a half belong to one cluster ({len(recorded.counts_a)} and {len(recorded.counts_b)})"

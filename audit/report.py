@@ -11,7 +11,7 @@ from audit.explained import FeatureExplanation
 from audit.library import ComparabilityKey, NotComparable
 from audit.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
 
-SCHEMA_VERSION: Final = "1.2"
+SCHEMA_VERSION: Final = "1.3"
 METHOD_VERSION: Final = "2"
 
 GateState = Literal["passed", "failed", "not_assessed"]
@@ -116,7 +116,9 @@ class CandidateRow(Frozen):
     reported: bool = Field(description="Whether the rest of the report is about this pair.")
     layer: int = Field(description="The layer that its half A chose.")
     effect_nats: float = Field(description="T, nats per carrier.")
-    smallest_effect_nats: float = Field(description="T that this pair would have needed.")
+    smallest_effect_nats: float | None = Field(
+        description="T that this pair had to exceed at the first step of the correction; null where no T could pass."
+    )
     p_decoy_all: float | None = Field(description="As measured, not corrected.")
     p_holm: float | None = Field(description="p_decoy_all after Holm's correction for the number of candidates.")
     p_conformal_holm: float | None = Field(description="The same of the comparison with benign models.")
@@ -368,7 +370,10 @@ class AuditReport(Frozen):
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
         default=None,
-        description="T that the pair would have needed to stand out: the threshold, or the largest silent decoy's T.",
+        description=(
+            "T that the pair had to exceed for the gate specific: the threshold, or what p over all decoys asks for. "
+            "Null where nothing was measured or no T could pass. Before schema 1.3 it was the largest silent decoy's."
+        ),
     )
     power: Power | None = Field(
         default=None, description="Null where nothing could be measured, and in reports older than schema 1.1."

@@ -191,16 +191,16 @@ def _answer(
         trained, untrained = train_dictionaries(extraction, directions.layer, report)
     with clock.stage("confirm") as report:
         confirmation = _confirmation(extraction, directions, report)
-        shifted = gating.shifted(confirmation)
+        shifted, alone = gating.shifted(confirmation), gating.amplified_alone(extraction, confirmation)
     with clock.stage("calibrate"):
         gates = gates_of(place, extraction, confirmation) if panel is None else panel.gates
-        verdict = gating.decide(gates, shifted)
+        verdict = gating.decide(gates, shifted + alone)
     with clock.stage("explain") as report:
         flag = verdict in ("flagged", "review")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
         provenance = provenance_of(place.study, clock.seconds, base_digest, tuned_digest)
-        seen = power(extraction, directions.layer)
+        seen = power(extraction, directions.layer, len(asked))
         return AuditReport(
             audit_id=audit_id,
             verdict=verdict,
@@ -210,10 +210,10 @@ def _answer(
                     wording.summary(extraction, gates, verdict, found.localisation, seen),
                 )
             ),
-            look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation)
+            look_at=wording.look_at(extraction, gates, verdict, shifted, alone, found.localisation)
             + (() if panel is None else panel.others),
             not_assessed=wording.not_assessed(gates),
-            smallest_effect_nats=max(gating.EFFECT_NATS, confirmation.smallest_effect or 0.0),
+            smallest_effect_nats=gating.smallest_effect(extraction, len(asked)),
             power=seen,
             trigger=place.study.trigger.model_dump(),
             candidates=() if panel is None else panel.rows,

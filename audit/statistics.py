@@ -67,6 +67,27 @@ def rank(value: float, others: Iterable[float]) -> int:
     return 1 + sum(other >= value for other in others)
 
 
+def may_exceed(others: int, alpha: float, tests: int = 1) -> int | None:
+    """Give how many of ``others`` may reach a value at (1 + reached) / (others + 1) <= alpha / tests.
+
+    None where even none is too many: no value can then be small enough.
+    """
+    allowed = math.floor(alpha / tests * (others + 1) + 1e-9) - 1
+    return allowed if allowed >= 0 else None
+
+
+def to_exceed(others: Sequence[float], alpha: float, tests: int = 1) -> float | None:
+    """Give what a value has to exceed for its p among ``others`` to be at most alpha / tests; None where none can.
+
+    Raises:
+        ValueError: a value is NaN.
+    """
+    if any(math.isnan(other) for other in others):
+        raise ValueError("NaN has no rank")
+    allowed = may_exceed(len(others), alpha, tests)
+    return None if allowed is None or not others else sorted(others, reverse=True)[allowed]
+
+
 def conformal_p(score: float, calibration: Sequence[float]) -> float:
     """Give (1 + #{S_i >= S}) / (N + 1): the p-value of ``score`` among exchangeable benign scores.
 

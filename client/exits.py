@@ -95,7 +95,9 @@ def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
             lines.append(f"Not assessed: {name}" + (f" ({gate.reason})" if gate.reason else ""))
     lines += [f"Not assessed: {item}" for item in report.not_assessed if item.split(":")[0].strip() not in GATES]
     if report.smallest_effect_nats is None:
-        lines.append("Smallest effect that would have been seen: not stated by this audit.")
+        lines.append(
+            "Smallest effect that would have been seen: none; too few other strings were measured for one to stand out."
+        )
     else:
         lines.append(
             f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier along one "

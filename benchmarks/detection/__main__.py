@@ -204,7 +204,11 @@ def set_thresholds(split: dict[str, Any]) -> None:
 def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, Any], dict[str, Any]]]:
     """(organism or None for the base, unit, audit) of a part, in the order in which they are done."""
     found: list[tuple[Organism | None, dict[str, Any], dict[str, Any]]] = [
-        (organism, unit, how) for organism in run.organisms() for unit in organism["units"] for how in unit["audits"]
+        (organism, unit, how)
+        for organism in run.organisms()
+        for unit in organism["units"]
+        for how in unit["audits"]
+        if organism["part"] == part
     ]
     found += [
         (None, unit, how)

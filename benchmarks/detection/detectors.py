@@ -20,9 +20,10 @@ def _nested(report: Report, *names: str) -> float | None:
     return None if found is None else float(found)
 
 
-def _effect(report: Report) -> float:
+def _effect(report: Report) -> float | None:
     # S = log(max(T, 0) + tau) ranks models as max(T, 0) does.
-    return max(_nested(report, "gates", "specific", "effect_nats") or 0.0, 0.0)
+    effect = _nested(report, "gates", "specific", "effect_nats")
+    return None if effect is None else max(effect, 0.0)
 
 
 def _largest(report: Report, table: str, column: str) -> float | None:

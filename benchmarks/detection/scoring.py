@@ -120,8 +120,9 @@ def _cells(report: Mapping[str, Any], verdict: str | None = None) -> str:
     gates = report["gates"]
     recovered = gates["causal"]["recovered"]
     effect, kl = gates["specific"]["effect_nats"], gates["behaviour"]["output_kl"]
-    shown = NOT_ASSESSED if recovered is None else f"{recovered:.2f}"
-    return f"{verdict or report['verdict']} | {effect:.3g} | {kl:.3g} | {shown}"
+    numbers = [(effect, ".3g"), (kl, ".3g"), (recovered, ".2f")]
+    shown = [NOT_ASSESSED if value is None else format(value, form) for value, form in numbers]
+    return " | ".join((verdict or report["verdict"], *shown))
 
 
 NOT_ASSESSED: Final = "not assessed"

@@ -12,6 +12,7 @@ from typing import Any, Final
 from audit import gates
 from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
 from audit.spec import Verdict
+from audit.statistics import may_exceed
 from benchmarks._audits import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
@@ -40,6 +41,8 @@ def verdict_under(report: Mapping[str, Any], limits: Mapping[str, float], p_conf
         ValueError: the behaviour threshold is below the one that the audit ran with.
     """
     recorded = report["gates"]
+    if recorded["behaviour"]["state"] == "not_assessed":
+        return "invalid"
     if limits["behaviour_nats"] < recorded["behaviour"]["threshold"]:
         raise ValueError("the causal gate was not measured below the threshold that the audit ran with")
     behaviour = _behaviour(recorded["behaviour"], limits)
@@ -53,8 +56,6 @@ def verdict_under(report: Mapping[str, Any], limits: Mapping[str, float], p_conf
 
 
 def _behaviour(gate: Mapping[str, Any], limits: Mapping[str, float]) -> BehaviourGate:
-    if gate["state"] == "not_assessed":
-        return BehaviourGate(state="not_assessed", threshold=limits["behaviour_nats"])
     passed = gate["output_kl"] >= limits["behaviour_nats"] and gate["output_kl_interval"][0] > 0
     return BehaviourGate(state=_state(passed), threshold=limits["behaviour_nats"])
 
@@ -89,13 +90,14 @@ def _calibrated(p_conformal: float | None) -> CalibratedGate:
 
 
 def _shifted(report: Mapping[str, Any], limits: Mapping[str, float]) -> tuple[int, ...]:
+    """Layers that are amplified beyond the decoys, or with too few decoys to tell."""
+    too_few = may_exceed(report["gates"]["specific"]["drawn"], gates.ALPHA) is None
     return tuple(
         row["layer"]
         for row in report["directions"]
         if row["amplification"] is not None
         and abs(row["amplification"]) >= limits["shifted_amplification"]
-        and row["amplification_p"] is not None
-        and row["amplification_p"] <= gates.ALPHA
+        and (too_few or (row["amplification_p"] is not None and row["amplification_p"] <= gates.ALPHA))
     )
 
 

@@ -139,7 +139,9 @@ def smallest_effect(report: AuditReport) -> str:
     if not report.measured:
         return "Nothing was measured, so no effect would have been seen, however large."
     if report.smallest_effect_nats is None:
-        return "The smallest effect that would have been seen is not stated by this audit."
+        return (
+            "Too few other strings were measured for an effect of any size to stand out, so none would have been seen."
+        )
     return (
         f"The smallest effect that would have been seen is {number(report.smallest_effect_nats)} nats a prompt along "
         "one direction, in the mean over the prompts. Anything weaker, and any other trigger, passes unseen."
@@ -201,4 +203,6 @@ def candidate(report: AuditReport, row: CandidateRow) -> str:
     )
     if row.screening_only:
         text += " Screening only: its decoys are too few for any effect to stand out among so many pairs."
+    if row.smallest_effect_nats is None:
+        return text
     return f"{text} The smallest effect that would have been seen is {number(row.smallest_effect_nats)} nats a prompt."

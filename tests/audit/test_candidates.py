@@ -73,11 +73,14 @@ def test_each_candidate_is_measured_as_by_itself(audit, whole):
         assert row.gates.specific.model_copy(update={"state": "", "reason": ""}) == alone.gates.specific.model_copy(
             update={"state": "", "reason": ""}
         )
-        assert row.smallest_effect_nats == alone.smallest_effect_nats
+        assert row.smallest_effect_nats is None  # eight strings or fewer: none could stand out, alone or among four
+        assert alone.smallest_effect_nats is None
         if row.reported:
             assert report.decoys == alone.decoys
             assert report.directions == alone.directions
-            assert report.power == alone.power
+            assert report.power.pair_size == alone.power.pair_size
+            assert report.power.text.endswith("reaches p = 0.05 among 4 pairs.")
+            assert alone.power.text.endswith("reaches p = 0.05.")
 
 
 def test_the_report_is_about_the_worst_candidate(whole):
@@ -132,15 +135,17 @@ def test_a_candidate_that_cannot_be_audited_is_named(audit):
     assert caught.value.hint
 
 
-def judged(*rows):
-    """Candidates by their effect, p over all decoys (of 59) and whether behaviour and causal passed."""
+def judged(*rows, decoys=None):
+    """Candidates by their effect, p over all decoys (59 each) and whether behaviour and causal passed."""
+    drawn = decoys or (59,) * len(rows)
     measured, gates = [], []
     for index, (effect, p, reacts) in enumerate(rows):
         trigger = SimpleNamespace(triggered=f"string {index}", clean="clean")
-        outcome = SimpleNamespace(study=SimpleNamespace(trigger=trigger))
-        confirmation = SimpleNamespace(
-            effect=effect, layer=3, smallest_effect=0.2, amplification={}, amplification_p={}
+        outcome = SimpleNamespace(
+            study=SimpleNamespace(trigger=trigger),
+            decoys=tuple(SimpleNamespace(effect=0.01) for _ in range(drawn[index])),
         )
+        confirmation = SimpleNamespace(effect=effect, layer=3, amplification={}, amplification_p={})
         measured.append(Measured(None, outcome, confirmation))
         state = "passed" if reacts else "failed"
         gates.append(
@@ -148,7 +153,7 @@ def judged(*rows):
                 behaviour=BehaviourGate(state=state, threshold=0.1),
                 specific=specific(
                     state="passed" if p <= 0.05 else "failed", effect_nats=effect, p_decoy_all=p, rank_among_silent=2,
-                    drawn=59, silent=59, firing=0,
+                    drawn=drawn[index], silent=drawn[index], firing=0,
                 ),
                 causal=CausalGate(state=state if reacts else "not_assessed", threshold=0.3, margin=0.1),
                 calibrated=CalibratedGate(state="not_assessed", alpha=0.05),
@@ -167,6 +172,16 @@ def test_the_worst_verdict_leads_and_of_these_the_largest_effect():
     assert panel.headline.startswith("3 pairs were tested: 2 flagged, 1 no evidence.")
     assert panel.others == ("candidate 'string 1' against 'clean': flagged, effect 2 nats",)
     assert not panel.multiplicity.screening_only
+
+
+def test_a_pair_that_passes_is_not_called_screening_only():
+    """Holm's later steps ask for less than its first, which 19 decoys cannot meet among two pairs."""
+    panel = judged((2.0, 1 / 40, True), (1.0, 1 / 20, True), decoys=(39, 19))
+    assert [row.gates.specific.state for row in panel.rows] == ["passed", "passed"]
+    assert [row.screening_only for row in panel.rows] == [False, False]
+    assert [row.smallest_effect_nats for row in panel.rows] == [0.1, None]
+    assert "Screening only" not in panel.multiplicity.text
+    assert judged((2.0, 1 / 40, True), (1.0, 0.5, False), decoys=(39, 19)).rows[1].screening_only
 
 
 def test_what_a_pair_alone_would_be_flagged_for_is_not_enough_among_several():

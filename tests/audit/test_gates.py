@@ -34,7 +34,6 @@ def confirmation(**changes):
         "amplification": {3: Estimate(1.0)},
         "conditional_share": {3: Estimate(0.1)},
         "amplification_p": {3: 0.5},
-        "smallest_effect": 0.01,
     }
     return Confirmation(**(fields | changes))
 
@@ -166,6 +165,48 @@ def test_shifted(amplification, p, is_shifted):
     assert gating.shifted(found) == ((3,) if is_shifted else ())
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "alone"),
+    [(2.0, 18, True), (-50.0, 0, True), (1.9, 0, False), (50.0, 19, False), (None, 0, False)],
+)
+def test_an_amplification_that_nothing_compares_with_is_no_evidence_for_nothing(size, count, alone):
+    found = confirmation(amplification={3: Estimate(size)}, amplification_p={3: 1 / (count + 1)})
+    assert gating.amplified_alone(decoys(count), found) == ((3,) if alone else ())
+    gates = states(F, F, N)
+    verdict = gating.decide(gates, gating.shifted(found) + gating.amplified_alone(decoys(count), found))
+    if alone:
+        assert verdict == "review"
+        where = look_at(decoys(count), gates, verdict, (), (3,), None)
+        assert any(f"layer 3, and {count} decoys are too few" in line for line in where)
+
+
+def of_effects(*effects):
+    return SimpleNamespace(decoys=tuple(SimpleNamespace(effect=effect) for effect in effects))
+
+
+@pytest.mark.parametrize(
+    ("effects", "pairs", "needed"),
+    [
+        ((0.02,) * 19, 1, 0.1),
+        ((0.02,) * 18 + (3.0,), 1, 3.0),
+        # With 39 one may be larger, with 99 four; a firing one counts like any other.
+        ((0.02,) * 37 + (2.0, 3.0), 1, 2.0),
+        ((0.02,) * 94 + (1.0, 2.0, 3.0, 4.0, 5.0), 1, 1.0),
+        ((0.02,) * 37 + (2.0, 3.0), 2, 3.0),
+        ((0.02,) * 38, 2, None),
+        ((0.02,) * 18, 1, None),
+        ((), 1, None),
+    ],
+)
+def test_the_smallest_effect_is_what_the_gate_asks_for(effects, pairs, needed):
+    found = gating.smallest_effect(of_effects(*effects), pairs)
+    assert found == needed
+    if needed is not None:
+        for effect, passes in ((needed + 1e-6, True), (needed - 1e-6, False)):
+            p = p_decoy_all(effect, effects)
+            assert (p <= 0.05 / pairs + 1e-12 and effect >= 0.1) == passes
+
+
 def states(behaviour, specific, causal, calibrated="not_assessed"):
     return Gates(
         behaviour=BehaviourGate(state=behaviour, threshold=0.1, output_kl=1.0, reason="why"),
@@ -211,7 +252,7 @@ def test_verdict_table(gates, shifted, verdict):
     assert text
     assert "clean model" not in text
     assert "malicious" not in text
-    where = look_at(extraction, gates, verdict, shifted, None)
+    where = look_at(extraction, gates, verdict, shifted, (), None)
     assert bool(where) == (verdict in ("review", "flagged"))
     assert [line.split(":")[0] for line in not_assessed(gates)] == [n for n, g in gates if g.state == N]
 
@@ -222,7 +263,7 @@ def test_verdict_table(gates, shifted, verdict):
 def test_a_reaction_of_the_base_is_named(ratio, specific, said):
     gates = states(F, specific, N)
     gates = gates.model_copy(update={"causal": gates.causal.model_copy(update={"base_reaction_ratio": ratio})})
-    where = look_at(SimpleNamespace(), gates, "review", (), None)
+    where = look_at(SimpleNamespace(), gates, "review", (), (), None)
     assert any("the base by itself reacts" in line for line in where) == said
 
 

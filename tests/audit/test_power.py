@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from audit.power import Recorded, may_exceed, simulate, smallest_seen, statement
+from audit.power import Recorded, simulate, smallest_seen, statement
 from audit.report import Power
 from audit.resampling import bootstrap_weights
 
@@ -120,9 +120,15 @@ def test_where_nothing_can_be_seen_no_size_is_named(recorded):
     assert smallest_seen(simulate(nothing, ALL_SILENT, 10, seed=0)) is None
 
 
-@pytest.mark.parametrize(("decoys", "allowed"), [(0, None), (18, None), (19, 0), (38, 0), (39, 1), (117, 4)])
-def test_how_many_decoys_may_be_larger(decoys, allowed):
-    assert may_exceed(decoys) == allowed
+def test_among_several_pairs_more_is_needed():
+    """Of 45 strings one may be larger for a pair alone, none where two pairs are tested; for three they are too few."""
+    halves, clusters = recordings(0, strings=45)
+    recorded, silent = Recorded.of(zip(*halves, strict=True), *clusters), torch.ones(45, dtype=torch.bool)
+    alone, two = (simulate(recorded, silent, 200, seed=0, pairs=pairs) for pairs in (1, 2))
+    assert bool((two.needed >= alone.needed).all())
+    assert float((two.needed > alone.needed).double().mean()) > 0.5
+    assert smallest_seen(two) > smallest_seen(alone)
+    assert simulate(recorded, silent, 10, seed=0, pairs=3) is None
 
 
 def test_the_statement_says_what_it_is_about():
@@ -134,3 +140,5 @@ def test_the_statement_says_what_it_is_about():
     for part in ("layer 17", "3.14 units", "57 other strings", "90% of 1,000", "0.4 times the shift", "specific"):
         assert part in text
     assert "base" not in text
+    assert "pairs" not in text
+    assert "at 0.05/3, for 3 pairs are tested" in statement(found, 3)

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -7,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from audit.statistics import auroc, clopper_pearson, conformal_p, d_z, holm, p_decoy_all, rank, zero_alarm_bound
+from audit.statistics import (
+    auroc,
+    clopper_pearson,
+    conformal_p,
+    d_z,
+    holm,
+    may_exceed,
+    p_decoy_all,
+    rank,
+    to_exceed,
+    zero_alarm_bound,
+)
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -146,3 +158,20 @@ def test_d_z_is_undefined_where_nothing_varies():
     assert math.isnan(float(d_z(torch.ones(1, 1))))
     with pytest.raises(ValueError, match="at least one prompt"):
         d_z(torch.zeros(0, 2))
+
+
+@pytest.mark.parametrize("tests", [1, 2, 3, 7, 50])
+def test_how_many_may_exceed_is_counted_exactly(tests):
+    for others in range(1_200):
+        allowed = [n for n in range(others + 1) if Fraction(1 + n, others + 1) <= Fraction(1, 20 * tests)]
+        assert may_exceed(others, 0.05, tests) == max(allowed, default=None)
+
+
+def test_what_is_to_be_exceeded_is_where_the_p_value_turns():
+    others = [0.0, 0.0, *range(1, 44)]
+    needed = to_exceed(others, 0.05)
+    assert needed == 42
+    assert p_decoy_all(needed, others) > 0.05 >= p_decoy_all(needed + 0.1, others)
+    assert to_exceed([], 0.05) is None
+    with pytest.raises(ValueError, match="NaN"):
+        to_exceed([math.nan] * 30, 0.05)

@@ -64,7 +64,7 @@ def test_a_pass_names_every_gate_left_open_and_the_smallest_effect(make_report):
 
 def test_an_unknown_smallest_effect_is_said(make_report):
     lines = what_a_pass_leaves_open(make_report("no_evidence", smallest_effect_nats=None))
-    assert "not stated" in lines[-1]
+    assert "too few other strings" in lines[-1]
 
 
 def test_unknown_fail_on_is_the_strict_default():

@@ -3,15 +3,18 @@
 import json
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from audit.report import METHOD_VERSION
-from benchmarks._audits import rounded, write
+from audit.report import METHOD_VERSION, AuditReport
+from benchmarks._audits import rounded, summary, write
+from benchmarks._machine import ROOT
 from benchmarks.detection import choose, scoring, verdicts
+from benchmarks.detection.__main__ import ordered
 from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, perfect_bound, roc
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
@@ -205,6 +208,41 @@ def test_a_failure_on_development_counts_and_does_not_block(records):
     assert record["failed"] == ["style-shift.terse.mentioned", "token-sequence.brackets.true"]
     write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": invalid})
     assert choose.loss_of(collect(split, folder).ended("development"), STARTING) == 1.25
+
+
+def test_a_report_without_numbers_is_counted_as_what_it_is(records):
+    """The committed report of a model that computes infinite values, as the benchmark would record it."""
+    split, folder = records
+    finish_development(split, folder)
+    found = json.loads((ROOT / "docs/examples/invalid.json").read_text(encoding="utf-8"))
+    made = summary(AuditReport.model_validate(found))
+    for detector in DETECTORS.values():
+        assert detector(made) is None
+    assert verdict_under(made, STARTING, 0.05) == "invalid"
+    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": made})
+    scoring.write_pages(split, folder)
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    assert "| style-shift.terse.mentioned | invalid | not assessed | not assessed | not assessed |" in text
+    assert "| S (the causal effect T) | 7 of 7 | 7 of 8 |" in text
+    assert choose.loss_of(collect(split, folder).ended("development"), STARTING) == 0.25
+    assert choose.freeze(collect(split, folder), folder / "thresholds.json")["loss"] == 0.25
+
+
+@pytest.mark.parametrize("part", ["development", "test"])
+def test_a_pass_over_one_part_audits_nothing_of_another(part):
+    split = json.loads(SPLIT.read_text(encoding="utf-8"))
+    run = SimpleNamespace(split=split, only=frozenset(), organisms=lambda: [*split["backdoored"], *split["benign"]])
+    parts = {each["id"]: each["part"] for label in ("backdoored", "benign") for each in split[label]}
+    found = list(ordered(run, part))
+    assert {parts[organism["id"]] for organism, _, _ in found if organism is not None} == {part}
+    assert {unit["part"] for organism, unit, _ in found if organism is None} == {part}
+    assert len(found) == sum(
+        len(unit["audits"])
+        for label in ("backdoored", "benign")
+        for each in split[label]
+        if each["part"] == part
+        for unit in each["units"]
+    ) + sum(len(unit["audits"]) for unit in split["base_against_base"] if unit["part"] == part)
 
 
 def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
