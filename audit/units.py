@@ -164,7 +164,10 @@ def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) ->
     loss = symmetric_divergence(_outputs(clean))
     gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
     spans = {layer: gradients[layer][rows.left] for layer in ordered}
-    basis = {layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK) for layer in ordered}
+    # Contiguous, as they are read back by a second attempt: products with another layout round differently.
+    basis = {
+        layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK).contiguous() for layer in ordered
+    }
     finals = [ablated_outputs(runner, contrast, layer, basis[layer][:, :1]) for layer in ordered]
     intact, *ablated = kls_from_clean(runner, contrast, [_outputs(string), *finals])
     effect_a = {layer: float((intact - kls).mean()) for layer, kls in zip(ordered, ablated, strict=True)}
