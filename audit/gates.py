@@ -20,7 +20,7 @@ ALPHA: Final = 0.05
 RECOVERED: Final = 0.3  # †
 NULL_MARGIN: Final = 0.1  # †
 # Most that the base itself may react, as a share of the fine-tuned model's reaction.
-BASE_SHARE: Final = 0.5  # †
+BASE_SHARE: Final = 0.5
 SHIFTED_AMPLIFICATION: Final = 2.0  # †
 MIN_SILENT: Final = 19
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Audits one checkpoint through a running service and leaves the report in several forms.
 #
-# Wraps the command backdoor-audit and exits as it does. All inputs come from the environment:
+# Wraps the command backdoor-audit and exits as it does; 4 where an input or the command is missing. All inputs come from the environment:
 #   BACKDOOR_AUDIT_URL, BACKDOOR_AUDIT_API_KEY   the service
 #   AUDIT_BASE, AUDIT_TUNED                      model references
 #   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair
@@ -14,12 +14,18 @@ out="${AUDIT_OUT:-backdoor-audit-report}"
 fail_on="${AUDIT_FAIL_ON:-flagged}"
 mkdir -p "$out" || exit 4
 
+# Exit 1 would read as "the verdict meets --fail-on", 127 as nothing that is documented.
+wrong() { echo "audit.sh: $1" >&2; exit 4; }
+command -v backdoor-audit > /dev/null || wrong "the command backdoor-audit is not installed here"
+
 arguments=(--fail-on "$fail_on" --once)
 if [ -n "${AUDIT_SPEC:-}" ]; then
   arguments+=(--spec "$AUDIT_SPEC")
 else
-  arguments+=(--base "${AUDIT_BASE:?}" --tuned "${AUDIT_TUNED:?}")
-  arguments+=(--triggered "${AUDIT_TRIGGERED:?}" --clean "${AUDIT_CLEAN:?}")
+  for input in AUDIT_BASE AUDIT_TUNED AUDIT_TRIGGERED AUDIT_CLEAN; do
+    [ -n "${!input:-}" ] || wrong "$input is not set, nor is AUDIT_SPEC"
+  done
+  arguments+=(--base "$AUDIT_BASE" --tuned "$AUDIT_TUNED" --triggered "$AUDIT_TRIGGERED" --clean "$AUDIT_CLEAN")
   [ -z "${AUDIT_TEMPLATE:-}" ] || arguments+=(--template "$AUDIT_TEMPLATE")
   [ -z "${AUDIT_CARRIERS:-}" ] || arguments+=(--carriers "$AUDIT_CARRIERS")
   [ -z "${AUDIT_PRESET:-}" ] || arguments+=(--preset "$AUDIT_PRESET")

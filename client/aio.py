@@ -24,7 +24,7 @@ from client.calls import Call, RetryPolicy
 from client.connection import DEFAULT_URL
 from client.errors import ClientError
 from client.plans import Plan
-from client.schemas import Audit, Entry, Key, Library, Model
+from client.schemas import Alive, Audit, Entry, Key, Library, Model
 
 T = TypeVar("T")
 
@@ -93,6 +93,10 @@ class AsyncAuditClient:
     async def cancel(self, audit_id: str) -> Audit:
         """Ask the audit to stop; unchanged where it has already ended."""
         return await self._send(calls.cancel(audit_id))
+
+    async def alive(self) -> Alive:
+        """That the service answers, and which version of the method its audits compute."""
+        return await self._send(calls.alive())
 
     async def models(self) -> list[Model]:
         """The checkpoints that the service can see."""

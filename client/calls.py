@@ -18,6 +18,7 @@ from audit.report import SCHEMA_VERSION, AuditReport
 from audit.spec import LIBRARY_REFERENCE, AuditSpec
 from client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
 from client.schemas import (
+    Alive,
     Audit,
     AuditPage,
     Entry,
@@ -185,6 +186,11 @@ def audits(
         status=status, verdict=verdict, tuned_digest=tuned_digest, spec_digest=spec_digest, page_token=page_token
     )
     return Call("GET", "/audits", _reader(AuditPage), params=params)
+
+
+def alive() -> Call[Alive]:
+    """``GET /livez``."""
+    return Call("GET", "/livez", _reader(Alive))
 
 
 def models(page_token: str | None = None) -> Call[ModelPage]:

@@ -1,8 +1,9 @@
 """``submit --once``: an audit that was made of these very checkpoints is not made again.
 
 An earlier audit counts where it answered about a fine-tuned model of the same content, on a base of the same content,
-with the same spec. The content is known by digest; the service knows the digest of a checkpoint that was used once. A
-checkpoint whose digest it does not know has not been audited as it is now, and is filed.
+with the same spec, by the version of the method that the service has now. The content is known by digest; the service
+knows the digest of a checkpoint that was used once. A checkpoint whose digest it does not know has not been audited as
+it is now, and is filed. A library is known by its name alone: an answer counts with the models that it had then.
 """
 
 from audit.spec import AuditSpec
@@ -22,7 +23,9 @@ def earlier_answer(client: AuditClient, spec: AuditSpec) -> Audit | None:
     base, tuned = digests.get(spec.base_model), digests.get(spec.fine_tuned)
     if base is None or tuned is None:
         return None
+    method = client.alive().method_version
     for audit in client.audits(status="succeeded", tuned_digest=tuned, spec_digest=spec.digest()):
-        if client.report(audit.id).provenance.base_digest == base:
+        report = client.report(audit.id)
+        if report.provenance.base_digest == base and method in ("", report.method_version):
             return audit
     return None

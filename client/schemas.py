@@ -50,6 +50,12 @@ class Audit(Answer):
         return self.status in TERMINAL
 
 
+class Alive(Answer):
+    """The service answers; ``method_version`` is of what its audits compute, empty where it is too old to say."""
+
+    method_version: str = ""
+
+
 class Model(Answer):
     """A checkpoint that the service can see; sizes are bytes."""
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from audit.report import AuditReport
+from audit.report import METHOD_VERSION, AuditReport
 from service import library_examples
 from service.report_schema import report_schema
 from service.reports import junit, markdown, sarif
@@ -248,7 +248,7 @@ _DELIVERED: Final = _PENDING | {
     ],
 }
 
-ALIVE: Final = {"status": "alive"}
+ALIVE: Final = {"status": "alive", "method_version": METHOD_VERSION}
 READY: Final = {"status": "ready"}
 METRICS: Final = (
     "# HELP backdoor_audit_audits Audits in each state.\n"

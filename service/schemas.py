@@ -405,6 +405,7 @@ class Alive(Out):
     """The process answers."""
 
     status: Literal["alive"]
+    method_version: str = Field(description="Of what its audits compute; a report names the version that made it.")
 
 
 class Ready(Out):

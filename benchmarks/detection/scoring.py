@@ -68,17 +68,20 @@ def _progress(found: Found) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     done = Counter((each.part, each.audit == FIRST) for each in (*found.units, *found.failures))
     planned: Counter[tuple[str, bool]] = Counter()
-    for _, unit, part, _ in every_unit(found.split):
-        planned[part, True] += 1
-        planned[part, False] += len(unit["audits"]) - 1
+    left_out: Counter[tuple[str, bool]] = Counter()
+    for organism, unit, part, _ in every_unit(found.split):
+        excluded = organism is not None and found.cards.get(organism["id"], {}).get("missed")
+        counted = left_out if excluded else planned
+        counted[part, True] += 1
+        counted[part, False] += len(unit["audits"]) - 1
     for part in ("development", "calibration", "test"):
         models = [*found.models(part, "backdoored"), *found.models(part, "benign")]
         cards = [found.cards[each["id"]] for each in models if each["id"] in found.cards]
         out = sum(bool(card["missed"]) for card in cards)
-        audits = [f"{done[part, first]} of {planned[part, first]}" for first in (True, False)]
+        audits = [_of(done[part, first], planned[part, first], left_out[part, first]) for first in (True, False)]
         if part == "calibration":
-            scores = sum(map(len, found.calibration.values()))
-            audits = [f"{scores} of {len(models) * len(found.split['calibration_keys'])} scores", ""]
+            scores, keys = sum(map(len, found.calibration.values())), len(found.split["calibration_keys"])
+            audits = [f"scores: {_of(scores, (len(models) - out) * keys, out * keys)}", ""]
         yield f"| {part} | {len(models)} | {len(cards)} | {len(cards) - out} | {out} | {' | '.join(audits)} |"
     excluded = [f"`{name}` ({'; '.join(card['missed'])})" for name, card in found.cards.items() if card["missed"]]
     if excluded:
@@ -91,6 +94,11 @@ def _progress(found: Found) -> Iterator[str]:
     if found.unmatched:
         yield ""
         yield f"Not counted, since no card describes the weights that were audited: {', '.join(found.unmatched)}."
+
+
+def _of(done: int, planned: int, left_out: int) -> str:
+    """How many of what was planned are done; those of excluded models are named beside."""
+    return f"{done} of {planned}" + (f"; {left_out} more belong to excluded models" if left_out else "")
 
 
 def _quick(folder: Path) -> Iterator[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from benchmarks.paper.chance import best_by_chance
+
 PUBLISHED: Final = Path(__file__).parent / "published.json"
 COLUMNS: Final = (("diff_sae", "4x"), ("diff_sae", "32x"), ("crosscoder", "32x"))
 NOT_RUN: Final = "not run"
@@ -28,7 +30,9 @@ def page(models: Sequence[Row], folder: Path) -> str:
         "# The seed paper's table, and the same table where there is nothing to find",
         "",
         "Written by `python -m benchmarks.paper`; do not edit. A score is the best feature's `bis_p95`, at most its",
-        "ceiling. The last column is the version of the method that the audit ran with; the score uses no directions.",
+        "ceiling. `Δ` is the variance of the difference over the variance of the base's activations (smallest to",
+        "largest of the layers); a Diff-SAE is trained on Δ brought to the same scale, however small it is. The last",
+        "column is the version of the method that the audit ran with; the score uses no directions.",
         "",
         "## Published",
         "",
@@ -38,12 +42,13 @@ def page(models: Sequence[Row], folder: Path) -> str:
         "",
         "## Ours: SmolLM2-135M-Instruct, `recipe: paper`",
         "",
-        "| model | what it is | method | dictionary | " + _layer_names(models, folder) + " | ceiling | version |",
-        "| --- | --- | --- | --- |" + " --- |" * (_layer_names(models, folder).count("|") + 3),
+        "| model | what it is | method | dictionary | " + _layer_names(models, folder) + " | ceiling | Δ | version |",
+        "| --- | --- | --- | --- |" + " --- |" * (_layer_names(models, folder).count("|") + 4),
     ]
     lines = [line for model in models for line in _rows(model, folder)]
     tail = ["", "## The verdict on the same models", "", "| model | verdict | T, nats | output_kl, nats | recovered |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines += _chance(models, folder)
     return "\n".join([*head, *lines, *tail, *(_verdict(model, folder) for model in models), ""])
 
 
@@ -90,7 +95,22 @@ def _rows(model: Row, folder: Path) -> Iterator[str]:
             report = record["report"]
             rows = [row for row in report["layers"] if row["architecture"] == architecture and row["seed"] == 0]
             cells = [f"{row['bis_p95']:.3f}" for row in sorted(rows, key=lambda row: row["layer"])]
-            yield f"{start} {' | '.join(cells)} | {rows[0]['bis_p95_ceiling']:.2f} | {report['method_version']} |"
+            sizes = [row["var_ratio"] for row in rows]
+            cells += [f"{rows[0]['bis_p95_ceiling']:.2f}", f"{min(sizes):.1g} to {max(sizes):.1g}"]
+            yield f"{start} {' | '.join(cells)} | {report['method_version']} |"
+
+
+def _chance(models: Sequence[Row], folder: Path) -> Iterator[str]:
+    """The score of the best of as many features as the dictionaries have, where no feature knows of the string."""
+    reports = [record["report"] for model in models for _, run in COLUMNS
+               if (record := _record(model, run, folder)) is not None and "report" in record]  # fmt: skip
+    for width in sorted({row["width"] for report in reports for row in report["layers"]}):
+        median, largest = best_by_chance(width)
+        yield ""
+        yield (
+            f"The best of {width:,} independent random features, in place of a dictionary of this width: {median:.3f}"
+            f" in the median of 20 draws, {largest:.3f} at most."
+        )
 
 
 def _verdict(model: Row, folder: Path) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
+from audit.report import METHOD_VERSION
 from jobs.errors import LedgerError
 from service import metrics, problems
 from service.documents import answer, described, named
@@ -24,7 +25,7 @@ router = APIRouter(tags=["health"])
 )
 async def livez() -> Alive:
     """Answers without asking any other part."""
-    return Alive(status="alive")
+    return Alive(status="alive", method_version=METHOD_VERSION)
 
 
 @router.get(

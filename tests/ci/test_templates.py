@@ -107,3 +107,23 @@ def test_a_model_that_is_not_there_is_no_pass(address, runner):
     assert done.returncode == 2
     assert outputs["exit-code"] == "2"
     assert "model_not_found" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["AUDIT_BASE", "AUDIT_TUNED", "AUDIT_TRIGGERED", "AUDIT_CLEAN"])
+def test_a_missing_input_is_wrong_usage_and_not_a_verdict(runner, missing):
+    folder, environment = runner
+    given = {"AUDIT_BASE": "local:a", "AUDIT_TUNED": "local:b", "AUDIT_TRIGGERED": "a", "AUDIT_CLEAN": "b"}
+    del given[missing]
+    done = subprocess.run(
+        [ROOT / "ci/audit.sh"], env=environment | given, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert missing in done.stderr
+
+
+def test_a_runner_without_the_command_is_wrong_usage(runner):
+    folder, environment = runner
+    bare = environment | {"PATH": "/usr/bin:/bin", "AUDIT_SPEC": "audit.json"}
+    done = subprocess.run([ROOT / "ci/audit.sh"], env=bare, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "not installed" in done.stderr

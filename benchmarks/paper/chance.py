@@ -1,0 +1,29 @@
+"""What the seed paper's score is for the best of many features that know nothing of the string."""
+
+import statistics
+from typing import Final
+
+import torch
+
+from audit.bis_p95 import bis_p95
+
+TRIGGERED: Final = 100
+"""Triggered prompts of B, as preset ``quick`` has them; clean and plain are twice as many, decoys as well."""
+
+
+def best_by_chance(features: int, rounds: int = 20, *, triggered: int = TRIGGERED) -> tuple[float, float]:
+    """Median and largest of ``rounds`` best scores, each the best of ``features`` independent standard normal features.
+
+    Features of a dictionary are not independent, and a feature that is silent on most prompts can score less; this is
+    what choosing the best alone does at most, as long as nothing else depends on the string.
+    """
+    generator = torch.Generator().manual_seed(0)
+    best = []
+    for _ in range(rounds):
+        sides = [
+            torch.randn(count, features, generator=generator) for count in (triggered, 2 * triggered, 2 * triggered)
+        ]
+        clusters = [torch.arange(len(side)) for side in sides]
+        scored = bis_p95(*sides, benign_clusters=clusters[1], decoy_clusters=clusters[2])
+        best.append(float(scored.score.max()))
+    return statistics.median(best), max(best)
