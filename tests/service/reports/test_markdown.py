@@ -97,3 +97,12 @@ def test_foreign_text_never_breaks_a_row_of_the_table(make_subject, text):
     rows = [line for line in shown.splitlines() if line.startswith("| causal |")]
     assert len(rows) == 1
     assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", rows[0])) == 4
+
+
+def test_where_no_effect_could_stand_out_no_size_is_named(make_subject, make_several):
+    text = markdown.render(make_subject("no_evidence", smallest_effect_nats=None)).decode()
+    assert "Too few other strings were measured for an effect of any size to stand out" in text
+    several = make_several().report
+    row = several.candidates[0].model_copy(update={"smallest_effect_nats": None})
+    assert "smallest effect" not in words.candidate(several, row)
+    assert "smallest effect that would have been seen is" in words.candidate(several, several.candidates[0])
