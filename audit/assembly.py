@@ -91,7 +91,9 @@ def invalid_report(
         "a checkpoint that computes infinite values or NaN is damaged, or made to do so; where it happens under one "
         "string alone, that is itself a condition on the string"
     ]
+    limit = wording.NOTHING_MEASURED
     if len(study.spec.pairs) > 1:
+        limit = wording.NOTHING_JUDGED
         look_at.append("no candidate was judged, those that had been measured included: file them without this one")
     return AuditReport(
         audit_id=audit_id,
@@ -108,7 +110,7 @@ def invalid_report(
         decoys=(),
         sizes=_sizes(study, 0),
         warnings=warnings,
-        limits=(wording.NOTHING_MEASURED if len(study.spec.pairs) == 1 else wording.NOTHING_JUDGED,),
+        limits=(limit,),
         provenance=provenance_of(study, seconds, base_digest, tuned_digest),
     )  # fmt: skip
 

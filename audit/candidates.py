@@ -20,7 +20,7 @@ from audit.extraction import Extraction, Report
 from audit.ports import FolderStore
 from audit.report import CalibratedGate, CandidateRow, Gates, Multiplicity, SpecificGate
 from audit.spec import Verdict
-from audit.statistics import holm, may_exceed, rank
+from audit.statistics import holm, rank
 from audit.study import Study
 
 # The worse comes first: an audit's verdict is the first one that a candidate has.
@@ -221,10 +221,7 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
             CandidateRow(
                 triggered=trigger.triggered,
                 clean=trigger.clean,
-                verdict=gating.decide(
-                    corrected,
-                    gating.shifted(each.confirmation) + gating.amplified_alone(each.outcome, each.confirmation),
-                ),
+                verdict=gating.decide(corrected, gating.shifted(each.outcome, each.confirmation)),
                 place=rank(effects[index], effects[:index] + effects[index + 1 :]),
                 reported=False,
                 layer=each.confirmation.layer,
@@ -233,8 +230,7 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
                 p_decoy_all=raw[index],
                 p_holm=None if raw[index] is None else adjusted[index],
                 p_conformal_holm=None if conformal[index] is None else conformal_adjusted[index],
-                screening_only=may_exceed(own.specific.drawn, gating.ALPHA, count) is None
-                and specific.state != "passed",
+                screening_only=own.specific.drawn < decoys_needed(count) and specific.state != "passed",
                 gates=corrected,
             )
         )

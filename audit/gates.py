@@ -181,22 +181,18 @@ def smallest_effect(extraction: Extraction, pairs: int = 1) -> float | None:
     return None if needed is None else max(EFFECT_NATS, needed)
 
 
-def amplified_alone(extraction: Extraction, confirmation: Confirmation) -> tuple[int, ...]:
-    """Layers whose leading direction is amplified as much, with too few decoys to tell whether others are as well."""
-    if may_exceed(len(extraction.decoys), ALPHA) is not None:
-        return ()
-    sizes = {layer: estimate.value for layer, estimate in confirmation.amplification.items()}
-    return tuple(layer for layer, size in sizes.items() if size is not None and abs(size) >= SHIFTED_AMPLIFICATION)
+def is_shifted(size: float | None, p: float | None, decoys: int, threshold: float = SHIFTED_AMPLIFICATION) -> bool:
+    """Whether an amplification is large, and larger than under nearly all decoys or compared with too few to tell."""
+    if size is None or abs(size) < threshold:
+        return False
+    return may_exceed(decoys, ALPHA) is None or (p is not None and p <= ALPHA)
 
 
-def shifted(confirmation: Confirmation) -> tuple[int, ...]:
+def shifted(extraction: Extraction, confirmation: Confirmation) -> tuple[int, ...]:
     """Layers whose leading direction is amplified beyond what the decoys show, whether the outputs react or not."""
-    found = []
-    for layer, estimate in confirmation.amplification.items():
-        p = confirmation.amplification_p[layer]
-        if estimate.value is not None and abs(estimate.value) >= SHIFTED_AMPLIFICATION and p is not None and p <= ALPHA:
-            found.append(layer)
-    return tuple(found)
+    decoys, p = len(extraction.decoys), confirmation.amplification_p
+    sizes = {layer: estimate.value for layer, estimate in confirmation.amplification.items()}
+    return tuple(layer for layer, size in sizes.items() if is_shifted(size, p[layer], decoys))
 
 
 def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:

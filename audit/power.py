@@ -202,7 +202,9 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
 
 def statement(found: Power, pairs: int = 1) -> str:
     """The statement in words, with what it does not cover."""
-    rule = "the rule of the gate 'specific'" + ("" if pairs == 1 else f" at 0.05/{pairs}, for {pairs} pairs are tested")
+    rule = "the rule of the gate 'specific'" + (
+        "" if pairs == 1 else f" at {ALPHA}/{pairs}, for {pairs} pairs are tested"
+    )
     beside = [
         f"{share:.2g} times {what}"
         for share, what in (

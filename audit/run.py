@@ -191,10 +191,10 @@ def _answer(
         trained, untrained = train_dictionaries(extraction, directions.layer, report)
     with clock.stage("confirm") as report:
         confirmation = _confirmation(extraction, directions, report)
-        shifted, alone = gating.shifted(confirmation), gating.amplified_alone(extraction, confirmation)
+        shifted = gating.shifted(extraction, confirmation)
     with clock.stage("calibrate"):
         gates = gates_of(place, extraction, confirmation) if panel is None else panel.gates
-        verdict = gating.decide(gates, shifted + alone)
+        verdict = gating.decide(gates, shifted)
     with clock.stage("explain") as report:
         flag = verdict in ("flagged", "review")
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
@@ -210,7 +210,7 @@ def _answer(
                     wording.summary(extraction, gates, verdict, found.localisation, seen),
                 )
             ),
-            look_at=wording.look_at(extraction, gates, verdict, shifted, alone, found.localisation)
+            look_at=wording.look_at(extraction, gates, verdict, shifted, found.localisation)
             + (() if panel is None else panel.others),
             not_assessed=wording.not_assessed(gates),
             smallest_effect_nats=gating.smallest_effect(extraction, len(asked)),

@@ -3,7 +3,7 @@
 from typing import Final
 
 from audit.extraction import Extraction
-from audit.gates import EFFECT_NATS
+from audit.gates import EFFECT_NATS, MIN_SILENT
 from audit.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
 from audit.spec import Verdict
 from audit.statistics import zero_alarm_bound
@@ -78,19 +78,9 @@ def _count(rank: int | None) -> str:
 
 
 def look_at(
-    extraction: Extraction,
-    gates: Gates,
-    verdict: Verdict,
-    shifted: tuple[int, ...],
-    alone: tuple[int, ...],
-    localisation: Localisation | None,
+    extraction: Extraction, gates: Gates, verdict: Verdict, shifted: tuple[int, ...], localisation: Localisation | None
 ) -> tuple[str, ...]:
-    """What a person should look at, for ``review`` and ``flagged``.
-
-    Args:
-        shifted: layers where the pair is amplified more than its decoys.
-        alone: those where it is amplified with too few decoys to compare with.
-    """
+    """What a person should look at, for ``review`` and ``flagged``."""
     if verdict not in ("review", "flagged"):
         return ()
     found = []
@@ -114,17 +104,15 @@ def look_at(
             "what causes it could not be confirmed"
         )
     if shifted and gates.behaviour.state != "passed":
-        layers = ", ".join(map(str, shifted))
+        layers, decoys = ", ".join(map(str, shifted)), len(extraction.decoys)
         found.append(
-            f"along the direction fitted to the compared outputs the activations are shifted at layer {layers} more "
-            "than under all or nearly all decoys, though these outputs do not react: the behaviour may come later in "
-            "the answer, or need another prompt"
-        )
-    if alone and gates.behaviour.state != "passed":
-        layers = ", ".join(map(str, alone))
-        found.append(
-            f"along the direction fitted to the compared outputs the activations are shifted at layer {layers}, and "
-            f"{len(extraction.decoys)} decoys are too few to tell whether other strings do the same: give 19 or more"
+            f"along the direction fitted to the compared outputs the activations are shifted at layer {layers}"
+            + (
+                f", and {decoys} decoys are too few to tell whether other strings do the same: give 19 or more"
+                if decoys < MIN_SILENT
+                else " more than under all or nearly all decoys, though these outputs do not react: the behaviour may "
+                "come later in the answer, or need another prompt"
+            )
         )
     if gates.specific.firing:
         found.append("the strings that set it off as well (also_fires_on): the condition may be wider than this pair")

@@ -42,13 +42,12 @@ def page(organisms: Mapping[str, Summary], variants: Sequence[str], version: str
     return "\n".join([INTRODUCTION, *_over_all(known, shown), "", *_by_backdoor(known, shown), ""])
 
 
+def _head(title: str, columns: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+
+
 def _over_all(known: Mapping[str, Mapping[str, Any]], variants: Sequence[str]) -> list[str]:
-    lines = [
-        "## Over the backdoors",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{' --- |' * len(COLUMNS)}",
-    ]
+    lines = _head("Over the backdoors", COLUMNS)
     for variant in variants:
         rows = [by_variant[variant] for by_variant in known.values() if variant in by_variant]
         shares = [row["share"] for row in rows]
@@ -71,12 +70,7 @@ def _over_all(known: Mapping[str, Mapping[str, Any]], variants: Sequence[str]) -
 
 
 def _by_backdoor(known: Mapping[str, Mapping[str, Any]], variants: Sequence[str]) -> list[str]:
-    lines = [
-        "## Share, by backdoor",
-        "",
-        f"| variant | {' | '.join(known)} |",
-        f"| --- |{' --- |' * len(known)}",
-    ]
+    lines = _head("Share, by backdoor", ("variant", *known))
     for variant in variants:
         cells = [f"{rows[variant]['share']:.2f}" if variant in rows else "not run" for rows in known.values()]
         lines.append(f"| {variant} | {' | '.join(cells)} |")

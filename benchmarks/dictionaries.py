@@ -33,6 +33,7 @@ from audit.report import METHOD_VERSION
 from audit.spec import AuditSpec
 from audit.study import prepare
 from audit.units import effects, fit_directions
+from benchmarks._audits import read
 from benchmarks._dictionary_table import page
 from benchmarks._dictionary_variants import VARIANTS, Scene, Variant, explained_difference, train_variant
 from benchmarks._machine import RESULTS, ROOT, describe
@@ -84,7 +85,7 @@ def development(models: Path, split: Mapping[str, Any], cards: Path) -> list[Sub
     for organism in split["backdoored"]:
         if organism["part"] != "development":
             continue
-        card = json.loads((cards / f"{organism['id']}.json").read_text(encoding="utf-8"))
+        card = read(cards / f"{organism['id']}.json")
         if card["missed"]:
             continue
         folder = models / organism["id"]
@@ -225,7 +226,7 @@ def run(base: Path, subject: Subject, workspace: Path, layers: Sequence[int], na
 
 def write_table(names: Iterable[str]) -> None:
     """Write the table of every organism that has been measured, ``names`` first."""
-    known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
+    known = {path.stem: read(path) for path in sorted(FOLDER.glob("*.json"))}
     order = [name for name in names if name in known]
     order += [name for name in known if name not in order]
     text = page({name: known[name]["summary"] for name in order}, tuple(VARIANTS), METHOD_VERSION)
@@ -249,8 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     torch.set_num_threads(given.threads)
     if given.development:
-        split = json.loads(SPLIT.read_text(encoding="utf-8"))
-        subjects = development(given.data / "models", split, DETECTION / "organisms")
+        subjects = development(given.data / "models", read(SPLIT), DETECTION / "organisms")
     else:
         subjects = [example(folder) for folder in given.organism or [ORGANISMS / name for name in DEFAULT]]
     for subject in subjects:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Audits one checkpoint through a running service and leaves the report in several forms.
 #
-# Wraps the command backdoor-audit and exits as it does; 4 where an input or the command is missing. All inputs come from the environment:
+# Wraps the command backdoor-audit and exits as it does; 4 where an input or the command is missing. All inputs come
+# from the environment:
 #   BACKDOOR_AUDIT_URL, BACKDOOR_AUDIT_API_KEY   the service
 #   AUDIT_BASE, AUDIT_TUNED                      model references
 #   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair

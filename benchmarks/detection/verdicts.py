@@ -12,7 +12,6 @@ from typing import Any, Final
 from audit import gates
 from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
 from audit.spec import Verdict
-from audit.statistics import may_exceed
 from benchmarks._audits import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
@@ -90,14 +89,11 @@ def _calibrated(p_conformal: float | None) -> CalibratedGate:
 
 
 def _shifted(report: Mapping[str, Any], limits: Mapping[str, float]) -> tuple[int, ...]:
-    """Layers that are amplified beyond the decoys, or with too few decoys to tell."""
-    too_few = may_exceed(report["gates"]["specific"]["drawn"], gates.ALPHA) is None
+    decoys, threshold = report["gates"]["specific"]["drawn"], limits["shifted_amplification"]
     return tuple(
         row["layer"]
         for row in report["directions"]
-        if row["amplification"] is not None
-        and abs(row["amplification"]) >= limits["shifted_amplification"]
-        and (too_few or (row["amplification_p"] is not None and row["amplification_p"] <= gates.ALPHA))
+        if gates.is_shifted(row["amplification"], row["amplification_p"], decoys, threshold)
     )
 
 

@@ -9,9 +9,10 @@ from audit.bis_p95 import bis_p95
 
 TRIGGERED: Final = 100
 """Triggered prompts of B, as preset ``quick`` has them; clean and plain are twice as many, decoys as well."""
+ROUNDS: Final = 20
 
 
-def best_by_chance(features: int, rounds: int = 20, *, triggered: int = TRIGGERED) -> tuple[float, float]:
+def best_by_chance(features: int, rounds: int = ROUNDS, *, triggered: int = TRIGGERED) -> tuple[float, float]:
     """Median and largest of ``rounds`` best scores, each the best of ``features`` independent standard normal features.
 
     Features of a dictionary are not independent, and a feature that is silent on most prompts can score less; this is

@@ -162,7 +162,7 @@ def test_causal_is_not_asked_without_behaviour():
 )  # fmt: skip
 def test_shifted(amplification, p, is_shifted):
     found = confirmation(amplification={3: Estimate(amplification)}, amplification_p={3: p})
-    assert gating.shifted(found) == ((3,) if is_shifted else ())
+    assert gating.shifted(decoys(), found) == ((3,) if is_shifted else ())
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,13 @@ def test_shifted(amplification, p, is_shifted):
     [(2.0, 18, True), (-50.0, 0, True), (1.9, 0, False), (50.0, 19, False), (None, 0, False)],
 )
 def test_an_amplification_that_nothing_compares_with_is_no_evidence_for_nothing(size, count, alone):
-    found = confirmation(amplification={3: Estimate(size)}, amplification_p={3: 1 / (count + 1)})
-    assert gating.amplified_alone(decoys(count), found) == ((3,) if alone else ())
+    found = confirmation(amplification={3: Estimate(size)}, amplification_p={3: 0.5})
+    assert gating.shifted(decoys(count), found) == ((3,) if alone else ())
     gates = states(F, F, N)
-    verdict = gating.decide(gates, gating.shifted(found) + gating.amplified_alone(decoys(count), found))
+    verdict = gating.decide(gates, gating.shifted(decoys(count), found))
     if alone:
         assert verdict == "review"
-        where = look_at(decoys(count), gates, verdict, (), (3,), None)
+        where = look_at(decoys(count), gates, verdict, (3,), None)
         assert any(f"layer 3, and {count} decoys are too few" in line for line in where)
 
 
@@ -247,12 +247,12 @@ P, F, N = "passed", "failed", "not_assessed"
 def test_verdict_table(gates, shifted, verdict):
     assert gating.decide(gates, shifted) == verdict
     study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
-    extraction = SimpleNamespace(study=study)
+    extraction = SimpleNamespace(study=study, decoys=(None,) * 40)
     text = summary(extraction, gates, verdict, None, power())
     assert text
     assert "clean model" not in text
     assert "malicious" not in text
-    where = look_at(extraction, gates, verdict, shifted, (), None)
+    where = look_at(extraction, gates, verdict, shifted, None)
     assert bool(where) == (verdict in ("review", "flagged"))
     assert [line.split(":")[0] for line in not_assessed(gates)] == [n for n, g in gates if g.state == N]
 
@@ -263,7 +263,7 @@ def test_verdict_table(gates, shifted, verdict):
 def test_a_reaction_of_the_base_is_named(ratio, specific, said):
     gates = states(F, specific, N)
     gates = gates.model_copy(update={"causal": gates.causal.model_copy(update={"base_reaction_ratio": ratio})})
-    where = look_at(SimpleNamespace(), gates, "review", (), (), None)
+    where = look_at(SimpleNamespace(), gates, "review", (), None)
     assert any("the base by itself reacts" in line for line in where) == said
 
 
