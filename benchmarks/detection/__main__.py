@@ -33,8 +33,9 @@ from benchmarks.detection.choose import NotReady, freeze
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.models import nudged_base
 from benchmarks.detection.quick import run_quick
-from benchmarks.detection.records import collect
+from benchmarks.detection.records import all_cards, collect
 from benchmarks.detection.specs import spec_of
+from benchmarks.detection.stand_ins import with_stand_ins
 from benchmarks.detection.train import describe_card, make
 from benchmarks.detection.verdicts import THRESHOLDS
 
@@ -78,7 +79,8 @@ class Run:
 
     def organisms(self) -> list[Organism]:
         """Those that were asked for, part by part; merges last in theirs, since they need others."""
-        every = [*self.split["backdoored"], *self.split["benign"]]
+        split = with_stand_ins(self.split, all_cards(RESULTS))
+        every = [*split["backdoored"], *split["benign"]]
         wanted = [each for each in every if each["part"] in self.parts and (not self.only or each["id"] in self.only)]
         return sorted(wanted, key=lambda each: (PARTS.index(each["part"]), each["method"] == "merge"))
 

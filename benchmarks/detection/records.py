@@ -10,6 +10,7 @@ from audit.statistics import conformal_p
 from benchmarks._audits import done, read
 from benchmarks.detection.calibration import score_path
 from benchmarks.detection.cards import card_of
+from benchmarks.detection.stand_ins import with_stand_ins
 from benchmarks.detection.verdicts import thresholds, verdict_under
 
 HIGH_SUCCESS: Final = 0.9
@@ -97,6 +98,7 @@ class Found:
     """Everything on record for a split.
 
     Attributes:
+        split: further audits of excluded models moved to their stand-ins.
         unmatched: audits of weights that no version of a card describes; they are not counted.
         calibration: entries by (carriers, kind of string), then by model.
         failed_scores: calibration scores that ended in a failure, with its code.
@@ -155,7 +157,8 @@ def _is(attempt: Attempt, part: str, audit: str, wanted: Mapping[str, Any]) -> b
 def collect(split: Mapping[str, Any], folder: Path) -> Found:
     """Read all records; verdicts under the thresholds in force."""
     limits = thresholds()
-    cards = {path.stem: read(path) for path in sorted((folder / "organisms").glob("*.json"))}
+    cards = all_cards(folder)
+    split = with_stand_ins(split, cards)
     calibration, failed_scores = _calibration(split, folder)
     units: list[Unit] = []
     failures: list[Failed] = []
@@ -188,6 +191,11 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
                      verdict_under(report, limits), compared, left_out, p)
             )  # fmt: skip
     return Found(split, cards, tuple(units), tuple(failures), tuple(unmatched), calibration, failed_scores)
+
+
+def all_cards(folder: Path) -> dict[str, dict[str, Any]]:
+    """The cards of the organisms that were made, by id."""
+    return {path.stem: read(path) for path in sorted((folder / "organisms").glob("*.json"))}
 
 
 def every_unit(

@@ -1,0 +1,50 @@
+"""Further audits of a model that was excluded are made on another model of its recipe.
+
+``split.json`` names the twelve units that are also audited with other seeds and with ``standard`` before anybody could
+know which models would be excluded. The rule looks at nothing but the cards: the next model of the same recipe and
+part, in the order of the split, that keeps its limits and has no further audits of its own. Where there is none the
+audits stay with the excluded model, and are counted as left out.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Organism = dict[str, Any]
+
+
+def with_stand_ins(split: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The split, further audits of excluded models moved; the one that is given stays as it is.
+
+    Args:
+        split: as committed.
+        cards: of the organisms that were made, by id. A model without one may still be excluded, so nothing is moved
+            to it or past it.
+    """
+    moved = copy.deepcopy(dict(split))
+    for label in ("backdoored", "benign"):
+        for organism in moved[label]:
+            if _further(organism) and cards.get(organism["id"], {}).get("missed"):
+                other = _stand_in(organism, moved[label], cards)
+                if other is not None:
+                    own, others = organism["units"][0], other["units"][0]
+                    own["audits"], others["audits"] = others["audits"], own["audits"]
+    return moved
+
+
+def _further(organism: Mapping[str, Any]) -> bool:
+    """Whether its own pair is audited more than once."""
+    return bool(organism["units"]) and len(organism["units"][0]["audits"]) > 1
+
+
+def _stand_in(
+    excluded: Organism, organisms: Sequence[Organism], cards: Mapping[str, Mapping[str, Any]]
+) -> Organism | None:
+    for each in organisms:
+        if (each["recipe"], each["part"]) != (excluded["recipe"], excluded["part"]) or _further(each):
+            continue
+        if each["id"] not in cards:
+            return None
+        if not cards[each["id"]]["missed"]:
+            return each
+    return None
