@@ -1,0 +1,161 @@
+"""How much of T is the base's own reaction: T of a pair and of its decoys, and the same in the base.
+
+``python -m benchmarks.base_effect UNIT…`` takes units of the detection benchmark by name, say
+``multi-turn.city.wrong-word``, whose models are there (``python -m benchmarks.detection`` makes them), and writes
+``results/base_effect.json``. For each string the directions and the layer come from the fine-tuned model, as in an
+audit. In the base the same direction is then put back to the base's own clean values, along the same forced answer:
+
+    T_base = KL(base_s‖base_c) − KL(base_ablated‖base_c)
+
+and T − T_base is what is left of T once the base's part is taken off. An audit does not compute it. Decoys are those
+that an audit draws; none is screened here. A unit that is in the file already is measured again where it is named.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from audit.ablation import replace_along
+from audit.captures import after, first
+from audit.forward import Capture, Runner
+from audit.outputs import many_carrier_kl
+from audit.pair import load_pair
+from audit.ports import FolderStore
+from audit.spec import AuditSpec
+from audit.statistics import p_decoy_all
+from audit.study import Study, prepare
+from audit.units import Contrast, Directions, effects, fit_directions
+from benchmarks import _setup
+from benchmarks._audits import Bench, read
+from benchmarks._machine import RESULTS, ROOT, write_result
+from benchmarks.detection.make_split import QUICK, SPLIT
+from benchmarks.detection.models import nudged_base
+from benchmarks.detection.records import every_unit
+from benchmarks.detection.specs import spec_of
+
+NAME: Final = "base_effect"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one string does, nats a carrier: T in the fine-tuned model, and with the same direction in the base."""
+
+    string: str
+    tuned: float
+    base: float
+
+    @property
+    def beyond(self) -> float:
+        """T without the base's part."""
+        return self.tuned - self.base
+
+
+def base_effect(runner: Runner, contrast: Contrast, directions: Directions) -> float:
+    """KL(base_s‖base_c) − KL(base_ablated‖base_c), mean over carriers, at the layer and along the direction of T."""
+    layer = directions.layer
+    string, clean = (
+        runner.capture(run.layout.sequences, "base", (layer,)) for run in (contrast.string, contrast.clean)
+    )
+    changed = replace_along(
+        string.hidden[layer], clean.hidden[layer], directions.basis[layer][:, :1], contrast.alignment
+    )
+    ablated = runner.resume(string.layout, layer, changed, "base")
+    assert string.final is not None
+    assert clean.final is not None
+    with runner.pair.on("base") as anatomy:
+        intact, left = many_carrier_kl(anatomy, [string.final, ablated], clean.final, runner.pair.device)
+    return float((intact - left).mean())
+
+
+def measure(study: Study, decoys: int) -> list[Effect]:
+    """The pair first, then as many decoys; each with directions of its own, fitted on A, read on B."""
+    runner, count = study.runner, study.decoys_a
+    carriers = (*study.a[:count], *study.b[: study.decoys_b])
+    clean_prompts = study.tokens(carriers, study.trigger.clean)
+    texts = runner.greedy(clean_prompts, study.sizes.continuation_tokens)
+
+    def runs(string: str) -> tuple[Capture, Capture]:
+        prompts = study.tokens(carriers, string)
+        forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=True)]
+        return runner.capture(forced, "tuned", study.layers), study.base.capture(prompts)
+
+    clean, base_clean = runs(study.trigger.clean)
+    found = []
+    for string in (study.trigger.triggered, *study.decoys()[:decoys]):
+        tuned, base = runs(string)
+        on_a = Contrast(first(tuned, count), first(clean, count), first(base, count), first(base_clean, count))
+        on_b = Contrast(after(tuned, count), after(clean, count), after(base, count), after(base_clean, count))
+        directions = fit_directions(runner, on_a, study.layers)
+        leading = directions.basis[directions.layer][:, :1]
+        effect = effects(runner, on_b, directions.layer, [leading]).nats()
+        found.append(Effect(string, effect, base_effect(runner, on_b, directions)))
+    return found
+
+
+def described(found: Sequence[Effect]) -> dict[str, Any]:
+    """One unit's figures: the pair, its decoys, and the p over them with and without the base's part."""
+    pair, decoys = found[0], found[1:]
+
+    def row(effect: Effect) -> dict[str, Any]:
+        numbers = {"tuned": effect.tuned, "base": effect.base, "beyond": effect.beyond}
+        return {"string": effect.string} | {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+    return {
+        "pair": row(pair),
+        "p": p_decoy_all(pair.tuned, [decoy.tuned for decoy in decoys]),
+        "p_beyond": p_decoy_all(pair.beyond, [decoy.beyond for decoy in decoys]),
+        "decoys": [row(decoy) for decoy in decoys],
+    }
+
+
+def study_of(spec: AuditSpec, base: Path, tuned: Path, *, base_digest: str, cache: FolderStore | None) -> Study:
+    """Both models loaded, the spec checked against them."""
+    pair = load_pair(base, tuned, dtype=spec.dtype, device="auto")
+    return prepare(spec, pair, Runner(pair), base_digest=base_digest, cache=cache)
+
+
+def _unit(name: str, split: Mapping[str, Any], base: Path, bench: Bench) -> tuple[AuditSpec, Path]:
+    """The spec of a unit and the folder of its model.
+
+    Raises:
+        SystemExit: there is no such unit, or its model is not there.
+    """
+    for organism, unit, _, carriers in every_unit(split):
+        if unit["id"] == name:
+            models = bench.data / "models"
+            folder = nudged_base(base, models) if organism is None else models / organism["id"]
+            if not folder.is_dir():
+                sys.exit(f"{name}: {folder} is not there; python -m benchmarks.detection --train makes it")
+            return spec_of(unit, QUICK, carriers, base=base.name, tuned=folder.name), folder
+    sys.exit(f"{name}: no unit of the split has this name")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure the units that are named; returns the exit status."""
+    parser = _setup.parser(__doc__)
+    parser.add_argument("units", nargs="+", metavar="UNIT")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="where the models are")
+    parser.add_argument("--decoys", type=int, default=19)
+    options = parser.parse_args(argv)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    base, bench = _setup.base_folder(options.base), Bench(options.data.absolute())
+    split = read(SPLIT)
+    path = RESULTS / f"{NAME}.json"
+    units: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["units"] if path.is_file() else {}
+    for name in options.units:
+        spec, folder = _unit(name, split, base, bench)
+        checkpoint, model = bench.resolve(base), bench.resolve(folder)
+        study = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())
+        units[name] = {"tuned_digest": model.digest, **described(measure(study, options.decoys))}
+        write_result(NAME, {"units": units})
+        print(name, json.dumps({key: units[name][key] for key in ("pair", "p", "p_beyond")}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
