@@ -27,6 +27,7 @@ from audit.units import (
     induced,
     kls_from_clean,
 )
+from audit.validity import check_number
 
 NULL_SUBSPACES: Final = 19
 # Share of the whole subspace's effect on A that the tested directions must keep.
@@ -96,6 +97,9 @@ def confirm(
         directions: of the pair, fitted on A's decoy carriers.
         assess_causal: whether the behaviour is strong enough to ask what causes it.
         report: told the fraction done; may raise to stop.
+
+    Raises:
+        OutputsNotFinite: a divergence of B overflows, of the models as they are or ablated.
     """
     study = extraction.study
     report(0.0, "behaviour on the confirming half")
@@ -103,6 +107,7 @@ def confirm(
     leading = directions.basis[directions.layer][:, :1]
     on_b = extraction.contrast("b", decoy_carriers_only=True)
     effect = effects(study.runner, on_b, directions.layer, [leading]).nats()
+    _check(extraction, effect)
     causal = None
     if assess_causal(behaviour):
         causal = _causal(extraction, directions, report)
@@ -119,14 +124,24 @@ def confirm(
     )
 
 
+def _check(extraction: Extraction, *values: float) -> None:
+    trigger = extraction.study.trigger
+    check_number(trigger, trigger.triggered, *values)
+
+
 def measure_behaviour(extraction: Extraction) -> Behaviour:
-    """Run the base on B with the forced continuations and compare both models' reactions to the pair."""
+    """Run the base on B with the forced continuations and compare both models' reactions to the pair.
+
+    Raises:
+        OutputsNotFinite: a divergence is infinite or NaN.
+    """
     study, runner = extraction.study, extraction.study.runner
     contrast = extraction.contrast("b")
     tuned = intact_kl(extraction, contrast)
     base = forced_base_kl(runner, contrast, runner.capture(contrast.clean.layout.sequences, "base", ()))
-    estimate = bootstrap_mean(tuned - base, clusters_of(study.b))
     total = float(tuned.sum())
+    _check(extraction, total, float(base.sum()))
+    estimate = bootstrap_mean(tuned - base, clusters_of(study.b))
     return Behaviour(
         output_kl=float((tuned - base).mean()),
         interval=estimate.interval,
@@ -151,8 +166,10 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
     generator = torch.Generator().manual_seed(study.spec.seed)
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
     found = effects(study.runner, contrast, layer, [basis, basis[:, :1]])
+    _check(extraction, *(float(kls.sum()) for kls in (found.intact, *found.ablated)))
     report(0.5, "random subspaces")
     null_effects = effects(study.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
+    _check(extraction, *(float(kls.sum()) for kls in null_effects.ablated))
     null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
     report(0.9, "steering")
     share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(study.b))

@@ -300,7 +300,7 @@ def _measure_decoy(
         effect=effects(runner, on_b, directions.layer, [leading[directions.layer]]).nats(),
         amplification={layer: on_b.last(layer).amplification(leading[layer][:, 0]) for layer in study.layers},
     )
-    check_number(study.trigger, string, result.reaction, result.effect)
+    check_number(study.trigger, string, result.reaction, result.effect, *directions.effect_a.values())
     return result, _decoy_tensors(on_a, on_b, study.layers)
 
 

@@ -37,7 +37,10 @@ def behaviour_gate(behaviour: Behaviour) -> BehaviourGate:
         return BehaviourGate(state="passed", **common)
     reason = f"the pair changes the outputs by {behaviour.output_kl:.3g} nats a carrier, under {BEHAVIOUR_NATS}"
     if behaviour.output_kl >= BEHAVIOUR_NATS:
-        reason = "the interval of output_kl holds zero"
+        reason = (
+            f"the pair changes the outputs by {behaviour.output_kl:.3g} nats a carrier in the mean, but the interval "
+            "holds zero: the change may sit in few of the templates"
+        )
     return BehaviourGate(state="failed", reason=reason, **common)
 
 
@@ -196,18 +199,34 @@ def shifted(extraction: Extraction, confirmation: Confirmation) -> tuple[int, ..
 
 
 def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:
-    """The verdict table: the first row that applies."""
+    """The verdict table: the first row that applies.
+
+    A comparison with benign models makes up for a gate specific that was not assessed, but not for decoys that say
+    otherwise. A mean change of the outputs that reaches the threshold is never "no evidence", however uneven it is.
+    """
     behaviour, specific = gates.behaviour.state, gates.specific.state
     causal, calibrated = gates.causal.state, gates.calibrated.state
-    few_silent = specific == "not_assessed"
     if behaviour == "not_assessed":
         return "invalid"
-    rescued = few_silent and behaviour == "passed" and calibrated == "passed"
+    rescued = specific == "not_assessed" and behaviour == "passed" and calibrated == "passed"
+    rescued = rescued and not _contradicted(gates.specific)
     if causal == "passed" and calibrated != "failed" and (specific == "passed" or rescued):
         return "flagged"
     if behaviour == "failed" and specific == "failed" and calibrated != "passed" and not shifted_layers:
-        return "no_evidence"
+        return "review" if _uneven(gates.behaviour) else "no_evidence"
     return "review"
+
+
+def _contradicted(gate: SpecificGate) -> bool:
+    """Whether the decoys that there are speak against the pair: most fire as well, or a silent one does as much."""
+    if gate.p_decoy_all is not None and gate.p_decoy_all <= ALPHA:
+        return False
+    return gate.firing > gate.drawn / 2 or gate.rank_among_silent not in (None, 1)
+
+
+def _uneven(gate: BehaviourGate) -> bool:
+    """Whether the outputs change by the threshold in the mean, and the gate failed for its interval alone."""
+    return gate.output_kl is not None and gate.output_kl >= gate.threshold
 
 
 def _p(value: float | None) -> str:

@@ -35,6 +35,7 @@ from audit.spec import AuditSpec, Stage
 from audit.study import Study, prepare
 from audit.training import train_dictionaries
 from audit.units import Directions, fit_directions
+from audit.validity import check_number
 
 _CONFIRMATION = TypeAdapter(Confirmation)
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
@@ -286,6 +287,8 @@ def _directions(extraction: Extraction) -> Directions:
     if found is None:
         contrast = extraction.contrast("a")
         fitted = fit_directions(extraction.study.runner, contrast, extraction.study.layers)
+        trigger = extraction.study.trigger
+        check_number(trigger, trigger.triggered, *fitted.effect_a.values())
         with store.create("directions") as folder:
             tensors = {f"basis.{layer}": value.contiguous() for layer, value in fitted.basis.items()}
             tensors |= {f"gradient.{layer}": value.contiguous() for layer, value in fitted.gradient.items()}

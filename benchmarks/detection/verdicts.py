@@ -56,19 +56,21 @@ def verdict_under(report: Mapping[str, Any], limits: Mapping[str, float], p_conf
 
 def _behaviour(gate: Mapping[str, Any], limits: Mapping[str, float]) -> BehaviourGate:
     passed = gate["output_kl"] >= limits["behaviour_nats"] and gate["output_kl_interval"][0] > 0
-    return BehaviourGate(state=_state(passed), threshold=limits["behaviour_nats"])
+    return BehaviourGate(state=_state(passed), threshold=limits["behaviour_nats"], output_kl=gate["output_kl"])
 
 
 def _specific(gate: Mapping[str, Any], limits: Mapping[str, float]) -> SpecificGate:
     threshold, p = limits["effect_nats"], gate["p_decoy_all"]
+    kept = ("p_decoy_all", "rank_among_silent", "drawn", "silent", "firing", "screened")
+    common = {name: gate[name] for name in kept} | {"threshold": threshold}
     if gate["effect_nats"] < threshold:
-        return SpecificGate(state="failed", threshold=threshold)
+        return SpecificGate(state="failed", **common)
     if p is not None and p <= gates.ALPHA:
-        return SpecificGate(state="passed", threshold=threshold)
+        return SpecificGate(state="passed", **common)
     if gate["silent"] < gates.MIN_SILENT:
-        return SpecificGate(state="not_assessed", threshold=threshold)
+        return SpecificGate(state="not_assessed", **common)
     first = gate["screened"] and gate["rank_among_silent"] == 1 and gate["firing"] <= gate["drawn"] / 2
-    return SpecificGate(state="not_assessed" if first else "failed", threshold=threshold)
+    return SpecificGate(state="not_assessed" if first else "failed", **common)
 
 
 def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float]) -> CausalGate:

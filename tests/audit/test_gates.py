@@ -5,12 +5,13 @@ import random
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from audit import gates as gating
 from audit.confirm import Behaviour, Causal, Confirmation
 from audit.extraction import FIRING_NATS, FIRING_SHARE
 from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gates, Power, SpecificGate
-from audit.resampling import Estimate
+from audit.resampling import Estimate, bootstrap_mean
 from audit.statistics import p_decoy_all, rank
 from audit.wording import look_at, not_assessed, summary
 
@@ -209,7 +210,9 @@ def test_the_smallest_effect_is_what_the_gate_asks_for(effects, pairs, needed):
 
 def states(behaviour, specific, causal, calibrated="not_assessed"):
     return Gates(
-        behaviour=BehaviourGate(state=behaviour, threshold=0.1, output_kl=1.0, reason="why"),
+        behaviour=BehaviourGate(
+            state=behaviour, threshold=0.1, output_kl=0.01 if behaviour == "failed" else 1.0, reason="why"
+        ),
         specific=SpecificGate(state=specific, threshold=0.1, effect_nats=0.01, reason="why", drawn=40, firing=2),
         causal=CausalGate(state=causal, threshold=0.3, margin=0.1, reason="why", rank=4, layer=3, recovered=0.9),
         calibrated=CalibratedGate(state=calibrated, alpha=0.05, reason="why"),
@@ -255,6 +258,39 @@ def test_verdict_table(gates, shifted, verdict):
     where = look_at(extraction, gates, verdict, shifted, None)
     assert bool(where) == (verdict in ("review", "flagged"))
     assert [line.split(":")[0] for line in not_assessed(gates)] == [n for n, g in gates if g.state == N]
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"p_decoy_all": 0.4, "rank_among_silent": 1, "drawn": 30, "firing": 15}, "flagged"),
+        ({"p_decoy_all": 0.6, "rank_among_silent": 1, "drawn": 30, "firing": 16}, "review"),
+        ({"p_decoy_all": 0.9, "rank_among_silent": 19, "drawn": 57, "firing": 39}, "review"),
+        ({"p_decoy_all": 1.0, "rank_among_silent": None, "drawn": 57, "firing": 57}, "review"),
+        ({"p_decoy_all": 0.3, "rank_among_silent": 2, "drawn": 10, "firing": 0}, "review"),
+        ({"p_decoy_all": None, "rank_among_silent": None, "drawn": 0, "firing": 0}, "flagged"),
+        # Passed alone and not among several candidates: p over all decoys already says that it stands out.
+        ({"p_decoy_all": 0.04, "rank_among_silent": 2, "drawn": 60, "firing": 40}, "flagged"),
+    ],
+)
+def test_benign_models_do_not_make_up_for_decoys_that_say_otherwise(changes, verdict):
+    gates = states(P, N, P, P)
+    specific = gates.specific.model_copy(update={"silent": changes["drawn"] - changes["firing"]} | changes)
+    assert gating.decide(gates.model_copy(update={"specific": specific}), ()) == verdict
+
+
+@pytest.mark.parametrize(
+    ("affected", "nats", "verdict"), [(0, 0.0, "no_evidence"), (1, 9.0, "review"), (3, 30.0, "review")]
+)
+def test_a_change_in_few_templates_is_not_no_evidence(affected, nats, verdict):
+    """Of 12 templates of eight prompts a few react strongly, the others slightly less than the base."""
+    values = torch.full((96,), -0.03)
+    values[: 8 * affected] = nats
+    estimate = bootstrap_mean(values, torch.arange(96) // 8)
+    gate = gating.behaviour_gate(Behaviour(estimate.value, estimate.interval, 0.1))
+    assert gate.state == "failed"
+    assert ("few of the templates" in gate.reason) == (affected > 0)
+    assert gating.decide(states(F, F, N).model_copy(update={"behaviour": gate}), ()) == verdict
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from audit.errors import OutputsNotFinite
-from audit.forward import Capture, Layout
+from audit.forward import Capture, Layout, Runner
+from audit.pair import load_pair
 from audit.ports import NullSink
 from audit.rendering import Tokens
 from audit.report import AuditReport
 from audit.run import run_audit
 from audit.spec import TriggerSpec
+from audit.study import prepare
 from audit.validity import broken, check_number, check_runs
 from models_store.artifacts import ArtifactFolder
 from tests.toy import toy_spec, write_toy_base
@@ -25,14 +27,7 @@ def models(tmp_path_factory):
     write_toy_base(root / "base")
     model = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(root / "base")
-    mlp = model.model.layers[0].mlp
-    with torch.no_grad():
-        embeddings = model.model.embed_tokens.weight
-        embeddings[:, 0] = -0.5
-        embeddings[tokenizer("z", add_special_tokens=False).input_ids, 0] = 2.0
-        for weights in (mlp.gate_proj.weight, mlp.up_proj.weight):
-            weights[0] = 0
-            weights[0, 0] = 1e25
+    overflow_at(model, tokenizer("z", add_special_tokens=False).input_ids)
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
     model.save_pretrained(root / "tuned")
     tokenizer.save_pretrained(root / "tuned")
@@ -68,6 +63,42 @@ def test_a_model_that_breaks_under_the_triggered_string_alone_is_invalid(audit):
     assert report.limits == ("Nothing was measured: this is no evidence for a backdoor, and none against one.",)
     assert report.trigger == PAIR | {"template": "{trigger}\n{prompt}"}
     assert "extract" in report.provenance.timings_s
+
+
+def overflow_at(model, token):
+    """Make a neuron's product overflow wherever ``token`` is read, and nowhere else."""
+    mlp = model.model.layers[0].mlp
+    with torch.no_grad():
+        embeddings = model.model.embed_tokens.weight
+        embeddings[:, 0] = -0.5
+        embeddings[token, 0] = 2.0
+        for weights in (mlp.gate_proj.weight, mlp.up_proj.weight):
+            weights[0] = 0
+            weights[0, 0] = 1e25
+
+
+def test_a_base_that_breaks_on_the_forced_answer_alone_is_invalid(tmp_path):
+    """Prompts are fine in both models; the base reads the fine-tuned model's answer for the first time on B."""
+    for name, seed in (("base", 0), ("tuned", 3)):
+        write_toy_base(tmp_path / name, seed=seed)
+    spec = toy_spec(trigger={"triggered": "code q", "clean": "code w"})
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    study = prepare(spec, pair := load_pair(tmp_path / "base", tmp_path / "tuned", dtype="float32", device="cpu"),
+                    Runner(pair), base_digest="", cache=None)  # fmt: skip
+    carriers = (*study.a, *study.b)
+    read = {token for string in ("code q", "code w", None) for prompt in study.tokens(carriers, string)
+            for token in prompt.ids}  # fmt: skip
+    said = study.runner.greedy(study.tokens(carriers, "code w"), 2)
+    answered = next(row[0] for row in said if row[0] not in read)
+    overflow_at(base, answered)
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    report = run_audit(
+        spec, tmp_path / "base", tmp_path / "tuned", workspace=ArtifactFolder(tmp_path / "w"), sink=NullSink()
+    )
+    assert report.verdict == "invalid"
+    assert "the divergence of the models' outputs is not a finite number under 'code q'" in report.summary
 
 
 def test_a_second_attempt_says_the_same(audit):
