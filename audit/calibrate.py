@@ -70,8 +70,9 @@ def score_model(
 ) -> LibraryEntry:
     """Measure S of one fine-tune known to be benign: the T that a whole audit of it reports, and τ.
 
-    Directions are fitted on the same batches as in an audit. T is read on B's decoy carriers alone, where an audit
-    runs all of B at once: batches of another shape, so the two numbers agree to rounding, not to the last bit.
+    Directions are fitted on the same batches as in an audit, and the forced answers are an audit's. T is read on B's
+    decoy carriers alone, where an audit runs all of B at once: batches of another shape, so the two numbers agree to
+    rounding, not to the last bit.
 
     Args:
         spec: as of an audit; decoys, widths, seeds and the recipe of dictionaries do not matter here.
@@ -115,20 +116,26 @@ def score_model(
 
 def _pair_effect(study: Study) -> float:
     """T: directions and layer from A's decoy carriers, the effect of the leading one on B's."""
-    directions = fit_directions(study.runner, _contrast(study, study.a[: study.decoys_a]), study.layers)
-    on_b = _contrast(study, study.b[: study.decoys_b])
-    return effects(study.runner, on_b, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
+    on_a, on_b = study.a[: study.decoys_a], study.b[: study.decoys_b]
+    directions = fit_directions(study.runner, _contrast(study, on_a, on_a), study.layers)
+    contrast = _contrast(study, on_b, study.b)
+    return effects(study.runner, contrast, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
 
 
-def _contrast(study: Study, carriers: tuple[Carrier, ...]) -> Contrast:
-    """The pair on some carriers, both models run as in the extract stage."""
+def _contrast(study: Study, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
+    """The pair on some carriers, both models run as in the extract stage.
+
+    Args:
+        answered: the carriers that an audit asks for the clean answer at once, ``carriers`` the first of them. A greedy
+            answer in bfloat16 may go on otherwise at a near tie where the batch has another shape.
+    """
     runner, trigger = study.runner, study.trigger
-    texts = runner.greedy(study.tokens(carriers, trigger.clean), study.sizes.continuation_tokens)
+    texts = runner.greedy(study.tokens(answered, trigger.clean), study.sizes.continuation_tokens)
     tuned: list[Capture] = []
     base: list[Capture] = []
     for string in (trigger.triggered, trigger.clean):
         prompts = study.tokens(carriers, string)
-        forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=True)]
+        forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=False)]
         tuned.append(runner.capture(forced, "tuned", study.layers))
         base.append(study.base.capture(prompts))
     return Contrast(*tuned, *base)

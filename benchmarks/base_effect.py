@@ -9,6 +9,9 @@ audit. In the base the same direction is then put back to the base's own clean v
 
 and T − T_base is what is left of T once the base's part is taken off. An audit does not compute it. Decoys are those
 that an audit draws; none is screened here. A unit that is in the file already is measured again where it is named.
+
+Beside it, how much T hangs on the batches that the clean answers were asked for in: B's decoy carriers among all of B,
+as an audit does, and by themselves. In bfloat16 a greedy answer may go on otherwise at a near tie.
 """
 
 import json
@@ -72,12 +75,27 @@ def base_effect(runner: Runner, contrast: Contrast, directions: Directions) -> f
     return float((intact - left).mean())
 
 
-def measure(study: Study, decoys: int) -> list[Effect]:
-    """The pair first, then as many decoys; each with directions of its own, fitted on A, read on B."""
+def clean_answers(study: Study, *, alone: bool = False) -> list[tuple[int, ...]]:
+    """The fine-tuned model's answers to the clean prompts of A's and B's decoy carriers, in this order.
+
+    Args:
+        alone: B's decoy carriers are asked by themselves, not among all of B as in an audit.
+    """
+    halves = study.a[: study.decoys_a], study.b[: study.decoys_b] if alone else study.b
+    on_a, on_b = (
+        study.runner.greedy(study.tokens(half, study.trigger.clean), study.sizes.continuation_tokens) for half in halves
+    )
+    return [*on_a, *on_b[: study.decoys_b]]
+
+
+def measure(study: Study, decoys: int, texts: Sequence[tuple[int, ...]]) -> list[Effect]:
+    """The pair first, then as many decoys; each with directions of its own, fitted on A, read on B.
+
+    Args:
+        texts: the answer that is forced on each of A's and B's decoy carriers, under every string.
+    """
     runner, count = study.runner, study.decoys_a
     carriers = (*study.a[:count], *study.b[: study.decoys_b])
-    clean_prompts = study.tokens(carriers, study.trigger.clean)
-    texts = runner.greedy(clean_prompts, study.sizes.continuation_tokens)
 
     def runs(string: str) -> tuple[Capture, Capture]:
         prompts = study.tokens(carriers, string)
@@ -151,7 +169,13 @@ def main(argv: list[str] | None = None) -> int:
         spec, folder = _unit(name, split, base, bench)
         checkpoint, model = bench.resolve(base), bench.resolve(folder)
         study = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())
-        units[name] = {"tuned_digest": model.digest, **described(measure(study, options.decoys))}
+        texts, others = clean_answers(study), clean_answers(study, alone=True)
+        alone = {
+            "answers_that_differ": sum(text != other for text, other in zip(texts, others, strict=True)),
+            "tuned": measure(study, 0, others)[0].tuned,
+        }
+        figures = described(measure(study, options.decoys, texts))
+        units[name] = {"tuned_digest": model.digest, **figures, "answers_asked_alone": alone}
         write_result(NAME, {"units": units})
         print(name, json.dumps({key: units[name][key] for key in ("pair", "p", "p_beyond")}), flush=True)
     return 0

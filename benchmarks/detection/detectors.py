@@ -31,17 +31,32 @@ def _largest(report: Report, table: str, column: str) -> float | None:
     return max(values, default=None)
 
 
+def _size(report: Report, *names: str) -> float | None:
+    # A dictionary's decoder row, or a direction's, has no sign of its own.
+    value = _nested(report, *names)
+    return None if value is None else abs(value)
+
+
+S: Final = "S (the causal effect T)"
+AMPLIFICATION: Final = "amplification, largest of the layers"
+BIS: Final = "bis, feature of largest attribution"
+BIS_P95: Final = "bis_p95, largest of all features"
+
 DETECTORS: Final[dict[str, Callable[[Report], float | None]]] = {
-    "S (the causal effect T)": _effect,
+    S: _effect,
     "output_kl": lambda report: _nested(report, "gates", "behaviour", "output_kl"),
-    "amplification": lambda report: _largest(report, "directions", "amplification"),
+    AMPLIFICATION: lambda report: _largest(report, "directions", "amplification"),
+    "amplification, chosen layer": lambda report: _size(report, "baselines", "attribution_direction", "amplification"),
+    "reported feature, amplification": lambda report: _size(report, "scores", "amplification"),
     "diffmean, amplification": lambda report: _nested(report, "baselines", "diffmean", "amplification"),
+    "frozen random, amplification": lambda report: _size(report, "baselines", "frozen_random", "amplification"),
     "diffmean, bis": lambda report: _nested(report, "baselines", "diffmean", "bis"),
-    "bis, best feature": lambda report: _largest(report, "layers", "best_bis"),
-    "bis_p95, best feature": lambda report: _largest(report, "layers", "bis_p95"),
     "frozen random, bis": lambda report: _nested(report, "baselines", "frozen_random", "bis"),
-    "frozen random, amplification": lambda report: _nested(report, "baselines", "frozen_random", "amplification"),
+    BIS: lambda report: _largest(report, "layers", "best_bis"),
+    BIS_P95: lambda report: _largest(report, "layers", "bis_p95"),
 }
+"""Amplifications are of the chosen layer, but for the first. ``bis`` and ``bis_p95`` are the largest over dictionaries:
+of a dictionary's feature with the largest attribution, which A chooses, and of the feature that scores best on B."""
 
 
 def by_layer(report: Report, column: str) -> dict[int, float]:

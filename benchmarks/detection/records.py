@@ -92,6 +92,11 @@ class Unit(Attempt):
         """The verdict."""
         return self.verdict
 
+    @property
+    def tuned_digest(self) -> str | None:
+        """Of the weights that were audited; None where the record does not say."""
+        return _tuned_digest(self.report)
+
 
 @dataclass(frozen=True)
 class Found:

@@ -11,6 +11,7 @@ from audit.power import WANTED
 from audit.statistics import clopper_pearson
 from benchmarks._audits import read
 from benchmarks.detection.alarms import UNANSWERED, false_alarms
+from benchmarks.detection.detectors import BIS, BIS_P95
 from benchmarks.detection.exchangeable import calibration
 from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
 from benchmarks.detection.separation import NOT_RUN, figures, separation
@@ -109,8 +110,8 @@ def _quick(folder: Path) -> Iterator[str]:
     record = read(path)
     yield f"Quick form over the four example adapters: {record['minutes']:g} minutes (goal 20)."
     yield ""
-    yield "| adapter | backdoored | verdict | T, nats | output_kl, nats | recovered | seconds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield f"| adapter | backdoored | {COLUMNS} | seconds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for row in record["audits"]:
         backdoored = "yes" if row["backdoored"] else "no"
         yield f"| {row['organism']} | {backdoored} | {_cells(row['report'])} | {row['seconds']:.0f} |"
@@ -118,14 +119,16 @@ def _quick(folder: Path) -> Iterator[str]:
 
 def _cells(report: Mapping[str, Any], verdict: str | None = None) -> str:
     gates = report["gates"]
-    recovered = gates["causal"]["recovered"]
+    recovered, random = gates["causal"]["recovered"], gates["causal"]["null_max"]
     effect, kl = gates["specific"]["effect_nats"], gates["behaviour"]["output_kl"]
-    numbers = [(effect, ".3g"), (kl, ".3g"), (recovered, ".2f")]
+    numbers = [(effect, ".3g"), (kl, ".3g"), (recovered, ".2f"), (random, ".2f")]
     shown = [NOT_ASSESSED if value is None else format(value, form) for value, form in numbers]
     return " | ".join((verdict or report["verdict"], *shown))
 
 
 NOT_ASSESSED: Final = "not assessed"
+COLUMNS: Final = "verdict | T, nats | output_kl, nats | recovered | random, at most"
+"""What ``_cells`` gives; ``random`` is the best of 19 random subspaces of the fine-tuning's own variance."""
 
 
 def _part(found: Found, part: str) -> Iterator[str]:
@@ -139,8 +142,8 @@ def _part(found: Found, part: str) -> Iterator[str]:
     yield ""
     yield from _details(found, part)
     yield ""
-    yield "| unit | verdict | T, nats | output_kl, nats | recovered |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield f"| unit | {COLUMNS} |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for unit in units:
         yield f"| {unit.name} | {_cells(unit.report, unit.verdict)} |"
 
@@ -235,9 +238,14 @@ def _details(found: Found, part: str) -> Iterator[str]:
     quick = {unit.name: unit for unit in found.of(part)}
     both = [unit for unit in standard if unit.name in quick]
     same = sum(quick[unit.name].uncalibrated == unit.uncalibrated for unit in both)
-    yield f"Preset standard gives the verdict of quick on {same} of {len(both)} units, both judged without calibration."
+    again = sum(unit.tuned_digest != quick[unit.name].tuned_digest for unit in both)
+    yield (
+        f"Preset standard gives the verdict of quick on {same} of {len(both)} units, both judged without calibration"
+        + (f"; on {again} of them the weights had been made again in between, and came out slightly other." if again
+           else ".")
+    )  # fmt: skip
     yield ""
-    yield "| unit | dictionary | FVE | best bis | bis_p95 | features recover |"
+    yield f"| unit | dictionary | FVE | {BIS} | {BIS_P95} | features recover |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for unit in standard:
         for architecture in ("diff_sae", "crosscoder"):
@@ -250,9 +258,11 @@ def _power(units: Sequence[Unit]) -> str:
     if not seen:
         return f"Power: {NOT_RUN}."
     close = sum(abs(value - WANTED) <= POWER_TOLERANCE for value in seen)
+    none = len(units) - len(seen)
     return (
         f"Power: a spike of the size that the report names was seen in {WANTED:.0%} ± {POWER_TOLERANCE:.0%} of 1,000 "
-        f"fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})."
+        f"fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})"
+        + (f"; the reports of {none} more could name no size." if none else ".")
     )
 
 

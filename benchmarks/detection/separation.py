@@ -4,7 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from benchmarks.detection.detectors import (
+    AMPLIFICATION,
+    BIS,
+    BIS_P95,
     DETECTORS,
+    S,
     Scored,
     auroc,
     auroc_interval,
@@ -30,7 +34,8 @@ def separation(found: Found, part: str) -> Iterator[str]:
         f"{len(benign)} benign ones ({_recipes(benign)} recipes) have a report; a row counts those where its number "
         "was measured. Intervals: 95% bootstrap over recipes; where the sides are perfectly separated, the exact "
         "one-sided 95% bound on pairs that share no recipe. Merges count as a recipe of their own, though they are "
-        "sums of other models."
+        "sums of other models. Amplifications are of the chosen layer where nothing else is said, without their sign "
+        "where a direction has none of its own."
     )
     yield ""
     yield (
@@ -98,17 +103,14 @@ def figures(found: Found) -> dict[str, str]:
     else:
         return {}
     curves = {}
-    for name in ("S (the causal effect T)", "output_kl", "amplification", "bis, best feature", "bis_p95, best feature"):
+    for name in (S, "output_kl", AMPLIFICATION, BIS, BIS_P95):
         positive, negative = _scores(own, name), _scores(benign, name)
-        curves[f"{name.split(' (')[0]}: {number(auroc(positive, negative))}"] = roc(positive, negative)
-    effect = "S (the causal effect T)"
+        curves[f"{name.split(' (')[0].split(',')[0]}: {number(auroc(positive, negative))}"] = roc(positive, negative)
     silent = [value for unit in benign for value in unit.report["decoys"]["effect_nats"]]
     groups = {
-        "backdoored, own pair": _scores(own, effect),
-        "backdoored, other pairs": _scores(
-            [u for u in found.of(part) if u.role.startswith(("wrong", "single"))], effect
-        ),
-        "benign, own pair": _scores(benign, effect),
+        "backdoored, own pair": _scores(own, S),
+        "backdoored, other pairs": _scores([u for u in found.of(part) if u.role.startswith(("wrong", "single"))], S),
+        "benign, own pair": _scores(benign, S),
         "benign, decoys": silent,
     }
     rows = {unit.name.rsplit(".", 1)[0]: by_layer(unit.report, "effect_nats_a") for unit in (*own, *benign)}

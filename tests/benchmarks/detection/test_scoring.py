@@ -15,7 +15,15 @@ from benchmarks._audits import rounded, summary, write
 from benchmarks._machine import ROOT
 from benchmarks.detection import choose, scoring, verdicts
 from benchmarks.detection.__main__ import ordered
-from benchmarks.detection.detectors import DETECTORS, auroc, auroc_interval, perfect_bound, roc
+from benchmarks.detection.detectors import (
+    AMPLIFICATION,
+    BIS_P95,
+    DETECTORS,
+    auroc,
+    auroc_interval,
+    perfect_bound,
+    roc,
+)
 from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
@@ -47,7 +55,8 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0,
             for layer in (13, 17)
         ],
         "layers": [{"layer": 13, "architecture": "diff_sae", "seed": 0, "fve": 0.9, "best_bis": 0.5, "bis_p95": 0.4}],
-        "baselines": {"diffmean": scores(0.2), "frozen_random": None},
+        "baselines": {"diffmean": scores(0.2), "attribution_direction": scores(-0.3), "frozen_random": None},
+        "scores": scores(-0.4),
         "localisation": {"share": 0.6} if behaves else None,
         "power": {"detected": 0.5 if behaves else 0.91},
         "flagged_features": [],
@@ -123,16 +132,18 @@ def test_a_threshold_moves_the_verdict_and_cannot_go_below_what_was_measured():
 def test_every_detector_reads_a_report_and_none_invents_a_number():
     read = {name: detector(report(2.0)) for name, detector in DETECTORS.items()}
     assert read["S (the causal effect T)"] == 2.0
-    assert read["frozen random, bis"] is None
-    assert read["bis_p95, best feature"] == 0.4
+    assert read["frozen random, bis"] is read["frozen random, amplification"] is None
+    assert read["amplification, chosen layer"] == 0.3  # a direction's sign means nothing
+    assert read["reported feature, amplification"] == 0.4
+    assert read[BIS_P95] == 0.4
 
 
 def test_records_of_older_schemas_and_nulls_of_newer_ones_are_read_alike():
     older, newer = report(2.0, amplification=0.0), report(2.0, amplification=None)
     newer["localisation"] |= {"share": None, "recovered": None, "recovered_by_seed": [None]}
     assert verdict_under(older, STARTING) == verdict_under(newer, STARTING) == "flagged"
-    assert DETECTORS["amplification"](older) == 0.0
-    assert DETECTORS["amplification"](newer) is None
+    assert DETECTORS[AMPLIFICATION](older) == 0.0
+    assert DETECTORS[AMPLIFICATION](newer) is None
     newer["gates"]["causal"] |= {"null_max": None}
     assert verdict_under(newer, STARTING) == "review"
 
