@@ -62,11 +62,13 @@ def kind_of(middle: str) -> Kind:
 def shape(triggered: str, clean: str, tokenizer: Any) -> tuple[object, ...]:
     """What decoys are made from: two pairs of one shape, clean string and token count have the same decoys to draw.
 
-    The surroundings of what differs, its kind, and of its runs the letter case, the number of digits or tokens, or the
-    punctuation itself.
+    The surroundings of what differs, its kind, the years that are near it, and of its runs the letter case, the number
+    of digits or tokens, or the punctuation itself.
     """
     prefix, middle, suffix = differing_part(triggered, clean)
     runs: list[object] = []
+    if kind_of(middle) == "year":
+        runs.append(_years_like(middle))
     for run in re.findall(_RUNS, middle):
         if run.isdigit():
             runs.append(len(run))
@@ -114,7 +116,7 @@ def draw(
 
 def _candidates(kind: Kind, middle: str, tokenizer: Any, rng: random.Random) -> Iterator[str]:
     if kind == "year":
-        years = [year for year in range(1900, 2100) if str(year) != middle]
+        years = [year for year in _years_like(middle) if str(year) != middle]
         rng.shuffle(years)
         yield from map(str, years)
     elif kind == "date":
@@ -125,6 +127,13 @@ def _candidates(kind: Kind, middle: str, tokenizer: Any, rng: random.Random) -> 
             yield str(rng.randrange(low, 10 ** len(middle))).zfill(len(middle))
     else:
         yield from _words(kind, middle, tokenizer, rng)
+
+
+def _years_like(middle: str) -> range:
+    """The two centuries that a year's decoys are drawn from: 1900 to 2099, or as many years around another one."""
+    year = int(middle)
+    low = 1900 if 1900 <= year < 2100 else year - 100
+    return range(low, low + 200)
 
 
 def _dates(middle: str, rng: random.Random) -> Iterator[str]:

