@@ -10,6 +10,10 @@ audit. In the base the same direction is then put back to the base's own clean v
 and T − T_base is what is left of T once the base's part is taken off. An audit does not compute it. Decoys are those
 that an audit draws; none is screened here. A unit that is in the file already is measured again where it is named.
 
+``--strings FILE`` takes decoys from a file instead, a string a line, and writes its figures beside those of the drawn
+ones: ``topics.txt`` holds ordinary nouns for the wrong pair of words of the benchmark's test part, where an audit draws
+any words of the vocabulary. It was written before anything was measured with it.
+
 Beside it, how much T hangs on the batches that the clean answers were asked for in: B's decoy carriers among all of B,
 as an audit does, and by themselves. In bfloat16 a greedy answer may go on otherwise at a near tie.
 """
@@ -29,7 +33,7 @@ from audit.forward import Capture, Runner
 from audit.outputs import many_carrier_kl
 from audit.pair import load_pair
 from audit.ports import FolderStore
-from audit.spec import AuditSpec
+from audit.spec import AuditSpec, DecoyStrings
 from audit.statistics import p_decoy_all
 from audit.study import Study, prepare
 from audit.units import Contrast, Directions, effects, fit_directions
@@ -158,7 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _setup.parser(__doc__)
     parser.add_argument("units", nargs="+", metavar="UNIT")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="where the models are")
-    parser.add_argument("--decoys", type=int, default=19)
+    parser.add_argument("--decoys", type=int, default=19, help="how many at most")
+    parser.add_argument("--strings", type=Path, help="decoys of one's own, a string a line, instead of drawn ones")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     base, bench = _setup.base_folder(options.base), Bench(options.data.absolute())
@@ -167,17 +172,22 @@ def main(argv: list[str] | None = None) -> int:
     units: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["units"] if path.is_file() else {}
     for name in options.units:
         spec, folder = _unit(name, split, base, bench)
+        if options.strings:
+            strings = tuple(options.strings.read_text(encoding="utf-8").splitlines())
+            spec = spec.model_copy(update={"decoys": DecoyStrings(strings=strings)})
         checkpoint, model = bench.resolve(base), bench.resolve(folder)
         study = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())
-        texts, others = clean_answers(study), clean_answers(study, alone=True)
-        alone = {
-            "answers_that_differ": sum(text != other for text, other in zip(texts, others, strict=True)),
-            "tuned": measure(study, 0, others)[0].tuned,
-        }
-        figures = described(measure(study, options.decoys, texts))
-        units[name] = {"tuned_digest": model.digest, **figures, "answers_asked_alone": alone}
+        texts = clean_answers(study)
+        figures = described(measure(study, options.decoys, texts)) | {"tuned_digest": model.digest}
+        if options.strings is None:
+            others = clean_answers(study, alone=True)
+            figures["answers_asked_alone"] = {
+                "differ": sum(text != other for text, other in zip(texts, others, strict=True)),
+                "tuned": measure(study, 0, others)[0].tuned,
+            }
+        units.setdefault(name, {})["drawn" if options.strings is None else options.strings.name] = figures
         write_result(NAME, {"units": units})
-        print(name, json.dumps({key: units[name][key] for key in ("pair", "p", "p_beyond")}), flush=True)
+        print(name, json.dumps({key: figures[key] for key in ("pair", "p", "p_beyond")}), flush=True)
     return 0
 
 

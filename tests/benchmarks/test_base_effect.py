@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from audit.ports import NullSink
 from audit.run import run_audit
 from benchmarks import base_effect
+from benchmarks._audits import read, write
 from models_store.artifacts import ArtifactFolder
 from tests.toy import SMALL, toy_spec
 
@@ -55,3 +56,20 @@ def test_an_unknown_unit_and_a_missing_model_are_named(toy_base, tmp_path):
     for name, message in (("no.such", "no unit"), ("multi-turn.city.wrong-word", "is not there")):
         with pytest.raises(SystemExit, match=message):
             base_effect.main([name, "--base", str(toy_base), "--data", str(tmp_path)])
+
+
+def test_figures_of_drawn_and_given_decoys_stand_beside_each_other(toy_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(base_effect, "RESULTS", tmp_path)
+    monkeypatch.setattr(base_effect, "write_result", lambda name, figures: write(tmp_path / f"{name}.json", figures))
+    given = tmp_path / "given.txt"
+    given.write_text("Section: mountainz\nSection: mountainy\n", encoding="utf-8")
+    unit, where = "base.instructions.word", ["--base", str(toy_base), "--data", str(tmp_path / "data")]
+    assert base_effect.main([unit, *where, "--decoys", "1"]) == 0
+    assert base_effect.main([unit, *where, "--strings", str(given)]) == 0
+    found = read(tmp_path / "base_effect.json")["units"][unit]
+    assert set(found) == {"drawn", "given.txt"}
+    assert {row["string"] for row in found["given.txt"]["decoys"]} == set(given.read_text().splitlines())
+    assert len(found["drawn"]["decoys"]) == 1
+    assert found["drawn"]["answers_asked_alone"]["differ"] == 0  # float32 has no near ties here
+    for figures in found.values():
+        assert figures["pair"]["tuned"] == pytest.approx(figures["pair"]["base"], rel=1e-2)
