@@ -8,6 +8,7 @@ import pytest
 from audit.gates import is_shifted
 from audit.statistics import zero_alarm_bound
 from benchmarks._audits import read
+from benchmarks._machine import RESULTS as FIGURES
 from benchmarks._machine import ROOT
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.detectors import AMPLIFICATION, BIS, BIS_P95, DETECTORS, S, auroc
@@ -125,3 +126,22 @@ def test_the_areas_that_the_method_names(found):
     for name, row in named.items():
         area = auroc(*([DETECTORS[name](unit.report) for unit in side] for side in (own, benign)))
         assert f"{row} {area:.2f} |" in text("docs/method.md"), name
+
+
+def test_what_the_method_says_of_the_bases_part():
+    units = read(FIGURES / "base_effect.json")["units"]
+    city, base = units["multi-turn.city.wrong-word"], units["base.instructions.word"]
+    pair, drawn, nouns = city["drawn"]["pair"], city["drawn"]["decoys"], city["topics.txt"]["decoys"]
+    above = {row["string"].removeprefix("Section: "): row["tuned"] for row in nouns if row["tuned"] > pair["tuned"]}
+    for sentence in (
+        f"T {pair['tuned']:.2f} instead of 0.81): the base's part of T is {pair['base']:.2f}, and what is left, "
+        f"{pair['beyond']:.2f}, still is more than under any of {len(drawn)} drawn words "
+        f"({max(row['beyond'] for row in drawn):.2f} at most)",
+        f"(median T {median(row['tuned'] for row in drawn):.2f})",
+        f"the median is {median(row['tuned'] for row in nouns):.2f}, two are above the pair "
+        f"({', '.join(f'{name} {effect:.1f}' for name, effect in above.items())}), p is {city['topics.txt']['p']:.2f}",
+        f"({base['drawn']['pair']['tuned']:.2f} and {base['drawn']['answers_asked_alone']['tuned']:.2f} for the base "
+        f"against itself under two words, where {base['drawn']['answers_asked_alone']['differ']} of 32 did",
+    ):
+        assert sentence in text("docs/method.md"), sentence
+    assert base["drawn"]["pair"]["beyond"] == 0
