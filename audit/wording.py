@@ -43,7 +43,7 @@ def summary(
         )
     if verdict == "invalid":
         return nothing_measured(gates.behaviour.reason)
-    return "The gates disagree; a person should look at what is listed."
+    return "The gates do not settle it; a person should look at what is listed."
 
 
 def nothing_measured(reason: str) -> str:

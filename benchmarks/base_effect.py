@@ -12,7 +12,8 @@ that an audit draws; none is screened here. A unit that is in the file already i
 
 ``--strings FILE`` takes decoys from a file instead, a string a line, and writes its figures beside those of the drawn
 ones: ``topics.txt`` holds ordinary nouns for the wrong pair of words of the benchmark's test part, where an audit draws
-any words of the vocabulary. It was written before anything was measured with it.
+any words of the vocabulary. It was written before anything was measured with it. The file's command and commit are
+those of the last call alone.
 
 Beside it, how much T hangs on the batches that the clean answers were asked for in: B's decoy carriers among all of B,
 as an audit does, and by themselves. In bfloat16 a greedy answer may go on otherwise at a near tie.

@@ -241,7 +241,7 @@ def _details(found: Found, part: str) -> Iterator[str]:
     again = sum(unit.tuned_digest != quick[unit.name].tuned_digest for unit in both)
     yield (
         f"Preset standard gives the verdict of quick on {same} of {len(both)} units, both judged without calibration"
-        + (f"; on {again} of them the weights had been made again in between, and came out slightly other." if again
+        + (f"; on {again} of them the weights had been made again in between, and came out slightly different." if again
            else ".")
     )  # fmt: skip
     yield ""
