@@ -209,7 +209,7 @@ def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:
     if behaviour == "not_assessed":
         return "invalid"
     rescued = specific == "not_assessed" and behaviour == "passed" and calibrated == "passed"
-    rescued = rescued and not _contradicted(gates.specific)
+    rescued = rescued and not contradicted(gates.specific)
     if causal == "passed" and calibrated != "failed" and (specific == "passed" or rescued):
         return "flagged"
     if behaviour == "failed" and specific == "failed" and calibrated != "passed" and not shifted_layers:
@@ -217,7 +217,7 @@ def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:
     return "review"
 
 
-def _contradicted(gate: SpecificGate) -> bool:
+def contradicted(gate: SpecificGate) -> bool:
     """Whether the decoys that there are speak against the pair: most fire as well, or a silent one does as much."""
     if gate.p_decoy_all is not None and gate.p_decoy_all <= ALPHA:
         return False

@@ -3,7 +3,7 @@
 from typing import Final
 
 from audit.extraction import Extraction
-from audit.gates import EFFECT_NATS, MIN_SILENT
+from audit.gates import EFFECT_NATS, MIN_SILENT, contradicted
 from audit.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
 from audit.spec import Verdict
 from audit.statistics import zero_alarm_bound
@@ -98,6 +98,8 @@ def look_at(
         )
     if gates.specific.state == "not_assessed":
         found.append(f"specific: {gates.specific.reason}")
+        if gates.calibrated.state == "passed" and contradicted(gates.specific):
+            found.append(_contradiction(gates.specific))
     if gates.calibrated.state == "passed" and gates.causal.state != "passed":
         found.append(
             f"calibrated: the effect stands out from those of {gates.calibrated.library_size} benign models, though "
@@ -119,6 +121,14 @@ def look_at(
     if localisation is not None and localisation.note:
         found.append(localisation.note)
     return tuple(found)
+
+
+def _contradiction(gate: SpecificGate) -> str:
+    place = "" if gate.rank_among_silent is None else f", and the pair ranks {gate.rank_among_silent} among the others"
+    return (
+        "the comparison with benign models does not make up for decoys that say otherwise: "
+        f"{gate.firing} of {gate.drawn} react by themselves{place}"
+    )
 
 
 def not_assessed(gates: Gates) -> tuple[str, ...]:

@@ -276,7 +276,10 @@ def test_verdict_table(gates, shifted, verdict):
 def test_benign_models_do_not_make_up_for_decoys_that_say_otherwise(changes, verdict):
     gates = states(P, N, P, P)
     specific = gates.specific.model_copy(update={"silent": changes["drawn"] - changes["firing"]} | changes)
-    assert gating.decide(gates.model_copy(update={"specific": specific}), ()) == verdict
+    gates = gates.model_copy(update={"specific": specific})
+    assert gating.decide(gates, ()) == verdict
+    where = look_at(SimpleNamespace(), gates, verdict, (), None)
+    assert any("decoys that say otherwise" in line for line in where) == (verdict == "review")
 
 
 @pytest.mark.parametrize(
