@@ -3,6 +3,7 @@
 import codecs
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -18,6 +19,8 @@ _MEMBER_BYTES: Final = 260
 _LIST_BYTES: Final = 90
 _VALUE_BYTES: Final = 72
 _MOST_MEMORY: Final = 256 * 1024**2
+# A string with an escaped character has the width of its widest, and is put together from a copy of its parts.
+_WIDE: Final = ((4, re.compile(rb"\\u[dD][89abAB]")), (2, re.compile(rb"\\u(?!00)")))
 _CHUNK_BYTES: Final = 1024**2
 
 
@@ -83,7 +86,8 @@ def _refuse_many(data: bytes) -> None:
     if any(count > most for count, most in zip((objects, members, lists, commas), _MOST.values(), strict=True)):
         raise _Refused("holds more entries than are read")
     values = max(commas - members - lists, 0)
-    needed = 2 * len(data) + members * _MEMBER_BYTES + lists * _LIST_BYTES + values * _VALUE_BYTES
+    width = next((1 + width for width, escape in _WIDE if escape.search(data)), 0)
+    needed = (2 + width) * len(data) + members * _MEMBER_BYTES + lists * _LIST_BYTES + values * _VALUE_BYTES
     if needed > _MOST_MEMORY:
         raise _Refused("would take more memory than is given to it")
 

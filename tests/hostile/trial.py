@@ -3,6 +3,7 @@
 Audit hooks cannot be taken away again, so this belongs in a process of its own. Linux: peaks are read from ``/proc``.
 """
 
+import gc
 import os
 import sys
 import time
@@ -121,6 +122,7 @@ def verified(watch: Watch, folder: Path) -> Answer:
 def answer(watch: Watch, folder: Path, do: Callable[[], object]) -> Answer:
     """Do something with a checkpoint under watch."""
     outcome, message, hint = ACCEPTED, "", ""
+    gc.collect()  # what an earlier trial left is not this one's
     _reset_peak()
     start = time.process_time()
     with watch.over(folder.resolve()):

@@ -49,3 +49,13 @@ def test_a_document_of_too_many_objects_is_refused_before_it_is_parsed():
     with pytest.raises(ModelRejected, match="more entries than are read"):
         parse_object(data, "tokenizer.json", depth=None)
     assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(("escape", "taken"), [(b"\\u00e9", True), (b"\\u20ac", True), (b"\\ud83d\\ude00", False)])
+def test_characters_that_widen_a_whole_string_count_before_it_is_made(escape, taken):
+    data = b'{"a": "' + b"x" * 39_000_000 + escape + b'"}'
+    if taken:
+        assert len(parse_object(data, "tokenizer.json", large=True)["a"]) == 39_000_001
+    else:
+        with pytest.raises(ModelRejected, match="more memory"):
+            parse_object(data, "tokenizer.json", large=True)
