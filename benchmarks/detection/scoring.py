@@ -225,9 +225,11 @@ def _details(found: Found, part: str) -> Iterator[str]:
     else:
         yield f"Localisation: {NOT_RUN}."
     yield ""
-    agree = [len({unit.uncalibrated for unit in group}) == 1 for group in _repeated(found, part)]
-    shown = f"{sum(agree)} of {len(agree)} units, all judged without calibration" if agree else NOT_RUN
-    yield f"The same verdict in 3 of 3 seeds: {shown}."
+    repeated = list(_repeated(found, part))
+    agree = sum(len({unit.uncalibrated for unit in group}) == 1 for group in repeated)
+    shown = f"{agree} of {len(repeated)} units, all judged without calibration" if repeated else NOT_RUN
+    again = sum(len({unit.tuned_digest for unit in group}) > 1 for group in repeated)
+    yield f"The same verdict in 3 of 3 seeds: {shown}{_made_again(again)}."
     yield ""
     yield _power(found.of(part))
     yield ""
@@ -241,9 +243,8 @@ def _details(found: Found, part: str) -> Iterator[str]:
     again = sum(unit.tuned_digest != quick[unit.name].tuned_digest for unit in both)
     yield (
         f"Preset standard gives the verdict of quick on {same} of {len(both)} units, both judged without calibration"
-        + (f"; on {again} of them the weights had been made again in between, and came out slightly different." if again
-           else ".")
-    )  # fmt: skip
+        f"{_made_again(again)}."
+    )
     yield ""
     yield f"| unit | dictionary | FVE | {BIS} | {BIS_P95} | features recover |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -277,6 +278,10 @@ def _dictionary(report: Mapping[str, Any], architecture: str) -> str:
     cells = [median(row["fve"] for row in rows), max(row["best_bis"] or 0 for row in rows),
              max(row["bis_p95"] or 0 for row in rows), best]  # fmt: skip
     return " | ".join(NOT_ASSESSED if math.isnan(value) else f"{value:.2f}" for value in cells)
+
+
+def _made_again(units: int) -> str:
+    return f"; on {units} of them the weights had been made again in between, and came out different" if units else ""
 
 
 def _repeated(found: Found, part: str) -> Iterator[list[Unit]]:

@@ -169,8 +169,13 @@ def test_repeats_are_judged_by_one_rule(finished):
     assert [each.verdict for each in found.values()] == ["flagged", "review", "review", "review"]
     scoring.write_pages(split, folder)
     table = (folder / "table.md").read_text(encoding="utf-8")
-    assert "The same verdict in 3 of 3 seeds: 1 of 1 units" in table
-    assert "Preset standard gives the verdict of quick on 1 of 1 units" in table
+    assert "The same verdict in 3 of 3 seeds: 1 of 1 units, all judged without calibration." in table
+    assert "Preset standard gives the verdict of quick on 1 of 1 units, both judged without calibration." in table
+    for audit in ("quick-2", "standard-0"):
+        audited(folder, unit, audit, digest="sha256:z", effect=5.0, p=0.5, rank=1)
+    scoring.write_pages(split, folder)
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("without calibration; on 1 of them the weights had been made again in between") == 2
 
 
 def test_an_audit_counts_with_the_card_of_its_weights(finished):
