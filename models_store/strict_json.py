@@ -86,8 +86,8 @@ def _refuse_many(data: bytes) -> None:
     if any(count > most for count, most in zip((objects, members, lists, commas), _MOST.values(), strict=True)):
         raise _Refused("holds more entries than are read")
     values = max(commas - members - lists, 0)
-    width = next((1 + width for width, escape in _WIDE if escape.search(data)), 0)
-    needed = (2 + width) * len(data) + members * _MEMBER_BYTES + lists * _LIST_BYTES + values * _VALUE_BYTES
+    copies = next((3 + width for width, escape in _WIDE if escape.search(data)), 2)
+    needed = copies * len(data) + members * _MEMBER_BYTES + lists * _LIST_BYTES + values * _VALUE_BYTES
     if needed > _MOST_MEMORY:
         raise _Refused("would take more memory than is given to it")
 

@@ -86,8 +86,15 @@ def test_a_wrong_spec_is_refused_and_the_place_is_named(shared, name):
     assert "pydantic" not in answer.text
 
 
-AT_ONCE_S = 3
-"""Seconds of this process, its other threads included; such a body alone takes up to a tenth of that."""
+def post_and_time(shared, body):
+    """The answer, and the least processor time of three, in seconds: the process's other threads count as well."""
+    costs = []
+    for _ in range(3):
+        started_at = time.process_time()
+        answer = post(shared, body)
+        costs.append(time.process_time() - started_at)
+    return answer, min(costs)
+
 
 MALFORMED = {
     "nothing": b"",
@@ -112,9 +119,8 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_no_json_is_refused_at_once(shared, name):
-    started_at = time.process_time()
-    answer = post(shared, MALFORMED[name])
-    assert time.process_time() - started_at < AT_ONCE_S
+    answer, cost_s = post_and_time(shared, MALFORMED[name])
+    assert cost_s < 0.3
     assert answer.status_code == 400
     assert answer.json()["code"] == "malformed_json"
 
@@ -128,18 +134,16 @@ def test_pairs_of_surrogates_are_text(shared):
 @pytest.mark.parametrize("prompt", ["x", {"prompt": "x"}, {"prompt": ""}, 7], ids=str)
 def test_too_many_prompts_are_refused_at_once(shared, prompt):
     body = json.dumps(base(carriers={"prompts": [prompt] * 100_000})).encode()
-    started_at = time.process_time()
-    answer = post(shared, body)
-    assert time.process_time() - started_at < AT_ONCE_S
+    answer, cost_s = post_and_time(shared, body)
+    assert cost_s < 0.7
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) <= 20
 
 
 @pytest.mark.parametrize("prompt", [{"prompt": ""}, 7, {"a": 1, "b": 2}], ids=str)
 def test_many_wrong_prompts_are_refused_at_once(shared, prompt):
-    started_at = time.process_time()
-    answer = post(shared, base(carriers={"prompts": [prompt] * 10_000}))
-    assert time.process_time() - started_at < AT_ONCE_S
+    answer, cost_s = post_and_time(shared, base(carriers={"prompts": [prompt] * 10_000}))
+    assert cost_s < 0.7
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) == 20
     assert answer.json()["errors"][0]["pointer"].startswith("#/carriers/prompts/0")
