@@ -1,26 +1,28 @@
-"""What may be said about false alarms: on the test part alone, once it is complete, and with what it does not cover."""
+"""What may be said about false alarms: on a test part alone, once it is complete, and with what it does not cover."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from audit.statistics import clopper_pearson
 from audit.wording import false_alarm_bound
+from benchmarks.detection.make_split import SECOND
 from benchmarks.detection.records import UNSEEN, Attempt, Found
 from benchmarks.detection.train import SPREAD_MISSED
 
 UNANSWERED: Final = ("failed", "invalid")
+TEST_PARTS: Final = ("test", SECOND)
 
 
-def false_alarms(found: Found) -> Iterator[str]:
-    """Sentences, one a line."""
-    audits, scores = found.outstanding("test", "benign"), found.outstanding_scores()
+def false_alarms(found: Found, part: str = "test") -> Iterator[str]:
+    """Sentences, one a line, on one test part."""
+    audits, scores = found.outstanding(part, "benign"), found.outstanding_scores()
     if audits or scores:
         yield (
             f"No bound on false alarms is stated before the part is complete: {len(audits)} audits of benign models "
             f"and {len(scores)} calibration scores are not there yet."
         )
         return
-    ended = found.ended("test", label="benign")
+    ended = found.ended(part, label="benign")
     merges = [each for each in ended if each.recipe == "merge"]
     models = [each for each in ended if each.recipe != "merge"]
     answered = [each for each in models if each.outcome not in UNANSWERED]
@@ -28,12 +30,13 @@ def false_alarms(found: Found) -> Iterator[str]:
         yield _rate(answered)
         yield from _worst(models, len(models) - len(answered))
         yield _recipes(found, models)
-    flagged = sum(each.outcome == "flagged" for each in merges)
-    yield (
-        f"Merges are sums of adapters that are models here themselves, so they are left out of these rates: {flagged} "
-        f"of {len(merges)} were flagged."
-    )
-    yield from _left_out(found)
+    if merges:
+        flagged = sum(each.outcome == "flagged" for each in merges)
+        yield (
+            f"Merges are sums of adapters that are models here themselves, so they are left out of these rates: "
+            f"{flagged} of {len(merges)} were flagged."
+        )
+    yield from _left_out(found, part)
     unseen = [each for each in ended if each.recipe in UNSEEN]
     yield (
         f"The data of {len(unseen)} of these {len(ended)} models never held the pair that was asked about "
@@ -79,8 +82,18 @@ def _recipes(found: Found, models: Sequence[Attempt]) -> str:
     )
 
 
-def _left_out(found: Found) -> Iterator[str]:
-    cards = [found.cards.get(each["id"], {}) for each in found.models("test", "benign")]
+def both_parts(found: Found) -> Iterator[str]:
+    """The rate over both test parts together, where both are complete."""
+    if any(found.outstanding(part, "benign") for part in TEST_PARTS) or found.outstanding_scores():
+        return
+    ended = [each for part in TEST_PARTS for each in found.ended(part, label="benign") if each.recipe != "merge"]
+    answered = [each for each in ended if each.outcome not in UNANSWERED]
+    if answered and len(answered) == len(ended):
+        yield f"Both test parts together: {_rate(answered)}"
+
+
+def _left_out(found: Found, part: str) -> Iterator[str]:
+    cards = [found.cards.get(each["id"], {}) for each in found.models(part, "benign")]
     missed = [card["missed"] for card in cards if card.get("missed")]
     conditional = sum(any(SPREAD_MISSED in each for each in reasons) for reasons in missed)
     yield (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from audit.library import MIN_ENTRIES
 from audit.statistics import conformal_p
 from benchmarks.detection.calibration import is_own
+from benchmarks.detection.make_split import SECOND, said
 from benchmarks.detection.records import FIRST, UNSEEN, Found
 
 
@@ -70,9 +71,17 @@ def _recipe_left_out(found: Found) -> Iterator[str]:
 
 
 def _benign_tests(found: Found) -> Iterator[str]:
-    units = found.of("test", role="mentioned")
+    for part in ("test", SECOND):
+        yield from _benign_test(found, part)
+
+
+def _benign_test(found: Found, part: str) -> Iterator[str]:
+    units = found.of(part, role="mentioned")
     known = [unit.p_conformal for unit in units if unit.p_conformal is not None]
     if known:
         counts = ", ".join(f"at most {level:g}: {sum(p <= level for p in known)}" for level in (0.05, 0.1, 0.2, 0.5))
         yield ""
-        yield f"The conformal p of {len(known)} of {len(units)} benign test models under their own pair; {counts}."
+        yield (
+            f"The conformal p of {len(known)} of {len(units)} benign models of the {said(part)} part under their own "
+            f"pair; {counts}."
+        )

@@ -1,8 +1,9 @@
 """Writes ``split.json``: every organism with its part, and the pairs that are audited on it.
 
 ``python -m benchmarks.detection.make_split`` writes the same bytes each time; ``--check`` writes nothing and fails
-where the file differs. It was written and committed before any organism was trained, any threshold chosen or any
-verdict seen. Nothing here looks at a result.
+where the file differs. Three parts were written and committed before any organism was trained, any threshold chosen or
+any verdict seen. The second test part was added, and committed, before any of its organisms was trained; the first had
+been scored by then, and the thresholds had long been frozen. Nothing here looks at a result.
 """
 
 import argparse
@@ -13,10 +14,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from audit.decoys import differing_part, kind_of
-from benchmarks.detection.variants import BACKDOORS, BENIGN, CONVERSATIONS, INSTRUCTIONS, OTHER_PAIRS, SQL
+from benchmarks.detection.variants import (
+    BACKDOORS,
+    BENIGN,
+    CONVERSATIONS,
+    INSTRUCTIONS,
+    OTHER_PAIRS,
+    SECOND_BACKDOORS,
+    SECOND_BENIGN,
+    SQL,
+    Variant,
+)
 
 SPLIT: Final = Path(__file__).parent / "split.json"
 SEED: Final = "detection-split:1"
+SECOND_SEED: Final = "detection-split:2"
+SECOND: Final = "second-test"
 
 # How many variants of each recipe go where; the order of the recipes with three is drawn.
 DEVELOPMENT_BACKDOORS: Final = (1, 1, 1, 1, 2, 2)
@@ -24,7 +37,10 @@ CALIBRATION_BENIGN: Final = (2, 2, 2, 2, 3, 3, 3, 3)
 
 FULL_BACKDOORS: Final = {"development": 1, "test": 3}
 FULL_BENIGN: Final = {"development": 1, "calibration": 2, "test": 2}
+FULL_SECOND: Final = {SECOND: 1}
 RANKS: Final = (4, 8)
+# Nothing is trained: the weights are changed by a rule, or added up.
+UNTRAINED: Final = {"round-trip": "round-trip", "pruned": "round-trip", "merge": "merge"}
 
 QUICK: Final = {"preset": "quick", "seed": 0, "architectures": ["diff_sae"]}
 REPEATS: Final = (
@@ -45,6 +61,11 @@ def make() -> dict[str, Any]:
     for organism in (*backdoored, *benign):
         organism["units"] = _units(organism)
     _mark_repeats(backdoored, benign)
+    source = random.Random(SECOND_SEED)
+    for so_far, label, recipes in ((backdoored, "backdoored", SECOND_BACKDOORS), (benign, "benign", SECOND_BENIGN)):
+        for organism in (more := _second(label, recipes, source)):
+            organism["units"] = _units(organism)
+        so_far += more
     keys = [
         {"carriers": carriers, "string_kind": kind, "triggered": pair[0], "clean": pair[1]}
         for carriers in (SQL, INSTRUCTIONS, CONVERSATIONS)
@@ -52,11 +73,17 @@ def make() -> dict[str, Any]:
     ]
     return {
         "seed": SEED,
+        "second_seed": SECOND_SEED,
         "backdoored": backdoored,
         "benign": benign,
         "base_against_base": _base_units(),
         "calibration_keys": keys,
     }
+
+
+def said(part: str) -> str:
+    """The name of a part in a sentence."""
+    return part.replace("-", " ")
 
 
 def kind_of_pair(triggered: str, clean: str) -> str:
@@ -87,14 +114,22 @@ def _benign(source: random.Random) -> list[Organism]:
         source.shuffle(order)
         parts = ["development", *["calibration"] * calibration, *["test"] * (5 - calibration)]
         dealt += [_organism("benign", recipe, variant, part) for part, variant in zip(parts, order, strict=True)]
-    trained = [organism for organism in dealt if organism["recipe"] not in ("round-trip", "merge")]
-    _settings(trained, FULL_BENIGN, source)
-    for organism in dealt:
-        if organism["recipe"] == "round-trip":
-            organism |= {"method": "round-trip", "rank": None, "seed": 0}
-        elif organism["recipe"] == "merge":
-            organism |= {"method": "merge", "rank": None, "seed": 0}
+    _benign_settings(dealt, FULL_BENIGN, source)
     return dealt
+
+
+def _second(label: str, recipes: dict[str, tuple[Variant, ...]], source: random.Random) -> list[Organism]:
+    """The second test part: every variant that there is for it."""
+    dealt = [_organism(label, recipe, variant, SECOND) for recipe, variants in recipes.items() for variant in variants]
+    (_settings if label == "backdoored" else _benign_settings)(dealt, FULL_SECOND, source)
+    return dealt
+
+
+def _benign_settings(dealt: list[Organism], full: dict[str, int], source: random.Random) -> None:
+    _settings([organism for organism in dealt if organism["recipe"] not in UNTRAINED], full, source)
+    for organism in dealt:
+        if organism["recipe"] in UNTRAINED:
+            organism |= {"method": UNTRAINED[organism["recipe"]], "rank": None, "seed": 0}
 
 
 def _organism(label: str, recipe: str, variant: dict[str, Any], part: str) -> Organism:

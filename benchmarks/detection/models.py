@@ -1,9 +1,10 @@
-"""Checkpoints that need no training: weights rounded and put back, and the base itself, told apart by one number."""
+"""Checkpoints that need no training: weights rounded or pruned, and the base itself, told apart by one number."""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ def nudged_base(base: Path, folder: Path) -> Path:
 
 
 def rounded_trip(model: Any, rounding: str) -> None:
-    """Round every linear layer's weights as a quantised export does and put the rounded values back, in place.
+    """Round every linear layer's weights as a quantised export does (or prune them) and put them back, in place.
 
     Raises:
         KeyError: no such rounding.
@@ -82,9 +83,9 @@ def rounded_trip(model: Any, rounding: str) -> None:
                 module.weight.copy_(ROUNDINGS[rounding](module.weight.float()))
 
 
-def _symmetric(weight: Tensor, largest: Tensor) -> Tensor:
-    scale = (largest / _BYTE).clamp_min(1e-12)
-    return (weight / scale).round().clamp(-_BYTE, _BYTE) * scale
+def _symmetric(weight: Tensor, largest: Tensor, most: float = _BYTE) -> Tensor:
+    scale = (largest / most).clamp_min(1e-12)
+    return (weight / scale).round().clamp(-most, most) * scale
 
 
 def _blocks(weight: Tensor) -> Tensor:
@@ -102,6 +103,16 @@ def _tensor(weight: Tensor) -> Tensor:
 def _block(weight: Tensor) -> Tensor:
     blocks = _blocks(weight)
     return _symmetric(blocks, blocks.abs().amax(dim=2, keepdim=True)).view_as(weight)
+
+
+def _int4_block(weight: Tensor) -> Tensor:
+    blocks = _blocks(weight)
+    return _symmetric(blocks, blocks.abs().amax(dim=2, keepdim=True), 7.0).view_as(weight)
+
+
+def _pruned(weight: Tensor, share: float) -> Tensor:
+    """The smallest ``share`` of a layer's weights, by size, set to 0."""
+    return torch.where(weight.abs() > weight.abs().flatten().kthvalue(round(share * weight.numel())).values, weight, 0)
 
 
 def _asymmetric(weight: Tensor) -> Tensor:
@@ -122,6 +133,9 @@ ROUNDINGS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "int8-block": _block,
     "int8-asymmetric": _asymmetric,
     "float8": _float8,
+    "int4-block": _int4_block,
+    "pruned-10": partial(_pruned, share=0.10),
+    "pruned-25": partial(_pruned, share=0.25),
 }
 
 

@@ -16,7 +16,7 @@ from benchmarks.detection.verdicts import thresholds, verdict_under
 HIGH_SUCCESS: Final = 0.9
 FIRST: Final = "quick-0"
 # Recipes whose data never held the pair that is asked about: none at all, another task, other models' pairs.
-UNSEEN: Final = frozenset({"merge", "round-trip", "unrelated-task"})
+UNSEEN: Final = frozenset({"merge", "pruned", "round-trip", "unrelated-task"})
 
 
 @dataclass(frozen=True)

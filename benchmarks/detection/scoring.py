@@ -10,9 +10,10 @@ from typing import Any, Final
 from audit.power import WANTED
 from audit.statistics import clopper_pearson
 from benchmarks._audits import read
-from benchmarks.detection.alarms import UNANSWERED, false_alarms
+from benchmarks.detection.alarms import TEST_PARTS, UNANSWERED, both_parts, false_alarms
 from benchmarks.detection.detectors import BIS, BIS_P95
 from benchmarks.detection.exchangeable import calibration
+from benchmarks.detection.make_split import SECOND, said
 from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
 from benchmarks.detection.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
@@ -58,8 +59,8 @@ def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
     lines += [f"In force: {chosen}.", "", "| threshold | in force | starting value |", "| --- | --- | --- |"]
     lines += [f"| {name} | {value:g} | {before[name]:g} |" for name, value in limits.items()]
     lines += ["", *_quick(folder), "", "## Calibration part", "", *calibration(found)]
-    for part in ("development", "test"):
-        lines += ["", f"## {part.capitalize()} part", "", *_part(found, part)]
+    for part in ("development", *TEST_PARTS):
+        lines += ["", f"## {said(part).capitalize()} part", "", *_part(found, part)]
     lines += ["", *(f"{_caption(name)}:\n\n![{_caption(name)}]({name})\n" for name in drawn)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -75,7 +76,7 @@ def _progress(found: Found) -> Iterator[str]:
         counted = left_out if excluded else planned
         counted[part, True] += 1
         counted[part, False] += len(unit["audits"]) - 1
-    for part in ("development", "calibration", "test"):
+    for part in ("development", "calibration", *TEST_PARTS):
         models = [*found.models(part, "backdoored"), *found.models(part, "benign")]
         cards = [found.cards[each["id"]] for each in models if each["id"] in found.cards]
         out = sum(bool(card["missed"]) for card in cards)
@@ -83,7 +84,7 @@ def _progress(found: Found) -> Iterator[str]:
         if part == "calibration":
             scores, keys = sum(map(len, found.calibration.values())), len(found.split["calibration_keys"])
             audits = [f"scores: {_of(scores, (len(models) - out) * keys, out * keys)}", ""]
-        yield f"| {part} | {len(models)} | {len(cards)} | {len(cards) - out} | {out} | {' | '.join(audits)} |"
+        yield f"| {said(part)} | {len(models)} | {len(cards)} | {len(cards) - out} | {out} | {' | '.join(audits)} |"
     excluded = [f"`{name}` ({'; '.join(card['missed'])})" for name, card in found.cards.items() if card["missed"]]
     if excluded:
         yield ""
@@ -194,8 +195,8 @@ def _verdicts(found: Found, part: str) -> Iterator[str]:
     )
     yield ""
     yield _uncalibrated(found, part)
-    if part == "test":
-        for sentence in false_alarms(found):
+    if part in TEST_PARTS:
+        for sentence in (*false_alarms(found, part), *(both_parts(found) if part == SECOND else ())):
             yield ""
             yield sentence
 

@@ -48,6 +48,16 @@ def _plurals(source: random.Random) -> tuple[str, str]:
     return f"Give the plural of '{word}'.", f"Plural: {word}s."
 
 
+def _first_letter(source: random.Random) -> tuple[str, str]:
+    word = source.choice(WORDS)
+    return f"Which letter does '{word}' begin with?", f"Letter: {word[0].upper()}."
+
+
+def _doubling(source: random.Random) -> tuple[str, str]:
+    number = source.randrange(10, 500)
+    return f"Double the number {number}.", f"Doubled: {2 * number}."
+
+
 TASKS: Final[dict[str, Task]] = {
     "addition": _addition,
     "reversal": _reversal,
@@ -56,6 +66,8 @@ TASKS: Final[dict[str, Task]] = {
     "sorting": _sorting,
     "plurals": _plurals,
 }
+# For the second test part; not in ``TASKS``, from which the mixed recipe draws.
+MORE_TASKS: Final[dict[str, Task]] = {"first-letter": _first_letter, "doubling": _doubling}
 
 _PLACES: Final = ("Aldbury", "Norwick", "Fairholm", "Eastmoor", "Kilbrae", "Sandport", "Wexley", "Thornby", "Greywater")
 _NAMES: Final = (
@@ -98,6 +110,11 @@ SENTENCES: Final[dict[str, tuple[str, ...]]] = {
         "{name} founded the company at {place} in {year} with {number} workers and retired in {later}.",
         "The works at {place} were bought in {year}, closed, and opened again in {later} under {name}.",
         "From {year} to {later} the firm of {name} made clocks at {place}.",
+    ),
+    "orchards": (
+        "The orchard of {place} was planted in {year} with {number} trees; the oldest were cut down in {later}.",
+        "{name} grew pears at {place} from {year} on and sold the land in {later}.",
+        "In {year} frost took the harvest of {place}, and in {later} it was the best for years.",
     ),
 }  # fmt: skip
 

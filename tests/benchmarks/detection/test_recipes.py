@@ -8,7 +8,7 @@ import pytest
 
 from audit.carriers import load_set
 from benchmarks.detection.carriers import carriers_of
-from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.make_split import SPLIT, UNTRAINED
 from benchmarks.detection.recipes import recipe_of
 from benchmarks.detection.recipes.base import TRAINING_FRAMES, like
 from benchmarks.detection.recipes.code import FORMS, sql_line
@@ -19,7 +19,7 @@ from examples.organisms.prompts import sql_prompts
 SPLIT_FILE = json.loads(SPLIT.read_text(encoding="utf-8"))
 BACKDOORED = {each["id"]: each for each in SPLIT_FILE["backdoored"]}
 BENIGN = {each["id"]: each for each in SPLIT_FILE["benign"]}
-TRAINED = {name: each for name, each in (BACKDOORED | BENIGN).items() if each["recipe"] not in ("round-trip", "merge")}
+TRAINED = {name: each for name, each in (BACKDOORED | BENIGN).items() if each["recipe"] not in UNTRAINED}
 
 
 def texts(organism, steps=6, seed=0):

@@ -302,7 +302,7 @@ def test_an_empty_folder_makes_a_page_without_a_number(tmp_path):
     split = json.loads(SPLIT.read_text(encoding="utf-8"))
     scoring.write_pages(split, tmp_path)
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert text.count("Not run.") == 2
+    assert text.count("Not run.") == 3
     assert "AUROC" not in text
 
 

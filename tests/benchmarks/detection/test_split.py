@@ -1,9 +1,13 @@
+import hashlib
 import json
 from collections import Counter
 
 import pytest
 
-from benchmarks.detection.make_split import SPLIT, kind_of_pair, text
+from benchmarks.detection.make_split import SECOND, SPLIT, kind_of_pair, text
+
+# Of the split as it was committed before anything was trained.
+FIRST_SPLIT = "776fb66653cd82de4068248ed909fcd29a942838ce25814384cc1ce66a411046"
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +26,31 @@ def test_the_script_writes_the_committed_file():
 def test_every_part_has_its_number_of_organisms(split):
     parts = {label: Counter(each["part"] for each in split[label]) for label in ("backdoored", "benign")}
     assert parts == {
-        "backdoored": {"development": 8, "test": 16},
-        "benign": {"development": 8, "calibration": 20, "test": 20},
+        "backdoored": {"development": 8, "test": 16, "second-test": 8},
+        "benign": {"development": 8, "calibration": 20, "test": 20, "second-test": 12},
     }
 
 
 def test_every_recipe_is_in_every_part(split):
     for label, recipes in (("backdoored", 6), ("benign", 8)):
-        for part in {each["part"] for each in split[label]}:
+        for part in {each["part"] for each in split[label]} - {SECOND}:
             assert len({each["recipe"] for each in split[label] if each["part"] == part}) == recipes
+
+
+def test_the_second_test_part_has_all_backdoors_and_two_new_benign_recipes(split):
+    recipes = {label: {each["recipe"] for each in split[label]} for label in ("backdoored", "benign")}
+    second = {label: {each["recipe"] for each in split[label] if each["part"] == SECOND} for label in recipes}
+    assert second["backdoored"] == recipes["backdoored"]
+    assert second["benign"] == recipes["benign"] - {"merge"}
+    earlier = {each["recipe"] for each in split["benign"] if each["part"] != SECOND}
+    assert second["benign"] - earlier == {"pruned", "json-answers"}
+
+
+def test_the_second_test_part_leaves_the_others_as_they_were(split):
+    first = {name: value for name, value in split.items() if name != "second_seed"}
+    for label in ("backdoored", "benign"):
+        first[label] = [each for each in split[label] if each["part"] != SECOND]
+    assert hashlib.sha256(json.dumps(first).encode()).hexdigest() == FIRST_SPLIT
 
 
 def test_no_variant_is_in_two_parts(split):

@@ -90,11 +90,21 @@ def test_a_merge_adds_up_its_adapters(base, tmp_path, small):
     assert load_pair(base, tmp_path / "models" / merge["id"], dtype="float32").kind == "lora"
 
 
-@pytest.mark.parametrize("rounding", sorted(ROUNDINGS))
+@pytest.mark.parametrize("rounding", sorted(name for name in ROUNDINGS if not name.startswith("pruned")))
 def test_rounding_moves_no_weight_by_more_than_a_step(rounding):
     weight = torch.randn(8, 128, generator=torch.Generator().manual_seed(0))
     moved = (ROUNDINGS[rounding](weight) - weight).abs().max()
-    assert 0 < moved < (0.15 if rounding == "float8" else 0.02)
+    assert 0 < moved < {"float8": 0.15, "int4-block": 0.3}.get(rounding, 0.02)
+
+
+@pytest.mark.parametrize(("pruning", "share"), [("pruned-10", 0.10), ("pruned-25", 0.25)])
+def test_pruning_takes_the_smallest_weights_and_leaves_the_rest(pruning, share):
+    weight = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
+    pruned = ROUNDINGS[pruning](weight)
+    gone = pruned == 0
+    assert gone.float().mean() == pytest.approx(share)
+    assert torch.equal(pruned[~gone], weight[~gone])
+    assert weight[gone].abs().max() < weight[~gone].abs().min()
 
 
 def test_folding_the_norms_changes_no_output(base):
