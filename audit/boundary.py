@@ -16,6 +16,14 @@ BATCH_TOKENS: Final = 4096
 """Padded tokens a batch."""
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_OUT_OF_MEMORY: Final = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "cuda error: out of memory",
+    "status_alloc_failed",
+)
+
 T = TypeVar("T")
 
 
@@ -46,8 +54,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError
-    return "not enough memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError, CUDA's libraries others
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def is_out_of_space(error: BaseException) -> bool:

@@ -71,7 +71,8 @@ def train_dictionaries(
         width, k = _width(extraction)
         plain = shape(d_model=study.pair.d_model, n_latents=width, k=k)
         dictionary, quality = frozen_random(plain, source, _settings(extraction, study.spec.seed))
-        untrained[architecture] = Trained(dictionary, chosen_layer, architecture, 0, study.sizes.k, quality)
+        # On the CPU, as those that are read back from files are: it reads the same rows.
+        untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, study.sizes.k, quality)
     return trained, untrained
 
 

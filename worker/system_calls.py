@@ -104,7 +104,8 @@ def program(machine: str, own_pid: int) -> list[Instruction]:
         if number is not None:
             instructions += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
     # The rest look at arguments: kill and tgkill of this process alone, threads but no processes, no sockets but
-    # streams between processes of one machine (CUDA makes one), limits of nobody else.
+    # those of one machine that have to connect before they say anything (CUDA's driver listens on one that keeps
+    # packets apart, and does not start without it), limits of nobody else.
     own, others = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)
     for number in (129, 131) if arm else (62, 234):
         instructions += _when(number, [_argument(0), (_IF_EQUAL, 0, 1, own_pid), own, others])
@@ -113,16 +114,17 @@ def program(machine: str, own_pid: int) -> list[Instruction]:
     instructions += _when(220 if arm else 56, [_argument(0), (_IF_BITS, 0, 1, _CLONE_THREAD), own, others])
     # Its flags lie in memory, where no filter looks; the C library then takes clone.
     instructions += _when(435, [(_RETURN, 0, 0, _UNKNOWN)])
-    streams = [
+    connected = [
         _argument(0),
-        (_IF_EQUAL, 0, 4, socket.AF_UNIX),
+        (_IF_EQUAL, 0, 5, socket.AF_UNIX),
         _argument(1),
         (_AND, 0, 0, _TYPE_OF_SOCKET),
-        (_IF_EQUAL, 0, 1, socket.SOCK_STREAM),
+        (_IF_EQUAL, 1, 0, socket.SOCK_STREAM),
+        (_IF_EQUAL, 0, 1, socket.SOCK_SEQPACKET),
         own,
         others,
     ]
-    instructions += _when(198 if arm else 41, streams)
+    instructions += _when(198 if arm else 41, connected)
     instructions.append((_RETURN, 0, 0, _ALLOW))
     return instructions
 

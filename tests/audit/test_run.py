@@ -303,6 +303,9 @@ def test_what_the_processors_allocator_says_is_memory():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**46)
     assert is_out_of_memory(caught.value)
+    for said in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_space(OSError(2, "no such file"))
 

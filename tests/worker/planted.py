@@ -27,8 +27,8 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
     """Every way out by name; ``given`` holds what the test has laid out."""
     secret, parent = Path(given["secret"]), os.getppid()
 
-    def connect(family: int, address: Any) -> None:
-        with socket.socket(family, socket.SOCK_STREAM) as stream:
+    def connect(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> None:
+        with socket.socket(family, kind) as stream:
             stream.settimeout(5)
             stream.connect(address)
 
@@ -76,6 +76,7 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
         "change a mode outside": lambda: secret.chmod(0o666),
         "connect over TCP": lambda: connect(socket.AF_INET, tuple(given["tcp"])),
         "connect to a Unix socket": lambda: connect(socket.AF_UNIX, given["unix"]),
+        "connect to a Unix socket of packets": lambda: connect(socket.AF_UNIX, given["packets"], socket.SOCK_SEQPACKET),
         "send a datagram": datagram,
         "run a set-uid program": run_setuid,
         "outlive its parent": outlive,

@@ -31,6 +31,7 @@ WALLS: dict[str, set[str]] = {
     "change a mode outside": {"system_calls"},
     "connect over TCP": {"no_network", "system_calls", "files"},
     "connect to a Unix socket": {"system_calls"},
+    "connect to a Unix socket of packets": {"system_calls"},
     "send a datagram": {"no_network", "system_calls"},
     "run a set-uid program": {"system_calls", "files"},
     "outlive its parent": {"system_calls"},
@@ -63,15 +64,19 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as packets,
     ):
         udp.bind(("127.0.0.1", 0))
         unix.bind(os.path.relpath(folder / "socket"))
         unix.listen()
+        packets.bind(os.path.relpath(folder / "packets"))
+        packets.listen()
         given = {
             "secret": str(folder / "outside" / "secret"),
             "tcp": tcp.getsockname(),
             "udp": udp.getsockname(),
             "unix": os.path.relpath(folder / "socket", folder / "scratch"),
+            "packets": os.path.relpath(folder / "packets", folder / "scratch"),
             "setuid": str(setuid),
             "bystander": bystander.pid,
         }
