@@ -29,6 +29,7 @@ from models_store.store import ModelsStore
 from worker.dispatch import broker_client
 from worker.errors import SettingsError
 from worker.logs import configure
+from worker.process import sandbox_environment
 from worker.settings import WorkerSettings
 
 State = Literal["ok", "warning", "bad"]
@@ -267,33 +268,46 @@ def _disk(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("disk", "ok", text)
 
 
-_LOOK: Final = """
-import json, torch
-names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-print(json.dumps({"torch": torch.__version__, "cuda": names, "threads": torch.get_num_threads(),
-                  "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported()}))
-"""
+def _seen(device: str, *options: str) -> dict[str, Any] | None:
+    """What torch sees behind the fence of an audit, or (``--open``) without one; None where it cannot be loaded."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "worker.look", device, *options], capture_output=True, text=True,
+                timeout=_DEVICES_WITHIN_S, check=True, cwd=scratch,
+                env=sandbox_environment(Path(scratch), os.environ),
+            )  # fmt: skip
+            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        except (subprocess.SubprocessError, ValueError, IndexError):
+            return None
+    return found
 
 
 def _devices(settings: WorkerSettings) -> Iterator[Finding]:
-    """What torch sees; asked in a process of its own, as an audit would."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _LOOK], capture_output=True, text=True, timeout=_DEVICES_WITHIN_S, check=True
-        )
-        seen = json.loads(done.stdout.splitlines()[-1])
-    except (subprocess.SubprocessError, ValueError, IndexError):
+    """What torch sees where an audit would run: behind the fence."""
+    device = settings.device
+    seen = _seen(device)
+    if seen is None:
         yield Finding("device", "bad", "torch cannot be loaded", "install the package again, with its constraints")
         return
-    if settings.device.startswith("cuda"):
-        number = int(settings.device.partition(":")[2] or 0)
-        if number >= len(seen["cuda"]):
+    wanted = int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
+    if device != "cpu" and wanted >= len(seen["cuda"]):
+        outside = _seen(device, "--open")
+        if outside is not None and wanted < len(outside["cuda"]):
             yield Finding(
-                "device", "bad", f"DEVICE is {settings.device}, torch {seen['torch']} sees {len(seen['cuda'])} GPUs",
-                "install a CUDA build of torch and the driver, or set BACKDOOR_AUDIT_DEVICE=cpu",
+                "device", "bad", f"torch {seen['torch']} sees {outside['cuda'][wanted]}, but not behind the fence, "
+                "where audits run",
+                "report it with the driver's version: the fence refuses something that this driver needs. Until then "
+                "set BACKDOOR_AUDIT_DEVICE=cpu",
             )  # fmt: skip
             return
-    if seen["cuda"]:
+    if device.startswith("cuda") and wanted >= len(seen["cuda"]):
+        yield Finding(
+            "device", "bad", f"DEVICE is {device}, torch {seen['torch']} sees {len(seen['cuda'])} GPUs",
+            "install a CUDA build of torch and the driver, or set BACKDOOR_AUDIT_DEVICE=cpu",
+        )  # fmt: skip
+        return
+    if seen["cuda"] and device != "cpu":
         yield Finding("device", "ok", f"torch {seen['torch']}, {', '.join(seen['cuda'])}")
     elif seen["bf16"]:
         yield Finding("device", "ok", f"torch {seen['torch']}, CPU with bfloat16, {seen['threads']} threads")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -49,14 +50,17 @@ def reach_of(request: Request, scratch: Path) -> Reach:
     writable = (request.workspace, request.cache, scratch)
     for folder in writable:
         folder.mkdir(parents=True, exist_ok=True)
+    bare = bare_reach(request.device, scratch)
+    readable = (*bare.readable, *_checkpoint(request.base), *_checkpoint(request.tuned))
+    return replace(bare, readable=readable, writable=writable)
+
+
+def bare_reach(device: str, scratch: Path) -> Reach:
+    """The reach of a process that holds no checkpoints: Python, parts of the system, the devices, a folder to write."""
     devices = [Path(name) for name in _DEVICES]
-    if request.device != "cpu":
+    if device != "cpu":
         devices += [node for pattern in _GPU_DEVICES for node in Path("/dev").glob(pattern)]
-    return Reach(
-        readable=(*python_folders(), *map(Path, _SYSTEM), *_checkpoint(request.base), *_checkpoint(request.tuned)),
-        writable=writable,
-        devices=tuple(devices),
-    )
+    return Reach(readable=(*python_folders(), *map(Path, _SYSTEM)), writable=(scratch,), devices=tuple(devices))
 
 
 def python_folders() -> tuple[Path, ...]:

@@ -91,6 +91,37 @@ def test_a_missing_gpu_is_named(settings):
     assert "cuda:7" in found[0].found
 
 
+def test_the_device_is_looked_at_behind_the_fence(settings):
+    """A torch that an audit could not load is one that the doctor cannot load either."""
+    (found,) = doctor._devices(settings)
+    assert (found.name, found.state) == ("device", "ok" if "with bfloat16" in found.found else "warning")
+    fenced, free = doctor._seen("auto"), doctor._seen("auto", "--open")
+    assert fenced is not None
+    assert free is not None
+    assert set(fenced["missing"]) < {
+        "no_core_dumps", "file_size", "memory", "no_new_privileges", "no_network", "no_capabilities", "files",
+        "system_calls",
+    }  # fmt: skip
+    assert {**fenced, "missing": []} == free
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_the_fence_hides_is_told_apart_from_none(settings, monkeypatch, device):
+    def seen(_device, *options):
+        return {"torch": "2", "cuda": ["A GPU"] if options else [], "threads": 1, "bf16": True, "missing": []}
+
+    monkeypatch.setattr(doctor, "_seen", seen)
+    (found,) = doctor._devices(settings.model_copy(update={"device": device}))
+    assert found.state == "bad"
+    assert "A GPU, but not behind the fence" in found.found
+    assert not [each for each in doctor._devices(settings.model_copy(update={"device": "cpu"})) if each.state == "bad"]
+
+
+def test_torch_that_cannot_be_loaded_is_bad(settings, monkeypatch):
+    monkeypatch.setattr(doctor, "_seen", lambda *_: None)
+    assert [each.state for each in doctor._devices(settings)] == ["bad"]
+
+
 def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(settings, tmp_path):
     environment = {
         **os.environ,

@@ -1,0 +1,47 @@
+"""``python -m worker.look DEVICE``: what torch sees behind the fence of an audit on ``DEVICE``, as one line of JSON.
+
+With ``--open`` no fence is put up. The doctor asks both where they may differ: a driver that the fence keeps from
+starting shows no GPU, and with ``DEVICE=auto`` audits would run on the CPU without a word.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.confinement import confine
+from worker.reach import bare_reach
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print it; 1 where torch cannot be loaded."""
+    device, *options = arguments
+    # What the walls' log says would stand before the answer.
+    said = os.dup(1)
+    os.dup2(2, 1)
+    missing: list[str] = []
+    if "--open" not in options:
+        walls = confine(memory_bytes=None, file_bytes=None, reach=bare_reach(device, Path(tempfile.gettempdir())))
+        missing = sorted(name for name, stands in walls.items() if not stands)
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    answer = {
+        "torch": torch.__version__,
+        "cuda": cuda if torch.cuda.is_available() else [],
+        "threads": torch.get_num_threads(),
+        "bf16": bool(supported and supported()),
+        "missing": missing,
+    }
+    os.write(said, (json.dumps(answer) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
