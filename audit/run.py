@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -265,11 +265,7 @@ def _check_disk(study: Study, workspace: FolderStore, sequences: int) -> None:
     tokens = sum(len(prompt) + sizes.continuation_tokens for prompt in study.tokens((*study.a, *study.b), None))
     per_carrier = tokens / (len(study.a) + len(study.b))
     needed = int(1.5 * 2 * width * per_carrier * sequences)
-    if workspace.find("plan") is None:
-        with workspace.create("plan") as folder:
-            (folder / "plan.json").write_text(json.dumps({"bytes": needed}), encoding="utf-8")
-    found = workspace.find("plan")
-    assert found is not None
+    found = _plan(workspace, {"bytes": needed, "device": pair.device.type, "dtype": pair.precision})
     from audit.study import peek_disk
 
     free = peek_disk(found)
@@ -278,6 +274,26 @@ def _check_disk(study: Study, workspace: FolderStore, sequences: int) -> None:
             f"the audit may need {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free",
             hint="free some disk space, or choose a smaller preset or fewer layers",
         )
+
+
+def _plan(workspace: FolderStore, plan: Mapping[str, Any]) -> Path:
+    """The folder of the plan; what an attempt elsewhere has measured is forgotten.
+
+    A worker on another kind of device, or one whose processor takes another precision under ``auto``, rounds otherwise:
+    a fine-tuned model read there and a base read here would differ where the fine-tuning changed nothing.
+    """
+    found = workspace.find("plan")
+    if found is not None:
+        before = json.loads((found / "plan.json").read_text(encoding="utf-8"))
+        if all(before.get(name, plan[name]) == plan[name] for name in ("device", "dtype")):
+            return found
+        for name in tuple(workspace.names()):
+            workspace.remove(name)
+    with workspace.create("plan") as folder:
+        (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    found = workspace.find("plan")
+    assert found is not None
+    return found
 
 
 def _directions(extraction: Extraction) -> Directions:

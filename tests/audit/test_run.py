@@ -146,6 +146,30 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(stage, fraction, audit
         )
 
 
+def test_what_an_attempt_in_another_precision_has_measured_is_not_taken_up(audit, tmp_path, monkeypatch):
+    """As on a worker whose processor knows no bfloat16; one on a GPU is told apart in the same way."""
+    spec, workspace = toy_spec(dtype="auto"), Counting(tmp_path / "w")
+    monkeypatch.setattr("audit.pair._cpu_has_bfloat16", lambda: False)
+    with pytest.raises(Cancelled):
+        audit(spec, workspace=workspace, sink=Recorder("confirm"))
+    before = set(workspace.names())
+    assert {"plan", "continuations", "directions"} < before
+    monkeypatch.setattr("audit.pair._cpu_has_bfloat16", lambda: True)
+    report = audit(spec, workspace=workspace)
+    assert report.provenance.dtype == "bfloat16"
+    assert same(report) == same(audit(spec))
+    assert len([name for name in workspace.written if name in before]) == 2 * len(before)
+
+
+def test_a_folder_begun_by_an_older_version_is_taken_up(audit, whole, tmp_path):
+    workspace = Counting(tmp_path / "w")
+    with pytest.raises(Cancelled):
+        audit(workspace=workspace, sink=Recorder("confirm"))
+    (workspace.root / "plan" / "plan.json").write_text('{"bytes": 1}', encoding="utf-8")
+    assert same(audit(workspace=workspace)) == same(whole[0])
+    assert sorted(workspace.written) == sorted(whole[2].written)
+
+
 def test_a_cancel_is_heard_inside_every_long_stage(audit, whole, tmp_path):
     for stage in ("extract", "confirm"):
         heard = [row for row in whole[1].heard if row[0] == stage]
