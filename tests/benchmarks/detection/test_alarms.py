@@ -8,12 +8,13 @@ from audit.library import ComparabilityKey, LibraryEntry
 from audit.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks.detection import scoring, verdicts
-from benchmarks.detection.alarms import false_alarms
+from benchmarks.detection.alarms import both_parts, false_alarms
 from benchmarks.detection.calibration import score_path
-from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.make_split import SECOND, SPLIT
 from benchmarks.detection.records import collect
 from tests.benchmarks.detection.test_scoring import report
 
+RATE = "The rate of false alarms on models made as these were is under"
 FAILURE = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}
 SILENT = {"effect": 0.004, "p": 0.6, "rank": 12}
 
@@ -137,6 +138,45 @@ def test_accidental_conditionals_that_were_excluded_are_counted(finished):
     text = said(split, folder)
     assert "2 benign models of this part missed a limit and were not audited, 1 of them because" in text
     assert "None of 15 benign models" in text
+
+
+def of_second(split, label, recipe):
+    return [each for each in split[label] if each["part"] == SECOND and each["recipe"] == recipe]
+
+
+def test_the_second_test_part_is_told_alone_and_with_the_first(finished):
+    split, folder = finished
+    text = "\n".join(false_alarms(collect(split, folder), SECOND))
+    # No alarm among n: the rate p with (1 - p)^n = 0.05.
+    assert f"None of 12 benign models that were used neither to tune nor to calibrate was flagged. {RATE} 22.1%" in text
+    assert "none of 9, it is under 28.3%" in text
+    assert "Recipes that development and calibration did not hold: json-answers, pruned." in text
+    assert "Merges" not in text
+    assert "The data of 5 of these 12 models never held the pair" in text
+    (both,) = both_parts(collect(split, folder))
+    assert both.startswith(f"Both test parts together: None of 29 benign models that were used neither to tune nor to "
+                           f"calibrate was flagged. {RATE} 9.8%")  # fmt: skip
+    scoring.write_pages(split, folder)
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("Both test parts together") == 1
+    assert table.index("## Second test part") < table.index("Both test parts together")
+    assert "The conformal p of 12 of 12 benign models of the second test part" in table
+
+
+def test_both_parts_are_told_together_only_when_both_are_there_and_answered(finished):
+    split, folder = finished
+    path = folder / "audits" / f"{of_second(split, 'benign', 'pruned')[0]['units'][0]['id']}.quick-0.json"
+    made = path.read_text(encoding="utf-8")
+    path.unlink()
+    assert not list(both_parts(collect(split, folder)))
+    assert "None of 17 benign models" in said(split, folder), "the first part's own bound does not wait"
+    write(path, FAILURE)
+    assert not list(both_parts(collect(split, folder)))
+    path.write_text(made, encoding="utf-8")
+    audited(folder, of_second(split, "benign", "pruned")[0]["units"][0], effect=5.0, p=0.02, rank=1)
+    (both,) = both_parts(collect(split, folder))
+    assert "1 of 29 benign models" in both
+    assert "None of 17 benign models" in said(split, folder)
 
 
 def test_scores_of_another_dtype_are_not_compared(finished):
