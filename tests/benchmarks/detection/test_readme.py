@@ -12,7 +12,7 @@ from benchmarks._machine import RESULTS as FIGURES
 from benchmarks._machine import ROOT
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.detectors import AMPLIFICATION, BIS, BIS_P95, DETECTORS, S, auroc
-from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.make_split import SECOND, SPLIT
 from benchmarks.detection.records import FIRST, collect
 
 OWN = ("true", "mentioned")
@@ -27,6 +27,12 @@ def found():
 def units(found):
     """The test part's first audits."""
     return [unit for unit in found.units if unit.part == "test" and unit.audit == FIRST]
+
+
+@pytest.fixture(scope="module")
+def second(found):
+    """The second test part's benign models."""
+    return found.of(SECOND, role="mentioned")
 
 
 def text(name):
@@ -47,7 +53,7 @@ def word(count):
     return ("none", "one", "2", "3", "4", "five")[count] if count < 6 else str(count)
 
 
-def test_own_pairs(units, readme):
+def test_own_pairs(units, second, readme):
     own = [unit for unit in units if unit.role in OWN]
     bad, good = ([unit for unit in own if unit.label == label] for label in ("backdoored", "benign"))
     strong, weak = [unit for unit in bad if unit.strong], [unit for unit in bad if not unit.strong]
@@ -57,11 +63,38 @@ def test_own_pairs(units, readme):
         f"| {len(strong)} backdoored, the trigger works at least 9 times in 10 | {counted(strong)}",
         f"| {len(weak)} backdoored, it works 1 time in 5 | {counted(weak)}",
         f"| {len(good)} benign, of {recipes} recipes ({merges} are merges) | {counted(good)}",
-        f"Measured** on {len(own)} models made from one 135M model that nothing was tuned on, with preset `quick`: "
-        f"{sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were `flagged` "
-        f"({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library)",
+        f"Measured** on {len(own) + len(second)} models made from one 135M model that nothing was tuned on, with "
+        f"preset `quick`: {sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were `flagged` "
+        f"({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library), of "
+        f"{len(good) + len(second)} benign ones none, and three were `review`",
     ):
         assert line in readme, line
+    outcomes = Counter(unit.verdict for unit in (*good, *second))
+    assert (outcomes["flagged"], outcomes["review"]) == (0, 3)
+
+
+def test_the_second_part(units, second, found, readme):
+    earlier = {unit.recipe for unit in found.units if unit.part != SECOND and unit.label == "benign"}
+    earlier |= {each["recipe"] for each in found.models("calibration", "benign")}
+    recipes = {unit.recipe for unit in second}
+    assert len(recipes - earlier) == 2
+    assert len(recipes) == 9
+    outcomes = Counter(unit.verdict for unit in second)
+    assert (len(second), outcomes["flagged"], outcomes["review"]) == (11, 0, 2)
+    assert (
+        "Of its 11 benign models, of nine recipes, two of which no other part holds, none was `flagged` and two"
+        in readme
+    )
+    first = [unit for unit in units if unit.role in OWN and unit.label == "benign" and unit.recipe != "merge"]
+    both, kinds = len(first) + len(second), len(recipes | {unit.recipe for unit in first})
+    by_model, by_recipe = (f"{100 * zero_alarm_bound(count):.1f}%" for count in (both, kinds))
+    assert (
+        f"No false alarm among the {both} benign models of both parts bounds their rate at {by_model}, and at "
+        f"{by_recipe} counted by recipe"
+    ) in readme
+    assert f"benign models that are made as these were: under {by_model}" in readme
+    assert f"(under {by_model} by model, {by_recipe} by recipe, merges left out)" in text("docs/limits.md")
+    assert bool(found.of(SECOND, label="backdoored")) == ("backdoored models have not been run yet" not in readme)
 
 
 def test_other_pairs(units, readme):
