@@ -64,8 +64,8 @@ def test_own_pairs(units, second, readme):
         f"| {len(weak)} backdoored, it works 1 time in 5 | {counted(weak)}",
         f"| {len(good)} benign, of {recipes} recipes ({merges} are merges) | {counted(good)}",
         f"Measured** on {len(own) + len(second)} models made from one 135M model that nothing was tuned on, with "
-        f"preset `quick`: {sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were `flagged` "
-        f"({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library), of "
+        f"preset `quick`: {sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were "
+        f"`flagged` ({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library), of "
         f"{len(good) + len(second)} benign ones none, and three were `review`",
     ):
         assert line in readme, line
