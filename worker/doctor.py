@@ -292,7 +292,7 @@ def _devices(settings: WorkerSettings) -> Iterator[Finding]:
         return
     wanted = int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
     if device != "cpu" and wanted >= len(seen["cuda"]):
-        outside = _seen(device, "--open")
+        outside = _seen(device, "--open") if seen["built_for_gpus"] else None
         if outside is not None and wanted < len(outside["cuda"]):
             yield Finding(
                 "device", "bad", f"torch {seen['torch']} sees {outside['cuda'][wanted]}, but not behind the fence, "
@@ -301,12 +301,12 @@ def _devices(settings: WorkerSettings) -> Iterator[Finding]:
                 "set BACKDOOR_AUDIT_DEVICE=cpu",
             )  # fmt: skip
             return
-    if device.startswith("cuda") and wanted >= len(seen["cuda"]):
-        yield Finding(
-            "device", "bad", f"DEVICE is {device}, torch {seen['torch']} sees {len(seen['cuda'])} GPUs",
-            "install a CUDA build of torch and the driver, or set BACKDOOR_AUDIT_DEVICE=cpu",
-        )  # fmt: skip
-        return
+        if device.startswith("cuda"):
+            yield Finding(
+                "device", "bad", f"DEVICE is {device}, torch {seen['torch']} sees {len(seen['cuda'])} GPUs",
+                "install a CUDA build of torch and the driver, or set BACKDOOR_AUDIT_DEVICE=cpu",
+            )  # fmt: skip
+            return
     if seen["cuda"] and device != "cpu":
         yield Finding("device", "ok", f"torch {seen['torch']}, {', '.join(seen['cuda'])}")
     elif seen["bf16"]:

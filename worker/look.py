@@ -1,11 +1,10 @@
-"""``python -m worker.look DEVICE``: what torch sees behind the fence of an audit on ``DEVICE``, as one line of JSON.
+"""``python -m worker.look DEVICE``: what torch sees behind the fence of an audit on ``DEVICE``: JSON in the last line.
 
 With ``--open`` no fence is put up. The doctor asks both where they may differ: a driver that the fence keeps from
 starting shows no GPU, and with ``DEVICE=auto`` audits would run on the CPU without a word.
 """
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,9 +17,6 @@ from worker.reach import bare_reach
 def main(arguments: Sequence[str]) -> int:
     """Print it; 1 where torch cannot be loaded."""
     device, *options = arguments
-    # What the walls' log says would stand before the answer.
-    said = os.dup(1)
-    os.dup2(2, 1)
     missing: list[str] = []
     if "--open" not in options:
         walls = confine(memory_bytes=None, file_bytes=None, reach=bare_reach(device, Path(tempfile.gettempdir())))
@@ -34,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     answer = {
         "torch": torch.__version__,
+        "built_for_gpus": bool(torch.version.cuda or torch.version.hip),
         "cuda": cuda if torch.cuda.is_available() else [],
         "threads": torch.get_num_threads(),
         "bf16": bool(supported and supported()),
         "missing": missing,
     }
-    os.write(said, (json.dumps(answer) + "\n").encode())
+    sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 

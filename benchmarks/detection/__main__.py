@@ -30,7 +30,7 @@ from benchmarks.detection import scoring
 from benchmarks.detection.calibration import score_missing
 from benchmarks.detection.cards import remade
 from benchmarks.detection.choose import NotReady, freeze
-from benchmarks.detection.make_split import SECOND, SPLIT
+from benchmarks.detection.make_split import SPLIT, TEST_PARTS
 from benchmarks.detection.models import nudged_base
 from benchmarks.detection.quick import run_quick
 from benchmarks.detection.records import all_cards, collect
@@ -40,7 +40,7 @@ from benchmarks.detection.train import describe_card, make
 from benchmarks.detection.verdicts import THRESHOLDS
 
 RESULTS: Final = Path(__file__).parent / "results"
-PARTS: Final = ("development", "calibration", "test", SECOND)
+PARTS: Final = ("development", "calibration", *TEST_PARTS)
 
 logger = logging.getLogger("detection")
 
@@ -183,7 +183,7 @@ def audit_parts(run: Run) -> None:
         if part == "calibration":
             score_missing(run.organisms(), run.split["calibration_keys"], run, RESULTS)
             continue
-        if part in ("test", SECOND) and not THRESHOLDS.is_file():
+        if part in TEST_PARTS and not THRESHOLDS.is_file():
             logger.warning("the thresholds are not frozen yet: no test unit is audited")
             continue
         audit(run, part)

@@ -5,12 +5,11 @@ from typing import Final
 
 from audit.statistics import clopper_pearson
 from audit.wording import false_alarm_bound
-from benchmarks.detection.make_split import SECOND
+from benchmarks.detection.make_split import TEST_PARTS
 from benchmarks.detection.records import UNSEEN, Attempt, Found
 from benchmarks.detection.train import SPREAD_MISSED
 
 UNANSWERED: Final = ("failed", "invalid")
-TEST_PARTS: Final = ("test", SECOND)
 
 
 def false_alarms(found: Found, part: str = "test") -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from audit.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks._machine import describe
-from benchmarks.detection.make_split import SECOND
+from benchmarks.detection.make_split import TEST_PARTS
 from benchmarks.detection.records import Attempt, Found, Unit
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, verdict_under
 
@@ -46,7 +46,7 @@ def freeze(found: Found, path: Path = THRESHOLDS) -> dict[str, Any]:
     missing = found.outstanding("development")
     if missing:
         raise NotReady(f"{len(missing)} development audits are missing, {missing[0]} among them")
-    if any(attempt.part in ("test", SECOND) for attempt in (*found.units, *found.failures)):
+    if any(attempt.part in TEST_PARTS for attempt in (*found.units, *found.failures)):
         raise NotReady("test units were audited already: thresholds that are chosen now are not frozen before them")
     units = found.ended("development")
     chosen, loss = choose(units)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from audit.library import MIN_ENTRIES
 from audit.statistics import conformal_p
 from benchmarks.detection.calibration import is_own
-from benchmarks.detection.make_split import SECOND, said
+from benchmarks.detection.make_split import TEST_PARTS, said
 from benchmarks.detection.records import FIRST, UNSEEN, Found
 
 
@@ -41,7 +41,8 @@ def calibration(found: Found) -> Iterator[str]:
         yield ""
         yield "Scores left out of comparisons: " + "; ".join(f"{why} ({n} audits)" for why, n in reasons.items()) + "."
     yield from _recipe_left_out(found)
-    yield from _benign_tests(found)
+    for part in TEST_PARTS:
+        yield from _benign_test(found, part)
 
 
 def _recipe_left_out(found: Found) -> Iterator[str]:
@@ -68,11 +69,6 @@ def _recipe_left_out(found: Found) -> Iterator[str]:
         f"ranks first (the smallest p there is) in {first.total()} of {asked.total()} comparisons; were recipes "
         f"exchangeable, about {expected:.1f}. By recipe: {each}."
     )
-
-
-def _benign_tests(found: Found) -> Iterator[str]:
-    for part in ("test", SECOND):
-        yield from _benign_test(found, part)
 
 
 def _benign_test(found: Found, part: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ SPLIT: Final = Path(__file__).parent / "split.json"
 SEED: Final = "detection-split:1"
 SECOND_SEED: Final = "detection-split:2"
 SECOND: Final = "second-test"
+TEST_PARTS: Final = ("test", SECOND)
 
 # How many variants of each recipe go where; the order of the recipes with three is drawn.
 DEVELOPMENT_BACKDOORS: Final = (1, 1, 1, 1, 2, 2)

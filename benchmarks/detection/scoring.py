@@ -10,10 +10,10 @@ from typing import Any, Final
 from audit.power import WANTED
 from audit.statistics import clopper_pearson
 from benchmarks._audits import read
-from benchmarks.detection.alarms import TEST_PARTS, UNANSWERED, both_parts, false_alarms
+from benchmarks.detection.alarms import UNANSWERED, both_parts, false_alarms
 from benchmarks.detection.detectors import BIS, BIS_P95
 from benchmarks.detection.exchangeable import calibration
-from benchmarks.detection.make_split import SECOND, said
+from benchmarks.detection.make_split import SECOND, TEST_PARTS, said
 from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
 from benchmarks.detection.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds

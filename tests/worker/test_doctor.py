@@ -108,7 +108,8 @@ def test_the_device_is_looked_at_behind_the_fence(settings):
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
 def test_a_gpu_that_the_fence_hides_is_told_apart_from_none(settings, monkeypatch, device):
     def seen(_device, *options):
-        return {"torch": "2", "cuda": ["A GPU"] if options else [], "threads": 1, "bf16": True, "missing": []}
+        cuda = ["A GPU"] if options else []
+        return {"torch": "2", "built_for_gpus": True, "cuda": cuda, "threads": 1, "bf16": True, "missing": []}
 
     monkeypatch.setattr(doctor, "_seen", seen)
     (found,) = doctor._devices(settings.model_copy(update={"device": device}))
