@@ -6,16 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from audit.spec import CarrierSet, PresetOverrides
 from tests.toy import toy_spec, write_toy_base
-
-if TYPE_CHECKING:
-    from tests.worker.conftest import Stack
+from tests.worker.conftest import Stack, wait_for
 
 LONG = toy_spec(
     carriers=CarrierSet(set="instructions"),
@@ -29,7 +26,7 @@ SEVERAL = toy_spec(
 )
 
 
-def test_two_audits_end_one_after_the_other(stack: "Stack") -> None:
+def test_two_audits_end_one_after_the_other(stack: Stack) -> None:
     stack.start_worker()
     first, second = stack.submit(toy_spec()), stack.submit(SEVERAL)
     for audit_id in (first, second):
@@ -48,16 +45,14 @@ def test_two_audits_end_one_after_the_other(stack: "Stack") -> None:
     assert stack.dispatcher.queue_length() == 0
 
 
-def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(
-    stack: "Stack", toy_models: Path, tmp_path: Path
-) -> None:
+def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(stack: Stack, toy_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(toy_models, models)
     shutil.copytree(models / "adapter", models / "pickled")
     (models / "pickled" / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
     shutil.copytree(models / "base", models / "twin")
     write_toy_base(models / "wide", d_model=64)
-    stack.start_worker(models_root=str(models))
+    worker = stack.start_worker(models_root=str(models))
     wanted = {
         stack.submit(toy_spec(fine_tuned="local:nowhere")): "model_not_found",
         stack.submit(toy_spec(fine_tuned="local:pickled")): "model_rejected",
@@ -73,12 +68,13 @@ def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(
         assert (record.failure.code == code) or (
             code == "models_incompatible" and record.failure.code == "invalid_spec"
         )
-        assert not (stack.data_dir / "audits" / audit_id).exists(), "what failed leaves no artifacts"
+    # What failed leaves no artifacts; the ledger is told first.
+    wait_for(lambda: not any((stack.data_dir / "audits" / one).exists() for one in wanted), 20, worker.log)
     good = stack.submit(toy_spec())
     assert stack.end_of(good).status == "succeeded"
 
 
-def test_a_deadline_ends_a_running_audit(stack: "Stack") -> None:
+def test_a_deadline_ends_a_running_audit(stack: Stack) -> None:
     worker = stack.start_worker()
     audit_id = stack.submit(LONG.model_copy(update={"deadline_s": 10}))
     record = stack.end_of(audit_id, timeout_s=90)
@@ -88,14 +84,14 @@ def test_a_deadline_ends_a_running_audit(stack: "Stack") -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_worker_goes_when_asked(stack: "Stack", number: signal.Signals) -> None:
+def test_an_idle_worker_goes_when_asked(stack: Stack, number: signal.Signals) -> None:
     worker = stack.start_worker()
     worker.process.send_signal(number)
     assert worker.process.wait(20) in (0, 1)
     assert not [line for line in worker.logged() if line["level"] in ("error", "critical")]
 
 
-def test_asked_twice_it_does_not_wait_for_the_sandbox(stack: "Stack") -> None:
+def test_asked_twice_it_does_not_wait_for_the_sandbox(stack: Stack) -> None:
     worker = stack.start_worker(shutdown_grace_s="600", interrupt_grace_s="600")
     audit_id = stack.submit(LONG)
     sandbox = worker.sandbox()
@@ -119,7 +115,7 @@ def test_unusable_settings_are_said_in_one_line() -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_the_health_check_tells_a_worker_that_can_work(stack: "Stack") -> None:
+def test_the_health_check_tells_a_worker_that_can_work(stack: Stack) -> None:
     def check(**settings: str) -> int:
         changed = {f"BACKDOOR_AUDIT_{name.upper()}": value for name, value in settings.items()}
         return subprocess.run(
