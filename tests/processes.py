@@ -2,6 +2,8 @@
 
 import sys
 
+import psutil
+
 _WRAPPER = """
 import os, sys
 from worker.confinement import die_with_parent
@@ -13,3 +15,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 def mortal(command: list[str]) -> list[str]:
     """The same command, for a process that the kernel kills when its parent dies (on Linux)."""
     return [sys.executable, "-c", _WRAPPER, *command]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

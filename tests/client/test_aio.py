@@ -27,7 +27,8 @@ def test_submit_wait_report_and_cancel(service, make_report):
             filed = await client.submit(SPEC)
             seen = []
             waiting = asyncio.create_task(client.wait(filed.id, on_update=seen.append, timeout_s=60))
-            await asyncio.sleep(0.3)
+            while not seen:
+                await asyncio.sleep(0.01)
             await asyncio.to_thread(service.finish, filed.id, make_report("no_evidence"))
             ended = await waiting
             report = await client.report(filed.id)

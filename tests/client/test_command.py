@@ -129,7 +129,7 @@ def test_submit_and_wait_shows_the_way_there(audit, service, make_report):
                 if record.spec.labels.get("test") == "way":
                     claim = service.claim(record.id)
                     service.ledger.progress(claim, "extract", 0.25, "12 of 48 batches")
-                    time.sleep(6)  # a poller looks every five seconds while an audit is queued
+                    time.sleep(12)  # a poller looks every five seconds while an audit is queued
                     service.ledger.succeed(claim, make_report("flagged", audit_id=record.id))
                     return
             time.sleep(0.05)

@@ -29,7 +29,7 @@ def test_row_11_database_away_mid_audit(system: System, broker: Broker, toy_mode
     small = Stack(tmp_path, toy_models, broker.url + "?virtual_host=1")
     small.environment |= {"BACKDOOR_AUDIT_LEASE_S": "60", "BACKDOOR_AUDIT_HEARTBEAT_S": "15"}
     try:
-        workers = system.start_worker(), small.start_worker()
+        workers = system.start_worker(heartbeat_s="2"), small.start_worker()
         on_postgres = system.post(WHOLE)
         on_sqlite = small.submit(WHOLE)
         for stack, audit_id in ((system, on_postgres), (small, on_sqlite)):
@@ -39,9 +39,9 @@ def test_row_11_database_away_mid_audit(system: System, broker: Broker, toy_mode
             system.postgres.crash()
             time.sleep(DOWN_S)
             system.postgres.start()
-            system.succeeded(on_postgres)
-            assert system.ledger.get(on_postgres).attempt == 1, "the worker waited and went on"
             time.sleep(max(0.0, LOCKED_S - (time.monotonic() - locked_at)))
+        system.succeeded(on_postgres)
+        assert system.ledger.get(on_postgres).attempt == 1, "the worker waited and went on"
         record = small.end_of(on_sqlite)
         assert (record.status, record.attempt) == ("succeeded", 1), record.failure
         assert sum(event.status == "succeeded" for event in small.ledger.events(on_sqlite)) == 1

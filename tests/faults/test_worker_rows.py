@@ -8,6 +8,7 @@ import pytest
 
 from audit.report import AuditReport
 from tests.faults.stack import DICTIONARIES, WHOLE, System, processes_below, until
+from tests.processes import is_gone
 from tests.toy import toy_spec
 
 pytestmark = pytest.mark.timeout(900)
@@ -93,7 +94,7 @@ def test_row_04_worker_parent_killed(system: System, undisturbed: AuditReport) -
     assert below
     first.process.kill()
     first.process.wait()
-    until(lambda: not any(psutil.pid_exists(pid) for pid in below), 10, "an orphan is left")
+    until(lambda: all(is_gone(pid) for pid in below), 10, "an orphan is left")
     before = system.marks(audit_id)
     assert system.ledger.get(audit_id).status == "running", "nobody knows yet"
     system.start_worker()
@@ -118,9 +119,12 @@ def test_row_05_worker_stopped_past_its_lease(system: System, undisturbed: Audit
     assert system.ledger.get(audit_id).attempt == 2
     gone, _ = psutil.wait_procs([sandbox], timeout=30)
     assert gone, "the sandbox of a lost lease is killed"
-    until(lambda: bool(system.logged("attempt_ended")), 30, "the sleeper never noticed")
-    endings = [line["ending"] for line in sleeper.logged() if line["event"] == "attempt_ended"]
-    assert endings == ["FORGOTTEN"], "what it did afterwards counted for nothing"
+
+    def endings() -> list[str]:
+        return [line["ending"] for line in sleeper.logged() if line["event"] == "attempt_ended"]
+
+    until(lambda: bool(endings()), 30, "the sleeper never noticed")
+    assert endings() == ["FORGOTTEN"], "what it did afterwards counted for nothing"
 
 
 def test_row_06_audit_that_always_dies(system: System) -> None:

@@ -114,16 +114,16 @@ def test_a_lease_that_ran_out_still_holds_until_somebody_acts(ledger, audit_id, 
 
 
 def test_heartbeats_keep_a_short_lease_alive_in_real_time(url, open_ledger, spec):
-    ledger = open_ledger(url, lease_s=0.5, requeue_after_s=60)
+    ledger = open_ledger(url, lease_s=3, requeue_after_s=60)
     audit_id = ledger.submit(spec, owner="ann").audit.id
     claim = ledger.claim(audit_id, worker="w1")
     version = ledger.get(audit_id).version
     for _ in range(4):
-        time.sleep(0.2)
+        time.sleep(1)
         ledger.heartbeat(claim)
         assert ledger.reap() == []
     assert ledger.get(audit_id).version == version
-    time.sleep(0.6)
+    time.sleep(3.1)
     assert ledger.reap() == [audit_id]
     with pytest.raises(LeaseLost):
         ledger.heartbeat(claim)

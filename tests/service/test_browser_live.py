@@ -103,10 +103,13 @@ def test_a_cut_stream_of_events_is_made_up_for_by_polling_until_it_is_back(brows
 
     cutter.cut = False
     wait_until(lambda: cutter.asked.count("events") == 2)
-    time.sleep(1)
-    looked = cutter.asked.count("state")
-    time.sleep(4)
-    assert cutter.asked.count("state") == looked, "with events there is no need to poll"
+
+    def polls_no_more():
+        looked = cutter.asked.count("state")
+        time.sleep(4)
+        return cutter.asked.count("state") == looked
+
+    wait_until(polls_no_more)  # with events there is no need to
     ledger.fail(claim, Failure(code="internal", message="the end"))
     page.wait_for_selector("text=the end", timeout=20_000)
     assert page.locator("progress").count() == 0

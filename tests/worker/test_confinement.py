@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.processes import is_gone
 from worker.confinement import cgroup_limits, default_memory_bytes
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="walls of the Linux kernel")
@@ -127,10 +128,10 @@ time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        orphan = psutil.Process(int(process.stdout.readline()))
+        orphan = int(process.stdout.readline())
         os.kill(process.pid, signal.SIGKILL)
     give_up_at = time.monotonic() + 10
-    while orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
+    while not is_gone(orphan):
         assert time.monotonic() < give_up_at, "the child outlived its parent"
         time.sleep(0.02)
 

@@ -25,17 +25,19 @@ def audit_id(ledger: Ledger) -> str:
     return ledger.submit(toy_spec(deadline_s=10), owner="me").audit.id
 
 
-def test_the_lease_outlives_its_length(ledger: Ledger, audit_id: str) -> None:
+def test_the_lease_outlives_its_length(audit_id: str, tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=3)
     claim = ledger.claim(audit_id, worker="w")
     assert claim is not None
-    keeper = LeaseKeeper(ledger, claim, heartbeat_s=0.3)
+    keeper = LeaseKeeper(ledger, claim, heartbeat_s=0.5)
     keeper.start()
-    time.sleep(1.5)
+    time.sleep(4)
     assert ledger.reap() == []
     keeper.stop()
     assert not keeper.lost
-    time.sleep(1.2)
+    time.sleep(3.1)
     assert ledger.reap() == [audit_id]
+    ledger.close()
 
 
 def test_progress_arrives_with_each_new_stage(ledger: Ledger, audit_id: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from audit.spec import AuditSpec
 from models_store.store import ModelsStore
+from tests.processes import is_gone
 from tests.toy import toy_spec
 from worker.errors import ProtocolError
 from worker.process import SandboxProcess, sandbox_environment
@@ -163,9 +164,9 @@ time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
-        sandbox = psutil.Process(int(worker.stdout.readline()))
+        sandbox = int(worker.stdout.readline())
         worker.kill()
     give_up_at = time.monotonic() + 10
-    while sandbox.is_running() and sandbox.status() != psutil.STATUS_ZOMBIE:
+    while not is_gone(sandbox):
         assert time.monotonic() < give_up_at, "the sandbox outlived its worker"
         time.sleep(0.02)
