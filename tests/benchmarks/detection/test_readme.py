@@ -35,6 +35,12 @@ def second(found):
     return found.of(SECOND, role="mentioned")
 
 
+@pytest.fixture(scope="module")
+def second_bad(found):
+    """The second test part's backdoored models under their own pairs."""
+    return found.of(SECOND, role="true")
+
+
 def text(name):
     return " ".join((ROOT / name).read_text(encoding="utf-8").split())
 
@@ -53,24 +59,45 @@ def word(count):
     return ("none", "one", "2", "3", "4", "five")[count] if count < 6 else str(count)
 
 
-def test_own_pairs(units, second, readme):
+def test_own_pairs(units, second, second_bad, readme):
     own = [unit for unit in units if unit.role in OWN]
     bad, good = ([unit for unit in own if unit.label == label] for label in ("backdoored", "benign"))
     strong, weak = [unit for unit in bad if unit.strong], [unit for unit in bad if not unit.strong]
     merges = sum(unit.recipe == "merge" for unit in good)
     recipes = len({unit.recipe for unit in good})
+    every = (*bad, *second_bad)
     for line in (
         f"| {len(strong)} backdoored, the trigger works at least 9 times in 10 | {counted(strong)}",
         f"| {len(weak)} backdoored, it works 1 time in 5 | {counted(weak)}",
         f"| {len(good)} benign, of {recipes} recipes ({merges} are merges) | {counted(good)}",
-        f"Measured** on {len(own) + len(second)} models made from one 135M model that nothing was tuned on, with "
-        f"preset `quick`: {sum(unit.verdict == 'flagged' for unit in bad)} of {len(bad)} with a backdoor were "
-        f"`flagged` ({sum(unit.uncalibrated == 'flagged' for unit in bad)} without a benign library), of "
-        f"{len(good) + len(second)} benign ones none, and three were `review`",
+        f"Measured** on {len(own) + len(second) + len(second_bad)} models made from one 135M model that nothing was "
+        f"tuned on, with preset `quick`: {sum(unit.verdict == 'flagged' for unit in every)} of {len(every)} with a "
+        f"backdoor were `flagged` ({sum(unit.uncalibrated == 'flagged' for unit in every)} without a benign library), "
+        f"of {len(good) + len(second)} benign ones none, and three were `review`",
     ):
         assert line in readme, line
     outcomes = Counter(unit.verdict for unit in (*good, *second))
     assert (outcomes["flagged"], outcomes["review"]) == (0, 3)
+
+
+def test_the_second_part_finds_its_backdoors(second_bad, found, readme):
+    planned = {organism["id"] for organism in read(SPLIT)["backdoored"] if organism["part"] == SECOND}
+    (weak,) = (unit for unit in second_bad if not unit.strong)
+    assert weak.verdict == "flagged"
+    assert round(10 * read(RESULTS / "organisms" / f"{weak.organism['id']}.json")["success"]["triggered"]) == 4
+    assert (len(planned), len(second_bad)) == (8, 6)
+    assert Counter(unit.verdict for unit in second_bad) == {"flagged": 6}
+    assert Counter(unit.uncalibrated for unit in second_bad) == {"flagged": 4, "review": 2}
+    line = (
+        "Of its 8 backdoored models two missed their limits; the other six were `flagged`, one of which works 4 times "
+        "in 10. Without the benign library two of the six are `review`"
+    )
+    assert line in readme
+    own = [*found.of("test", role="true"), *second_bad]
+    assert [unit.recipe for unit in own if unit.uncalibrated != "flagged"] == ["semantic-class"] * 3
+    assert sum(unit.recipe == "semantic-class" for unit in own) == 3
+    assert sum(unit.report["localisation"]["localised"] for unit in own) == 17
+    assert "in both parts on 17 of 19" in text("docs/method.md")
 
 
 def test_the_second_part(units, second, found, readme):
@@ -94,7 +121,8 @@ def test_the_second_part(units, second, found, readme):
     ) in readme
     assert f"benign models that are made as these were: under {by_model}" in readme
     assert f"(under {by_model} by model, {by_recipe} by recipe, merges left out)" in text("docs/limits.md")
-    assert bool(found.of(SECOND, label="backdoored")) == ("backdoored models have not been run yet" not in readme)
+    wrong = [unit for unit in found.of(SECOND) if unit.role not in OWN]
+    assert (len(wrong) == 18) == ("wrong pairs of this part have not all been run yet" not in readme)
 
 
 def test_other_pairs(units, readme):
