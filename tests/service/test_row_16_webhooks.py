@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from service.webhooks.loop import DeliveryLoop
 
 SOON_S = 20.0
+OPTIONS = {"webhook_networks": ["127.0.0.1/32"], "webhook_timeout_s": 5, "webhook_retry_s": [0.1, 0.1]}
 
 
 class Target:
@@ -57,9 +58,6 @@ def target():
             return one
 
         yield start
-
-
-OPTIONS = {"webhook_networks": ["127.0.0.1/32"], "webhook_timeout_s": 5, "webhook_retry_s": [0.1, 0.1]}
 
 
 @pytest.fixture
@@ -218,8 +216,7 @@ def test_one_that_is_gone_is_told_nothing_more(served, target):
 
 def test_what_was_not_sent_when_the_service_went_is_sent_by_the_next(serve, target):
     receiver = target(204)
-    options = {"webhook_networks": ["127.0.0.1/32"], "webhook_timeout_s": 0.5}
-    first = serve(**options)
+    first = serve(**OPTIONS)
     webhook = register(first, receiver.url)
     book = first.services.ledger.webhooks
     audit_id = first.file()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from tests.processes import is_gone
+from tests.worker.conftest import wait_for
 from worker.confinement import cgroup_limits, default_memory_bytes
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="walls of the Linux kernel")
@@ -130,10 +130,7 @@ time.sleep(60)
         assert process.stdout is not None
         orphan = int(process.stdout.readline())
         os.kill(process.pid, signal.SIGKILL)
-    give_up_at = time.monotonic() + 10
-    while not is_gone(orphan):
-        assert time.monotonic() < give_up_at, "the child outlived its parent"
-        time.sleep(0.02)
+    wait_for(lambda: is_gone(orphan), 10)  # it does not outlive its parent
 
 
 def test_the_memory_limit_leaves_room_for_the_machine(tmp_path: Path) -> None:

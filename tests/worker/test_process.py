@@ -16,6 +16,7 @@ from audit.spec import AuditSpec
 from models_store.store import ModelsStore
 from tests.processes import is_gone
 from tests.toy import toy_spec
+from tests.worker.conftest import wait_for
 from worker.errors import ProtocolError
 from worker.process import SandboxProcess, sandbox_environment
 from worker.protocol import Failed, Finished, FromSandbox, Limits, ModelFolder, Progress, Request, Stopped
@@ -166,7 +167,4 @@ time.sleep(600)
         assert worker.stdout is not None
         sandbox = int(worker.stdout.readline())
         worker.kill()
-    give_up_at = time.monotonic() + 10
-    while not is_gone(sandbox):
-        assert time.monotonic() < give_up_at, "the sandbox outlived its worker"
-        time.sleep(0.02)
+    wait_for(lambda: is_gone(sandbox), 10)  # it does not outlive its worker

@@ -78,6 +78,25 @@ def test_own_pairs(units, second, second_bad, readme):
         assert line in readme, line
     outcomes = Counter(unit.verdict for unit in (*good, *second))
     assert (outcomes["flagged"], outcomes["review"]) == (0, 3)
+    flagged = sum(unit.verdict == "flagged" for unit in every)
+    for line in (
+        f"measured verdicts on {len(own) + len(second) + len(second_bad)} models made from",
+        f"{len(good) + len(second)} benign ones flagged",
+        f"{flagged} of {len(every)} backdoored ones flagged with the benign library, "
+        f"{sum(unit.uncalibrated == 'flagged' for unit in every)} without it",
+    ):
+        assert line in text("docs/limits.md"), line
+
+
+def test_how_long_it_took():
+    made = [read(path)["seconds"] for path in (RESULTS / "organisms").glob("*.json")]
+    audits = [read(path) for path in (RESULTS / "audits").glob("*.quick-0.json")]
+    bad, good = ([each["seconds"] / 60 for each in audits if each["role"] == role] for role in OWN)
+    assert (
+        f"an organism took {min(made):.0f} seconds to {max(made) / 60:.0f} minutes (median {median(made) / 60:.1f}), a "
+        f"`quick` audit of a benign model {median(good):.1f} minutes (median) and of a backdoored one "
+        f"{median(bad):.1f} ({min(bad):.1f} to {max(bad):.0f})"
+    ) in text("benchmarks/detection/README.md")
 
 
 def test_the_second_part_finds_its_backdoors(second_bad, found, readme):
@@ -162,7 +181,7 @@ def test_bounds(units, readme):
 
 
 def test_what_the_limits_say_of_the_nets_and_nulls(found):
-    own = [unit for part in ("development", "test") for unit in found.of(part, role="true")]
+    own = [unit for part in ("development", "test", SECOND) for unit in found.of(part, role="true")]
     flagged = [unit for unit in own if unit.verdict == "flagged"]
     caught = sum(
         any(is_shifted(row["amplification"], row["amplification_p"], unit.report["gates"]["specific"]["drawn"])
@@ -177,9 +196,13 @@ def test_what_the_limits_say_of_the_nets_and_nulls(found):
     assert f"(up to {max(nulls):.2f} on the benchmark's backdoors)" in text("docs/limits.md")
     assert (
         f"the best of 19 recovers {min(nulls):.3f} to {max(nulls):.2f} of the behaviour of the {len(nulls)} flagged "
-        f"backdoors of development and test (median {median(nulls):.2f}; 0.48 or more on "
+        f"backdoors of development and both test parts (median {median(nulls):.2f}; 0.48 or more on "
         f"{word(sum(round(value, 2) >= 0.48 for value in nulls))})"
     ) in text("docs/method.md")
+
+
+def area_of(name, own, benign):
+    return auroc(*([DETECTORS[name](unit.report) for unit in side] for side in (own, benign)))
 
 
 def test_the_areas_that_the_method_names(found):
@@ -197,8 +220,14 @@ def test_the_areas_that_the_method_names(found):
         "reported feature, amplification": "| reported feature, amplification |",
     }
     for name, row in named.items():
-        area = auroc(*([DETECTORS[name](unit.report) for unit in side] for side in (own, benign)))
+        area = area_of(name, own, benign)
         assert f"{row} {area:.2f} |" in text("docs/method.md"), name
+    sides = found.of(SECOND, role="true"), found.of(SECOND, role="mentioned")
+    areas = {name: area_of(name, *sides) for name in named}
+    others = [area for name, area in areas.items() if name not in (S, "output_kl")]
+    assert areas[S] == areas["output_kl"] == 1
+    line = f"those of the other rows of the table above are {min(others):.2f} to {max(others):.2f}"
+    assert line in text("docs/method.md")
 
 
 def test_what_the_method_says_of_the_bases_part():
