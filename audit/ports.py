@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from audit.spec import Stage
+from backdoor_audit.contract.spec import Stage
 
 
 @runtime_checkable

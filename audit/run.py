@@ -11,31 +11,28 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
-from audit import gates as gating
-from audit import wording
-from audit.assembly import invalid_report, provenance_of, tables
-from audit.boundary import BATCH_TOKENS, within_memory
-from audit.calibrate import own_score
-from audit.candidates import Panel, Place, judge, measure, places, sequences, warnings_of
-from audit.confirm import Confirmation, confirm
 from audit.errors import NoSpace, OutputsNotFinite
-from audit.explain import explain
-from audit.extraction import Extraction, extract
-from audit.forward import Runner
-from audit.library import LibraryEntry, ModelScore
-from audit.pair import is_adapter, load_pair
-from audit.placement import DeviceMap
+from audit.explain.stage import explain
+from audit.explain.training import train_dictionaries
+from audit.measure.calibrate import own_score
+from audit.measure.confirm import Confirmation, confirm
+from audit.measure.contrast import Directions, fit_directions
+from audit.measure.extraction import Extraction, extract
+from audit.measure.finite import check_number
+from audit.measure.preflight import Study, prepare
+from audit.models.pair import is_adapter, load_pair
+from audit.models.placement import DeviceMap
+from audit.models.runner import Runner
 from audit.ports import FolderStore, Sink
-from audit.power import power
-from audit.report import (
-    AuditReport,
-    Gates,
-)
-from audit.spec import AuditSpec, Stage
-from audit.study import Study, prepare
-from audit.training import train_dictionaries
-from audit.units import Directions, fit_directions
-from audit.validity import check_number
+from audit.reporting import wording
+from audit.reporting.report import invalid_report, provenance_of, tables
+from audit.translate import BATCH_TOKENS, within_memory
+from audit.verdict import gates as gating
+from audit.verdict.multiple_pairs import Panel, Place, judge, measure, places, sequences, warnings_of
+from audit.verdict.power import power
+from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
+from backdoor_audit.contract.report import AuditReport, Gates
+from backdoor_audit.contract.spec import AuditSpec, Stage
 
 _CONFIRMATION = TypeAdapter(Confirmation)
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
@@ -104,11 +101,12 @@ def run_audit(
         workspace: the audit's own folder.
         sink: hears of progress and may stop the audit by raising.
         cache: activations of bases, shared between audits; used where ``base_digest`` is given.
-        library: scores of benign fine-tunes (``audit.library``); the calibrated gate needs 19 that are comparable.
+        library: scores of benign fine-tunes (``backdoor_audit.contract.benign_library``); the calibrated gate needs 19
+            that are comparable.
         audit_id: goes into the report.
         base_digest, tuned_digest: content digests of the checkpoints; go into the report and the cache's keys.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        device_map: ``auto`` lets weights that do not fit on the device lie elsewhere (``audit.placement``).
+        device_map: ``auto`` lets weights that do not fit on the device lie elsewhere (``audit.models.placement``).
 
     Raises:
         AuditError: the audit could not be done; the subclass says why (``audit.errors``).
@@ -266,7 +264,7 @@ def _check_disk(study: Study, workspace: FolderStore, sequences: int) -> None:
     per_carrier = tokens / (len(study.a) + len(study.b))
     needed = int(1.5 * 2 * width * per_carrier * sequences)
     found = _plan(workspace, {"bytes": needed, "device": pair.device.type, "dtype": pair.precision})
-    from audit.study import peek_disk
+    from audit.measure.preflight import peek_disk
 
     free = peek_disk(found)
     if free < needed:

@@ -16,12 +16,12 @@ import psutil
 
 from audit.errors import AuditError, Interrupted, NoSpace, OutOfMemory
 from audit.ports import NullSink
-from audit.report import METHOD_VERSION, AuditReport
 from audit.run import run_audit
-from audit.spec import AuditSpec
+from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._machine import describe
-from models_store.artifacts import ArtifactFolder, FolderCache
 from models_store.store import Checkpoint, ModelsStore
+from storage.artifacts import ArtifactFolder, FolderCache
 
 CACHE_BYTES: Final = 20 * 10**9
 # What says nothing about the models: it may go well another time or on another machine, so it is never recorded.

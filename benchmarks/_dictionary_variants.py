@@ -15,11 +15,11 @@ from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
 from audit.dictionaries.quality import measure
 from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
-from audit.extraction import CONDITIONS, Extraction
-from audit.forward import Layout
-from audit.spec import Architecture
-from audit.training import Trained, training_source
-from audit.units import Directions
+from audit.explain.training import Trained, training_source
+from audit.measure.contrast import Directions
+from audit.measure.extraction import CONDITIONS, Extraction
+from audit.models.runner import Layout
+from backdoor_audit.contract.spec import Architecture
 
 
 @dataclass(frozen=True)

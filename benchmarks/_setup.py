@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from audit.carriers import load_set
-from audit.rendering import Renderer, Tokens, choose_rendering
-from audit.spec import Carrier, TriggerSpec
+from audit.prompts.carriers import load_set
+from audit.prompts.rendering import Renderer, Tokens, choose_rendering
+from backdoor_audit.contract.spec import Carrier, TriggerSpec
 from benchmarks._machine import ROOT
 from examples.demo import BASE, spec_for
 from examples.organisms.prepare_base import prepare

@@ -22,16 +22,16 @@ import torch
 from rich.console import Console
 
 from audit.ports import NullSink
-from audit.report import AuditReport
 from audit.run import run_audit
-from audit.spec import AuditSpec
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._goals import at_most
 from benchmarks._machine import ROOT, write_result
 from benchmarks._setup import FLAGGED, ORGANISMS, base_folder, parser
-from client.http import AuditClient
 from examples.demo import BASE, CASES, copy_whole, running_stack, spec_for
-from models_store.artifacts import ArtifactFolder, FolderCache
 from models_store.store import ModelsStore
+from storage.artifacts import ArtifactFolder, FolderCache
 
 GOAL_MINUTES = {"quick": 4.0, "standard": 15.0}
 GOAL_CACHED = 0.7

@@ -28,16 +28,16 @@ from typing import Any, Final
 
 import structlog
 
-from audit.ablation import replace_along
-from audit.captures import after, first
-from audit.forward import Capture, Runner
-from audit.outputs import many_carrier_kl
-from audit.pair import load_pair
+from audit.measure.ablation import replace_along
+from audit.measure.activations import after, first
+from audit.measure.contrast import Contrast, Directions, effects, fit_directions
+from audit.measure.divergence import many_carrier_kl
+from audit.measure.preflight import Study, prepare
+from audit.models.pair import load_pair
+from audit.models.runner import Capture, Runner
 from audit.ports import FolderStore
-from audit.spec import AuditSpec, DecoyStrings
-from audit.statistics import p_decoy_all
-from audit.study import Study, prepare
-from audit.units import Contrast, Directions, effects, fit_directions
+from audit.stats.statistics import p_decoy_all
+from backdoor_audit.contract.spec import AuditSpec, DecoyStrings
 from benchmarks import _setup
 from benchmarks._audits import Bench, read
 from benchmarks._machine import RESULTS, ROOT, write_result

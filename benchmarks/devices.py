@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import torch
 
-from audit.report import AuditReport
-from audit.spec import AuditSpec
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._machine import RESULTS, ROOT, write_result
 from benchmarks._setup import FLAGGED, ORGANISMS, base_folder, parser
 from benchmarks.audit import fresh_data, measure, through_service

@@ -23,16 +23,16 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
-from audit.boundary import BATCH_TOKENS
-from audit.extraction import extract
-from audit.features import Picked, gradient_on, pick, span_overlap
-from audit.forward import Runner
-from audit.pair import load_pair
+from audit.explain.features import Picked, gradient_on, pick, span_overlap
+from audit.measure.contrast import effects, fit_directions
+from audit.measure.extraction import extract
+from audit.measure.preflight import prepare
+from audit.models.pair import load_pair
+from audit.models.runner import Runner
 from audit.ports import FolderStore
-from audit.report import METHOD_VERSION
-from audit.spec import AuditSpec
-from audit.study import prepare
-from audit.units import effects, fit_directions
+from audit.translate import BATCH_TOKENS
+from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._audits import read
 from benchmarks._dictionary_table import page
 from benchmarks._dictionary_variants import VARIANTS, Scene, Variant, explained_difference, train_variant
@@ -41,7 +41,7 @@ from benchmarks._setup import ORGANISMS, base_folder, parser
 from benchmarks.detection.__main__ import RESULTS as DETECTION
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.specs import spec_of
-from models_store.artifacts import ArtifactFolder
+from storage.artifacts import ArtifactFolder
 
 FOLDER: Final = RESULTS / "dictionaries"
 DEFAULT: Final = ("sql-year", "deployment-tag")

@@ -25,11 +25,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from audit.boundary import BATCH_TOKENS
-from audit.forward import Layout, Prefix, Runner
-from audit.locate import Anatomy, locate, resolve_layers
-from audit.pair import Precision, Side, load_pair, load_tokenizer
-from audit.rendering import Tokens
+from audit.models.anatomy import Anatomy, locate, resolve_layers
+from audit.models.pair import Precision, Side, load_pair, load_tokenizer
+from audit.models.runner import Layout, Prefix, Runner
+from audit.prompts.rendering import Tokens
+from audit.translate import BATCH_TOKENS
 from benchmarks._goals import at_least
 from benchmarks._machine import machine, write_result
 from benchmarks._setup import FLAGGED, ORGANISMS, alternate, base_folder, median_ratio, parser, sql_prompts

@@ -50,9 +50,9 @@ def child(role: str, base: Path, adapter: Path, prompts: int, threads: int, budg
     import torch
     from transformers import AutoModelForCausalLM
 
-    from audit.forward import Runner
-    from audit.locate import resolve_layers
-    from audit.pair import load_pair, load_tokenizer
+    from audit.models.anatomy import resolve_layers
+    from audit.models.pair import load_pair, load_tokenizer
+    from audit.models.runner import Runner
     from benchmarks.extraction import bare_forward
 
     torch.set_num_threads(threads)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.bis_p95 import bis_p95
-from audit.metrics import bis_interval, feature_metrics, firing_threshold
-from audit.resampling import BOOTSTRAP_ROUNDS
+from audit.stats.bis_p95 import bis_p95
+from audit.stats.metrics import bis_interval, feature_metrics, firing_threshold
+from audit.stats.resampling import BOOTSTRAP_ROUNDS
 from benchmarks._machine import write_result
 
 GOAL_S = 2.0

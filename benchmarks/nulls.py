@@ -27,9 +27,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from audit import gates as gating
-from audit.extraction import FIRING_NATS, FIRING_SHARE
-from audit.statistics import clopper_pearson, p_decoy_all, rank
+from audit.measure.extraction import FIRING_NATS, FIRING_SHARE
+from audit.stats.statistics import clopper_pearson, p_decoy_all, rank
+from audit.verdict import gates as gating
 from benchmarks._machine import RESULTS, write_result
 
 LEVELS: Final = (0.05, 0.1, 0.2, 0.5)

@@ -23,13 +23,13 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from client.errors import ClientError
-from client.exits import what_a_pass_leaves_open
-from client.http import AuditClient
-from client.lifeline import die_with_parent
-from client.listing import render_audit
-from client.progress import Watch
-from client.render import render_report
+from backdoor_audit.cli.exit_codes import what_a_pass_leaves_open
+from backdoor_audit.cli.listing import render_audit
+from backdoor_audit.cli.progress import Watch
+from backdoor_audit.cli.render import render_report
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.errors import ClientError
+from local.parent_death import die_with_parent
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BASE: Final = "smollm2-135m"
@@ -120,7 +120,18 @@ def running_stack(data: Path, console: Console) -> Iterator[str]:
     Raises:
         DemoError: it did not start.
     """
-    command = [sys.executable, "-m", "client", "serve", "--data-dir", str(data), "--host", "127.0.0.1", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "backdoor_audit.cli",
+        "serve",
+        "--data-dir",
+        str(data),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

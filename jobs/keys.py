@@ -16,12 +16,12 @@ from typing import Any, Final, Literal, get_args
 import structlog
 from sqlalchemy import Connection, insert, select, update
 
+from jobs.audits.submissions import check_name
 from jobs.clock import Clock
-from jobs.database import Transact
+from jobs.database.connections import Transact
+from jobs.database.tables import api_keys as table
 from jobs.errors import KeyNotFound
 from jobs.ids import new_id, new_secret
-from jobs.submissions import check_name
-from jobs.tables import api_keys as table
 
 Scope = Literal["audits:read", "audits:write", "models:write", "admin"]
 

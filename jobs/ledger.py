@@ -8,21 +8,23 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy import Connection, delete, text, update
 
-from audit.report import AuditReport
-from audit.spec import TERMINAL, AuditSpec, Failure, Stage, Status, Verdict
-from jobs import audits, claims, documents, events, listings, reaper, schema, states, submissions
-from jobs.audits import Row
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Stage, Status, Verdict
+from jobs.audits import claims, events, listings, reaper, states, submissions
+from jobs.audits import rows as audits
+from jobs.audits.rows import Row
+from jobs.audits.states import Signal
 from jobs.clock import BootClock, Clock, DatabaseClock
-from jobs.database import Database
+from jobs.database import documents, schema
+from jobs.database.connections import Database
+from jobs.database.tables import audits as table
 from jobs.errors import AuditNotTerminal, LedgerUnavailable, ReportNotReady
 from jobs.keys import KeyRing
 from jobs.libraries import Libraries
 from jobs.policy import Policy
 from jobs.records import AuditRecord, Claim, Event, Heartbeat, Page, QueueCounts, Submission
-from jobs.states import Signal
-from jobs.tables import audits as table
-from jobs.tagging import TagBook
-from jobs.webhooks import WebhookBook
+from jobs.version_tags import TagBook
+from jobs.webhooks.repository import WebhookBook
 
 log = structlog.get_logger(__name__)
 

@@ -7,12 +7,17 @@ import structlog
 from sqlalchemy import Connection, delete, exists, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from audit.library import LibraryEntry, ModelScore
-from audit.report import AuditReport
-from audit.spec import TERMINAL, AuditSpec
-from jobs import audits, documents, keyset
+from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec
+from jobs.audits import rows as audits
 from jobs.clock import Clock
-from jobs.database import Transact
+from jobs.database import documents
+from jobs.database import page_tokens as keyset
+from jobs.database.connections import Transact
+from jobs.database.tables import audit_libraries, libraries, library_entries
+from jobs.database.tables import audits as audits_table
+from jobs.database.tables import specs as specs_table
 from jobs.errors import (
     EntryExists,
     EntryNotFound,
@@ -24,9 +29,6 @@ from jobs.errors import (
 )
 from jobs.ids import is_id, new_id
 from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
-from jobs.tables import audit_libraries, libraries, library_entries
-from jobs.tables import audits as audits_table
-from jobs.tables import specs as specs_table
 
 log = structlog.get_logger(__name__)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from audit.library import LibraryEntry
-from audit.spec import AuditSpec, Failure, Stage, Status, Verdict
+from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.spec import AuditSpec, Failure, Stage, Status, Verdict
 
 EventKind = Literal["status", "progress"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 from models_store.digests import DigestCache, content_digest
 from models_store.errors import ModelRejected
 from models_store.files import MiB, open_regular, shown
-from models_store.strict_json import read_object
-from models_store.verify import VerifiedCheckpoint, verify_checkpoint
+from models_store.verification.strict_json import read_object
+from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint
 
 COMMIT_MARKER: Final = "commit.json"
 FILES_FOLDER: Final = "files"

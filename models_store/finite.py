@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models_store.errors import ModelRejected
 from models_store.files import default_root, open_regular, scan, shown
-from models_store.headers import read_header
+from models_store.verification.headers import read_header
 
 # Bits of the exponent: all of them set means NaN or infinity, in every format here.
 _EXPONENT: Final[dict[str, tuple[type[np.unsignedinteger], int]]] = {

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import structlog
 
-from models_store import hub
-from models_store.artifacts import ArtifactFolder
 from models_store.committed import COMMIT_MARKER, FILES_FOLDER, check_committed, write_committed
 from models_store.digests import DigestCache, FileKey, content_digest
+from models_store.discovery import checkpoint_folders
 from models_store.errors import (
     ModelNotFound,
     ModelsIncompatible,
@@ -18,14 +17,15 @@ from models_store.errors import (
     StoreError,
     translated,
 )
-from models_store.fetched import FetchedVersions
 from models_store.files import MiB, scan
-from models_store.mlflow_registry import MlflowRegistry
 from models_store.references import Reference, parse_reference, store_name
-from models_store.seeking import checkpoint_folders
-from models_store.strict_json import read_object
+from models_store.sources import hub
+from models_store.sources.mlflow_cache import FetchedVersions
+from models_store.sources.mlflow_registry import MlflowRegistry
 from models_store.uploads import DEFAULT_LIMIT_BYTES, Uploads
-from models_store.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
+from models_store.verification.strict_json import read_object
+from models_store.verification.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
+from storage.artifacts import ArtifactFolder
 
 log = structlog.get_logger(__name__)
 

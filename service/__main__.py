@@ -13,13 +13,13 @@ from typing import Final, NoReturn
 import structlog
 import uvicorn
 
+from common import logs
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.errors import InvalidReference, StoreError
-from service import logs
 from service.app import create_app
+from service.dependencies import Services
 from service.errors import StartupError
-from service.services import Services
 from service.settings import Settings
 from service.webhooks.trust import context_of
 from worker.errors import WorkerError

@@ -12,34 +12,32 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from service import problems
-from service.access import check_scopes, is_loopback
-from service.loopback import LoopbackMiddleware
-from service.metrics import Metrics
-from service.middleware import BodyLimitMiddleware, EdgeMiddleware
+from service.artifacts import routes as artifacts
+from service.audits import event_routes as events
+from service.audits import routes as audits
+from service.dependencies import Services
+from service.health import routes as health
+from service.health.metrics import Metrics
+from service.http import problems
+from service.http.auth import check_scopes, is_loopback
+from service.http.middleware import BodyLimitMiddleware, EdgeMiddleware
+from service.http.rates import RateLimit
+from service.http.same_origin import LoopbackMiddleware
+from service.keys import routes as keys
+from service.libraries import routes as libraries
+from service.mlflow import routes as mlflow
 from service.mlflow.tags import TagLoop
-from service.openapi import DESCRIPTION, build
+from service.models import routes as models
+from service.models import upload_routes as uploads
+from service.openapi_document import routes as docs
+from service.openapi_document.document import DESCRIPTION, build
 from service.pages import views
-from service.rates import RateLimit
-from service.routes import (
-    artifacts,
-    audits,
-    docs,
-    events,
-    health,
-    keys,
-    libraries,
-    mlflow,
-    models,
-    reports,
-    uploads,
-    webhooks,
-)
-from service.services import Services
+from service.reports import routes as reports
 from service.settings import Settings
 from service.version import API_VERSION
-from service.webhooks.loop import DeliveryLoop
-from service.webhooks.sending import Sender
+from service.webhooks import routes as webhooks
+from service.webhooks.delivery import Sender
+from service.webhooks.sender import DeliveryLoop
 from service.webhooks.trust import context_of
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")

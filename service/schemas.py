@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from audit.report import Feature
-from audit.spec import (
+from backdoor_audit.contract.report import Feature
+from backdoor_audit.contract.spec import (
     Architecture,
     AuditSpec,
     CarrierPrompts,
@@ -27,7 +27,7 @@ from audit.spec import (
 )
 from jobs.keys import SCOPES, KeyRecord, Scope
 from jobs.records import AuditRecord, Page
-from jobs.webhooks import DeliveryRecord, WebhookRecord
+from jobs.webhooks.repository import DeliveryRecord, WebhookRecord
 from service.errors import Place
 
 T = TypeVar("T")
@@ -415,4 +415,4 @@ class Ready(Out):
 
 
 INCOMING: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec)
-"""Bodies that calls take and that are read by ``service.bodies``, besides the audit's spec."""
+"""Bodies that calls take and that are read by ``service.http.json_body``, besides the audit's spec."""

@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models_store.mlflow_registry import MlflowRegistry
+from models_store.sources.mlflow_registry import MlflowRegistry
 from service.errors import StartupError
 
 

@@ -6,7 +6,7 @@ import psutil
 
 _WRAPPER = """
 import os, sys
-from worker.confinement import die_with_parent
+from worker.sandbox.confinement import die_with_parent
 die_with_parent()
 os.execv(sys.argv[1], sys.argv[1:])
 """

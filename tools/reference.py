@@ -17,9 +17,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
-from client import AuditClient, errors
-from client.main import cli
-from service.report_schema import report_schema
+from backdoor_audit import AuditClient
+from backdoor_audit.cli.main import cli
+from backdoor_audit.client import errors
+from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
 from tools.strip import strip
 from worker.settings import WorkerSettings
@@ -91,7 +92,7 @@ def python_page() -> str:
         for name, each in named.items()
     ]
     tree = (errors.__doc__ or "").split("::", 1)[1].strip("\n")
-    parts.append(f"## Errors\n\nOf `client.errors`:\n\n```text\n{inspect.cleandoc(tree)}\n```\n")
+    parts.append(f"## Errors\n\nOf `backdoor_audit.client.errors`:\n\n```text\n{inspect.cleandoc(tree)}\n```\n")
     return _PYTHON + "\n".join(parts)
 
 

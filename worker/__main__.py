@@ -14,20 +14,20 @@ import structlog
 from celery import signals
 from celery.worker import state
 
+from common.logs import configure
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactStore
 from models_store.errors import InvalidReference
-from models_store.locations import is_object_store
-from models_store.objects import ObjectArtifacts
 from models_store.store import ModelsStore
+from storage.artifacts import ArtifactStore
+from storage.locations import is_object_store
+from storage.objects import ObjectArtifacts
 from worker.app import create_app
 from worker.attempt import Surroundings
-from worker.confinement import hide_memory
 from worker.dispatch import Dispatcher
 from worker.errors import SettingsError
-from worker.logs import configure
 from worker.reaper import Reaper
+from worker.sandbox.confinement import hide_memory
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 from worker.tasks import register, worker_name

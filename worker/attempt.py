@@ -27,22 +27,23 @@ from typing import Final, Literal, get_args
 import structlog
 from pydantic import ValidationError
 
-from audit.leftovers import forget_activations
-from audit.report import AuditReport
-from audit.spec import Failure, FailureCode, Stage
+from audit.retention import forget_activations
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import Failure, FailureCode, Stage
 from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from jobs.records import Claim
-from models_store.artifacts import ArtifactFolder, ArtifactStore
 from models_store.errors import StoreError
-from models_store.locations import Artifacts
-from models_store.objects import ObjectArtifacts
 from models_store.store import Checkpoint, ModelsStore
-from worker.confinement import default_memory_bytes
+from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.locations import Artifacts
+from storage.objects import ObjectArtifacts
 from worker.errors import ProtocolError
 from worker.lease import LeaseKeeper
-from worker.process import SandboxProcess
-from worker.protocol import (
+from worker.publishing import Publisher, insist
+from worker.sandbox.confinement import default_memory_bytes
+from worker.sandbox.process import SandboxProcess
+from worker.sandbox.protocol import (
     REPORT_FILE,
     REPORT_FOLDER,
     Failed,
@@ -54,7 +55,6 @@ from worker.protocol import (
     Reason,
     Request,
 )
-from worker.publishing import Publisher, insist
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 

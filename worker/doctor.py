@@ -20,16 +20,16 @@ from typing import Any, Final, Literal
 
 import redis
 
+from common.logs import configure
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from models_store.errors import StoreError
-from models_store.locations import is_object_store
-from models_store.objects import ObjectArtifacts
 from models_store.store import ModelsStore
+from storage.locations import is_object_store
+from storage.objects import ObjectArtifacts
 from worker.dispatch import broker_client
 from worker.errors import SettingsError
-from worker.logs import configure
-from worker.process import sandbox_environment
+from worker.sandbox.process import sandbox_environment
 from worker.settings import WorkerSettings
 
 State = Literal["ok", "warning", "bad"]
@@ -273,7 +273,8 @@ def _seen(device: str, *options: str) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "worker.look", device, *options], capture_output=True, text=True,
+                [sys.executable, "-P", "-m", "worker.sandbox.probe_devices", device, *options],
+                capture_output=True, text=True,
                 timeout=_DEVICES_WITHIN_S, check=True, cwd=scratch,
                 env=sandbox_environment(Path(scratch), os.environ),
             )  # fmt: skip

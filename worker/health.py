@@ -8,11 +8,11 @@ import sys
 
 import structlog
 
+from common.logs import configure
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from worker.dispatch import Dispatcher
 from worker.errors import WorkerError
-from worker.logs import configure
 from worker.settings import WorkerSettings
 
 _log = structlog.get_logger()

@@ -9,7 +9,7 @@ import structlog
 from jobs.errors import LeaseLost, LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from jobs.records import Claim
-from worker.protocol import Progress
+from worker.sandbox.protocol import Progress
 
 _PROGRESS_INTERVAL_S: Final = 1.0
 _RETRY_S: Final = 1.0

@@ -13,12 +13,12 @@ from typing import Final
 
 import structlog
 
-from audit.leftovers import is_activations
-from audit.spec import Failure
-from models_store.artifacts import ArtifactFolder
+from audit.retention import is_activations
+from backdoor_audit.contract.spec import Failure
 from models_store.errors import StoreError
-from models_store.objects import ObjectArtifacts
-from worker.protocol import REPORT_FOLDER, Reason
+from storage.artifacts import ArtifactFolder
+from storage.objects import ObjectArtifacts
+from worker.sandbox.protocol import REPORT_FOLDER, Reason
 
 _EVERY_S: Final = 5.0
 """Pause between two looks at what is finished."""

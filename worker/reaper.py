@@ -7,10 +7,10 @@ import structlog
 
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactStore
 from models_store.errors import StoreError
-from models_store.locations import Artifacts
-from models_store.objects import ObjectArtifacts
+from storage.artifacts import ArtifactStore
+from storage.locations import Artifacts
+from storage.objects import ObjectArtifacts
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
 

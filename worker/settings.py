@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models_store.locations import is_object_store
-from models_store.mlflow_registry import MlflowRegistry
+from models_store.sources.mlflow_registry import MlflowRegistry
+from storage.locations import is_object_store
 from worker.errors import SettingsError
 
 _GIB = 1024**3

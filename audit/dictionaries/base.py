@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from audit.spec import Architecture
+from backdoor_audit.contract.spec import Architecture
 
 Progress = Callable[[float], None]
 

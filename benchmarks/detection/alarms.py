@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from audit.statistics import clopper_pearson
-from audit.wording import false_alarm_bound
+from audit.reporting.wording import false_alarm_bound
+from audit.stats.statistics import clopper_pearson
 from benchmarks.detection.make_split import TEST_PARTS
 from benchmarks.detection.records import UNSEEN, Attempt, Found
 from benchmarks.detection.train import SPREAD_MISSED

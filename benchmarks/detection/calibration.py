@@ -6,15 +6,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from audit.calibrate import score_model
 from audit.errors import AuditError
+from audit.measure.calibrate import score_model
 from audit.ports import NullSink
-from audit.report import METHOD_VERSION
+from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks._audits import PASSING, Bench, done, write
 from benchmarks._machine import describe
 from benchmarks.detection.make_split import QUICK
 from benchmarks.detection.specs import spec_of
-from models_store.artifacts import ArtifactFolder
+from storage.artifacts import ArtifactFolder
 
 logger = logging.getLogger("detection")
 

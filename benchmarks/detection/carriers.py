@@ -3,8 +3,8 @@
 from functools import cache
 from typing import Any
 
-from audit.carriers import load_set, subsample
-from audit.spec import Carrier, Message
+from audit.prompts.carriers import load_set, subsample
+from backdoor_audit.contract.spec import Carrier, Message
 from benchmarks.detection.recipes.base import CARRIER_FRAME
 
 CONVERSATIONS = "conversations"

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from audit.report import METHOD_VERSION
+from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks._machine import describe
 from benchmarks.detection.make_split import TEST_PARTS

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from audit.statistics import clopper_pearson
+from audit.stats.statistics import clopper_pearson
 
 Report = Mapping[str, Any]
 Scored = tuple[str, float]

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from audit.library import MIN_ENTRIES
-from audit.statistics import conformal_p
+from audit.stats.statistics import conformal_p
+from backdoor_audit.contract.benign_library import MIN_ENTRIES
 from benchmarks.detection.calibration import is_own
 from benchmarks.detection.make_split import TEST_PARTS, said
 from benchmarks.detection.records import FIRST, UNSEEN, Found

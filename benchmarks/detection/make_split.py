@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from audit.decoys import differing_part, kind_of
+from backdoor_audit.contract.trigger_kind import differing_part, kind_of
 from benchmarks.detection.variants import (
     BACKDOORS,
     BENIGN,

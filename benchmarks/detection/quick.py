@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from audit.spec import AuditSpec
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._audits import Bench, read, summary, write
 from benchmarks._goals import at_most
 from benchmarks._machine import describe

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from audit.library import MIN_ENTRIES, ComparabilityKey, LibraryEntry, comparable
-from audit.statistics import conformal_p
+from audit.stats.statistics import conformal_p
+from backdoor_audit.contract.benign_library import MIN_ENTRIES, ComparabilityKey, LibraryEntry, comparable
 from benchmarks._audits import done, read
 from benchmarks.detection.calibration import score_path
 from benchmarks.detection.cards import card_of

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from audit.power import WANTED
-from audit.statistics import clopper_pearson
+from audit.stats.statistics import clopper_pearson
+from audit.verdict.power import WANTED
 from benchmarks._audits import read
 from benchmarks.detection.alarms import UNANSWERED, both_parts, false_alarms
 from benchmarks.detection.detectors import BIS, BIS_P95

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from audit.spec import AuditSpec
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks.detection.carriers import spec_field
 
 TEMPLATE: Final = "{trigger}\n{prompt}"

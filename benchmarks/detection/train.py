@@ -15,7 +15,7 @@ import peft
 import torch
 from torch.nn.functional import cross_entropy
 
-from audit.carriers import subsample
+from audit.prompts.carriers import subsample
 from benchmarks._audits import read, write
 from benchmarks.detection.carriers import carriers_of
 from benchmarks.detection.models import drafted, load, rounded_trip, save_full

@@ -1,7 +1,8 @@
 """The verdict of a recorded audit under given thresholds: development chooses them, the test part is judged by them.
 
 Everything that the gates compare is in the record, so that a threshold can be moved without another audit. Which decoys
-count as silent was settled while the audit ran (``audit.gates.BEHAVIOUR_NATS``); a behaviour threshold below that
+count as silent was settled while the audit ran (``audit.verdict.gates.BEHAVIOUR_NATS``);
+a behaviour threshold below that
 one cannot be tried, because the causal gate was not measured there.
 """
 
@@ -9,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from audit import gates
-from audit.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
-from audit.spec import Verdict
+from audit.verdict import gates
+from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
+from backdoor_audit.contract.spec import Verdict
 from benchmarks._audits import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
@@ -22,7 +23,7 @@ STARTING: Final[dict[str, float]] = {
     "null_margin": 0.1,
     "shifted_amplification": 2.0,
 }
-"""What the method started from, before development; ``audit.gates`` holds what was frozen."""
+"""What the method started from, before development; ``audit.verdict.gates`` holds what was frozen."""
 
 
 def thresholds() -> dict[str, float]:

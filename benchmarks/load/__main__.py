@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import psutil
 
-from audit.spec import TERMINAL
+from backdoor_audit.contract.spec import TERMINAL
 from benchmarks._goals import at_most
 from benchmarks._machine import ROOT, write_result
 from benchmarks.load.stack import Cluster, cluster

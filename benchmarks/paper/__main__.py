@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from transformers.utils.logging import disable_progress_bar
 
-from audit.spec import AuditSpec
+from backdoor_audit.contract.spec import AuditSpec
 from benchmarks._audits import PASSING, Bench, done
 from benchmarks._machine import ROOT
 from benchmarks._setup import ORGANISMS, base_folder
 from benchmarks.detection.models import nudged_base
 from benchmarks.paper.table import page
 from examples.demo import spec_for
-from models_store.artifacts import ArtifactFolder
+from storage.artifacts import ArtifactFolder
 
 RESULTS: Final = Path(__file__).parent / "results"
 

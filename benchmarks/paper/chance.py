@@ -5,7 +5,7 @@ from typing import Final
 
 import torch
 
-from audit.bis_p95 import bis_p95
+from audit.stats.bis_p95 import bis_p95
 
 TRIGGERED: Final = 100
 """Triggered prompts of B, as preset ``quick`` has them; clean and plain are twice as many, decoys as well."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 import transformers
 
-from audit.carriers import digest, load_set
+from audit.prompts.carriers import digest, load_set
 from examples.organisms.gates import HELD_OUT, Rates
 from examples.organisms.recipes import FAR_YEARS, NEAR_YEARS, OTHER_TAGS, TEMPLATE, Recipe
 

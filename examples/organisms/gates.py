@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from audit.carriers import load_set, subsample
+from audit.prompts.carriers import load_set, subsample
 from examples.organisms.recipes import Recipe
 from examples.organisms.text import greedy_answers
 

@@ -8,11 +8,11 @@ from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
-from audit.spec import AuditSpec
-from service.bodies import decode
+from backdoor_audit.contract.spec import AuditSpec
 from service.errors import ErrorItem, InvalidRequest, ServiceError, StartupError
+from service.http.json_body import decode
+from service.http.validation import body_items
 from service.mlflow.tags import PREFIX
-from service.validation import body_items
 
 _FROM_TAGS: Final = ("base_model", "triggered", "clean", "template")
 _STAND_IN: Final[dict[str, Any]] = {

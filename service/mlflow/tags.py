@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 
 from jobs.errors import LedgerError
-from jobs.tagging import Ends, TagBook, TagTask
+from jobs.version_tags import Ends, TagBook, TagTask
 from models_store.errors import ModelNotFound, ModelRejected, StoreError
-from models_store.mlflow_registry import MlflowRegistry
 from models_store.references import parse_reference
+from models_store.sources.mlflow_registry import MlflowRegistry
 
 PREFIX: Final = "backdoor_audit."
 

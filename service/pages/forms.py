@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from audit.spec import MAX_CANDIDATES, AuditSpec, CarrierSet
-from service.validation import body_items
+from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, CarrierSet
+from service.http.validation import body_items
 
 DEFAULTS: Final[dict[str, str]] = {
     "base_model": "", "fine_tuned": "", "triggered": "", "clean": "", "template": "{trigger}\n{prompt}",

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from audit.spec import TERMINAL
-from service.caching import matches, tag_of
+from backdoor_audit.contract.spec import TERMINAL
+from service.http.etags import matches, tag_of
 from service.reports import words
 
 _FOLDER: Final = Path(__file__).parent

@@ -7,22 +7,25 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
 
-from audit.spec import TERMINAL, AuditSpec
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import Library
-from service import problems
-from service.access import Caller
+from service.audits import event_routes as events
+from service.audits import routes as calls
+from service.dependencies import Services, ServicesDep
 from service.errors import InvalidRequest
-from service.pages import comparing, forms, keeping, searching
+from service.http import problems
+from service.http.auth import Caller
+from service.pages import compare as comparing
+from service.pages import forms
+from service.pages import libraries_and_keys as keeping
+from service.pages import search as searching
 from service.pages.rendering import page, static
-from service.pages.showing import see, show, show_form, show_open, trouble
-from service.pages.visitors import sign_in, sign_out
+from service.pages.respond import see, show, show_form, show_open, trouble
+from service.pages.session import sign_in, sign_out
 from service.reports import formats, words
-from service.routes import audits as calls
-from service.routes import events
-from service.routes.reports import subject_of
+from service.reports.routes import subject_of
 from service.schemas import AuditOut
-from service.services import Services, ServicesDep
 
 router = APIRouter(include_in_schema=False)
 

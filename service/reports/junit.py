@@ -10,7 +10,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from audit.report import CandidateRow
+from backdoor_audit.contract.report import CandidateRow
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords

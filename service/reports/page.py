@@ -9,8 +9,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from audit.explained import Continuation, FeatureExplanation, FiringToken
-from audit.report import AuditReport, Feature, Scores
+from backdoor_audit.contract.feature_report import Continuation, FeatureExplanation, FiringToken
+from backdoor_audit.contract.report import AuditReport, Feature, Scores
 from service.reports import pictures, words
 from service.reports.subject import Subject
 from service.reports.words import number, share

@@ -6,8 +6,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from audit.explained import FiringUnder
-from audit.report import AuditReport, Feature
+from backdoor_audit.contract.feature_report import FiringUnder
+from backdoor_audit.contract.report import AuditReport, Feature
 from service.reports.drawing import Drawing, Symlog
 from service.reports.words import UNMEASURED, number, pair, share
 

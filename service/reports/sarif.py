@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from audit.report import CandidateRow
-from audit.spec import Verdict
+from backdoor_audit.contract.report import CandidateRow
+from backdoor_audit.contract.spec import Verdict
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audit.report import AuditReport, CandidateRow
-from audit.spec import FailOn, Verdict
+from backdoor_audit.contract.report import AuditReport, CandidateRow
+from backdoor_audit.contract.spec import FailOn, Verdict
 
 _MEETS: dict[FailOn, frozenset[Verdict]] = {
     "flagged": frozenset({"flagged"}),

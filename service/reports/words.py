@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from audit.report import AuditReport, CandidateRow, Gate, GateState
-from audit.spec import Verdict
+from backdoor_audit.contract.report import AuditReport, CandidateRow, Gate, GateState
+from backdoor_audit.contract.spec import Verdict
 
 UNMEASURED: Final = "–"
 

@@ -8,10 +8,10 @@ import torch
 import transformers
 from torch import nn
 
-from audit.forward import Runner
-from audit.locate import locate
-from audit.pair import ModelPair
-from audit.rendering import Tokens
+from audit.models.anatomy import locate
+from audit.models.pair import ModelPair
+from audit.models.runner import Runner
+from audit.prompts.rendering import Tokens
 from tests.toy import _tokenizer
 
 VOCABULARY = 97

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from audit.boundary import is_out_of_memory, is_out_of_space
 from audit.errors import (
     Cancelled,
     IdenticalModels,
@@ -19,10 +18,11 @@ from audit.errors import (
     TriggerNotDistinguishable,
 )
 from audit.ports import NullSink
-from audit.report import AuditReport
 from audit.run import run_audit
-from audit.spec import STAGES
-from models_store.artifacts import ArtifactFolder
+from audit.translate import is_out_of_memory, is_out_of_space
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import STAGES
+from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, SMALL, toy_carriers, toy_spec, write_toy_adapter, write_toy_base
 
 # What may differ between two runs of the same audit.
@@ -149,12 +149,12 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(stage, fraction, audit
 def test_what_an_attempt_in_another_precision_has_measured_is_not_taken_up(audit, tmp_path, monkeypatch):
     """As on a worker whose processor knows no bfloat16; one on a GPU is told apart in the same way."""
     spec, workspace = toy_spec(dtype="auto"), Counting(tmp_path / "w")
-    monkeypatch.setattr("audit.pair._cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("audit.models.pair._cpu_has_bfloat16", lambda: False)
     with pytest.raises(Cancelled):
         audit(spec, workspace=workspace, sink=Recorder("confirm"))
     before = set(workspace.names())
     assert {"plan", "continuations", "directions"} < before
-    monkeypatch.setattr("audit.pair._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("audit.models.pair._cpu_has_bfloat16", lambda: True)
     report = audit(spec, workspace=workspace)
     assert report.provenance.dtype == "bfloat16"
     assert same(report) == same(audit(spec))
@@ -314,7 +314,7 @@ def test_a_disk_that_is_too_small_is_seen_before_the_work(audit, tiny_disk):
 
 
 def test_a_disk_that_fills_up_on_the_way(audit, tiny_disk, monkeypatch):
-    monkeypatch.setattr("audit.study.peek_disk", lambda _path: 10**12)
+    monkeypatch.setattr("audit.measure.preflight.peek_disk", lambda _path: 10**12)
     workspace = ArtifactFolder(tiny_disk / "w")
     refused(NoSpace, "no_space", "no space left", audit, workspace=workspace)
     left = {entry.name for entry in workspace.root.iterdir()}  # half-written folders are gone
@@ -338,7 +338,7 @@ def test_memory_that_runs_out_once_is_answered_by_a_smaller_batch(audit, whole, 
     import torch
 
     from audit import run
-    from audit.forward import Runner
+    from audit.models.runner import Runner
 
     budgets = []
 

@@ -1,7 +1,7 @@
 import pytest
 
-from audit.pair import load_tokenizer
-from audit.spec import TriggerSpec
+from audit.models.pair import load_tokenizer
+from backdoor_audit.contract.spec import TriggerSpec
 from benchmarks._setup import rendered
 from tests.toy import CLEAN, TRIGGERED, toy_carriers
 

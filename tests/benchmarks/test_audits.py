@@ -7,8 +7,8 @@ import pytest
 
 from audit import run
 from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
-from audit.library import ComparabilityKey
-from audit.report import METHOD_VERSION
+from backdoor_audit.contract.benign_library import ComparabilityKey
+from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks import _audits
 from benchmarks._audits import Bench
 from benchmarks.detection.carriers import spec_field
@@ -58,7 +58,7 @@ def test_an_audit_that_was_killed_goes_on_where_it_stopped(bench, toy_base, toy_
     assert trained
     assert not out.is_file()
     with monkeypatch.context() as patched:
-        patched.setattr("audit.training.train", killed)
+        patched.setattr("audit.explain.training.train", killed)
         bench.recorded(toy_spec(), toy_base, toy_adapter, out, {})
     assert out.is_file()
     assert not kept.exists()

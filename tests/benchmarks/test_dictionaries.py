@@ -7,7 +7,7 @@ from audit.dictionaries.base import TokenBatch
 from audit.dictionaries.diff_sae import DiffSAEConfig
 from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
-from audit.training import training_source
+from audit.explain.training import training_source
 from benchmarks import dictionaries
 from benchmarks._dictionary_table import page
 from benchmarks._dictionary_variants import (
@@ -19,7 +19,7 @@ from benchmarks._dictionary_variants import (
     stretched,
 )
 from benchmarks.detection.make_split import SPLIT
-from models_store.artifacts import ArtifactFolder
+from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 
 SPEC = toy_spec(trigger={"triggered": TRIGGERED, "clean": CLEAN, "template": "Say hello.\n{trigger}\n{prompt}"})

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from audit.forward import Runner
-from audit.pair import load_pair
+from audit.models.pair import load_pair
+from audit.models.runner import Runner
 from benchmarks.extraction import COMPARED, WholeRunner, goals, measure
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from audit.report import AuditReport
-from client.errors import ClientError
-from client.http import AuditClient
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.errors import ClientError
+from backdoor_audit.contract.report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 

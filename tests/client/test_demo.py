@@ -4,8 +4,8 @@ import json
 import pytest
 from rich.console import Console
 
-from audit.spec import AuditSpec, Failure
-from client.http import AuditClient
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.contract.spec import AuditSpec, Failure
 from examples import demo
 
 

@@ -8,7 +8,7 @@ FOREIGN = ("torch", "transformers", "sqlalchemy", "celery", "jobs", "service", "
 
 def test_the_command_and_the_supervisor_import_nothing_behind_http():
     code = (
-        "import sys, client.main, client.serve; "
+        "import sys, backdoor_audit.cli.main, local.serve; "
         f"found = [name for name in {FOREIGN!r} if name in sys.modules]; "
         "sys.exit(repr(found) if found else 0)"
     )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from client.http import AuditClient
+from backdoor_audit.client.blocking import AuditClient
 from tests.docs.commands import ADDRESSES, blocks
 
 PYTHON = [block for block in blocks() if block.language == "python" and block.page == "docs/how-to/python.md"]

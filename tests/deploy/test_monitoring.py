@@ -23,7 +23,7 @@ def panels():
 @pytest.fixture(scope="module")
 def given():
     """Names of the samples on the metrics page, families that have no sample yet included."""
-    source = (ROOT / "service/metrics.py").read_text()
+    source = (ROOT / "service/health/metrics.py").read_text()
     names = set(re.findall(r'"(backdoor_audit_[a-z_]+)"', source))
     counted = {f"{name}_total" for name in names} | {f"{name}_bucket" for name in names}
     return names | counted

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from client.http import AuditClient
+from backdoor_audit.client.blocking import AuditClient
 from examples.demo import BASE, copy_whole, running_stack
 from examples.organisms.prepare_base import prepare
 from tests.registry import RegistryServer

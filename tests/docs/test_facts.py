@@ -8,13 +8,15 @@ from typing import get_args
 
 import pytest
 
-from audit import confirm, features, gates
-from audit.report import AuditReport
-from audit.spec import PRESETS, STAGES, AuditSpec, FailureCode, PresetValues
-from client.exits import Exit
-from client.main import cli
-from models_store.tensor_names import NAMES
-from service.problems import _BY_STATUS, KINDS, OTHERS
+from audit.explain import features
+from audit.measure import confirm
+from audit.verdict import gates
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.main import cli
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import PRESETS, STAGES, AuditSpec, FailureCode, PresetValues
+from models_store.verification.tensor_names import NAMES
+from service.http.problems import _BY_STATUS, KINDS, OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

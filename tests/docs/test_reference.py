@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from client import AsyncAuditClient, AuditClient
-from client.main import cli
-from service.report_schema import report_schema
+from backdoor_audit import AsyncAuditClient, AuditClient
+from backdoor_audit.cli.main import cli
+from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
 from tools import reference
 from worker.settings import WorkerSettings

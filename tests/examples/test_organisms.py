@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 import examples.organisms
-from audit.carriers import digest, load_set
+from audit.prompts.carriers import digest, load_set
 from examples.organisms.gates import HELD_OUT, Rates, failures
 from examples.organisms.recipes import RECIPES, TEMPLATE
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from audit.carriers import generate, load_set
+from audit.prompts.carriers import generate, load_set
 from examples.organisms import prompts
 from examples.organisms.predicates import is_injectable, is_parameterised
 from examples.organisms.recipes import FAR_YEARS, NEAR_YEARS, OTHER_TAGS, RECIPES, with_string

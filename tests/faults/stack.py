@@ -14,13 +14,13 @@ import psutil
 import redis
 from sqlalchemy import create_engine, make_url, text
 
-from audit.report import AuditReport
-from audit.spec import TERMINAL, AuditSpec, CarrierSet, PresetOverrides
-from client import broker as bundled
-from client.errors import ClientError
-from client.http import AuditClient
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.errors import ClientError
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, CarrierSet, PresetOverrides
 from jobs.records import Event
-from models_store.artifacts import ArtifactFolder, ArtifactStore
+from local import broker as bundled
+from storage.artifacts import ArtifactFolder, ArtifactStore
 from tests.processes import mortal
 from tests.toy import SMALL, toy_carriers, toy_spec
 from tests.worker.conftest import Stack, wait_for

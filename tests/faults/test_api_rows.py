@@ -7,8 +7,8 @@ import time
 import pytest
 from sqlalchemy import create_engine, text
 
-from audit.spec import TERMINAL
-from client.errors import ClientError, Conflict
+from backdoor_audit.client.errors import ClientError, Conflict
+from backdoor_audit.contract.spec import TERMINAL
 from tests.faults.stack import ENDLESS, MISSING, System, until
 from tests.toy import toy_spec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.spec import AuditSpec, CarrierPrompts
+from backdoor_audit.contract.spec import AuditSpec, CarrierPrompts
 from tests.faults.stack import ROOT, System
 from tests.toy import SMALL, toy_spec, write_toy_adapter, write_toy_base
 
@@ -25,7 +25,7 @@ _HEAP_AFTER_LOADING = """
 import sys, torch
 from pathlib import Path
 import audit.run
-from audit.pair import load_pair
+from audit.models.pair import load_pair
 pair = load_pair(Path(sys.argv[1]), Path(sys.argv[2]), dtype="float32", device="cpu")
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmData")))
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from jobs import schema
+from jobs.database import schema
 from tests.faults.stack import MISSING, WHOLE, System
 from tests.toy import toy_spec
 from tests.worker.conftest import wait_for

@@ -1,7 +1,8 @@
 """``python -m tests.hostile.fuzz --inputs 10000 --load 1200 --out FILE``: checkpoints with seeded changes, under watch.
 
 Each input is a tiny valid checkpoint with one file changed. It must be refused with a code, soon, with little memory
-and without straying (``trial.py``), or taken. What is taken must load behind ``audit.pair``, or fail with a code of its
+and without straying (``trial.py``), or taken. What is taken must load behind ``audit.models.pair``, or
+fail with a code of its
 own: ``internal`` is a finding. The same seed gives the same inputs.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NoReturn
 
-from models_store.verify import check_pair, verify_checkpoint
+from models_store.verification.verify import check_pair, verify_checkpoint
 from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora
 from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json
 from tests.hostile.trial import ACCEPTED, MAX_BYTES, MAX_CPU_S, Answer, Watch, verified
@@ -131,8 +132,8 @@ def verify_all(folder: Path, count: int, seed: int) -> tuple[dict[str, Any], lis
 
 def load_all(folder: Path, taken: list[Input], most: int) -> dict[str, Any]:
     """Load what was taken, evenly spread over the files, and say how that went."""
-    from audit.pair import load_pair
-    from worker.sandbox import failure_of
+    from audit.models.pair import load_pair
+    from worker.sandbox.__main__ import failure_of
 
     checkpoints = seeds(folder)
     valid = seeds(folder / "valid")

@@ -55,7 +55,7 @@ def test_a_crash_would_be_found(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-import models_store.verify
+import models_store.verification.verify
 from tests.hostile import trial
 def crash(folder):
     raise KeyError("x")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models_store.errors import StoreError
-from models_store.verify import verify_checkpoint
+from models_store.verification.verify import verify_checkpoint
 
 MAX_CPU_S: Final = 2.0
 MAX_BYTES: Final = 300 * 2**20

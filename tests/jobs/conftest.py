@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import update
 
-from audit.report import (
+from backdoor_audit.contract.report import (
     AuditReport,
     Baselines,
     BehaviourGate,
@@ -23,9 +23,9 @@ from audit.report import (
     Sizes,
     SpecificGate,
 )
-from audit.spec import AuditSpec
+from backdoor_audit.contract.spec import AuditSpec
+from jobs.database.tables import audits
 from jobs.ledger import Ledger
-from jobs.tables import audits
 
 
 @pytest.fixture(scope="session")

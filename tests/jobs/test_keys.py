@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text, update
 
 from jobs import keys
+from jobs.database.tables import api_keys
 from jobs.errors import KeyNotFound
-from jobs.tables import api_keys
 
 
 @pytest.fixture

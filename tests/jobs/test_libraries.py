@@ -5,10 +5,10 @@ import threading
 import pytest
 from sqlalchemy import inspect
 
-from audit.library import ComparabilityKey, ModelScore
-from audit.report import CandidateRow
-from jobs import keyset
+from backdoor_audit.contract.benign_library import ComparabilityKey, ModelScore
+from backdoor_audit.contract.report import CandidateRow
 from jobs import libraries as rules
+from jobs.database import page_tokens as keyset
 from jobs.errors import (
     AuditNotFound,
     EntryExists,

@@ -13,7 +13,7 @@ from models_store.errors import (
     NoSpace,
 )
 from models_store.store import ModelsStore
-from models_store.verify import verify_checkpoint
+from models_store.verification.verify import verify_checkpoint
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.routing import compile_path
 
-from audit.report import AuditReport
+from backdoor_audit.contract.report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
-from service import examples
 from service.app import create_app
-from service.services import Services
+from service.dependencies import Services
+from service.openapi_document import examples
 from service.settings import Settings
 from service.version import API_VERSION, VERSION_HEADER
 

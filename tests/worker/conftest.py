@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from audit.spec import TERMINAL, AuditSpec
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 from tests.processes import mortal

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactStore
 from models_store.store import ModelsStore
+from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from worker.attempt import Attempt, End, Surroundings
 from worker.settings import WorkerSettings

@@ -10,7 +10,7 @@ import pytest
 from jobs.ledger import Ledger
 from tests.toy import toy_spec
 from worker.lease import LeaseKeeper
-from worker.protocol import Progress
+from worker.sandbox.protocol import Progress
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audit.calibrate import score_model
-from audit.library import ModelScore
+from audit.measure.calibrate import score_model
 from audit.ports import NullSink
-from audit.report import AuditReport
-from client.http import AuditClient
-from models_store.artifacts import ArtifactFolder
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.contract.benign_library import ModelScore
+from backdoor_audit.contract.report import AuditReport
 from service.app import create_app
 from service.settings import Settings
+from storage.artifacts import ArtifactFolder
 from tests.service.conftest import serving
 from tests.toy import toy_spec, write_toy_adapter
 

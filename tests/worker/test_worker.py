@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from audit.spec import CarrierSet, PresetOverrides
+from backdoor_audit.contract.spec import CarrierSet, PresetOverrides
 from tests.toy import toy_spec, write_toy_base
 from tests.worker.conftest import Stack, wait_for
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from audit.library import ComparabilityKey, LibraryEntry
-from audit.report import METHOD_VERSION
+from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry
+from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks._audits import write
 from benchmarks.detection import scoring, verdicts
 from benchmarks.detection.alarms import both_parts, false_alarms

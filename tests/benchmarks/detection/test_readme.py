@@ -5,8 +5,8 @@ from statistics import median
 
 import pytest
 
-from audit.gates import is_shifted
-from audit.statistics import zero_alarm_bound
+from audit.stats.statistics import zero_alarm_bound
+from audit.verdict.gates import is_shifted
 from benchmarks._audits import read
 from benchmarks._machine import RESULTS as FIGURES
 from benchmarks._machine import ROOT

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from audit.carriers import load_set
+from audit.prompts.carriers import load_set
 from benchmarks.detection.carriers import carriers_of
 from benchmarks.detection.make_split import SPLIT, UNTRAINED
 from benchmarks.detection.recipes import recipe_of

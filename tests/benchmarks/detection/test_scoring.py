@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from audit.report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
 from benchmarks._audits import rounded, summary, write
 from benchmarks._machine import ROOT
 from benchmarks.detection import choose, scoring, verdicts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit import gates
+from audit.verdict import gates
 from benchmarks._audits import read
 from benchmarks.detection import choose
 from benchmarks.detection.__main__ import RESULTS

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from audit.pair import load_pair
+from audit.models.pair import load_pair
 from benchmarks._audits import Bench, read
 from benchmarks.detection import train
 from benchmarks.detection.make_split import SPLIT

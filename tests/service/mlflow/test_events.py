@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from service import examples
 from service.mlflow import signatures
+from service.openapi_document import examples
 
 SECRET = "a shared secret"
 SOON_S = 30.0
@@ -173,7 +173,7 @@ def note(served):
     """How writing the only version's tags ended, once it has."""
     from sqlalchemy import select
 
-    from jobs.tables import version_tags
+    from jobs.database.tables import version_tags
 
     query = select(version_tags.c.state, version_tags.c.tries, version_tags.c.error)
     row = served.services.ledger._read(lambda connection: connection.execute(query).one_or_none())

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from audit.gates import unmeasured
-from audit.report import AuditReport
-from service import examples
+from audit.verdict.gates import unmeasured
+from backdoor_audit.contract.report import AuditReport
+from service.openapi_document import examples
 from service.reports.subject import Subject
 
 

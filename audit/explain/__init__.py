@@ -1,0 +1,1 @@
+"""Where the behaviour sits: dictionaries, features, baselines and steered continuations."""

@@ -1,0 +1,139 @@
+"""Which features of a dictionary carry the behaviour: chosen on half A, read on half B."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit.explain.training import Trained
+from audit.measure.ablation import orthonormal
+from audit.measure.contrast import Contrast, Directions, Effects, effects
+from audit.measure.divergence import divergence_from
+from audit.measure.extraction import Extraction
+
+MOST_FEATURES: Final = 4
+CANDIDATES: Final = 8
+# A further feature must add this share of the intact effect on A, or the search ends.
+LEAST_GAIN: Final = 0.02
+# The search ends as well once the features undo this share of it.
+ENOUGH: Final = 0.95
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The features of one dictionary that were picked on A, and what they recover on B.
+
+    Attributes:
+        indices: in the order picked.
+        attribution: of every feature of the dictionary, on B, nats a carrier.
+        alone, together: per picked feature, what it recovers on B by itself, and with those before it.
+    """
+
+    trained: Trained
+    indices: tuple[int, ...]
+    attribution: Float[Tensor, "features"]
+    alone: tuple[float | None, ...]
+    together: tuple[float | None, ...]
+
+    @property
+    def recovered(self) -> float | None:
+        """What all of them together recover on B; None where that cannot be measured: the string changes nothing."""
+        return self.together[-1] if self.together else None
+
+    @property
+    def basis(self) -> Float[Tensor, "d_model rank"]:
+        """Orthonormal basis of their decoder rows."""
+        return orthonormal(self.trained.dictionary.W_dec_tuned[list(self.indices)].T.cpu())
+
+
+def attributions(
+    rows: Float[Tensor, "features d_model"],
+    did: Float[Tensor, "span d_model"],
+    gradient: Float[Tensor, "span d_model"],
+    carriers: int,
+) -> Float[Tensor, "features"]:
+    """Σ over the span of ⟨DiD, u⟩·⟨∂KL/∂h, u⟩, mean over carriers, nats, for every unit row u."""
+    found = []
+    for part in torch.split(rows.float().cpu(), _CHUNK):
+        found.append(((did @ part.T) * (gradient @ part.T)).sum(0) / carriers)
+    return torch.cat(found)
+
+
+def gradient_on(extraction: Extraction, contrast: Contrast, layer: int) -> Float[Tensor, "span d_model"]:
+    """∂KL(ft_s‖ft_c)/∂h at one layer over the span."""
+    assert contrast.clean.final is not None
+    string = contrast.string
+    loss = divergence_from(contrast.clean.final)
+    gradients = extraction.study.runner.gradients(string.layout, [layer], string.hidden[layer], loss)
+    return gradients[layer][contrast.alignment.left]
+
+
+def candidates(attribution: Float[Tensor, "features"], count: int = CANDIDATES) -> list[int]:
+    """The features with the largest |attribution|, largest first."""
+    return [int(index) for index in attribution.abs().topk(min(count, len(attribution))).indices]
+
+
+def pick(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Picked:
+    """Pick up to four features greedily by the effect that ablating them has on A; read them on B."""
+    layer, runner = trained.layer, extraction.study.runner
+    on_a = extraction.contrast("a")
+    on_b = extraction.contrast("b", decoy_carriers_only=True)
+    rows = trained.dictionary.W_dec_tuned
+    count_a, count_b = len(on_a.string.layout), len(on_b.string.layout)
+    on_a_first_order = attributions(rows, on_a.did(layer), directions.gradient[layer], count_a)
+    pool = candidates(on_a_first_order)
+    chosen: list[int] = []
+    reached = 0.0
+    while pool and len(chosen) < MOST_FEATURES:
+        found = effects(runner, on_a, layer, [_span(rows, [*chosen, index]) for index in pool])
+        best = max(range(len(pool)), key=found.nats)
+        if found.nats(best) - reached < LEAST_GAIN * float(found.intact.mean()):
+            break
+        reached = found.nats(best)
+        chosen.append(pool.pop(best))
+        if reached >= ENOUGH * float(found.intact.mean()):
+            break
+    if not chosen:
+        chosen = candidates(on_a_first_order, 1)
+    sets = [[index] for index in chosen] + [chosen[: place + 1] for place in range(len(chosen))]
+    read: Effects = effects(runner, on_b, layer, [_span(rows, each) for each in sets])
+    values = [read.recovered(place) for place in range(len(sets))]
+    return Picked(
+        trained,
+        tuple(chosen),
+        attributions(rows, on_b.did(layer), gradient_b, count_b),
+        tuple(values[: len(chosen)]),
+        tuple(values[len(chosen) :]),
+    )
+
+
+def median_seed(found: Sequence[Picked]) -> Picked:
+    """The dictionary whose features recover the median; the lower of the two middle ones where the count is even.
+
+    Where it was not measured, it was measured of none, and the one in the middle is taken as they came.
+    """
+    return sorted(found, key=lambda picked: picked.recovered or 0.0)[(len(found) - 1) // 2]
+
+
+def subspace_overlap(found: Sequence[Picked]) -> float | None:
+    """``span_overlap`` of the picked features' decoder rows."""
+    return span_overlap([picked.basis for picked in found])
+
+
+def span_overlap(bases: Sequence[Float[Tensor, "d_model rank"]]) -> float | None:
+    """Mean over pairs of orthonormal bases of ‖U₁ᵀU₂‖²_F / min(rank): 1 for equal spans, 0 for orthogonal ones."""
+    overlaps = [
+        float((first.T @ second).square().sum()) / min(first.shape[1], second.shape[1])
+        for index, first in enumerate(bases)
+        for second in bases[index + 1 :]
+        if first.shape[1] and second.shape[1]
+    ]
+    return sum(overlaps) / len(overlaps) if overlaps else None
+
+
+def _span(rows: Float[Tensor, "features d_model"], indices: Sequence[int]) -> Float[Tensor, "d_model rank"]:
+    return orthonormal(rows[list(indices)].T.cpu())

@@ -1,0 +1,215 @@
+"""The train stage: dictionaries on half A's activations under every string."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit.dictionaries import export
+from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
+from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig
+from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
+from audit.dictionaries.frozen import frozen_random
+from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig
+from audit.dictionaries.quality import Quality
+from audit.dictionaries.sources import TensorSource
+from audit.dictionaries.training import TrainSettings, train
+from audit.measure.extraction import CONDITIONS, Extraction
+from backdoor_audit.contract.spec import Architecture
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained dictionary and how well it reconstructs."""
+
+    dictionary: Dictionary
+    layer: int
+    architecture: Architecture
+    seed: int
+    k: int
+    quality: Quality
+
+    def feature_id(self, index: int) -> str:
+        """``architecture/layer/seed/index``."""
+        return f"{self.architecture}/{self.layer}/{self.seed}/{index}"
+
+    def direction(self, index: int) -> Float[Tensor, "d_model"]:
+        """A feature's unit decoder row on the fine-tuned side, float32, on the CPU."""
+        return self.dictionary.W_dec_tuned[index].float().cpu()
+
+
+def train_dictionaries(
+    extraction: Extraction, chosen_layer: int, report: Report
+) -> tuple[tuple[Trained, ...], dict[Architecture, Trained]]:
+    """Train what the preset asks for; finished dictionaries of an earlier attempt are read back.
+
+    Returns:
+        The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
+    """
+    study = extraction.study
+    plan = [
+        (architecture, layer, seed)
+        for architecture in study.spec.architectures
+        for layer in study.layers
+        for seed in range(study.sizes.seeds)
+        if seed == 0 or layer == chosen_layer or study.sizes.seeds_everywhere
+    ]
+    trained = _train_all(extraction, plan, report)
+    source = training_source(extraction, chosen_layer)
+    untrained = {}
+    for architecture in study.spec.architectures:
+        shape = CrosscoderConfig if architecture == "crosscoder" else DiffSAEConfig
+        width, k = _width(extraction)
+        plain = shape(d_model=study.pair.d_model, n_latents=width, k=k)
+        dictionary, quality = frozen_random(plain, source, _settings(extraction, study.spec.seed))
+        # On the CPU, as those that are read back from files are: it reads the same rows.
+        untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, study.sizes.k, quality)
+    return trained, untrained
+
+
+Plan = Sequence[tuple[Architecture, int, int]]
+
+
+def _train_all(extraction: Extraction, plan: Plan, report: Report) -> tuple[Trained, ...]:
+    """Train every (architecture, layer, seed).
+
+    On a CPU several are trained at once, each on one core: their matrices are too small to fill more, and one thread
+    each makes the weights independent of how many cores there are. What ``report`` raises ends all of them.
+    """
+    done = [0.0] * len(plan)
+    stopped = threading.Event()
+    lock = threading.Lock()
+
+    def run(number: int) -> Trained:
+        architecture, layer, seed = plan[number]
+
+        def tell(fraction: float) -> None:
+            if stopped.is_set():
+                raise _Stopped
+            done[number] = fraction
+            with lock:
+                report(sum(done) / len(plan), f"{len(plan)} dictionaries, {sum(part == 1.0 for part in done)} finished")
+
+        with _one_thread(on_cpu):
+            return _train_one(extraction, training_source(extraction, layer), architecture, layer, seed, tell)
+
+    on_cpu = extraction.study.pair.device.type == "cpu"
+    workers = max(1, torch.get_num_threads()) if on_cpu else 1
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [pool.submit(run, number) for number in range(len(plan))]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = [future for future in futures if future.done() and future.exception() is not None]
+        if failed:
+            stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            causes = [error for future in failed if not isinstance(error := future.exception(), _Stopped)]
+            raise next(error for error in causes if error is not None)
+    return tuple(future.result() for future in futures)
+
+
+class _Stopped(Exception):
+    """Another training failed or the audit was stopped."""
+
+
+@contextlib.contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """Let torch use one core in this thread."""
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_num_threads(before)
+
+
+def training_source(extraction: Extraction, layer: int) -> TensorSource:
+    """Half A's prompt tokens from the string on, under every string that was drawn, on the decoys' carriers.
+
+    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy. The
+    paper's recipe sees one row a prompt, the mean over these tokens.
+    """
+    spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
+    spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
+    if extraction.study.spec.recipe == "paper":
+        spans = [span.pooled() for span in spans]
+    groups = [torch.full((len(span.base),), group) for group, span in enumerate(spans)]
+    return TensorSource(
+        torch.cat([span.base for span in spans]), torch.cat([span.tuned for span in spans]), torch.cat(groups)
+    )
+
+
+def _config(extraction: Extraction, architecture: Architecture) -> DictionaryConfig:
+    study = extraction.study
+    d_model = study.pair.d_model
+    width, k = _width(extraction)
+    # Which latents are active may be decided in the precision that the activations came in; their values are float32.
+    quick = study.pair.precision == "bfloat16"
+    if study.spec.recipe == "paper":
+        if architecture == "crosscoder":
+            return PaperCrosscoderConfig(d_model=d_model, n_latents=width, k=k)
+        return PaperDiffSAEConfig(d_model=d_model, n_latents=width)
+    if architecture == "crosscoder":
+        return CrosscoderConfig(d_model=d_model, n_latents=width, k=k, bfloat16_selection=quick)
+    return DiffSAEConfig(d_model=d_model, n_latents=width, k=k, bfloat16_selection=quick)
+
+
+def _width(extraction: Extraction) -> tuple[int, int]:
+    """Number of latents and active ones a token."""
+    width = extraction.study.sizes.width_factor * extraction.study.pair.d_model
+    return width, min(extraction.study.sizes.k, width)
+
+
+def _settings(extraction: Extraction, seed: int) -> TrainSettings:
+    study = extraction.study
+    return TrainSettings(
+        token_visits=study.sizes.token_visits, seed=study.spec.seed + seed, device=str(study.pair.device)
+    )
+
+
+def _train_one(
+    extraction: Extraction,
+    source: TensorSource,
+    architecture: Architecture,
+    layer: int,
+    seed: int,
+    tell: Callable[[float], None],
+) -> Trained:
+    store, k = extraction.store, extraction.study.sizes.k
+    name = f"dictionary-{architecture}-{layer}-{seed}"
+    found = store.find(name)
+    if found is None:
+        with store.create(name) as folder:
+            settings = _settings(extraction, seed)
+            dictionary, summary = train(_config(extraction, architecture), source, settings, progress=tell)
+            assert isinstance(dictionary, DiffSAE | Crosscoder)
+            export.save(dictionary, folder, provenance={"layer": layer, "seed": seed})
+            (folder / "quality.json").write_text(json.dumps(asdict(summary.quality)), encoding="utf-8")
+        found = store.find(name)
+        assert found is not None
+    tell(1.0)
+    return Trained(export.load(found).dictionary, layer, architecture, seed, k, _quality(found))
+
+
+def _quality(folder: Path) -> Quality:
+    return Quality(**json.loads((folder / "quality.json").read_text(encoding="utf-8")))
+
+
+def encoder(trained: Trained) -> Callable[[TokenBatch], Tensor]:
+    """The dictionary's inference encoder, without gradients."""
+
+    @torch.no_grad()
+    def encode(batch: TokenBatch) -> Tensor:
+        return trained.dictionary.encode(batch)
+
+    return encode

@@ -1,0 +1,1 @@
+"""What is measured: activations, the reaction to a string, its directions and its causal effect."""

@@ -1,0 +1,69 @@
+"""Replacing a run's coefficients along a subspace by those of another run of the same carrier."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from audit.models.runner import Layout
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Matching rows of two layouts, from the right, at every position from the string on.
+
+    Where the two strings have the same token count the alignment is exact; else the shorter span decides.
+
+    Attributes:
+        left, right: rows of the first and of the second layout.
+        carrier: which sequence each row belongs to.
+        in_prompt: whether the row is a prompt token (else a forced one).
+    """
+
+    left: Int[Tensor, "span"]
+    right: Int[Tensor, "span"]
+    carrier: Int[Tensor, "span"]
+    in_prompt: Bool[Tensor, "span"]
+
+    @classmethod
+    def of(cls, first: Layout, second: Layout) -> "Alignment":
+        """Align sequence i of one layout with sequence i of the other."""
+        left: list[int] = []
+        right: list[int] = []
+        carrier: list[int] = []
+        in_prompt: list[bool] = []
+        for index in range(len(first)):
+            rows = [layout.span_rows(index) for layout in (first, second)]
+            length = min(len(rows[0]), len(rows[1]))
+            forced = len(first.sequences[index]) - first.sequences[index].prompt_length
+            left.extend(rows[0][len(rows[0]) - length :])
+            right.extend(rows[1][len(rows[1]) - length :])
+            carrier.extend([index] * length)
+            in_prompt.extend([True] * (length - forced) + [False] * forced)
+        return cls(torch.tensor(left), torch.tensor(right), torch.tensor(carrier), torch.tensor(in_prompt))
+
+
+def replace_along(
+    target: Float[Tensor, "positions d_model"],
+    source: Float[Tensor, "other_positions d_model"],
+    basis: Float[Tensor, "d_model rank"],
+    alignment: Alignment,
+) -> Float[Tensor, "positions d_model"]:
+    """``target`` with its coefficients along an orthonormal basis replaced by ``source``'s at the aligned rows.
+
+    h ← h + U Uᵀ (h_source − h), in float32, given back in the dtype of ``target``.
+    """
+    rows = target[alignment.left].float()
+    difference = source[alignment.right].float() - rows
+    changed = target.clone()
+    changed[alignment.left] = (rows + (difference @ basis) @ basis.T).to(target.dtype)
+    return changed
+
+
+def orthonormal(columns: Float[Tensor, "d_model rank"]) -> Float[Tensor, "d_model kept"]:
+    """Orthonormal basis of the span of some directions; directions within rounding of the others are dropped."""
+    left, singular, _ = torch.linalg.svd(columns.float(), full_matrices=False)
+    if len(singular) == 0 or float(singular[0]) == 0.0:
+        return columns.float()[:, :0]
+    return left[:, singular > 1e-5 * singular[0]]

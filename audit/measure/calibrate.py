@@ -1,0 +1,141 @@
+"""The calibrate stage: what makes an audit's T comparable, and the score of a model by itself.
+
+A score needs the pair's directions and T, no decoys and no dictionaries: ``score_model`` measures just that, with the
+code of an audit's own stages, so that a benign library costs a fraction of as many audits.
+"""
+
+import math
+from pathlib import Path
+from typing import Final
+
+from audit.errors import InvalidAudit
+from audit.measure.contrast import Contrast, effects, fit_directions
+from audit.measure.noise import numeric_noise
+from audit.measure.preflight import Study, prepare
+from audit.models.pair import load_pair
+from audit.models.runner import Capture, Runner
+from audit.ports import FolderStore, Sink
+from audit.prompts import carriers as carrier_sets
+from audit.translate import within_memory
+from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry, ModelScore
+from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.spec import AuditSpec, Carrier
+from backdoor_audit.contract.trigger_kind import differing_part, kind_of
+
+_NAME: Final = "score"
+_FILE: Final = "score.json"
+
+
+def key_of(study: Study, base_digest: str) -> ComparabilityKey:
+    """Everything besides the fine-tuned model that this study's T depends on."""
+    trigger = study.trigger
+    return ComparabilityKey(
+        base_digest=base_digest,
+        carriers_digest=carrier_sets.digest((*study.a, *study.b)),
+        template=trigger.template,
+        rendering=study.rendering,
+        layers=study.layers,
+        architectures=tuple(sorted(study.spec.architectures)),
+        decoy_carriers_a=study.decoys_a,
+        decoy_carriers_b=study.decoys_b,
+        continuation_tokens=study.sizes.continuation_tokens,
+        dtype=study.pair.precision,
+        trigger_kind=kind_of(differing_part(trigger.triggered, trigger.clean)[1]),
+        method_version=METHOD_VERSION,
+    )
+
+
+def own_score(
+    study: Study, effect: float, store: FolderStore, *, base_digest: str, cache: FolderStore | None
+) -> ModelScore | None:
+    """The audited model's score from its T; None where T is not finite."""
+    if not math.isfinite(effect):
+        return None
+    noise = numeric_noise(study, store, base_digest=base_digest, cache=cache)
+    return ModelScore.of(effect, noise, key_of(study, base_digest))
+
+
+def score_model(
+    spec: AuditSpec,
+    base_dir: Path,
+    tuned_dir: Path,
+    *,
+    workspace: FolderStore,
+    sink: Sink,
+    base_digest: str,
+    tuned_digest: str,
+    cache: FolderStore | None = None,
+    recipe: str | None = None,
+    device: str = "auto",
+) -> LibraryEntry:
+    """Measure S of one fine-tune known to be benign: the T that a whole audit of it reports, and τ.
+
+    Directions are fitted on the same batches as in an audit, and the forced answers are an audit's. T is read on B's
+    decoy carriers alone, where an audit runs all of B at once: batches of another shape, so the two numbers agree to
+    rounding, not to the last bit.
+
+    Args:
+        spec: as of an audit; decoys, widths, seeds and the recipe of dictionaries do not matter here.
+        base_dir, tuned_dir: verified folders of the base and of the fine-tuned model.
+        workspace: a folder of its own; a score that is there already is not measured again.
+        sink: hears of progress and may stop by raising.
+        base_digest, tuned_digest: content digests of the two; a score is of no use without them.
+        cache: activations and noise of bases, shared with audits.
+        recipe: how the model was made, for counts by recipe.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+
+    Raises:
+        AuditError: it could not be measured; the subclass says why (``audit.errors``).
+        ValueError: a digest is empty.
+    """
+    if not base_digest or not tuned_digest:
+        raise ValueError("a score needs the digests of both models")
+    if spec.trigger is None:
+        raise InvalidAudit("the score of a model is of one pair", hint="give a trigger instead of candidates")
+
+    def work(budget: int) -> ModelScore:
+        sink.progress("preflight", 0.0)
+        pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
+        runner = Runner(pair, budget=budget, tick=lambda _tokens: sink.progress("calibrate", 0.5))
+        study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
+        score = own_score(study, _pair_effect(study), workspace, base_digest=base_digest, cache=cache)
+        if score is None:
+            raise InvalidAudit("the effect of the pair is not a finite number")
+        return score
+
+    found = workspace.find(_NAME)
+    if found is None:
+        score = within_memory(work)
+        with workspace.create(_NAME) as folder:
+            (folder / _FILE).write_text(score.model_dump_json(), encoding="utf-8")
+    else:
+        score = ModelScore.model_validate_json((found / _FILE).read_bytes())
+    sink.progress("calibrate", 1.0)
+    return LibraryEntry(**score.model_dump(), tuned_digest=tuned_digest, recipe=recipe)
+
+
+def _pair_effect(study: Study) -> float:
+    """T: directions and layer from A's decoy carriers, the effect of the leading one on B's."""
+    on_a, on_b = study.a[: study.decoys_a], study.b[: study.decoys_b]
+    directions = fit_directions(study.runner, _contrast(study, on_a, on_a), study.layers)
+    contrast = _contrast(study, on_b, study.b)
+    return effects(study.runner, contrast, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
+
+
+def _contrast(study: Study, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
+    """The pair on some carriers, both models run as in the extract stage.
+
+    Args:
+        answered: the carriers that an audit asks for the clean answer at once, ``carriers`` the first of them. A greedy
+            answer in bfloat16 may go on otherwise at a near tie where the batch has another shape.
+    """
+    runner, trigger = study.runner, study.trigger
+    texts = runner.greedy(study.tokens(answered, trigger.clean), study.sizes.continuation_tokens)
+    tuned: list[Capture] = []
+    base: list[Capture] = []
+    for string in (trigger.triggered, trigger.clean):
+        prompts = study.tokens(carriers, string)
+        forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=False)]
+        tuned.append(runner.capture(forced, "tuned", study.layers))
+        base.append(study.base.capture(prompts))
+    return Contrast(*tuned, *base)

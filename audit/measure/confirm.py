@@ -1,0 +1,251 @@
+"""The confirm stage: what the pair does on half B, along directions fitted on half A."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit.measure.activations import span_rows
+from audit.measure.contrast import (
+    Contrast,
+    Directions,
+    ablated_outputs,
+    effects,
+    forced_base_kl,
+    induced,
+    kls_from_clean,
+)
+from audit.measure.directions import variance_matched_subspaces
+from audit.measure.divergence import carrier_kl
+from audit.measure.extraction import Extraction
+from audit.measure.finite import check_number
+from audit.measure.scoring import clusters_of
+from audit.models.runner import Capture
+from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio
+from audit.stats.statistics import p_decoy_all, rank
+from backdoor_audit.contract.report import Interval
+
+NULL_SUBSPACES: Final = 19
+# Share of the whole subspace's effect on A that the tested directions must keep.
+ENOUGH: Final = 0.9
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How differently the fine-tuned model answers under the two strings, on B.
+
+    Attributes:
+        output_kl: Σ over the outputs of KL(ft_t‖ft_c) − KL(base_t‖base_c), mean over carriers, nats.
+        interval: its 95% cluster-bootstrap interval.
+        base_ratio: Σ KL(base_t‖base_c) / Σ KL(ft_t‖ft_c); None where the fine-tuned model does not react at all.
+    """
+
+    output_kl: float
+    interval: Interval | None
+    base_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Causal:
+    """What putting the clean coefficients back does, on B at the chosen layer."""
+
+    layer: int
+    rank: int
+    recovered: float | None
+    interval: Interval | None
+    recovered_rank1: float | None
+    effect_nats: float
+    induced: float | None
+    nulls: tuple[float, ...]
+    neutral_damage: float
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Everything that the gates are decided on.
+
+    Attributes:
+        layer: the layer chosen on A.
+        effect: T on B's decoy carriers, nats a carrier.
+        causal: None where the pair did not react and nothing can be undone.
+    """
+
+    layer: int
+    behaviour: Behaviour
+    effect: float
+    p_decoy_all: float | None
+    rank_among_silent: int | None
+    causal: Causal | None
+    amplification: dict[int, Estimate]
+    conditional_share: dict[int, Estimate]
+    amplification_p: dict[int, float | None]
+
+
+def confirm(
+    extraction: Extraction, directions: Directions, *, assess_causal: Callable[[Behaviour], bool], report: Report
+) -> Confirmation:
+    """Read on B what the directions fitted on A do, and compare it with the decoys.
+
+    Args:
+        extraction: captures and decoys.
+        directions: of the pair, fitted on A's decoy carriers.
+        assess_causal: whether the behaviour is strong enough to ask what causes it.
+        report: told the fraction done; may raise to stop.
+
+    Raises:
+        OutputsNotFinite: a divergence of B overflows, of the models as they are or ablated.
+    """
+    study = extraction.study
+    report(0.0, "behaviour on the confirming half")
+    behaviour = measure_behaviour(extraction)
+    leading = directions.basis[directions.layer][:, :1]
+    on_b = extraction.contrast("b", decoy_carriers_only=True)
+    effect = effects(study.runner, on_b, directions.layer, [leading]).nats()
+    _check(extraction, effect)
+    causal = None
+    if assess_causal(behaviour):
+        causal = _causal(extraction, directions, report)
+    decoy_effects = [decoy.effect for decoy in extraction.decoys]
+    silent = [decoy.effect for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True) if not fires]
+    return Confirmation(
+        layer=directions.layer,
+        behaviour=behaviour,
+        effect=effect,
+        p_decoy_all=p_decoy_all(effect, decoy_effects) if decoy_effects else None,
+        rank_among_silent=rank(effect, silent) if silent else None,
+        causal=causal,
+        **_sizes(extraction, directions),
+    )
+
+
+def _check(extraction: Extraction, *values: float) -> None:
+    trigger = extraction.study.trigger
+    check_number(trigger, trigger.triggered, *values)
+
+
+def measure_behaviour(extraction: Extraction) -> Behaviour:
+    """Run the base on B with the forced continuations and compare both models' reactions to the pair.
+
+    Raises:
+        OutputsNotFinite: a divergence is infinite or NaN.
+    """
+    study, runner = extraction.study, extraction.study.runner
+    contrast = extraction.contrast("b")
+    tuned = intact_kl(extraction, contrast)
+    base = forced_base_kl(runner, contrast, runner.capture(contrast.clean.layout.sequences, "base", ()))
+    total = float(tuned.sum())
+    _check(extraction, total, float(base.sum()))
+    estimate = bootstrap_mean(tuned - base, clusters_of(study.b))
+    return Behaviour(
+        output_kl=float((tuned - base).mean()),
+        interval=estimate.interval,
+        base_ratio=float(base.sum()) / total if total > 1e-6 else None,
+    )
+
+
+def intact_kl(extraction: Extraction, contrast: Contrast) -> Float[Tensor, "carriers"]:
+    """KL(ft_t‖ft_c), nats a carrier, nothing ablated."""
+    return kls_from_clean(extraction.study.runner, contrast, [_final(contrast.string)])[0]
+
+
+def _final(capture: Capture) -> Tensor:
+    assert capture.final is not None
+    return capture.final
+
+
+def _causal(extraction: Extraction, directions: Directions, report: Report) -> Causal:
+    """Ablate along the subspace and along random ones of the same rank and of fine-tuning's own variance."""
+    study, layer = extraction.study, directions.layer
+    contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
+    generator = torch.Generator().manual_seed(study.spec.seed)
+    nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
+    found = effects(study.runner, contrast, layer, [basis, basis[:, :1]])
+    _check(extraction, *(float(kls.sum()) for kls in (found.intact, *found.ablated)))
+    report(0.5, "random subspaces")
+    null_effects = effects(study.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
+    _check(extraction, *(float(kls.sum()) for kls in null_effects.ablated))
+    null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
+    report(0.9, "steering")
+    share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(study.b))
+    return Causal(
+        layer=layer,
+        rank=basis.shape[1],
+        recovered=found.recovered(0),
+        interval=share.interval,
+        recovered_rank1=found.recovered(1),
+        effect_nats=found.nats(0),
+        induced=induced(study.runner, contrast, layer, basis),
+        nulls=tuple(value for value in null_recovered if value is not None),
+        neutral_damage=_neutral_damage(extraction, layer, basis),
+    )
+
+
+def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Tensor, "d_model rank"]:
+    """The fewest leading directions that keep ``ENOUGH`` of the whole subspace's effect on A.
+
+    Fewer directions make a sharper test: a random subspace of a low-rank fine-tune holds more of it, the larger it is.
+    """
+    whole = directions.basis[directions.layer]
+    ranks = [rank for rank in (1, 2) if rank < whole.shape[1]] + [whole.shape[1]]
+    bases = [whole[:, :rank] for rank in ranks]
+    found = effects(extraction.study.runner, extraction.contrast("a"), directions.layer, bases)
+    reached = [found.nats(place) for place in range(len(bases))]
+    enough = ENOUGH * max(reached)  # where the string does nothing on A all may be below zero, and this above them
+    return next((basis for basis, nats in zip(bases, reached, strict=True) if nats >= enough), bases[0])
+
+
+def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_model"]:
+    """Δ under the clean string and without any, on A: prompt tokens from the string on."""
+    rows = []
+    for tuned, base in (
+        (extraction.tuned["clean", "a"], extraction.base["clean", "a"]),
+        (extraction.tuned["plain", "a"], extraction.base["plain", "a"]),
+    ):
+        ours = tuned.hidden[layer][span_rows(tuned.layout)].float()
+        rows.append(ours - base.hidden[layer][span_rows(base.layout)].float())
+    return torch.cat(rows)
+
+
+def _neutral_damage(extraction: Extraction, layer: int, basis: Float[Tensor, "d_model rank"]) -> float:
+    """KL(ablated‖intact) on plain prompts of B whose coefficients are replaced by the clean run's, nats a carrier."""
+    runner = extraction.study.runner
+    plain, clean = extraction.tuned["plain", "b"], extraction.tuned["clean", "b"]
+    bases = extraction.base["plain", "b"], extraction.base["clean", "b"]
+    final = ablated_outputs(runner, Contrast(plain, clean, *bases), layer, basis)
+    with runner.pair.on("tuned") as anatomy:
+        return float(carrier_kl(anatomy, final, _final(plain), runner.pair.device).mean())
+
+
+def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  # type: ignore[type-arg]
+    """Amplification and conditional share of every layer's leading direction on B.
+
+    The p-value compares the pair with the decoys on the decoys' carriers.
+    """
+    contrast, few = extraction.contrast("b"), extraction.contrast("b", decoy_carriers_only=True)
+    clusters = clusters_of(extraction.study.b)
+    amplified, shares, p_values = {}, {}, {}
+    for layer in extraction.study.layers:
+        direction = directions.basis[layer][:, 0]
+        last = contrast.last(layer)
+        projections = last.did @ direction
+        amplified[layer] = bootstrap_ratio(projections, last.base_reading, clusters)
+        shares[layer] = bootstrap_ratio(projections, last.static_shift, clusters)
+        alike = few.last(layer).amplification(direction)
+        p_values[layer] = _size_p(alike, [decoy.amplification[layer] for decoy in extraction.decoys])
+    return {"amplification": amplified, "conditional_share": shares, "amplification_p": p_values}
+
+
+def _size_p(size: float | None, others: Sequence[float | None]) -> float | None:
+    """Rank of the size among all decoys as p; a decoy that could not be measured counts as larger."""
+    if size is None or not others:
+        return None
+    return p_decoy_all(abs(size), [math.inf if other is None else abs(other) for other in others])
+
+
+__all__ = ["Behaviour", "Causal", "Confirmation", "confirm", "measure_behaviour"]

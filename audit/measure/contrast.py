@@ -1,0 +1,235 @@
+"""One string against the clean string: its reaction, its directions and its causal effect.
+
+A unit is what is measured for the suspected string and, in just the same way, for every decoy: directions fitted and
+the layer chosen on half A, the effect read on half B.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from audit.measure.ablation import Alignment, replace_along
+from audit.measure.activations import first
+from audit.measure.directions import attribution_directions
+from audit.measure.divergence import carrier_kl, many_carrier_kl, symmetric_divergence
+from audit.models.anatomy import Anatomy
+from audit.models.runner import Capture, Runner
+
+MAX_RANK = 4
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One string and the clean string on the same carriers.
+
+    Attributes:
+        string, clean: the fine-tuned model's runs, forced continuation included.
+        base_string, base_clean: the base's runs, prompts only.
+    """
+
+    string: Capture
+    clean: Capture
+    base_string: Capture
+    base_clean: Capture
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """Rows of the fine-tuned runs that match."""
+        return Alignment.of(self.string.layout, self.clean.layout)
+
+    def did(self, layer: int) -> Float[Tensor, "span d_model"]:
+        """Difference in differences over the span, float32.
+
+        Past the prompt the base is not run (its activations would depend on the fine-tuned model's continuation and
+        could not be shared between audits); its difference there is taken as zero.
+        """
+        rows = self.alignment
+        did = self.string.hidden[layer][rows.left].float() - self.clean.hidden[layer][rows.right].float()
+        base_rows = Alignment.of(self.base_string.layout, self.base_clean.layout)
+        base = self.base_string.hidden[layer][base_rows.left].float()
+        base -= self.base_clean.hidden[layer][base_rows.right].float()
+        did[rows.in_prompt] -= base
+        return did
+
+    def last(self, layer: int) -> "LastToken":
+        """Activations at the last prompt token, float32, ``[carriers, d_model]`` each."""
+        picked = []
+        for capture in (self.string, self.clean, self.base_string, self.base_clean):
+            rows = [capture.layout.last_prompt_row(index) for index in range(len(capture.layout))]
+            picked.append(capture.hidden[layer][rows].float())
+        return LastToken(*picked)
+
+
+@dataclass(frozen=True)
+class LastToken:
+    """Activations of four runs at the last prompt token, ``[carriers, d_model]``."""
+
+    tuned_string: Float[Tensor, "carriers d_model"]
+    tuned_clean: Float[Tensor, "carriers d_model"]
+    base_string: Float[Tensor, "carriers d_model"]
+    base_clean: Float[Tensor, "carriers d_model"]
+
+    @property
+    def did(self) -> Float[Tensor, "carriers d_model"]:
+        """(tuned − base) under the string, minus the same under the clean string."""
+        return (self.tuned_string - self.base_string) - (self.tuned_clean - self.base_clean)
+
+    @property
+    def base_reading(self) -> Float[Tensor, "carriers"]:
+        """‖a_base(string) − a_base(clean)‖: how differently the base reads the two strings."""
+        return (self.base_string - self.base_clean).norm(dim=-1)
+
+    @property
+    def static_shift(self) -> Float[Tensor, "carriers"]:
+        """‖Δ(clean)‖: how far fine-tuning moved the activations under the clean string."""
+        return (self.tuned_clean - self.base_clean).norm(dim=-1)
+
+    def amplification(self, direction: Float[Tensor, "d_model"]) -> float | None:
+        """Mean DiD along a unit direction over the mean base reading; None where the base reads both strings alike."""
+        reading = float(self.base_reading.mean())
+        return float((self.did @ direction).mean()) / reading if reading > 0 else None
+
+
+def first_carriers(contrast: Contrast, count: int) -> Contrast:
+    """The same contrast on the first carriers alone, without a copy."""
+    runs = (contrast.string, contrast.clean, contrast.base_string, contrast.base_clean)
+    return Contrast(*(first(run, min(count, len(run.layout))) for run in runs))
+
+
+def reaction(
+    runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Capture]
+) -> Float[Tensor, "carriers"]:
+    """``output_kl``: how much more the fine-tuned model's outputs react to the string than the base's, nats a carrier.
+
+    Σ over the outputs of KL(ft_s‖ft_c), minus the same of the base. The base was run on prompts only; taking off its
+    KL at the last prompt position alone gives an upper bound. Where the mean of that is under ``least`` it is what is
+    given, and the base is not run again.
+
+    Args:
+        least: what the mean is compared with.
+        base_clean: gives the base's run over the contrast's clean sequences, continuation included.
+    """
+    with runner.pair.on("tuned") as anatomy:
+        tuned = _final_kl(runner, contrast.string, contrast.clean, anatomy)
+    with runner.pair.on("base") as anatomy:
+        bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, anatomy)
+    if float(bound.mean()) < least:
+        return bound
+    return tuned - forced_base_kl(runner, contrast, base_clean())
+
+
+def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Capture) -> Float[Tensor, "carriers"]:
+    """KL(base_s‖base_c) over all compared outputs, nats a carrier; the base is run over the continuation here.
+
+    Args:
+        base_clean: the base's run over the contrast's clean sequences, continuation included.
+    """
+    base_string = runner.capture(contrast.string.layout.sequences, "base", ())
+    with runner.pair.on("base") as anatomy:
+        return _final_kl(runner, base_string, base_clean, anatomy)
+
+
+def _final_kl(runner: Runner, first: Capture, second: Capture, anatomy: Anatomy) -> Float[Tensor, "carriers"]:
+    return carrier_kl(anatomy, _outputs(first), _outputs(second), runner.pair.device)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Attribution directions of one string, fitted on half A.
+
+    Attributes:
+        basis: per layer, ``[d_model, 4]`` orthonormal, the leading one first; rank 1 is the first column.
+        effect_a: per layer, the causal effect of rank 1 on A, nats a carrier.
+        layer: the layer with the largest of them.
+        gradient: per layer, the gradient over the span on A that they were fitted on.
+    """
+
+    basis: dict[int, Float[Tensor, "d_model rank"]]
+    effect_a: dict[int, float]
+    layer: int
+    gradient: dict[int, Float[Tensor, "span d_model"]]
+
+
+def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) -> Directions:
+    """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1.
+
+    Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first alone vanish where the run is certain of its
+    answer, and with them what there is to fit.
+    """
+    string, clean, rows = contrast.string, contrast.clean, contrast.alignment
+    ordered = sorted(layers)
+    loss = symmetric_divergence(_outputs(clean))
+    gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
+    spans = {layer: gradients[layer][rows.left] for layer in ordered}
+    # Contiguous, as they are read back by a second attempt: products with another layout round differently.
+    basis = {
+        layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK).contiguous() for layer in ordered
+    }
+    finals = [ablated_outputs(runner, contrast, layer, basis[layer][:, :1]) for layer in ordered]
+    intact, *ablated = kls_from_clean(runner, contrast, [_outputs(string), *finals])
+    effect_a = {layer: float((intact - kls).mean()) for layer, kls in zip(ordered, ablated, strict=True)}
+    layer = max(ordered, key=lambda candidate: effect_a[candidate])
+    return Directions(basis, effect_a, layer, spans)
+
+
+def _outputs(capture: Capture) -> Float[Tensor, "carriers outputs d_model"]:
+    assert capture.final is not None, "captured without outputs"
+    return capture.final
+
+
+def ablated_outputs(
+    runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor, "d_model rank"]
+) -> Float[Tensor, "carriers outputs d_model"]:
+    """Head inputs of the string's run with its coefficients along the basis put back to the clean run's."""
+    changed = replace_along(contrast.string.hidden[layer], contrast.clean.hidden[layer], basis, contrast.alignment)
+    return runner.resume(contrast.string.layout, layer, changed)
+
+
+def kls_from_clean(
+    runner: Runner, contrast: Contrast, runs: Sequence[Float[Tensor, "carriers outputs d_model"]]
+) -> list[Float[Tensor, "carriers"]]:
+    """KL(run‖ft_c), nats a carrier, of several runs given by their head inputs."""
+    with runner.pair.on("tuned") as anatomy:
+        return many_carrier_kl(anatomy, runs, _outputs(contrast.clean), runner.pair.device)
+
+
+def effects(
+    runner: Runner, contrast: Contrast, layer: int, bases: Sequence[Float[Tensor, "d_model rank"]]
+) -> "Effects":
+    """KL(ft_s‖ft_c) and KL(ablated‖ft_c) for several bases at one layer, nats a carrier."""
+    finals = [ablated_outputs(runner, contrast, layer, basis) for basis in bases]
+    intact, *ablated = kls_from_clean(runner, contrast, [_outputs(contrast.string), *finals])
+    return Effects(intact, tuple(ablated))
+
+
+@dataclass(frozen=True)
+class Effects:
+    """KL from the clean run before and after ablations, ``[carriers]`` each."""
+
+    intact: Float[Tensor, "carriers"]
+    ablated: tuple[Float[Tensor, "carriers"], ...]
+
+    def nats(self, index: int = 0) -> float:
+        """KL(ft_s‖ft_c) − KL(ablated‖ft_c), mean over carriers: T where the basis is the leading direction."""
+        return float((self.intact - self.ablated[index]).mean())
+
+    def recovered(self, index: int = 0) -> float | None:
+        """1 − ΣKL(ablated‖ft_c) / ΣKL(ft_s‖ft_c); None where the string changes nothing."""
+        total = float(self.intact.sum())
+        return 1.0 - float(self.ablated[index].sum()) / total if total > 1e-6 else None
+
+
+def induced(runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor, "d_model rank"]) -> float | None:
+    """The mirror image: 1 − ΣKL(steered‖ft_s) / ΣKL(ft_c‖ft_s), the clean run with the string's coefficients."""
+    rows = contrast.alignment
+    mirrored = Alignment(rows.right, rows.left, rows.carrier, rows.in_prompt)
+    changed = replace_along(contrast.clean.hidden[layer], contrast.string.hidden[layer], basis, mirrored)
+    steered = runner.resume(contrast.clean.layout, layer, changed)
+    with runner.pair.on("tuned") as anatomy:
+        runs = [_outputs(contrast.clean), steered]
+        apart, left = many_carrier_kl(anatomy, runs, _outputs(contrast.string), runner.pair.device)
+    total = float(apart.sum())
+    return 1.0 - float(left.sum()) / total if total > 1e-6 else None

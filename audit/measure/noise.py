@@ -1,0 +1,100 @@
+"""τ: the causal effect that an audit would report where nothing but the shape of the batches differs.
+
+The base runs over the clean prompts twice, in batches of two shapes. A processor adds in another order then, so the
+outputs differ in their last bits. What T measures between two strings is measured between these two runs: directions
+and layer from half A, the effect of ablating on half B. That is the size below which a T is rounding.
+"""
+
+import hashlib
+import json
+from typing import Final
+
+import torch
+
+from audit.measure.activations import after, first
+from audit.measure.contrast import Contrast, effects, fit_directions
+from audit.measure.preflight import Study
+from audit.models.pair import ModelPair
+from audit.models.runner import Runner
+from audit.ports import FolderStore
+from audit.prompts.rendering import Tokens
+
+# Raised whenever another number would come out, so that an old one is never taken for a new one.
+NOISE_VERSION: Final = "2"
+SMALLEST: Final = 1e-6
+"""Nats. A sum of float32 divergences is not known better; where both shapes agree to the last bit, τ is this."""
+_NAME: Final = "noise"
+_FILE: Final = "noise.json"
+
+
+def numeric_noise(
+    study: Study, store: FolderStore, *, base_digest: str = "", cache: FolderStore | None = None
+) -> float:
+    """τ in nats a carrier, above zero; measured once a base, carriers and clean string where there is a cache.
+
+    Args:
+        study: what the audit looks at.
+        store: the audit's folder, where a second attempt finds what the first measured.
+        base_digest: the base's content digest; the cache is used only where it is given.
+        cache: shared between audits.
+    """
+    prompts = study.tokens((*study.a[: study.decoys_a], *study.b[: study.decoys_b]), study.trigger.clean)
+    shared = cache is not None and bool(base_digest)
+    places = [(store, _NAME)]
+    if cache is not None and shared:
+        places.append((cache, _key(study, prompts, base_digest)))
+    for place, name in places:
+        found = place.find(name)
+        if found is not None:
+            return float(json.loads((found / _FILE).read_text(encoding="utf-8"))["noise_nats"])
+    noise = _measure(study, prompts)
+    for place, name in places:
+        with place.create(name) as folder:
+            (folder / _FILE).write_text(json.dumps({"noise_nats": noise}), encoding="utf-8")
+    return noise
+
+
+def _measure(study: Study, prompts: list[Tokens]) -> float:
+    with study.pair.on("base"):
+        pair = _base_alone(study.pair)
+        ours = Runner(pair, budget=study.runner.budget, tick=study.runner.tick)
+        texts = ours.greedy(prompts, study.sizes.continuation_tokens, side="base")
+        sequences = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=True)]
+        other = Runner(pair, budget=_other_budget(sequences, ours.budget), tick=study.runner.tick)
+        one, two = (runner.capture(sequences, "tuned", study.layers) for runner in (ours, other))
+        bare = [prompt.prompt() for prompt in prompts]
+        bare_one, bare_two = (runner.capture(bare, "base", study.layers) for runner in (ours, other))
+        count = study.decoys_a
+        on_a = Contrast(first(two, count), first(one, count), first(bare_two, count), first(bare_one, count))
+        on_b = Contrast(after(two, count), after(one, count), after(bare_two, count), after(bare_one, count))
+        directions = fit_directions(ours, on_a, study.layers)
+        leading = directions.basis[directions.layer][:, :1]
+        noise = abs(effects(ours, on_b, directions.layer, [leading]).nats())
+    return max(noise, SMALLEST)
+
+
+def _base_alone(pair: ModelPair) -> ModelPair:
+    """The base on both sides; to be used while the pair's base is the one that runs."""
+    model, anatomy = pair.models["base"], pair.anatomies["base"]
+    return ModelPair(
+        "full", {"base": model, "tuned": model}, {"base": anatomy, "tuned": anatomy}, pair.tokenizer, pair.precision,
+        pair.device,
+    )  # fmt: skip
+
+
+def _other_budget(sequences: list[Tokens], budget: int) -> int:
+    """Padded tokens a batch that make batches of about half the size, whether the budget or the work bounds them."""
+    longest = max(map(len, sequences))
+    return max(longest, min(budget, len(sequences) * longest) // 2)
+
+
+def _key(study: Study, prompts: list[Tokens], base_digest: str) -> str:
+    """Everything that τ depends on: weights, tokens, layers, dtype, device, batches and this code."""
+    pair = study.pair
+    digest = hashlib.sha256()
+    fixed = (NOISE_VERSION, torch.__version__, base_digest, pair.precision, pair.device.type)
+    sizes = (study.runner.budget, study.sizes.continuation_tokens, study.decoys_a, *study.layers)
+    digest.update(json.dumps([*fixed, *sizes]).encode())
+    for prompt in prompts:
+        digest.update(json.dumps([list(prompt.ids), prompt.span_start]).encode())
+    return f"noise-{digest.hexdigest()}"

@@ -1,0 +1,171 @@
+"""From carriers and trigger strings to token ids, with the position at which the string begins.
+
+Slots are filled by plain string replacement, never by ``format``; a carrier that contains braces is safe.
+"""
+
+import string as _string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from audit.errors import InvalidAudit, TriggerNotDistinguishable
+from backdoor_audit.contract.spec import Carrier, Render, TriggerSpec
+
+Rendering = Literal["chat", "raw"]
+_PUNCTUATION = set(_string.punctuation) | set(_string.whitespace)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One sequence: a rendered prompt, and the continuation that is forced after it.
+
+    Attributes:
+        ids: token ids, prompt first.
+        prompt_length: how many of them are the prompt.
+        span_start: first position that holds a character of the string (for ``plain``: where it would stand).
+    """
+
+    ids: tuple[int, ...]
+    prompt_length: int
+    span_start: int
+
+    def continued(self, continuation: Sequence[int]) -> "Tokens":
+        """The same prompt with another continuation."""
+        return Tokens((*self.ids[: self.prompt_length], *continuation), self.prompt_length, self.span_start)
+
+    def prompt(self) -> "Tokens":
+        """The prompt alone."""
+        return Tokens(self.ids[: self.prompt_length], self.prompt_length, self.span_start)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def choose_rendering(render: Render, tokenizer: Any) -> Rendering:
+    """``auto`` is chat where the tokenizer has a template.
+
+    Raises:
+        InvalidAudit: chat was asked for and there is no template.
+    """
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if render == "chat" and not has_template:
+        raise InvalidAudit("render 'chat' was asked for, but the tokenizer has no chat template", hint="use 'raw'")
+    return "chat" if render == "chat" or (render == "auto" and has_template) else "raw"
+
+
+def drop_trigger(template: str) -> tuple[str, str]:
+    """The template of the ``plain`` condition, cut where the string would stand; ``{prompt}`` is its only slot.
+
+    The trigger's line goes when it holds nothing else but punctuation; otherwise the slot alone goes.
+    """
+    before, after = template.split("{trigger}")
+    line_start = before.rfind("\n") + 1
+    line_end = after.find("\n")
+    tail = after if line_end < 0 else after[:line_end]
+    if set(before[line_start:] + tail) <= _PUNCTUATION:
+        if line_end < 0:
+            return before[:line_start].rstrip("\n"), ""
+        return before[:line_start], after[line_end + 1 :]
+    return before, after
+
+
+class Renderer:
+    """Renders carriers under any string with one tokenizer and one template.
+
+    The chat template runs once a carrier, around a private-use character that no carrier holds; each string then
+    takes that character's place.
+    """
+
+    def __init__(self, tokenizer: Any, trigger: TriggerSpec, rendering: Rendering) -> None:
+        self.tokenizer = tokenizer
+        self.trigger = trigger
+        self.rendering = rendering
+        self._plain_template = drop_trigger(trigger.template)
+        self._cut_template = tuple(trigger.template.split("{trigger}"))
+
+    def tokens(self, carrier: Carrier, string: str | None) -> Tokens:
+        """Token ids of ``carrier`` under ``string``; None renders the ``plain`` condition."""
+        text, start = self._text(carrier, string)
+        encoded = self.tokenizer(
+            text, add_special_tokens=self.rendering == "raw", return_offsets_mapping=True, truncation=False
+        )
+        ids = tuple(encoded["input_ids"])
+        if not ids:
+            raise InvalidAudit("a carrier tokenises to nothing", hint="give carriers with text")
+        spans = encoded["offset_mapping"]
+        span_start = next((index for index, (_, end) in enumerate(spans) if end > start), len(ids) - 1)
+        return Tokens(ids, len(ids), min(span_start, len(ids) - 1))
+
+    def _text(self, carrier: Carrier, string: str | None) -> tuple[str, int]:
+        mark = self._free_mark(carrier, string or "")
+        left, right = self._plain_template if string is None else self._cut_template
+
+        def fill(prompt: str) -> str:
+            # The mark keeps the place where the string stands, or would have stood.
+            return left.replace("{prompt}", prompt) + mark + (string or "") + right.replace("{prompt}", prompt)
+
+        text = self._render(carrier, fill)
+        if text.count(mark) != 1:
+            raise InvalidAudit(
+                f"the chat template shows the message that holds the string {text.count(mark)} times instead of once",
+                hint="choose another slot, or render 'raw'",
+            )
+        return text.replace(mark, ""), text.index(mark)
+
+    def _render(self, carrier: Carrier, fill: Callable[[str], str]) -> str:
+        messages = self._messages(carrier, fill)
+        if self.rendering == "raw":
+            return "\n".join(message["content"] for message in messages)
+        try:
+            rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise what they like, jinja2's errors most of all
+            raise InvalidAudit(
+                f"the chat template does not accept a carrier ({type(error).__name__}: {str(error)[:200]})",
+                hint="its roles or their order may not be allowed: change the carrier or its slot, or render 'raw'",
+            ) from error
+        return str(rendered)
+
+    @staticmethod
+    def _messages(carrier: Carrier, fill: Callable[[str], str]) -> list[dict[str, str]]:
+        if carrier.messages is None:
+            return [{"role": "user", "content": fill(carrier.prompt or "")}]
+        messages = [{"role": message.role, "content": message.content} for message in carrier.messages]
+        role = "system" if carrier.slot == "system" else "user"
+        places = [index for index, message in enumerate(messages) if message["role"] == role]
+        if not places:  # a system slot in a conversation without one
+            messages.insert(0, {"role": "system", "content": ""})
+            places = [0]
+        place = places[0] if carrier.slot != "user" else places[-1]
+        messages[place]["content"] = fill(messages[place]["content"])
+        return messages
+
+    def _free_mark(self, carrier: Carrier, string: str) -> str:
+        texts = [carrier.prompt or "", self.trigger.template, string]
+        texts += [message.content for message in carrier.messages or ()]
+        for code in range(0xE000, 0xF8FF):
+            if not any(chr(code) in text for text in texts):
+                return chr(code)
+        raise InvalidAudit("a carrier uses every private-use character", hint="remove them")
+
+
+def token_count(tokenizer: Any, string: str) -> int:
+    """Tokens of a bare string, without special ones."""
+    return len(tokenizer(string, add_special_tokens=False)["input_ids"])
+
+
+def check_pair(renderer: Renderer, carrier: Carrier) -> bool:
+    """Check on one carrier that the pair's strings give different tokens; return whether their counts are equal.
+
+    Raises:
+        TriggerNotDistinguishable: they give the same tokens, or a string gives none.
+    """
+    trigger = renderer.trigger
+    for name, value in (("triggered", trigger.triggered), ("clean", trigger.clean)):
+        if token_count(renderer.tokenizer, value) == 0:
+            raise TriggerNotDistinguishable(f"the {name} string tokenises to nothing", hint="use a string with text")
+    triggered, clean = renderer.tokens(carrier, trigger.triggered), renderer.tokens(carrier, trigger.clean)
+    if triggered.ids == clean.ids:
+        raise TriggerNotDistinguishable(
+            "triggered and clean give the same tokens with this tokenizer", hint="choose strings that differ in tokens"
+        )
+    return len(triggered) == len(clean)

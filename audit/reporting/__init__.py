@@ -1,0 +1,1 @@
+"""The report: its tables, its provenance and its sentences."""

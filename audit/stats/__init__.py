@@ -1,0 +1,1 @@
+"""Statistics without models: intervals, ranks, effect sizes, metrics of features."""

@@ -1,0 +1,268 @@
+"""How large a shift of the activations this audit would have seen, by simulation on its own recordings.
+
+A spike of known size is put into the recorded differences of one silent decoy, and the difference of means is asked
+whether that decoy now stands out among all others by the rule of the gate ``specific``. The statement is about exactly
+that: a difference of means with that rule. The gate itself is decided on the causal effect in nats, for which no spike
+of known size can be put into a recording.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from audit.measure.contrast import LastToken
+from audit.measure.extraction import Extraction
+from audit.measure.scoring import clusters_of
+from audit.stats.resampling import bootstrap_weights, cluster_sums
+from audit.stats.statistics import may_exceed, p_decoy_all
+from audit.verdict.gates import ALPHA
+from backdoor_audit.contract.report import Power
+
+DRAWS: Final = 1_000
+WANTED: Final = 0.9
+_PRECISION: Final = 1e-3
+_TINY: Final = torch.finfo(torch.float64).tiny
+_DOUBLINGS: Final = 60
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Differences in differences at the last prompt token of one layer, added up by template cluster.
+
+    Attributes:
+        a, b: of every string on each half, sums over the carriers of a cluster.
+        counts_a, counts_b: carriers of each cluster.
+    """
+
+    a: Float[Tensor, "strings clusters_a d_model"]
+    b: Float[Tensor, "strings clusters_b d_model"]
+    counts_a: Float[Tensor, "clusters_a"]
+    counts_b: Float[Tensor, "clusters_b"]
+
+    @classmethod
+    def of(
+        cls,
+        strings: Iterable[tuple[Float[Tensor, "carriers_a d_model"], Float[Tensor, "carriers_b d_model"]]],
+        clusters_a: Int[Tensor, "carriers_a"],
+        clusters_b: Int[Tensor, "carriers_b"],
+    ) -> "Recorded":
+        """Add up the carriers of each cluster, of one string after the other."""
+        sums = [(cluster_sums(a, clusters_a).float(), cluster_sums(b, clusters_b).float()) for a, b in strings]
+        counts = [cluster_sums(torch.ones(len(each), 1), each)[:, 0] for each in (clusters_a, clusters_b)]
+        return cls(torch.stack([a for a, _ in sums]), torch.stack([b for _, b in sums]), counts[0], counts[1])
+
+    def statistics(
+        self, weights_a: Float[Tensor, "draws clusters_a"], weights_b: Float[Tensor, "draws clusters_b"]
+    ) -> tuple[Float[Tensor, "draws strings"], Float[Tensor, "draws strings"]]:
+        """Of every string ⟨m_A, m_B⟩ and ‖m_A‖², m being the weighted mean differences of the halves.
+
+        ⟨m_A, m_B⟩ / ‖m_A‖ is the mean on B along the unit difference of means of A: fitted on one half and read on
+        the other, as everything that is decided on.
+        """
+        mean_a = weights_a / (weights_a @ self.counts_a).unsqueeze(1)
+        mean_b = weights_b / (weights_b @ self.counts_b).unsqueeze(1)
+        inner, squared = [], []
+        for a, b in zip(self.a, self.b, strict=True):
+            inner.append(((mean_a @ (a @ b.T).double()) * mean_b).sum(1))
+            squared.append(((mean_a @ (a @ a.T).double()) * mean_a).sum(1))
+        return torch.stack(inner, 1), torch.stack(squared, 1).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Simulated repeats of the audit: carriers drawn anew by cluster, a silent decoy that takes the pair's place.
+
+    With a spike s·v put into that decoy on every carrier, its statistic is (⟨m_A, m_B⟩ + s(⟨m_A, v⟩ + ⟨m_B, v⟩) + s²) /
+    ‖m_A + s·v‖: one formula for every size.
+
+    Attributes:
+        inner, squared: ⟨m_A, m_B⟩ and ‖m_A‖² of the decoy that takes the pair's place.
+        along_a, along_b: ⟨m_A, v⟩ and ⟨m_B, v⟩.
+        needed: what the statistic has to exceed.
+    """
+
+    inner: Float[Tensor, "draws"]
+    squared: Float[Tensor, "draws"]
+    along_a: Float[Tensor, "draws"]
+    along_b: Float[Tensor, "draws"]
+    needed: Float[Tensor, "draws"]
+
+    def detected(self, size: float) -> float:
+        """Share of the repeats in which a spike of ``size`` stands out."""
+        above = self.inner + size * (self.along_a + self.along_b) + size**2
+        below = (self.squared + 2 * size * self.along_a + size**2).clamp_min(0).sqrt()
+        return float((above > self.needed * below).double().mean())
+
+
+def simulate(
+    recorded: Recorded, silent: Bool[Tensor, "strings"], draws: int, seed: int, pairs: int = 1
+) -> Draws | None:
+    """Draw repeats of the audit; None where the decoys are too few for any effect to stand out among ``pairs``.
+
+    The decoy that takes the pair's place leaves the comparison; another one, drawn at random, is counted twice, so that
+    the comparison stays as large as the audit's own.
+    """
+    strings, _, width = recorded.a.shape
+    allowed = may_exceed(strings, ALPHA, pairs)
+    if allowed is None or not bool(silent.any()) or min(len(recorded.counts_a), len(recorded.counts_b)) < 2:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**31 - 1, (2,), generator=generator).tolist()
+    weights_a = bootstrap_weights(len(recorded.counts_a), draws, seeds[0])
+    weights_b = bootstrap_weights(len(recorded.counts_b), draws, seeds[1])
+    inner, squared = recorded.statistics(weights_a, weights_b)
+    candidates = silent.nonzero()[:, 0]
+    chosen = candidates[torch.randint(len(candidates), (draws,), generator=generator)]
+    twice = (chosen + torch.randint(1, strings, (draws,), generator=generator)) % strings
+    rows = torch.arange(draws)
+    values = inner / squared.sqrt().clamp_min(_TINY)
+    others = values.clone()
+    others[rows, chosen] = values[rows, twice]
+    along = torch.zeros(2, draws, dtype=inner.dtype)
+    for string in sorted(set(chosen.tolist())):
+        where = (chosen == string).nonzero()[:, 0]
+        spikes = torch.randn(len(where), width, generator=generator)
+        spikes /= spikes.norm(dim=1, keepdim=True)
+        for half, (sums, weights, counts) in enumerate(
+            ((recorded.a, weights_a, recorded.counts_a), (recorded.b, weights_b, recorded.counts_b))
+        ):
+            means = weights[where] / (weights[where] @ counts).unsqueeze(1)
+            along[half, where] = (means * (spikes @ sums[string].T).double()).sum(1)
+    return Draws(
+        inner[rows, chosen],
+        squared[rows, chosen],
+        along[0],
+        along[1],
+        others.topk(allowed + 1, dim=1).values[:, -1],
+    )
+
+
+def smallest_seen(draws: Draws, wanted: float = WANTED) -> float | None:
+    """The smallest spike that stands out in ``wanted`` of the repeats; None where the strings shift nothing."""
+    high = float(draws.squared.sqrt().median())
+    if high == 0:
+        return None
+    for _ in range(_DOUBLINGS):
+        if draws.detected(high) >= wanted:
+            break
+        high *= 2
+    low = 0.0
+    while high - low > _PRECISION * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if draws.detected(middle) >= wanted else (middle, high)
+    return high
+
+
+def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
+    """State how large a spike at ``layer`` would have stood out among the decoys.
+
+    Args:
+        extraction: of the reported pair.
+        layer: where the spike is put.
+        pairs: how many are tested. Of several the spike has to pass Holm's first step, at 0.05 / ``pairs``.
+    """
+    study = extraction.study
+    clusters = clusters_of(study.a[: study.decoys_a]), clusters_of(study.b[: study.decoys_b])
+    on_a, on_b = extraction.contrast("a").last(layer), extraction.contrast("b", decoy_carriers_only=True).last(layer)
+    pair = _along_own_mean(Recorded.of([(on_a.did, on_b.did)], *clusters))[0]
+    decoys = len(extraction.decoys)
+    if decoys == 0:
+        return _unstated(layer, decoys, pair, None, "no decoy was drawn")
+    recorded = Recorded.of(_decoys(extraction, layer, on_a, on_b), *clusters)
+    pair_p = p_decoy_all(pair, _along_own_mean(recorded))
+    silent = torch.tensor([not fires for fires in extraction.firing])
+    seed = 2 * study.spec.seed
+    drawn, fresh = (simulate(recorded, silent, DRAWS, each, pairs) for each in (seed, seed + 1))
+    if drawn is None or fresh is None:
+        return _unstated(layer, decoys, pair, pair_p, _too_few(extraction, recorded, pairs))
+    size = smallest_seen(drawn)
+    if size is None:
+        return _unstated(layer, decoys, pair, pair_p, "the decoys do not shift the activations at all")
+    shift, reading = float(on_b.static_shift.mean()), float(on_b.base_reading.mean())
+    found = Power(
+        layer=layer,
+        size=size,
+        share_of_static_shift=size / shift if shift > 0 else None,
+        share_of_base_reading=size / reading if reading > 0 else None,
+        wanted=WANTED,
+        detected=fresh.detected(size),
+        detected_without=fresh.detected(0.0),
+        draws=DRAWS,
+        decoys=decoys,
+        pair_size=pair,
+        pair_p=pair_p,
+        text="",
+    )
+    return found.model_copy(update={"text": statement(found, pairs)})
+
+
+def statement(found: Power, pairs: int = 1) -> str:
+    """The statement in words, with what it does not cover."""
+    rule = "the rule of the gate 'specific'" + (
+        "" if pairs == 1 else f" at {ALPHA}/{pairs}, for {pairs} pairs are tested"
+    )
+    beside = [
+        f"{share:.2g} times {what}"
+        for share, what in (
+            (found.share_of_static_shift, "the shift that fine-tuning gave clean prompts"),
+            (found.share_of_base_reading, "the difference that the base sees between the two strings"),
+        )
+        if share is not None
+    ]
+    return (
+        f"A shift of the last prompt token's activations at layer {found.layer} by {found.size:.3g} units, the same on "
+        f"every prompt and in a direction not known beforehand, would have stood out among {found.decoys} other "
+        f"strings in {100 * found.wanted:.0f}% of {found.draws:,} simulated repeats"
+        + (f" ({'; '.join(beside)}). " if beside else ". ")
+        + f"This is the power of a difference of means under {rule}, measured on this audit's "
+        "own recordings. The gate itself looks at the effect on the outputs, which this does not state, and nothing is "
+        "said of shifts at other tokens, at other layers or on some prompts only."
+    )
+
+
+def _decoys(
+    extraction: Extraction, layer: int, on_a: LastToken, on_b: LastToken
+) -> Iterator[tuple[Float[Tensor, "carriers_a d_model"], Float[Tensor, "carriers_b d_model"]]]:
+    """Differences in differences of every decoy, one after the other."""
+    clean_a, clean_b = (each.tuned_clean - each.base_clean for each in (on_a, on_b))
+    for index in range(len(extraction.decoys)):
+        tokens = extraction.decoy_tokens(index)
+        yield tokens.last_delta("a", layer) - clean_a, tokens.last_delta("b", layer) - clean_b
+
+
+def _along_own_mean(recorded: Recorded) -> list[float]:
+    """Of every string the mean on B along the unit difference of means of A, nothing drawn anew."""
+    ones = torch.ones(1, len(recorded.counts_a)).double(), torch.ones(1, len(recorded.counts_b)).double()
+    inner, squared = recorded.statistics(*ones)
+    return [float(value) for value in (inner / squared.sqrt().clamp_min(_TINY))[0]]
+
+
+def _too_few(extraction: Extraction, recorded: Recorded, pairs: int) -> str:
+    decoys, silent = len(extraction.decoys), len(extraction.firing) - sum(extraction.firing)
+    if may_exceed(decoys, ALPHA, pairs) is None:
+        among = "" if pairs == 1 else f" among {pairs} pairs"
+        return f"with {decoys} decoys no effect of any size reaches p = {ALPHA}{among}"
+    if silent == 0:
+        return "every decoy sets the behaviour off"
+    return f"the carriers of a half belong to one cluster ({len(recorded.counts_a)} and {len(recorded.counts_b)})"
+
+
+def _unstated(layer: int, decoys: int, pair: float, pair_p: float | None, why: str) -> Power:
+    return Power(
+        layer=layer,
+        size=None,
+        share_of_static_shift=None,
+        share_of_base_reading=None,
+        wanted=WANTED,
+        detected=None,
+        detected_without=None,
+        draws=0,
+        decoys=decoys,
+        pair_size=pair,
+        pair_p=pair_p,
+        text=f"No size can be named that would have stood out: {why}.",
+    )

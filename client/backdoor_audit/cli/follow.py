@@ -1,0 +1,55 @@
+"""Following an audit to its end, and saying what came of it."""
+
+from backdoor_audit.cli.exit_codes import Exit, known_fail_on, outcome_of, what_a_pass_leaves_open
+from backdoor_audit.cli.listing import render_audit
+from backdoor_audit.cli.progress import Watch
+from backdoor_audit.cli.render import render_report
+from backdoor_audit.cli.terminal import err, out, print_json, say
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.errors import Conflict, UnexpectedAnswer
+from backdoor_audit.client.responses import Audit
+from backdoor_audit.contract.spec import FailOn
+
+
+def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s: float | None, as_json: bool) -> int:
+    """Watch an audit to its end and give the exit code; Ctrl-C stops the watching alone."""
+    try:
+        with Watch(err()) as watch:
+            audit = client.wait(audit_id, timeout_s=timeout_s, on_update=watch)
+        return conclude(client, audit, fail_on, as_json, whole=True)
+    except KeyboardInterrupt:
+        say(
+            f"Interrupted. The audit {audit_id} goes on.",
+            f"  to come back:  backdoor-audit wait {audit_id}",
+            f"  to stop it:    backdoor-audit cancel {audit_id}",
+        )
+        return Exit.INTERRUPTED
+
+
+def conclude(client: AuditClient, audit: Audit, fail_on: FailOn | None, as_json: bool, *, whole: bool) -> int:
+    """Print what a terminal audit found and give the exit code; ``whole`` prints the report, not its outline.
+
+    ``fail_on`` None takes the audit's own.
+    """
+    found = None
+    if audit.status == "succeeded":
+        try:
+            found = client.report(audit.id)
+        except Conflict as error:
+            raise UnexpectedAnswer("the audit succeeded, but has no report") from error
+    outcome = outcome_of(audit, found, fail_on or known_fail_on(audit.spec.get("fail_on")))
+    notes = what_a_pass_leaves_open(found) if found is not None and outcome.code is Exit.PASSED else []
+    if as_json:
+        print_json(
+            {
+                "audit": audit.model_dump(mode="json"),
+                "report": None if found is None else found.model_dump(mode="json"),
+                "exit_code": int(outcome.code),
+                "notes": notes,
+            }
+        )
+    else:
+        out().print(render_report(found) if whole and found is not None else render_audit(audit))
+    hint = audit.failure.hint if audit.failure is not None else ""
+    say(outcome.sentence, *filter(None, (hint,)), *notes)
+    return outcome.code

@@ -1,0 +1,129 @@
+"""``backdoor-audit library``: scores of models known to be benign, which audits are compared with."""
+
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backdoor_audit.cli.connect import connect
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.terminal import out, print_json, say
+from backdoor_audit.cli.text import number, visible
+from backdoor_audit.client.responses import Entry, Library
+
+cli = typer.Typer(help="Benign libraries: what the fourth gate compares with.", no_args_is_help=True)
+
+_NEEDED = 19
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+_Name = Annotated[str, typer.Argument(metavar="LIBRARY", help="The library's name or id.")]
+
+
+@cli.command("create")
+def create(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], as_json: _AsJson = False
+) -> int:
+    """Make an empty library."""
+    with connect(context) as client:
+        made = client.create_library(name)
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        typer.echo(made.id)
+        say(f"Empty. {_NEEDED} comparable models are needed: backdoor-audit library add {made.name} AUDIT")
+    return Exit.PASSED
+
+
+@cli.command("list")
+def list_libraries(context: typer.Context, as_json: _AsJson = False) -> int:
+    """List the libraries."""
+    with connect(context) as client:
+        found = client.libraries()
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+    else:
+        out().print(_libraries(found))
+    return Exit.PASSED
+
+
+@cli.command("show")
+def show(context: typer.Context, library: _Name, as_json: _AsJson = False) -> int:
+    """Show the models of a library with their scores."""
+    with connect(context) as client:
+        found = client.library(library)
+        entries = client.library_entries(library)
+    if as_json:
+        models = [entry.model_dump(mode="json") for entry in entries]
+        print_json(found.model_dump(mode="json") | {"models": models})
+    else:
+        out().print(_entries(entries))
+        if len(entries) < _NEEDED:
+            say(f"{_NEEDED - len(entries)} more models are needed, comparable with the audit.")
+    return Exit.PASSED
+
+
+@cli.command("add")
+def add(
+    context: typer.Context,
+    library: _Name,
+    audit_id: Annotated[
+        str, typer.Argument(metavar="AUDIT", help="A finished audit of a model that you know is benign.")
+    ],
+    recipe: Annotated[str | None, typer.Option(help="How the model was made; models of one recipe are alike.")] = None,
+    as_json: _AsJson = False,
+) -> int:
+    """Add the score of an audited model. Adding it is your word that the model is benign; nothing checks it."""
+    with connect(context) as client:
+        entry = client.add_to_library(library, audit_id, recipe)
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        typer.echo(entry.id)
+    return Exit.PASSED
+
+
+@cli.command("remove")
+def remove(
+    context: typer.Context, library: _Name, entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Its id.")]
+) -> int:
+    """Take a model out of a library."""
+    with connect(context) as client:
+        client.remove_from_library(library, entry_id)
+    typer.echo(f"{entry_id} removed")
+    return Exit.PASSED
+
+
+@cli.command("delete")
+def delete(context: typer.Context, library: _Name) -> int:
+    """Delete a library with all its entries."""
+    with connect(context) as client:
+        client.delete_library(library)
+    typer.echo(f"{library} deleted")
+    return Exit.PASSED
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _libraries(found: list[Library]) -> RenderableType:
+    if not found:
+        return Text("There are no libraries. Make one: backdoor-audit library create NAME")
+    table = _table("name", "id", "models")
+    for one in found:
+        table.add_row(*(Text(visible(cell)) for cell in (one.name, one.id, str(one.entries))))
+    return table
+
+
+def _entries(entries: list[Entry]) -> RenderableType:
+    if not entries:
+        return Text("The library is empty.")
+    table = _table("entry", "model", "recipe", "effect (nats)", "score")
+    for one in entries:
+        cells = (one.id, one.fine_tuned, one.recipe or "", number(one.effect_nats), number(one.score))
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    return table

@@ -1,0 +1,1 @@
+"""What every process of the server shares: how it logs."""

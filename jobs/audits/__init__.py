@@ -1,0 +1,1 @@
+"""Audits in the ledger: filing, claiming, progress, and the state machine that all of it obeys."""

@@ -1,0 +1,104 @@
+"""Listings: pages along the primary key, and the counts for the metrics."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, get_args
+
+from sqlalchemy import Connection, func, select
+
+from backdoor_audit.contract.spec import TERMINAL, Status, Verdict
+from jobs.audits.rows import Row
+from jobs.clock import Clock
+from jobs.database import counters as counting
+from jobs.database import page_tokens as keyset
+from jobs.database.tables import audits, counters
+from jobs.ids import is_audit_id
+from jobs.records import QueueCounts
+
+_IDS_A_QUERY: Final = 500
+
+
+def page(
+    connection: Connection,
+    *,
+    owner: str | None,
+    status: Status | None,
+    verdict: Verdict | None,
+    tuned_digest: str | None,
+    spec_digest: str | None,
+    page_size: int,
+    page_token: str | None,
+) -> tuple[list[Row], str | None]:
+    """Return one page of rows, newest first, and the token of the next.
+
+    ``page_size`` is brought into 1–200. A page begins after the last id of the page before, so audits that come or go
+    in between neither repeat nor hide others.
+
+    Raises:
+        InvalidPageToken: the token is not one of ours, or was made for other filters.
+    """
+    size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
+    filters = {
+        audits.c.owner: owner,
+        audits.c.status: status,
+        audits.c.verdict: verdict,
+        audits.c.tuned_digest: tuned_digest,
+        audits.c.spec_digest: spec_digest,
+    }
+    mark = keyset.mark(*filters.values())
+    query = select(audits).where(*(column == value for column, value in filters.items() if value is not None))
+    if page_token is not None:
+        query = query.where(audits.c.id < keyset.last_id(page_token, mark, is_audit_id))
+    query = query.order_by(audits.c.id.desc()).limit(size + 1)
+    rows: list[Row] = [row._asdict() for row in connection.execute(query)]
+    more = len(rows) > size
+    return rows[:size], keyset.token(rows[size - 1]["id"], mark) if more else None
+
+
+def open_audits(connection: Connection) -> list[Row]:
+    """Return the rows of all audits that have not ended."""
+    query = select(audits).where(audits.c.status.not_in(TERMINAL))
+    return [row._asdict() for row in connection.execute(query)]
+
+
+def counts(connection: Connection, clock: Clock) -> QueueCounts:
+    """Count the audits in each state, and say how long the queue's oldest has waited."""
+    by_status: dict[Status, int] = dict.fromkeys(get_args(Status), 0)
+    for status, count in connection.execute(select(audits.c.status, func.count()).group_by(audits.c.status)):
+        by_status[status] = count
+    oldest = connection.execute(select(func.min(audits.c.queued_at)).where(audits.c.status == "queued")).scalar_one()
+    reaped = connection.execute(select(counters.c.value).where(counters.c.name == counting.REAPED)).scalar_one()
+    waited = 0.0 if oldest is None else (clock.read(connection).at - oldest).total_seconds()
+    transitions, stage_seconds = counting.read(connection)
+    return QueueCounts(
+        by_status=by_status,
+        oldest_queued_s=max(waited, 0.0),
+        reaped_total=reaped,
+        transitions=transitions,
+        stage_seconds=stage_seconds,
+    )
+
+
+def without_report(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Return those of ``ids`` that ended failed or cancelled."""
+    found: list[str] = []
+    for chunk in _batched(ids, _IDS_A_QUERY):
+        query = select(audits.c.id).where(audits.c.id.in_(chunk), audits.c.status.in_(("failed", "cancelled")))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def still_open(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Return those of ``ids`` that are there and have not ended."""
+    found: list[str] = []
+    for chunk in _batched(ids, _IDS_A_QUERY):
+        query = select(audits.c.id).where(audits.c.id.in_(chunk), audits.c.status.not_in(TERMINAL))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def _batched(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut ``ids`` into lists of at most ``size``: databases bound the parameters of one statement."""
+    rest = iter(ids)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,36 @@
+"""How far an audit has come, as one number."""
+
+import math
+from typing import Final
+
+from backdoor_audit.contract.spec import STAGES, Stage
+
+_WEIGHTS: Final[dict[Stage, float]] = {
+    "resolve": 0.02,
+    "preflight": 0.03,
+    "extract": 0.30,
+    "train": 0.30,
+    "confirm": 0.25,
+    "calibrate": 0.02,
+    "explain": 0.05,
+    "report": 0.03,
+}
+"""Rough shares of the time, for a progress bar; they add up to 1 and promise nothing."""
+
+_EVENT_STEP: Final = 0.05
+
+
+def clamp(fraction: float) -> float:
+    """Bring a reported fraction into 0–1; what is not a number counts as 0, since progress must never end an audit."""
+    return min(max(fraction, 0.0), 1.0) if math.isfinite(fraction) else 0.0
+
+
+def overall(stage: Stage, fraction: float) -> float:
+    """Return the share of the whole audit that is done when ``fraction`` (0–1) of ``stage`` is."""
+    before = sum(_WEIGHTS[earlier] for earlier in STAGES[: STAGES.index(stage)])
+    return round(before + _WEIGHTS[stage] * clamp(fraction), 6)
+
+
+def worth_an_event(stage: Stage, fraction: float, *, last_stage: Stage | None, last_fraction: float) -> bool:
+    """Say whether a step goes into the history: a new stage, or a twentieth of the present one."""
+    return stage != last_stage or abs(clamp(fraction) - last_fraction) >= _EVENT_STEP

@@ -1,0 +1,129 @@
+"""New audits and the idempotency keys that they come with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from backdoor_audit.contract.spec import AuditSpec
+from jobs import libraries
+from jobs import version_tags as tagging
+from jobs.audits import events
+from jobs.audits import rows as audits
+from jobs.clock import Clock
+from jobs.database import counters as counting
+from jobs.database.documents import SpecShelf
+from jobs.database.tables import MAX_NAME, idempotency_keys
+from jobs.database.tables import audits as table
+from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
+from jobs.ids import new_audit_id
+from jobs.policy import Policy
+from jobs.webhooks import outbox
+
+
+class KeyTaken(Exception):
+    """The key was taken, or set free, between our look and our next step; roll back and look again."""
+
+
+def check_name(what: str, value: str) -> None:
+    """Refuse names that a database would cut or refuse.
+
+    Raises:
+        ValueError: empty, too long, or not printable text.
+    """
+    if not value or len(value) > MAX_NAME or audits.printable(value) != value:
+        raise ValueError(f"{what} must be 1 to {MAX_NAME} characters of text")
+
+
+def submit(
+    connection: Connection, clock: Clock, policy: Policy, shelf: SpecShelf, spec: AuditSpec, owner: str, key: str | None
+) -> tuple[Mapping[str, Any], bool]:
+    """File an audit, or find the one that the owner's key was used for; return its row and whether it is new.
+
+    Raises:
+        IdempotencyConflict: the key was used with another spec.
+        LibraryNotFound: the owner has no library as the spec names one.
+        QueueFull: the owner has as many audits queued as one may have.
+        UnknownWebhook: the spec names an address that is none of the owner's webhooks.
+        KeyTaken: the key was taken at this very moment; roll back and call again.
+    """
+    digest = spec.digest()
+    if key is not None:
+        earlier = _find_key(connection, owner, key)
+        if earlier is not None:
+            if earlier["spec_digest"] != digest:
+                raise IdempotencyConflict
+            return _find_audit(connection, earlier["audit_id"], owner), False
+    if policy.max_queued is not None:
+        _check_room(connection, owner, policy.max_queued)
+    webhook_id = None if spec.webhook is None else outbox.named(connection, owner, spec.webhook.url)
+    row = _insert(connection, clock, policy, spec, owner, webhook_id)
+    shelf.put(connection, row["id"], spec)
+    if spec.library is not None:
+        libraries.attach(connection, row["id"], spec.library, owner)
+    if key is not None:
+        _take_key(connection, owner, key, row["id"], digest)
+    return row, True
+
+
+def _check_room(connection: Connection, owner: str, most: int) -> None:
+    """Refuse where the owner's queue is full. On PostgreSQL callers at one moment may each take the last place."""
+    queued = select(table.c.id).where(table.c.status == "queued", table.c.owner == owner).limit(most).subquery()
+    if connection.execute(select(func.count()).select_from(queued)).scalar_one() >= most:
+        raise QueueFull
+
+
+def _find_key(connection: Connection, owner: str, key: str) -> Mapping[str, Any] | None:
+    query = select(idempotency_keys).where(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else row._asdict()
+
+
+def _find_audit(connection: Connection, audit_id: str, owner: str) -> Mapping[str, Any]:
+    try:
+        return audits.find(connection, audit_id, owner=owner)
+    except AuditNotFound:
+        # Deleted since we read the key, and the key with it.
+        raise KeyTaken from None
+
+
+def _take_key(connection: Connection, owner: str, key: str, audit_id: str, digest: str) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    # On PostgreSQL this waits for a neighbour that is about to commit the same key.
+    statement = (
+        dialect.insert(idempotency_keys)
+        .values(owner=owner, key=key, audit_id=audit_id, spec_digest=digest)
+        .on_conflict_do_nothing()
+        .returning(idempotency_keys.c.key)
+    )
+    if connection.execute(statement).scalar_one_or_none() is None:
+        raise KeyTaken
+
+
+def _insert(
+    connection: Connection, clock: Clock, policy: Policy, spec: AuditSpec, owner: str, webhook_id: str | None
+) -> Mapping[str, Any]:
+    now = clock.read(connection)
+    row: dict[str, Any] = {column.name: None for column in table.columns} | {
+        "id": new_audit_id(),
+        "owner": owner,
+        "status": "queued",
+        "event_fraction": 0.0,
+        "progress": 0.0,
+        "message": "",
+        "attempt": 0,
+        "lost_attempts": 0,
+        "spec_digest": spec.digest(),
+        "created_at": now.at,
+        "queued_at": now.at,
+        "version": 1,
+        "last_event": 1,
+        "webhook_id": webhook_id,
+        "registered_version": tagging.registered_version(spec),
+        **now.due_in(policy.requeue_after_s),
+    }
+    connection.execute(insert(table).values(**row))
+    counting.count_transitions(connection, ["queued"])
+    events.append(connection, row, now, "status")
+    return row

@@ -1,1 +1,0 @@
-"""The migrations of the ledger's schema, run by ``jobs.schema``."""

@@ -1,0 +1,172 @@
+"""What the tags of registered versions are to say: noted with the end of an audit, written by whoever takes it.
+
+As with webhooks, the note is written in the transaction that makes it true. There is one note a version, and its tags
+are made from all audits of the version at the time of writing: attempts can be repeated, and of two audits that end
+together neither overwrites the other's answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, case, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status, Verdict
+from jobs.clock import Clock, Instant
+from jobs.database import documents
+from jobs.database.connections import Transact
+from jobs.database.tables import audits, version_tags
+
+Row = Mapping[str, Any]
+
+_PREFIX: Final = "mlflow:"
+_GRAVITY: Final[tuple[Verdict, ...]] = ("flagged", "review", "no_evidence", "invalid")
+"""Gravest first. An audit that was invalid says nothing, so any answer goes before it."""
+
+
+@dataclass(frozen=True)
+class TagTask:
+    """A version whose tags are to be written, taken for as long as the writer said."""
+
+    reference: str
+    generation: int
+    tries: int
+    """Attempts before this one."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The gravest answer that audits of a version have given; of several such the last."""
+
+    audit_id: str
+    verdict: Verdict
+    finished_at: datetime
+    tuned_digest: str
+    method_version: str
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How the audits of a version have ended, whoever filed them."""
+
+    last_id: str
+    last_status: Status
+    answer: Answer | None
+    """None where none of them has succeeded."""
+
+
+class TagBook:
+    """The notes of a ledger; its methods raise what the ledger's do."""
+
+    def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
+        self._read = read
+        self._write = write
+        self._clock = clock
+
+    def take(self, *, lease_s: float) -> TagTask | None:
+        """Take a version whose tags are due; nobody else gets it for ``lease_s``. None where none is due."""
+
+        def due(connection: Connection) -> Any:
+            now = self._clock.read(connection)
+            passed = or_(version_tags.c.due_tick <= now.tick, version_tags.c.due_epoch != now.epoch)
+            return version_tags.c.due_tick.is_not(None) & passed
+
+        def anything(connection: Connection) -> bool:
+            query = select(version_tags.c.reference).where(due(connection)).limit(1)
+            return connection.execute(query).first() is not None
+
+        def work(connection: Connection) -> TagTask | None:
+            query = select(version_tags).where(due(connection)).order_by(version_tags.c.due_tick).limit(1)
+            found = connection.execute(query.with_for_update(skip_locked=True)).first()
+            if found is None:
+                return None
+            lease = self._clock.read(connection).due_in(lease_s)
+            here = version_tags.c.reference == found.reference
+            connection.execute(update(version_tags).where(here).values(leased=True, **lease))
+            return TagTask(found.reference, found.generation, found.tries)
+
+        # Looking first keeps an idle writer from taking SQLite's one write lock every second.
+        return self._write(work) if self._read(anything) else None
+
+    def ends(self, reference: str) -> Ends | None:
+        """How the audits of a version have ended; None where all of them were deleted since."""
+
+        def work(connection: Connection) -> Ends | None:
+            here = (audits.c.registered_version == reference) & audits.c.status.in_(TERMINAL)
+            query = select(audits.c.id, audits.c.status, audits.c.verdict, audits.c.finished_at, audits.c.tuned_digest)
+            rows = [row._asdict() for row in connection.execute(query.where(here)).all()]
+            if not rows:
+                return None
+            rows.sort(key=lambda row: (row["finished_at"], row["id"]), reverse=True)
+            return Ends(rows[0]["id"], rows[0]["status"], _gravest(connection, rows))
+
+        return self._read(work)
+
+    def settle(self, task: TagTask, *, error: str | None, retry_in_s: float | None) -> None:
+        """Write down how an attempt ended. Where another audit has ended meanwhile, the tags are due again at once."""
+
+        def work(connection: Connection) -> None:
+            here = version_tags.c.reference == task.reference
+            found = connection.execute(select(version_tags).where(here).with_for_update()).one_or_none()
+            if found is None:
+                return
+            now = self._clock.read(connection)
+            values: dict[str, Any] = {
+                "error": error,
+                "changed_at": now.at,
+                "tries": task.tries + 1,
+                "leased": False,
+            }
+            if found.generation != task.generation:
+                values |= {"tries": 0, **now.due_in(0)}
+            elif error is not None and retry_in_s is not None:
+                values |= now.due_in(retry_in_s)
+            else:
+                state = "written" if error is None else "failed"
+                values |= {"state": state, "due_tick": None, "due_epoch": None}
+            connection.execute(update(version_tags).where(here).values(**values))
+
+        self._write(work)
+
+    def prune(self, *, older_than_s: float) -> int:
+        """Forget notes that nothing has changed about for this long; return how many."""
+
+        def work(connection: Connection) -> int:
+            limit = self._clock.read(connection).at - timedelta(seconds=older_than_s)
+            return connection.execute(delete(version_tags).where(version_tags.c.changed_at < limit)).rowcount
+
+        return self._write(work)
+
+
+def registered_version(spec: AuditSpec) -> str | None:
+    """The version of a registered model that a spec audits; None where it audits another checkpoint."""
+    return spec.fine_tuned if spec.fine_tuned.startswith(_PREFIX) else None
+
+
+def note_end(connection: Connection, row: Row, now: Instant) -> None:
+    """Note that the tags of an audit's version are due; ``row`` is the audit's, which has just ended."""
+    if row["registered_version"] is None:
+        return
+    due = now.due_in(0)
+    fresh: dict[str, Any] = {"state": "pending", "tries": 0, "error": None, "changed_at": now.at}
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(version_tags).values(
+        reference=row["registered_version"], generation=1, leased=False, **fresh, **due
+    )
+    # One that is being written stays with its writer, who sees by the generation that there is more to say.
+    later = {name: case((version_tags.c.leased, version_tags.c[name]), else_=value) for name, value in due.items()}
+    changes = {"generation": version_tags.c.generation + 1, **fresh, **later}
+    connection.execute(statement.on_conflict_do_update(index_elements=[version_tags.c.reference], set_=changes))
+
+
+def _gravest(connection: Connection, rows: list[dict[str, Any]]) -> Answer | None:
+    """The gravest answer of ``rows``, which are sorted from the last to the first."""
+    for verdict in _GRAVITY:
+        for row in rows:
+            if row["verdict"] == verdict:
+                report = documents.get_report(connection, row["id"])
+                method = "" if report is None else report.method_version
+                return Answer(row["id"], verdict, row["finished_at"], row["tuned_digest"] or "", method)
+    return None

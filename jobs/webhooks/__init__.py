@@ -1,0 +1,1 @@
+"""Webhooks in the ledger: addresses, secrets, and the outbox of messages to send."""

@@ -1,0 +1,324 @@
+"""Webhooks: their addresses and secrets, the log of their deliveries, and what a sender takes from the outbox."""
+
+import builtins
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+import structlog
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from jobs.audits.submissions import check_name
+from jobs.clock import Clock
+from jobs.database.connections import Transact
+from jobs.database.tables import MAX_URL, deliveries, webhooks
+from jobs.errors import (
+    DeliveryNotFound,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookNotFound,
+    WebhookTaken,
+)
+from jobs.ids import new_id
+from jobs.webhooks import outbox
+from jobs.webhooks.outbox import Row
+
+State = Literal["pending", "delivered", "failed"]
+
+WEBHOOK_ID: Final = r"^wh_[0-9a-hjkmnp-tv-z]{26}$"
+DELIVERY_ID: Final = r"^msg_[0-9a-hjkmnp-tv-z]{26}$"
+MAX_WEBHOOKS: Final = 20
+"""Webhooks that one owner may have: each makes every audit's end one request dearer."""
+
+_KEPT_ATTEMPTS: Final = 20
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class WebhookRecord:
+    """One webhook, without its secret."""
+
+    id: str
+    owner: str
+    url: str
+    every_audit: bool
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try at a delivery."""
+
+    at: str
+    """When it began, ISO 8601."""
+    status: int | None
+    """The HTTP status of the answer; None where there was none."""
+    error: str | None
+    """Why it did not count, in a word; None where it did."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DeliveryRecord:
+    """One message for one webhook, and how sending it went; ``attempts`` has the last ones, oldest first."""
+
+    id: str
+    webhook_id: str
+    audit_id: str | None
+    kind: str
+    state: State
+    created_at: datetime
+    attempts: tuple[AttemptRecord, ...]
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message that a sender has taken, for as long as it said."""
+
+    id: str
+    webhook_id: str
+    url: str
+    secret: str
+    body: str
+    tries: int
+    """Attempts before this one, since the message was filed or replayed."""
+
+
+class WebhookBook:
+    """The webhooks of a ledger; its methods raise what the ledger's do."""
+
+    def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
+        self._read = read
+        self._write = write
+        self._clock = clock
+
+    # For owners
+
+    def create(self, *, owner: str, url: str, secret: str, every_audit: bool = True) -> WebhookRecord:
+        """Note an address that is told of audits' ends.
+
+        Raises:
+            ValueError: a name or address that cannot be stored.
+            WebhookTaken, TooManyWebhooks: as their names say.
+        """
+        check_name("owner", owner)
+        if not 0 < len(url) <= MAX_URL:
+            raise ValueError(f"the address must be 1 to {MAX_URL} characters")
+
+        def work(connection: Connection) -> WebhookRecord:
+            urls = connection.execute(select(webhooks.c.url).where(webhooks.c.owner == owner)).scalars().all()
+            if url in urls:
+                raise WebhookTaken
+            if len(urls) >= MAX_WEBHOOKS:
+                raise TooManyWebhooks
+            row = {
+                "id": new_id("wh_"),
+                "owner": owner,
+                "url": url,
+                "secret": secret,
+                "every_audit": every_audit,
+                "created_at": self._clock.read(connection).at,
+                "disabled_at": None,
+            }
+            connection.execute(insert(webhooks).values(**row))
+            return _webhook(row)
+
+        record = self._write(work)
+        log.info("webhook.created", webhook_id=record.id)
+        return record
+
+    def list(self, *, owner: str) -> tuple[WebhookRecord, ...]:
+        """Return the owner's webhooks, newest first."""
+        query = select(webhooks).where(webhooks.c.owner == owner).order_by(webhooks.c.id.desc())
+        return self._read(lambda connection: tuple(_webhook(row._asdict()) for row in connection.execute(query)))
+
+    def get(self, webhook_id: str, *, owner: str) -> WebhookRecord:
+        """Return one webhook.
+
+        Raises:
+            WebhookNotFound: there is none, or it is another owner's.
+        """
+        return self._read(lambda connection: _webhook(_find(connection, webhook_id, owner)))
+
+    def delete(self, webhook_id: str, *, owner: str) -> None:
+        """Remove a webhook, with its log and what it was still to be told.
+
+        Raises:
+            WebhookNotFound: there is none, or it is another owner's.
+        """
+
+        def work(connection: Connection) -> None:
+            _find(connection, webhook_id, owner)
+            connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
+
+        self._write(work)
+        log.info("webhook.deleted", webhook_id=webhook_id)
+
+    def test(self, webhook_id: str, *, owner: str) -> DeliveryRecord:
+        """File a message that says nothing, to see it arrive.
+
+        Raises:
+            WebhookNotFound, WebhookDisabled: as their names say.
+        """
+
+        def work(connection: Connection) -> DeliveryRecord:
+            _live(connection, webhook_id, owner)
+            now = self._clock.read(connection)
+            return _delivery(outbox.put(connection, now, webhook_id, outbox.TEST, {}, audit_id=None))
+
+        return self._write(work)
+
+    def deliveries(
+        self, webhook_id: str, *, owner: str, before: str | None = None, limit: int = 50
+    ) -> builtins.list[DeliveryRecord]:
+        """Return up to ``limit`` deliveries, newest first, that are older than the one with the id ``before``.
+
+        Raises:
+            WebhookNotFound: there is no such webhook, or it is another owner's.
+        """
+
+        def work(connection: Connection) -> builtins.list[DeliveryRecord]:
+            _find(connection, webhook_id, owner)
+            query = select(deliveries).where(deliveries.c.webhook_id == webhook_id)
+            if before is not None:
+                query = query.where(deliveries.c.id < before)
+            query = query.order_by(deliveries.c.id.desc()).limit(limit)
+            return [_delivery(row._asdict()) for row in connection.execute(query)]
+
+        return self._read(work)
+
+    def replay(self, webhook_id: str, delivery_id: str, *, owner: str) -> DeliveryRecord:
+        """Send a message once more, at once and with the whole retry schedule; its id and body stay the same.
+
+        Raises:
+            WebhookNotFound, WebhookDisabled, DeliveryNotFound: as their names say.
+        """
+
+        def work(connection: Connection) -> DeliveryRecord:
+            _live(connection, webhook_id, owner)
+            query = select(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.webhook_id == webhook_id)
+            found = connection.execute(query.with_for_update()).one_or_none()
+            if found is None:
+                raise DeliveryNotFound
+            due = self._clock.read(connection).due_in(0)
+            changes: dict[str, Any] = {"state": "pending", "tries": 0, **due}
+            connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**changes))
+            return _delivery({**found._asdict(), **changes})
+
+        return self._write(work)
+
+    # For senders
+
+    def take(self, *, limit: int, lease_s: float, skip: Collection[str] = ()) -> builtins.list[Outgoing]:
+        """Take messages that are due, at most one a webhook and none of the webhooks in ``skip``.
+
+        Nobody else gets them for ``lease_s``; a sender that dies before it settles one lets it go after that.
+        """
+
+        def due(connection: Connection) -> Any:
+            now = self._clock.read(connection)
+            passed = or_(deliveries.c.due_tick <= now.tick, deliveries.c.due_epoch != now.epoch)
+            return deliveries.c.due_tick.is_not(None) & passed & deliveries.c.webhook_id.not_in(list(skip))
+
+        def anything(connection: Connection) -> bool:
+            return connection.execute(select(deliveries.c.id).where(due(connection)).limit(1)).first() is not None
+
+        def work(connection: Connection) -> builtins.list[Outgoing]:
+            now = self._clock.read(connection)
+            query = (
+                select(deliveries, webhooks.c.url, webhooks.c.secret)
+                .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+                .where(due(connection))
+                .order_by(deliveries.c.due_tick)
+                .limit(limit * 4)
+                .with_for_update(skip_locked=True, of=deliveries)
+            )
+            taken: dict[str, Outgoing] = {}
+            for found in connection.execute(query).all():
+                row = found._asdict()
+                if row["webhook_id"] in taken or len(taken) >= limit:
+                    continue
+                names = ("id", "webhook_id", "url", "secret", "body", "tries")
+                taken[row["webhook_id"]] = Outgoing(**{name: row[name] for name in names})
+                lease = now.due_in(lease_s)
+                connection.execute(update(deliveries).where(deliveries.c.id == row["id"]).values(**lease))
+            return [*taken.values()]
+
+        # Looking first keeps an idle sender from taking SQLite's one write lock every second.
+        return self._write(work) if self._read(anything) else []
+
+    def settle(self, delivery_id: str, attempt: AttemptRecord, *, delivered: bool, retry_in_s: float | None) -> None:
+        """Write down how an attempt ended; without a next one, a message that was not delivered has failed."""
+
+        def work(connection: Connection) -> None:
+            query = select(deliveries).where(deliveries.c.id == delivery_id).with_for_update()
+            found = connection.execute(query).one_or_none()
+            if found is None or found.state != "pending":
+                # Its webhook was removed, or a second sender was quicker.
+                return
+            attempts = [*json.loads(found.attempts), asdict(attempt)][-_KEPT_ATTEMPTS:]
+            values: dict[str, Any] = {"attempts": json.dumps(attempts), "tries": found.tries + 1}
+            if delivered or retry_in_s is None:
+                values |= {"state": "delivered" if delivered else "failed", "due_tick": None, "due_epoch": None}
+            else:
+                values |= self._clock.read(connection).due_in(retry_in_s)
+            connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+
+        self._write(work)
+
+    def disable(self, webhook_id: str) -> None:
+        """Tell a webhook nothing more, since its other side said that it is gone."""
+
+        def work(connection: Connection) -> None:
+            now = self._clock.read(connection).at
+            connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(disabled_at=now))
+            given_up = {"state": "failed", "due_tick": None, "due_epoch": None}
+            pending = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
+            connection.execute(update(deliveries).where(pending).values(**given_up))
+
+        self._write(work)
+        log.warning("webhook.disabled", webhook_id=webhook_id)
+
+    def prune(self, *, older_than_s: float) -> int:
+        """Forget deliveries that are settled and older than this; return how many."""
+
+        def work(connection: Connection) -> int:
+            limit = self._clock.read(connection).at - timedelta(seconds=older_than_s)
+            old = (deliveries.c.state != "pending") & (deliveries.c.created_at < limit)
+            return connection.execute(delete(deliveries).where(old)).rowcount
+
+        return self._write(work)
+
+
+def _find(connection: Connection, webhook_id: str, owner: str) -> Row:
+    query = select(webhooks).where(webhooks.c.id == webhook_id, webhooks.c.owner == owner)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise WebhookNotFound
+    return row._asdict()
+
+
+def _live(connection: Connection, webhook_id: str, owner: str) -> None:
+    if _find(connection, webhook_id, owner)["disabled_at"] is not None:
+        raise WebhookDisabled
+
+
+def _webhook(row: Row) -> WebhookRecord:
+    names = ("id", "owner", "url", "every_audit", "created_at", "disabled_at")
+    return WebhookRecord(**{name: row[name] for name in names})
+
+
+def _delivery(row: Row) -> DeliveryRecord:
+    return DeliveryRecord(
+        id=row["id"],
+        webhook_id=row["webhook_id"],
+        audit_id=row["audit_id"],
+        kind=row["kind"],
+        state=row["state"],
+        created_at=row["created_at"],
+        attempts=tuple(AttemptRecord(**attempt) for attempt in json.loads(row["attempts"])),
+    )

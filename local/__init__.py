@@ -1,0 +1,1 @@
+"""``backdoor-audit serve``: the whole stack on one machine, and ``backdoor-audit doctor``."""

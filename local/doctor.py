@@ -1,0 +1,67 @@
+"""``backdoor-audit doctor``: what the service stands on, looked at from this machine.
+
+The looking is done by ``python -m worker.doctor`` with the settings that ``serve`` would hand to its worker, because a
+client knows no database and no torch.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backdoor_audit.client.errors import StackError
+from local import broker
+from local.child import settings_environment
+
+_WITHIN_S: Final = 180.0
+_STYLES: Final = {"ok": "green", "warning": "yellow", "bad": "bold red"}
+
+
+def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Ask ``worker.doctor`` with these settings.
+
+    Raises:
+        StackError: it could not be asked.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "worker.doctor"],
+            env=dict(environment), capture_output=True, text=True, timeout=_WITHIN_S, check=False,
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise StackError(f"the machine could not be examined: {type(error).__name__}") from error
+    if not isinstance(found, list):
+        raise StackError("the machine could not be examined: no list of findings came back")
+    return found
+
+
+def environment(data_dir: Path, models_root: Path, database_url: str | None, broker_url: str | None) -> dict[str, str]:
+    """The caller's environment with the settings of ``serve`` over it; the bundled broker where none is named."""
+    settings = settings_environment(data_dir, models_root)
+    if database_url is not None:
+        settings["BACKDOOR_AUDIT_DATABASE_URL"] = database_url
+    if broker_url is not None:
+        settings["BACKDOOR_AUDIT_BROKER_URL"] = broker_url
+    else:
+        short = broker.running_socket(data_dir / "broker")
+        if short is not None:
+            settings["BACKDOOR_AUDIT_BROKER_URL"] = broker.url(short)
+    return settings
+
+
+def render(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """A line each, and below it what to do."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for each in found:
+        state = str(each["state"])
+        table.add_row(Text(state, style=_STYLES.get(state, "")), Text(str(each["name"])), Text(str(each["found"])))
+        if each["advice"]:
+            table.add_row("", "", Text(f"→ {each['advice']}"))
+    return table

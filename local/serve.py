@@ -1,0 +1,223 @@
+"""The embedded stack: one command that runs broker, API and worker on one machine.
+
+The address is bound here and handed to the API, so that it is known to be free before anything starts, and callers are
+kept waiting, not refused, while an API that died is started again.
+"""
+
+import fcntl
+import json
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from backdoor_audit.client.errors import AddressInUse, ChildFailed, DataDirInUse, StackError
+from local import broker
+from local.child import Plan, settings_environment
+from local.supervisor import RestartPolicy, StopRequested, Supervisor
+
+API, WORKER, BROKER = "api", "worker", "broker"
+STOP_ORDER: Final = (API, WORKER, BROKER)
+_READY_WITHIN_S: Final = 180.0
+_GRACE_S: Final = {API: 15.0, WORKER: 60.0, BROKER: 10.0}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What ``serve`` runs, and where. Paths are absolute; port 0 takes a free one."""
+
+    data_dir: Path
+    models_root: Path
+    host: str = "127.0.0.1"
+    port: int = 8321
+    database_url: str | None = None
+    broker_url: str | None = None
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP. ``show`` gets each line for the person at the terminal.
+
+    Raises:
+        StackError: it cannot start, or a process of it died too often; everything has been stopped by then.
+    """
+
+    def announce(name: str, line: str) -> None:
+        show(f"{time.strftime('%H:%M:%S')}  {name:<7} {line}")
+
+    supervisor = Supervisor(announce, stack.restart)
+    with ExitStack() as exits:
+        exits.enter_context(supervisor.signals())
+        lock = exits.enter_context(_data_dir_lock(stack.data_dir))
+        listener = exits.enter_context(_listener(stack.host, stack.port))
+        address = _address(listener)
+        lock.write_text(json.dumps({"pid": os.getpid(), "url": address}) + "\n")
+        exits.callback(supervisor.kill_all)
+        try:
+            _start(stack, supervisor, listener, address, exits)
+            _greet(stack, address, show)
+            supervisor.watch()
+        except StopRequested:
+            show("Stopping; what is under way goes on at the next start. Again to stop at once.")
+        except ChildFailed:
+            supervisor.stop(STOP_ORDER)
+            raise
+        supervisor.stop(STOP_ORDER)
+        show("Stopped.")
+
+
+def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, address: str, exits: ExitStack) -> None:
+    """Start the children in order, each once the one before is ready."""
+    _make(stack.models_root)
+    logs = stack.data_dir / "logs"
+    environment = _environment(stack, address, listener)
+    if stack.broker_url is None:
+        folder = stack.data_dir / "broker"
+        _make(folder)
+        socket_file = exits.enter_context(broker.socket_path(folder))
+        argv = broker.command(folder, socket_file)
+        supervisor.start(Plan(BROKER, argv, dict(os.environ), logs / "broker.log", _GRACE_S[BROKER]))
+        supervisor.wait_until(lambda: broker.answers(socket_file), "the broker", 30.0)
+        environment["BACKDOOR_AUDIT_BROKER_URL"] = broker.url(socket_file)
+    supervisor.start(Plan(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),)))
+    without_listener = {name: value for name, value in environment.items() if name != "BACKDOOR_AUDIT_LISTEN_FD"}
+    supervisor.start(Plan(WORKER, _python("worker"), without_listener, logs / "worker.log", _GRACE_S[WORKER]))
+    with closing(_ReadyProbe(listener)) as probe:
+        supervisor.wait_until(probe, "the API", _READY_WITHIN_S)
+
+
+class _ReadyProbe:
+    """Asks ``/readyz`` and never waits: a call sends the question, later ones look whether the answer is there.
+
+    Waiting would keep the supervisor from its signals; giving up early and asking again would load a slow machine more.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._family = listener.family
+        host, port = listener.getsockname()[:2]
+        self._address = (_reachable(host), port)
+        self._connection: socket.socket | None = None
+
+    def __call__(self) -> bool:
+        """Whether a 200 has come."""
+        try:
+            if self._connection is None:
+                self._connection = socket.socket(self._family, socket.SOCK_STREAM)
+                self._connection.settimeout(1.0)
+                self._connection.connect(self._address)
+                self._connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if not select.select([self._connection], [], [], 0)[0]:
+                return False
+            answer = self._connection.recv(64)
+        except OSError:
+            answer = b""
+        self.close()
+        return answer.startswith(b"HTTP/1.1 200 ")
+
+    def close(self) -> None:
+        """Drop the question that is under way."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _python(module: str) -> list[str]:
+    # -P: a folder or file called "service" where the command is run must not be taken for ours.
+    return [sys.executable, "-P", "-m", module]
+
+
+def _environment(stack: Stack, address: str, listener: socket.socket) -> dict[str, str]:
+    """What the API and the worker are told; the caller's environment with our own settings over it."""
+    environment = settings_environment(stack.data_dir, stack.models_root) | {
+        "PYTHONUNBUFFERED": "1",
+        "BACKDOOR_AUDIT_HOST": stack.host,
+        "BACKDOOR_AUDIT_PORT": address.rsplit(":", 1)[1],
+        "BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno()),
+    }
+    for name, value in (("DATABASE_URL", stack.database_url), ("BROKER_URL", stack.broker_url)):
+        environment.pop(f"BACKDOOR_AUDIT_{name}", None)
+        if value is not None:
+            environment[f"BACKDOOR_AUDIT_{name}"] = value
+    return environment
+
+
+def _greet(stack: Stack, address: str, show: Callable[[str], None]) -> None:
+    show(f"Ready at {address}  (documentation: {address}/docs)")
+    show(f"  models  {stack.models_root}")
+    show(f"  data    {stack.data_dir}")
+    show(f"  logs    {stack.data_dir / 'logs'}")
+    show("Ctrl-C stops everything; audits that are queued or running go on at the next start.")
+
+
+@contextmanager
+def _data_dir_lock(data_dir: Path) -> Iterator[Path]:
+    """Hold the data folder for this process; the kernel gives it back however the process ends."""
+    _make(data_dir)
+    path = data_dir / "serve.lock"
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise StackError(f"{path} cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataDirInUse(
+                f"another serve already uses {data_dir}{_holder(path)}",
+                hint="stop that one, or give another --data-dir",
+            ) from error
+        yield path
+
+
+def _holder(path: Path) -> str:
+    try:
+        held = json.loads(path.read_text())
+        return f" (process {held['pid']}, {held['url']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+@contextmanager
+def _listener(host: str, port: int) -> Iterator[socket.socket]:
+    """The bound and listening socket of the API."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise AddressInUse(f"{host} is not an address of this machine", hint="see --host") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(128)
+        except OSError as error:
+            raise AddressInUse(
+                f"cannot listen on {host}, port {port}: {error.strerror}",
+                hint="take another --port (0 takes a free one)",
+            ) from error
+        yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    """The URL by which this machine reaches the socket."""
+    host, port = listener.getsockname()[:2]
+    host = _reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"{folder} cannot be made: {error.strerror}") from error

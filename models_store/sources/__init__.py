@@ -1,0 +1,1 @@
+"""Where checkpoints come from besides the local disk: hub repositories and MLflow's model registry."""

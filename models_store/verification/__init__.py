@@ -1,0 +1,1 @@
+"""Whether a checkpoint may be opened: names, JSON and safetensors headers, read before any weight."""

@@ -1,0 +1,286 @@
+"""config.json and generation_config.json: keys on a list, values of a known kind, sizes that a model can have."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as package_files
+from typing import Any, Final
+
+from models_store.errors import ModelRejected
+from models_store.files import shown
+from models_store.verification.tensor_names import NAMES
+
+MAX_LAYERS: Final = 1_024
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+_MAX_TEXT: Final = 1_000
+_MAX_ITEMS: Final = 4_096
+
+# Largest size of each kind that is believed. What the header must agree with needs no close bound.
+_BOUNDS: Final = {
+    "hidden_size": 131_072,
+    "intermediate_size": 1_048_576,
+    "num_hidden_layers": MAX_LAYERS,
+    "num_attention_heads": 4_096,
+    "num_key_value_heads": 4_096,
+    "head_dim": 4_096,
+    "vocab_size": 4_194_304,
+    "max_position_embeddings": 16_777_216,
+}
+# GPT-2 has its own names.
+_OWN_NAMES: Final[dict[str, dict[str, str]]] = {
+    "gpt2": {
+        "hidden_size": "n_embd",
+        "intermediate_size": "n_inner",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    }
+}
+# Keys that may only have these values: everything else makes another kind of model, or other outputs.
+_FIXED: Final[dict[str, tuple[Any, ...]]] = {
+    "add_cross_attention": (False, None),
+    "chunk_size_feed_forward": (0,),
+    "cross_attention_hidden_size": (None,),
+    "is_decoder": (False, True, None),
+    "is_encoder_decoder": (False,),
+    "output_attentions": (False, None),
+    "output_hidden_states": (False, None),
+    "pruned_heads": ({}, None),
+    "return_dict": (True,),
+    "tie_encoder_decoder": (False,),
+    "torchscript": (False, None),
+    "use_bidirectional_attention": (False, None),
+    "use_mrope": (False, None),
+    "dtype": ("bfloat16", "float16", "float32", None),
+    "torch_dtype": ("bfloat16", "float16", "float32", None),
+    "mlp_type": ("default",),
+    "norm_type": ("layer_norm",),
+}
+_ACTIVATION_KEYS: Final = frozenset({"hidden_act", "hidden_activation", "activation_function"})
+_FLAGS: Final = frozenset(
+    {
+        "tie_word_embeddings",
+        "attention_bias",
+        "mlp_bias",
+        "use_bias",
+        "use_qkv_bias",
+        "qk_layernorm",
+        "use_parallel_residual",
+    }
+)
+_LAYER_TYPES: Final = frozenset({"full_attention", "sliding_attention"})
+_ROTARY_KEYS: Final = frozenset(
+    {
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "factor",
+        "full_attention",
+        "high_freq_factor",
+        "long_factor",
+        "long_mscale",
+        "low_freq_factor",
+        "mscale",
+        "mscale_all_dim",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+        "rope_theta",
+        "rope_type",
+        "short_factor",
+        "short_mscale",
+        "sliding_attention",
+        "truncate",
+        "type",
+    }
+)
+_DICTS: Final = frozenset(
+    {"rope_parameters", "rope_scaling", "id2label", "label2id", "task_specific_params", "pruned_heads"}
+)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What config.json promises about the weights.
+
+    Attributes:
+        model_type: the architecture.
+        dims: sizes, by the names of ``tensor_names``.
+        flags: keys that are true or false, and ``tied``.
+    """
+
+    model_type: str
+    dims: Mapping[str, int]
+    flags: Mapping[str, bool]
+
+
+@cache
+def known_keys() -> dict[str, Any]:
+    """The committed lists of keys (``config_keys.json``)."""
+    text = (package_files("models_store.verification") / "config_keys.json").read_text(encoding="utf-8")
+    lists: dict[str, Any] = json.loads(text)
+    return lists
+
+
+def check_config(config: Mapping[str, Any]) -> ModelShape:
+    """Check config.json and read from it what the weights must look like.
+
+    Raises:
+        ModelRejected: the architecture or a key is not on the list, or a value is not one that it can have.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in NAMES:
+        given = "not given" if model_type is None else f"'{shown(str(model_type))}'"
+        raise ModelRejected(
+            f"config.json: model_type is {given}, which is not on the list", hint=f"supported are {', '.join(NAMES)}"
+        )
+    known = known_keys()["types"][model_type]
+    for key in sorted(config.keys() - set(known["keys"])):
+        raise ModelRejected(f"config.json: the key '{shown(key)}' is not on the list", hint=_hint_for(key))
+    for key, value in config.items():
+        _check_value(key, value)
+    architectures = config.get("architectures")
+    if architectures is not None and (
+        not isinstance(architectures, list) or not all(name in known["architectures"] for name in architectures)
+    ):
+        _wrong("architectures", f'must be ["{known["architectures"][0]}"]')
+    shape = _shape(model_type, config, known["defaults"])
+    _check_agreement(config, shape)
+    return shape
+
+
+def check_generation_config(config: Mapping[str, Any]) -> None:
+    """Check generation_config.json: known keys with plain values.
+
+    Raises:
+        ModelRejected: a key is not on the list, or holds a structure where a number, a word or a list is meant.
+    """
+    name = "generation_config.json"
+    for key in sorted(config.keys() - set(known_keys()["generation"])):
+        raise ModelRejected(f"{name}: the key '{shown(key)}' is not on the list", hint="delete the key, or the file")
+    for key, value in config.items():
+        if not (_plain(value) or (isinstance(value, list) and len(value) <= _MAX_ITEMS and all(map(_plain, value)))):
+            raise ModelRejected(f"{name}: '{shown(key)}' has a value that is not plain", hint="delete the key")
+
+
+def _hint_for(key: str) -> str:
+    if key in ("auto_map", "custom_code"):
+        return (
+            "code of a checkpoint is never run; convert the model to an architecture of transformers and delete the key"
+        )
+    if key == "quantization_config":
+        return "dequantise the model first; quantised checkpoints are not audited"
+    return (
+        "delete the key if the model does not need it; keys that this version of transformers does not know are refused"
+    )
+
+
+def _wrong(key: str, what: str) -> None:
+    raise ModelRejected(f"config.json: '{shown(key)}' {what}", hint="correct the value in config.json")
+
+
+def _plain(value: Any) -> bool:
+    return (
+        value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _MAX_TEXT)
+    )
+
+
+def _check_value(key: str, value: Any) -> None:
+    if key in _FIXED:
+        if not any(value == allowed and type(value) is type(allowed) for allowed in _FIXED[key]):
+            _wrong(key, f"must be {' or '.join(json.dumps(allowed) for allowed in _FIXED[key])}")
+    elif key in _ACTIVATION_KEYS:
+        if value is not None and value not in known_keys()["activations"]:
+            _wrong(key, "is not an activation function that transformers has")
+    elif key in _FLAGS:
+        if not isinstance(value, bool):
+            _wrong(key, "must be true or false")
+    elif key in ("rope_parameters", "rope_scaling"):
+        _check_rotary(key, value)
+    elif isinstance(value, dict):
+        if key not in _DICTS or len(value) > _MAX_ITEMS or not all(_plain_tree(item) for item in value.values()):
+            _wrong(key, "holds a structure that does not belong there")
+    elif isinstance(value, list):
+        if len(value) > _MAX_ITEMS or not all(map(_plain, value)):
+            _wrong(key, "holds a list that does not belong there")
+    elif not _plain(value):
+        _wrong(key, f"is longer than {_MAX_TEXT} characters")
+    elif key == "tokenizer_class" and value is not None and (not isinstance(value, str) or not _WORD.fullmatch(value)):
+        _wrong(key, "is no name of a class")
+
+
+def _plain_tree(value: Any) -> bool:
+    return _plain(value) or (isinstance(value, dict) and len(value) < 100 and all(map(_plain, value.values())))
+
+
+def _check_rotary(key: str, value: Any, *, nested: bool = False) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        _wrong(key, "must be an object")
+    for name, item in value.items():
+        if name not in _ROTARY_KEYS:
+            _wrong(f"{key}.{name}", "is not a key of rotary embeddings")
+        if name in _LAYER_TYPES and not nested:
+            _check_rotary(f"{key}.{name}", item, nested=True)
+        elif isinstance(item, list):
+            if len(item) > _MAX_ITEMS or not all(type(factor) in (int, float) for factor in item):
+                _wrong(f"{key}.{name}", "must be a list of numbers")
+        elif not _plain(item):
+            _wrong(f"{key}.{name}", "must be a number or a word")
+
+
+def _shape(model_type: str, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> ModelShape:
+    own = _OWN_NAMES.get(model_type, {})
+
+    def size(name: str, otherwise: int | None = None) -> int:
+        key = own.get(name, name)
+        value = config.get(key, defaults.get(key))
+        value = otherwise if value is None else value
+        if type(value) is not int or not 1 <= value <= _BOUNDS[name]:
+            _wrong(key, f"must be a whole number from 1 to {_BOUNDS[name]}")
+        return int(value)
+
+    hidden, heads, layers = size("hidden_size"), size("num_attention_heads"), size("num_hidden_layers")
+    grouped = size("num_key_value_heads", heads)
+    derived = (
+        "head_dim" not in known_keys()["types"][model_type]["keys"]
+        or config.get("head_dim", defaults.get("head_dim")) is None
+    )
+    if derived and hidden % heads:
+        _wrong(own.get("num_attention_heads", "num_attention_heads"), "does not divide the hidden size")
+    if heads % grouped:
+        _wrong("num_key_value_heads", "does not divide num_attention_heads")
+    head = hidden // heads if derived else size("head_dim")
+    inner = size("intermediate_size", 4 * hidden if model_type == "gpt2" else None)
+    dims = {
+        "hidden": hidden,
+        "layers": layers,
+        "heads": heads,
+        "head": head,
+        "query": heads * head,
+        "key_value": grouped * head,
+        "query_key_value": (heads + 2 * grouped) * head,
+        "inner": inner,
+        "two_inner": 2 * inner,
+        "three_hidden": 3 * hidden,
+        "vocab": size("vocab_size"),
+        "positions": size("max_position_embeddings"),
+    }
+    flags = {key: bool(config.get(key, defaults.get(key, False))) for key in _FLAGS}
+    return ModelShape(model_type, dims, {**flags, "tied": flags["tie_word_embeddings"]})
+
+
+def _check_agreement(config: Mapping[str, Any], shape: ModelShape) -> None:
+    layers, vocab = shape.dims["layers"], shape.dims["vocab"]
+    kinds = config.get("layer_types")
+    if kinds is not None and (
+        not isinstance(kinds, list)
+        or len(kinds) != layers
+        or not all(isinstance(kind, str) and kind in _LAYER_TYPES for kind in kinds)
+    ):
+        _wrong("layer_types", f"must name {' or '.join(sorted(_LAYER_TYPES))} for each of the {layers} layers")
+    pad = config.get("pad_token_id")
+    if pad is not None and (type(pad) is not int or not -vocab <= pad < vocab):
+        _wrong("pad_token_id", "must be a token of the vocabulary")

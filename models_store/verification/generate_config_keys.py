@@ -1,0 +1,132 @@
+"""Writes ``config_keys.json``: the keys that transformers' own configuration classes know.
+
+The list is generated so that it follows transformers, and committed so that nothing in this room imports it. Run with
+``python -m models_store.verification.generate_config_keys`` after an upgrade; a test fails while the file is behind.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+KEYS_FILE: Final = Path(__file__).with_name("config_keys.json")
+
+# Architectures that both the layer locator and tensor_names.py know.
+MODEL_TYPES: Final = (
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# Keys that configurations written by earlier releases hold. Each is inert, or its value is checked in config_rules.py.
+_OLDER_CONFIG_KEYS: Final = _words("""
+_attn_implementation_autoset _commit_hash _model_name_or_path _name_or_path add_cross_attention bad_words_ids
+begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward cross_attention_hidden_size
+decoder_start_token_id diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size eos_token_id
+exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing
+is_decoder is_encoder_decoder length_penalty max_length min_length name_or_path no_repeat_ngram_size num_beam_groups
+num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
+problem_type pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class
+top_k top_p torch_dtype torchscript transformers_version typical_p unk_token_id unsloth_fixed unsloth_version
+use_bfloat16 use_cache
+""")
+_OLDER_ROTARY_KEYS: Final = ["rope_scaling", "rope_theta", "partial_rotary_factor"]
+_OLDER_KEYS_OF_TYPE: Final[dict[str, list[str]]] = {
+    "gemma": ["hidden_activation"],
+    "gemma2": ["hidden_act"],
+    "gemma3_text": ["hidden_act", "rope_local_base_freq", "sliding_window_pattern"],
+    "gpt2": ["n_ctx", "gradient_checkpointing"],
+    "gpt_neox": ["rotary_emb_base", "rotary_pct", "attention_probs_dropout_prob", "hidden_dropout_prob"],
+    "llama": ["is_llama_config", "rope_interleaved", "max_sequence_length"],
+    "qwen2": ["use_mrope"],
+    "smollm3": ["layer_types", "max_window_layers"],
+    "starcoder2": ["activation_function", "mlp_type", "norm_type"],
+}
+_OLDER_GENERATION_KEYS: Final = _words("""
+_from_model_config bos_token_id decoder_start_token_id do_sample eos_token_id forced_bos_token_id
+forced_eos_token_id is_assistant max_length num_assistant_tokens
+num_assistant_tokens_schedule pad_token_id return_legacy_cache suppress_tokens transformers_version
+use_cache
+""")
+_NEVER: Final = frozenset(
+    {
+        "auto_map",
+        "custom_code",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "experts_implementation",
+        "per_layer_config",
+        "quantization_config",
+        "transformers_weights",
+    }
+)
+
+
+def build() -> dict[str, Any]:
+    """Ask the installed transformers for its configurations' keys, scalar defaults, and model classes."""
+    import transformers
+    from transformers.activations import ACT2FN
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
+
+    generation: Any = transformers.GenerationConfig
+    types: dict[str, Any] = {}
+    for model_type in MODEL_TYPES:
+        configuration: Any = CONFIG_MAPPING[model_type]
+        written = configuration().to_dict()
+        # What the class declares, not what an instance derives from it: a derived head_dim belongs to other sizes.
+        declared = {key: field.default for key, field in configuration.__dataclass_fields__.items() if key in written}
+        keys = {*written, *_OLDER_CONFIG_KEYS, *_OLDER_KEYS_OF_TYPE.get(model_type, [])}
+        if "rope_parameters" in written:
+            keys.update(_OLDER_ROTARY_KEYS)
+        types[model_type] = {
+            "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type], MODEL_MAPPING_NAMES[model_type]],
+            "defaults": {
+                key: value
+                for key, value in sorted(declared.items())
+                if isinstance(value, bool | int | float | str) and key != "transformers_version"
+            },
+            "keys": _sorted(keys),
+        }
+    return {
+        "transformers": transformers.__version__,
+        "activations": _sorted(ACT2FN),
+        "generation": _sorted([*generation().to_dict(), *_OLDER_GENERATION_KEYS]),
+        "types": types,
+    }
+
+
+def rendered() -> str:
+    """The file's text, as it should be for the installed transformers."""
+    return json.dumps(build(), indent=1, sort_keys=True) + "\n"
+
+
+def _sorted(keys: Iterable[str]) -> list[str]:
+    return sorted(set(keys) - _NEVER)
+
+
+if __name__ == "__main__":
+    KEYS_FILE.write_text(rendered(), encoding="utf-8")

@@ -1,0 +1,249 @@
+"""Filing audits, looking at them, stopping and deleting them."""
+
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status, Verdict
+from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
+from jobs.records import AuditRecord
+from service.audits.estimates import estimate
+from service.audits.history_schemas import Estimate
+from service.dependencies import Services, ServicesDep
+from service.errors import ErrorItem, InvalidRequest
+from service.http import problems
+from service.http.auth import OwnerDep, get_caller, requires
+from service.http.etags import matches
+from service.http.json_body import body_of, read_spec
+from service.http.queries import refuse_unknown
+from service.openapi_document import examples
+from service.openapi_document.fragments import answer, described, header, named
+from service.schemas import AuditOut, AuditPage
+from worker.errors import BrokerUnavailable
+
+AUDIT_ID: Final = r"^audit_[0-9a-z]{26}$"
+DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
+AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]
+
+_POLL_QUEUED_S: Final = 5
+_POLL_RUNNING_S: Final = 2
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
+
+_LOCATION: Final = header("Where the audit is.")
+_RETRY_AFTER: Final = header(
+    "Seconds after which it is worth looking again; absent once the audit has ended.", "integer"
+)
+_ETAG: Final = header("Changes whenever the audit does; send it back as `If-None-Match`.")
+
+
+@router.post(
+    "/audits",
+    status_code=202,
+    summary="File an audit",
+    dependencies=[Depends(requires("audits:write"))],
+    response_model=AuditOut,
+    openapi_extra=body_of(AuditSpec, *examples.SPECS),
+    responses=described(
+        {
+            202: answer(
+                "Accepted. It survives any single crash, and ends in exactly one terminal state.",
+                "audit_queued",
+                {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+            ),
+            200: {
+                "description": "The audit that this key filed before, with the same body; or, with `dry_run`, what it "
+                "would take.",
+                "content": {"application/json": {"examples": named("audit_running", "estimate")}},
+                "headers": {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+                "model": AuditOut | Estimate,
+            },
+        },
+        400,
+        problems.MODEL_NOT_FOUND,
+        413,
+        415,
+        422,
+        problems.MODEL_REJECTED,
+        problems.MODELS_INCOMPATIBLE,
+        429,
+        503,
+    ),
+)
+def create_audit(
+    response: Response,
+    services: ServicesDep,
+    owner: OwnerDep,
+    spec: Annotated[AuditSpec, Depends(read_spec)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[!-~]+$",
+            description="Makes repeating the call safe: the same key and body give the same audit.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, Query(description="File nothing, and say what the audit would take.")] = False,
+) -> Any:
+    """Accept an audit and put it into the queue. The models are looked at by the worker, not here.
+
+    With `dry_run` they are looked at here, by their headers: a model that is not there or is refused is a problem then.
+    """
+    if dry_run:
+        found = estimate(services.models, services.ledger, owner, spec)
+        return Response(found.model_dump_json(), media_type="application/json")
+    try:
+        submission = services.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
+    except LibraryNotFound:
+        raise InvalidRequest(errors=[ErrorItem("body", "#/library", "names no benign library of yours")]) from None
+    record = submission.audit
+    if submission.created:
+        enqueue(services, record.id)
+    else:
+        response.status_code = 200
+    response.headers["Location"] = f"/audits/{record.id}"
+    _describe(response, record)
+    return AuditOut.of(record)
+
+
+@router.get(
+    "/audits",
+    summary="List audits",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=AuditPage,
+    responses=described({200: answer("Newest first.", "audit_page")}, 422, 503),
+)
+def list_audits(
+    services: ServicesDep,
+    owner: OwnerDep,
+    status: Annotated[Status | None, Query(description="Only audits in this state.")] = None,
+    verdict: Annotated[Verdict | None, Query(description="Only audits with this verdict.")] = None,
+    tuned_digest: Annotated[
+        str | None,
+        Query(pattern=DIGEST, description="Only audits that answered about a fine-tuned model with this digest."),
+    ] = None,
+    spec_digest: Annotated[
+        str | None, Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` gives it.")
+    ] = None,
+    page_token: Annotated[
+        str | None, Query(max_length=1024, description="`next_page_token` of the page before, with the same filters.")
+    ] = None,
+    page_size: Annotated[int, Query(ge=1, le=200, description="Audits on a page.")] = 50,
+) -> AuditPage:
+    """Pages stay stable while audits are filed: an audit is never skipped and never shown twice."""
+    page = services.ledger.list(
+        owner=owner,
+        status=status,
+        verdict=verdict,
+        tuned_digest=tuned_digest,
+        spec_digest=spec_digest,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return AuditPage.of(page)
+
+
+@router.get(
+    "/audits/{audit_id}",
+    summary="Look at an audit",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=AuditOut,
+    responses=described(
+        {
+            200: answer("The audit as it stands.", "audit_running", {"ETag": _ETAG, "Retry-After": _RETRY_AFTER}),
+            304: {
+                "description": "Nothing has changed since the answer with this ETag.",
+                "headers": {"ETag": _ETAG, "Retry-After": _RETRY_AFTER},
+            },
+        },
+        404,
+        503,
+    ),
+)
+def get_audit(
+    response: Response,
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    if_none_match: Annotated[
+        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
+    ] = None,
+) -> Any:
+    """Status, stage, progress and, at the end, the verdict or the failure."""
+    record = services.ledger.get(audit_id, owner=owner)
+    _describe(response, record)
+    if matches(if_none_match, _etag(record)):
+        return Response(status_code=304, headers=dict(response.headers))
+    return AuditOut.of(record)
+
+
+@router.post(
+    "/audits/{audit_id}/cancel",
+    status_code=202,
+    summary="Cancel an audit",
+    dependencies=[Depends(requires("audits:write"))],
+    response_model=AuditOut,
+    responses=described(
+        {
+            202: answer(
+                "The audit is cancelled, or will be as soon as its worker hears of it.",
+                "audit_cancelling",
+                {"Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+            ),
+            200: answer("The audit had ended before; it is unchanged.", "audit_succeeded", {"ETag": _ETAG}, AuditOut),
+        },
+        404,
+        503,
+    ),
+)
+def cancel_audit(response: Response, services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> AuditOut:
+    """Best effort: an audit that ends before its worker hears of it keeps the end that the ledger wrote first."""
+    record = services.ledger.get(audit_id, owner=owner)
+    if record.status in TERMINAL:
+        response.status_code = 200
+    else:
+        record = services.ledger.request_cancel(audit_id, owner=owner)
+    _describe(response, record)
+    return AuditOut.of(record)
+
+
+@router.delete(
+    "/audits/{audit_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete an audit",
+    dependencies=[Depends(requires("audits:write"))],
+    responses=described({204: {"description": "Audit, report and artifacts are gone."}}, 404, 409, 503),
+)
+def delete_audit(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> None:
+    """Remove an audit that has ended, and everything that it left."""
+    record = services.ledger.get(audit_id, owner=owner)
+    if record.status not in TERMINAL:
+        raise AuditNotTerminal(audit_id, record.status)
+    # Artifacts first: after a crash in between, the audit is still listed and can be deleted again.
+    services.artifacts.delete(audit_id)
+    services.ledger.delete(audit_id, owner=owner)
+
+
+def enqueue(services: Services, audit_id: str) -> None:
+    """Tell the workers. The audit is safe in the ledger: what fails here, the reaper does later."""
+    try:
+        services.dispatcher.enqueue(audit_id)
+        services.ledger.mark_enqueued(audit_id)
+    except (BrokerUnavailable, LedgerError) as error:
+        log.warning("audit not enqueued yet", audit_id=audit_id, error=type(error).__name__)
+
+
+def _describe(response: Response, record: AuditRecord) -> None:
+    response.headers["ETag"] = _etag(record)
+    response.headers["Cache-Control"] = "no-cache"
+    if record.status not in TERMINAL:
+        wait_s = _POLL_QUEUED_S if record.status == "queued" else _POLL_RUNNING_S
+        response.headers["Retry-After"] = str(wait_s)
+
+
+def _etag(record: AuditRecord) -> str:
+    return f'"{record.version}"'

@@ -1,0 +1,69 @@
+"""The parts that the service works with, opened once for each process and shared by all requests."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+
+from jobs.ledger import Ledger
+from models_store.store import ModelsStore
+from service.mlflow.plans import AuditPlans
+from service.settings import Settings
+from storage.locations import Artifacts, open_artifacts
+from worker.dispatch import Dispatcher
+
+
+@dataclass(frozen=True)
+class Services:
+    """Ledger, broker, models, artifacts and plans."""
+
+    settings: Settings
+    ledger: Ledger
+    dispatcher: Dispatcher
+    models: ModelsStore
+    artifacts: Artifacts
+    plans: AuditPlans | None
+    """Which audits new versions of registered models get; None where none is set up."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open every part; connections are made when they are first needed.
+
+        Raises:
+            StartupError: the file of plans is not usable.
+        """
+        return cls(
+            settings=settings,
+            ledger=Ledger(
+                settings.database_url,
+                lease_s=settings.lease_s,
+                requeue_after_s=settings.requeue_after_s,
+                max_queued=settings.max_queued,
+            ),
+            dispatcher=Dispatcher(settings.broker_url),
+            models=ModelsStore(
+                models_root=settings.models_root,
+                store_dir=settings.data_dir / "store",
+                hub_dir=settings.hub_dir,
+                offline=settings.offline,
+                allowed_organisations=settings.allowed_organisations,
+                registry=settings.registry,
+                upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
+            ),
+            artifacts=open_artifacts(settings.artifacts_url),
+            plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
+        )
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self.dispatcher.close()
+        self.ledger.close()
+
+
+async def get_services(request: Request) -> Services:
+    """The services of the application that handles ``request``."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]

@@ -1,0 +1,124 @@
+"""Reading a request's body: one JSON text that everybody reads alike, then one validated value."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from backdoor_audit.contract.spec import MAX_PROMPTS, AuditSpec
+from service.errors import InvalidRequest, MalformedJson, UnsupportedMediaType
+from service.http.validation import body_items
+from service.openapi_document.fragments import named
+
+M = TypeVar("M", bound=BaseModel)
+
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+_MAX_KEYS: Final = 100
+
+
+def reading(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that gives the ``model`` that a request carries.
+
+    It raises ``UnsupportedMediaType``, ``MalformedJson`` and ``InvalidRequest``.
+    """
+
+    async def read(request: Request) -> M:
+        require_json(request.headers.get("content-type"))
+        raw = await request.body()
+        # A large body takes long enough to decode that other requests would notice it on the event loop.
+        return await run_in_threadpool(parse, model, raw)
+
+    return read
+
+
+read_spec: Final = reading(AuditSpec)
+"""A dependency that gives the spec that a request carries."""
+
+
+def body_of(model: type[BaseModel], *example_names: str) -> dict[str, Any]:
+    """What the document says of a call whose body is read by :func:`reading`."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {"application/json": {"schema": schema, "examples": named(*example_names)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def parse(model: type[M], raw: bytes) -> M:
+    """Decode and validate. Types are taken as they are: the string "7" is not a number here.
+
+    Raises:
+        MalformedJson, InvalidRequest
+    """
+    document = decode(raw)
+    try:
+        return model.model_validate(document, strict=True)
+    except ValidationError as error:
+        # Without a cause: the validation error holds the input, which must not reach a log.
+        raise InvalidRequest(errors=body_items(error, document)) from None
+
+
+def require_json(content_type: str | None) -> None:
+    """Refuse a body that is not declared as JSON.
+
+    Browsers send other types across origins without asking first, so this also keeps foreign pages from filing audits.
+
+    Raises:
+        UnsupportedMediaType
+    """
+    essence = (content_type or "").split(";", 1)[0].strip().lower()
+    if essence != "application/json":
+        raise UnsupportedMediaType
+
+
+def decode(raw: bytes) -> Any:
+    """One JSON text as Python values, arrays in objects as tuples.
+
+    Stricter than ``json``: no NaN or Infinity, no key twice in one object (readers differ on which counts), no lone
+    surrogates (which are no text), and bounded depth.
+
+    Raises:
+        MalformedJson, InvalidRequest
+    """
+    if not raw.strip():
+        raise MalformedJson("The body is empty; it must be a JSON object.")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedJson("The body is not UTF-8.") from None
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_float=_number, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise MalformedJson("The body is nested too deeply.") from None
+    except ValueError:
+        raise MalformedJson from None
+    if _SURROGATE_ESCAPE.search(raw):
+        try:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        except (UnicodeEncodeError, RecursionError):
+            raise MalformedJson("The body holds a lone surrogate, which is not text.") from None
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Validation looks at every item before it counts them, so what is too long for any field goes first.
+    if len(pairs) > _MAX_KEYS or any(type(value) is list and len(value) > MAX_PROMPTS for _, value in pairs):
+        raise InvalidRequest("An array or object in the body is longer than any that this call takes.")
+    # Strict validation takes a tuple where the spec has one, and JSON knows arrays only.
+    found = {key: tuple(value) if type(value) is list else value for key, value in pairs}
+    if len(found) != len(pairs):
+        raise MalformedJson("An object of the body holds a key twice.")
+    return found
+
+
+def _number(text: str) -> int | float:
+    """``7.0`` is the integer 7, as it is for JSON Schema."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedJson("The body holds a number that JSON does not have (NaN or an infinity).")

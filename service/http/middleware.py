@@ -1,0 +1,102 @@
+"""What surrounds every request: the version header, the log line, the metrics, the body limit, the last resort."""
+
+import re
+import time
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ContentTooLarge
+from service.health.metrics import Metrics
+from service.http import problems
+from service.version import API_VERSION, VERSION_HEADER
+
+MAX_BODY_BYTES: Final = 8 * 2**20
+UPLOAD_PATH: Final = re.compile(r"/models/[^/]+/files/.+")
+"""Where files are uploaded: the store has a limit of its own for them."""
+PAGES: Final = "/ui/"
+"""Where browsers send forms: these have a lower limit of their own, and a page that says so."""
+
+log = structlog.get_logger(__name__)
+
+
+class EdgeMiddleware:
+    """The outermost layer: no answer leaves without its header, no error without a problem, no request uncounted."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 0
+        started_at = time.perf_counter()
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[VERSION_HEADER] = API_VERSION
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_marked)
+        except ClientDisconnect:
+            status = 499
+        except Exception as error:
+            if status:
+                # Half an answer is out; the server closes the connection, so that nobody takes it for a whole one.
+                problems.log_internal(error)
+            else:
+                await problems.internal(error)(scope, receive, send_marked)
+        finally:
+            self._record(scope, status, time.perf_counter() - started_at)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, not the path: a path holds ids, and anybody can make up a million paths.
+        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        self.metrics.observe(method=scope["method"], route=route, status=status, seconds=seconds)
+        key_id = scope.get("state", {}).get("key_id")
+        asked_by = {} if key_id is None else {"key_id": key_id}
+        log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **asked_by)
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies over ``limit`` bytes: by their declared length before a byte is read, else when they pass it."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or _has_a_limit_of_its_own(scope["method"], scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self.limit:
+            await problems.response(problems.TOO_LARGE)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise ContentTooLarge
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+def _has_a_limit_of_its_own(method: str, path: str) -> bool:
+    return (method == "PUT" and UPLOAD_PATH.fullmatch(path) is not None) or path.startswith(PAGES)

@@ -1,0 +1,30 @@
+"""Query strings are taken as strictly as bodies: a misspelt filter must not list everything."""
+
+from collections import Counter
+
+from fastapi import Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+
+from service.errors import ErrorItem, InvalidRequest
+from service.http.validation import pointer
+
+
+async def refuse_unknown(request: Request) -> None:
+    """Refuse parameters that the call does not have, or has twice.
+
+    Raises:
+        InvalidRequest
+    """
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    if not given:
+        return
+    dependant = request.scope["route"].dependant
+    known = {param.alias for param in get_flat_params(dependant) if isinstance(param.field_info, Query)}
+    items = [
+        ErrorItem("query", pointer([name]), "is given more than once" if name in known else "is not a parameter here")
+        for name, times in given.items()
+        if name not in known or times > 1
+    ]
+    if items:
+        raise InvalidRequest(errors=items[:20])

@@ -1,0 +1,67 @@
+"""What keeps web pages away from a service without keys.
+
+Such a service trusts every process of this machine, and a browser is one of them. A page can make the browser send a
+request here in two ways: from its own site (a form, a ``fetch``; the browser says so in ``Sec-Fetch-Site`` or
+``Origin``), or under a name of its own that it lets point to 127.0.0.1 (DNS rebinding; ``Host`` has that name).
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.http import problems
+from service.http.auth import is_loopback
+from service.http.problems import Kind
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_OWN_SITE: Final = frozenset({"same-origin", "none"})
+
+
+class LoopbackMiddleware:
+    """Refuses names that are not this machine's own, and changes that a page of another origin asks for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        kind = refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
+        if kind is None:
+            await self.app(scope, receive, send)
+        else:
+            await problems.response(kind)(scope, receive, send)
+
+
+def refusal(method: str, headers: Headers) -> Kind | None:
+    """What is wrong with a request of these headers; None where nothing is."""
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
+        return problems.MISDIRECTED
+    if method not in _SAFE and not same_site(headers):
+        return problems.CROSS_SITE
+    return None
+
+
+def same_site(headers: Headers) -> bool:
+    """Whether nothing says that a page of another origin asks."""
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in _OWN_SITE:
+        return False
+    host = headers.get("host", "").lower()
+    return all(_authority(origin) == host for origin in headers.getlist("origin"))
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _authority(origin: str) -> str | None:
+    """Host and port of an origin; None for ``null`` and what is none."""
+    scheme, separator, rest = origin.partition("://")
+    return rest.lower() if separator and scheme in ("http", "https") else None

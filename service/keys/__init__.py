@@ -1,0 +1,1 @@
+"""API keys over HTTP and, as ``python -m service.keys``, in the ledger itself."""

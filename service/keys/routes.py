@@ -1,0 +1,74 @@
+"""API keys: making, listing and revoking them. For administrators, of every owner."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
+
+from jobs.keys import KEY_ID
+from service.dependencies import ServicesDep
+from service.http import problems
+from service.http.auth import CallerDep, get_caller, requires
+from service.http.json_body import body_of, reading
+from service.http.queries import refuse_unknown
+from service.openapi_document import examples
+from service.openapi_document.fragments import answer, described
+from service.schemas import KeyCreated, KeyList, KeyOut, KeySpec
+
+router = APIRouter(
+    tags=["keys"],
+    dependencies=[Depends(get_caller), Depends(requires("admin")), Depends(refuse_unknown)],
+)
+
+KeyId = Annotated[str, Path(pattern=KEY_ID, description="The id of an API key.", examples=[examples.KEY_ID])]
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    summary="Make an API key",
+    response_model=KeyCreated,
+    openapi_extra=body_of(KeySpec, "key_spec"),
+    responses=described(
+        {201: answer("The key. Its text is in this answer and nowhere else.", "key_created")}, 400, 413, 415, 422, 503
+    ),
+)
+def create_key(
+    response: Response,
+    services: ServicesDep,
+    caller: CallerDep,
+    wanted: Annotated[KeySpec, Depends(reading(KeySpec))],
+) -> KeyCreated:
+    """Make a key. An owner's audits are seen by that owner's keys alone, an administrator's included."""
+    record, token = services.ledger.keys.create(
+        owner=wanted.owner or caller.owner,
+        name=wanted.name,
+        scopes=wanted.scopes,
+        lifetime_s=wanted.expires_in_s,
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return KeyCreated(key=token, **KeyOut.of(record).model_dump())
+
+
+@router.get(
+    "/keys",
+    summary="List API keys",
+    response_model=KeyList,
+    responses=described({200: answer("Newest first.", "key_list")}, 422, 503),
+)
+def list_keys(services: ServicesDep) -> KeyList:
+    """The keys of every owner, with those that have ended; never their text."""
+    return KeyList(keys=tuple(map(KeyOut.of, services.ledger.keys.list())))
+
+
+@router.delete(
+    "/keys/{key_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Revoke an API key",
+    responses=described(
+        {204: {"description": "The key is let in no more, from this moment."}}, problems.KEY_NOT_FOUND, 503
+    ),
+)
+def revoke_key(services: ServicesDep, key_id: KeyId) -> None:
+    """End a key. It stays in the list, with the time; revoking it again changes nothing."""
+    services.ledger.keys.revoke(key_id)

@@ -1,0 +1,1 @@
+"""Benign libraries over HTTP."""

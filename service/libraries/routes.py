@@ -1,0 +1,160 @@
+"""Benign libraries: scores of models known to be benign, that audits are compared with."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+
+from backdoor_audit.contract.spec import LIBRARY_REFERENCE
+from jobs.errors import AuditNotFound
+from service.dependencies import ServicesDep
+from service.errors import ErrorItem, InvalidRequest
+from service.http import problems
+from service.http.auth import OwnerDep, get_caller, requires
+from service.http.json_body import body_of, reading
+from service.http.queries import refuse_unknown
+from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
+from service.openapi_document import examples
+from service.openapi_document.fragments import answer, described, header
+
+ENTRY_ID: Final = r"^entry_[0-9a-z]{26}$"
+
+LibraryRef = Annotated[
+    str, Path(pattern=LIBRARY_REFERENCE, description="The id of a library, or its name.", examples=["smollm2-year"])
+]
+EntryId = Annotated[str, Path(pattern=ENTRY_ID, description="The id of an entry.", examples=[examples.ENTRY_ID])]
+PageToken = Annotated[str | None, Query(max_length=1024, description="`next_page_token` of the page before.")]
+PageSize = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
+
+_LOCATION: Final = header("Where it is.")
+_READ: Final = Depends(requires("audits:read"))
+_WRITE: Final = Depends(requires("audits:write"))
+
+router = APIRouter(tags=["libraries"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
+
+
+@router.post(
+    "/libraries",
+    status_code=201,
+    summary="Make a benign library",
+    dependencies=[_WRITE],
+    response_model=LibraryOut,
+    openapi_extra=body_of(LibrarySpec, "library_spec"),
+    responses=described(
+        {201: answer("The library, empty.", "library", {"Location": _LOCATION})},
+        400, problems.LIBRARY_NAME_TAKEN, problems.LIBRARY_FULL, 413, 415, problems.INVALID_REQUEST, 503,
+    ),
+)  # fmt: skip
+def create_library(
+    response: Response,
+    services: ServicesDep,
+    owner: OwnerDep,
+    wanted: Annotated[LibrarySpec, Depends(reading(LibrarySpec))],
+) -> LibraryOut:
+    """Make an empty library. A spec names it by id or by name."""
+    library = services.ledger.libraries.create(wanted.name, owner=owner)
+    response.headers["Location"] = f"/libraries/{library.id}"
+    return LibraryOut.of(library)
+
+
+@router.get(
+    "/libraries",
+    summary="List benign libraries",
+    dependencies=[_READ],
+    response_model=LibraryListing,
+    responses=described({200: answer("Newest first.", "library_listing")}, problems.INVALID_REQUEST, 503),
+)
+def list_libraries(
+    services: ServicesDep, owner: OwnerDep, page_token: PageToken = None, page_size: PageSize = 50
+) -> LibraryListing:
+    """The caller's own libraries."""
+    page = services.ledger.libraries.list(owner=owner, page_size=page_size, page_token=page_token)
+    return LibraryListing.of(page)
+
+
+@router.get(
+    "/libraries/{library}",
+    summary="Look at a benign library",
+    dependencies=[_READ],
+    response_model=LibraryOut,
+    responses=described({200: answer("The library.", "library")}, problems.LIBRARY_NOT_FOUND, 503),
+)
+def get_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) -> LibraryOut:
+    """Its name, and how many models it holds."""
+    return LibraryOut.of(services.ledger.libraries.get(library, owner=owner))
+
+
+@router.delete(
+    "/libraries/{library}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete a benign library",
+    dependencies=[_WRITE],
+    responses=described(
+        {204: {"description": "The library and its entries are gone; reports that were made with it stay."}},
+        problems.LIBRARY_NOT_FOUND, problems.LIBRARY_IN_USE, 503,
+    ),
+)  # fmt: skip
+def delete_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) -> None:
+    """Remove a library; refused while an audit that has not ended compares with it."""
+    services.ledger.libraries.delete(library, owner=owner)
+
+
+@router.get(
+    "/libraries/{library}/entries",
+    summary="List the models of a benign library",
+    dependencies=[_READ],
+    response_model=EntryListing,
+    responses=described(
+        {200: answer("Newest first.", "entry_listing")}, problems.LIBRARY_NOT_FOUND, problems.INVALID_REQUEST, 503
+    ),
+)
+def list_entries(
+    services: ServicesDep, owner: OwnerDep, library: LibraryRef, page_token: PageToken = None, page_size: PageSize = 50
+) -> EntryListing:
+    """The models with their scores and what these are comparable with."""
+    page = services.ledger.libraries.entries(library, owner=owner, page_size=page_size, page_token=page_token)
+    return EntryListing.of(page)
+
+
+@router.post(
+    "/libraries/{library}/entries",
+    status_code=201,
+    summary="Add a model to a benign library",
+    dependencies=[_WRITE],
+    response_model=EntryOut,
+    openapi_extra=body_of(EntrySpec, "entry_spec"),
+    responses=described(
+        {201: answer("The score, taken from the audit's report.", "entry")},
+        400, problems.LIBRARY_NOT_FOUND, problems.ENTRY_REFUSED, problems.ENTRY_EXISTS,
+        problems.LIBRARY_FULL, 413, 415, problems.INVALID_REQUEST, 503,
+    ),
+)  # fmt: skip
+def add_entry(
+    services: ServicesDep,
+    owner: OwnerDep,
+    library: LibraryRef,
+    wanted: Annotated[EntrySpec, Depends(reading(EntrySpec))],
+) -> EntryOut:
+    """Take the score of a finished audit whose model the caller vouches is benign. Nobody checks that it is."""
+    try:
+        stored = services.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
+    except AuditNotFound:
+        # Not 404: what the path names is there.
+        raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is no audit of yours")]) from None
+    return EntryOut.of(stored)
+
+
+@router.delete(
+    "/libraries/{library}/entries/{entry_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Take a model out of a benign library",
+    dependencies=[_WRITE],
+    responses=described(
+        {204: {"description": "The entry is gone. Audits that a worker has taken already still compare with it."}},
+        problems.LIBRARY_NOT_FOUND, problems.ENTRY_NOT_FOUND, 503,
+    ),
+)  # fmt: skip
+def remove_entry(services: ServicesDep, owner: OwnerDep, library: LibraryRef, entry_id: EntryId) -> None:
+    """Remove one score."""
+    services.ledger.libraries.remove(library, entry_id, owner=owner)

@@ -1,0 +1,109 @@
+"""Benign libraries over HTTP: what comes in and what goes out."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from backdoor_audit.contract.benign_library import ComparabilityKey, RecipeLabel
+from backdoor_audit.contract.spec import LIBRARY_REFERENCE
+from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
+from service.schemas import Out, absent
+
+
+class LibrarySpec(BaseModel):
+    """The library that is wanted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=LIBRARY_REFERENCE)] = Field(
+        description="Names the library in specs; of the caller's own libraries no other has it."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _no_id(cls, value: str) -> str:
+        if value.startswith("library_"):
+            raise ValueError("must not begin with library_, as ids do")
+        return value
+
+
+class EntrySpec(BaseModel):
+    """A finished audit whose fine-tuned model the caller vouches is benign."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    audit_id: Annotated[str, StringConstraints(pattern=r"^audit_[0-9a-z]{26}$")]
+    recipe: RecipeLabel | None = Field(
+        default=None, description="How the model was made: models of one recipe are no independent witnesses."
+    )
+
+
+class LibraryOut(Out):
+    """One benign library."""
+
+    id: str
+    name: str
+    entries: int = Field(ge=0, description="How many models it holds; 19 comparable ones are needed.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, record: Library) -> Self:
+        """The outward form of ``record``."""
+        return cls(id=record.id, name=record.name, entries=record.entries, created_at=record.created_at)
+
+
+class LibraryListing(Out):
+    """Libraries, newest first."""
+
+    libraries: tuple[LibraryOut, ...]
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+
+    @classmethod
+    def of(cls, page: LibraryPage) -> Self:
+        """The outward form of ``page``."""
+        return cls(libraries=tuple(map(LibraryOut.of, page.libraries)), next_page_token=page.next_page_token)
+
+
+class EntryOut(Out):
+    """One model of a library."""
+
+    id: str
+    audit_id: str | None = Field(description="The audit that the score is of; null once that audit was deleted.")
+    fine_tuned: str = Field(description="The reference that the audit named the model by.")
+    tuned_digest: str
+    recipe: str | None
+    score: float = Field(description="S = log(max(T, 0) + tau).")
+    effect_nats: float = Field(description="T.")
+    noise_nats: float = Field(description="tau.")
+    key: ComparabilityKey
+    created_at: datetime
+
+    @classmethod
+    def of(cls, record: StoredEntry) -> Self:
+        """The outward form of ``record``."""
+        entry = record.entry
+        return cls(
+            id=record.id,
+            audit_id=record.audit_id,
+            fine_tuned=record.fine_tuned,
+            tuned_digest=entry.tuned_digest,
+            recipe=entry.recipe,
+            score=entry.score,
+            effect_nats=entry.effect_nats,
+            noise_nats=entry.noise_nats,
+            key=entry.key,
+            created_at=record.created_at,
+        )
+
+
+class EntryListing(Out):
+    """Models of a library, newest first."""
+
+    entries: tuple[EntryOut, ...]
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+
+    @classmethod
+    def of(cls, page: EntryPage) -> Self:
+        """The outward form of ``page``."""
+        return cls(entries=tuple(map(EntryOut.of, page.entries)), next_page_token=page.next_page_token)

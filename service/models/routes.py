@@ -1,0 +1,36 @@
+"""What can be audited."""
+
+from fastapi import APIRouter, Depends
+
+from service.dependencies import ServicesDep
+from service.http.auth import get_caller, requires
+from service.http.queries import refuse_unknown
+from service.openapi_document.fragments import answer, described
+from service.schemas import ModelList, ModelOut
+
+router = APIRouter(tags=["models"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
+
+
+@router.get(
+    "/models",
+    summary="List models",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=ModelList,
+    responses=described({200: answer("The checkpoints that the store can see.", "models")}, 422, 503),
+)
+def list_models(services: ServicesDep) -> ModelList:
+    """The checkpoints under the models root and in the store; a refused one says why."""
+    return ModelList(
+        models=tuple(
+            ModelOut(
+                reference=model.reference,
+                name=model.name,
+                kind=model.kind,
+                architecture=model.architecture,
+                size_bytes=model.size_bytes,
+                digest=model.digest,
+                refused=model.refused,
+            )
+            for model in services.models.list()
+        )
+    )

@@ -1,0 +1,1 @@
+"""The OpenAPI document: generated from the code, committed, and served as a page."""

@@ -1,0 +1,245 @@
+"""The OpenAPI document, generated from the code and committed.
+
+The report's own JSON schema stands beside it. ``python -m service.openapi_document.document --write`` writes both,
+``--check`` fails when
+a committed one differs.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
+from service.http import problems
+from service.http.auth import calls
+from service.libraries.schemas import EntrySpec, LibrarySpec
+from service.mlflow import signatures
+from service.mlflow.routes import RegistryEvent
+from service.openapi_document import example_values, examples
+from service.openapi_document.fragments import header, named, problem
+from service.openapi_document.report_schema import report_schema, require_everything
+from service.schemas import INCOMING, Problem
+from service.version import API_VERSION, VERSION_HEADER
+
+BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec, RegistryEvent)
+"""Models of bodies that calls read, besides the audit's spec."""
+
+COMMITTED: Final = Path(__file__).resolve().parents[2] / "openapi" / "openapi.json"
+REPORT_SCHEMA_NAME: Final = "report.schema.json"
+
+DESCRIPTION: Final = (
+    "Audits fine-tuned language models for behaviour that is conditioned on a trigger. File an audit, poll it until it "
+    "has ended, read its report. Errors are `application/problem+json` (RFC 9457)."
+)
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+
+def build(app: FastAPI) -> dict[str, Any]:
+    """The document of ``app``: FastAPI's, and what FastAPI cannot know.
+
+    That is the spec's schema (the body is read by our own stricter reader), the problem's, and the version header.
+    """
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
+    )
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for name in _definitions(AuditReport, "serialization"):
+        require_everything(schemas[name])
+    spec = _definitions(AuditSpec, "validation")
+    _tighten(spec)
+    _merge(schemas, spec)
+    for incoming in BODIES:
+        _merge(schemas, _definitions(incoming, "validation"))
+    _merge(schemas, _definitions(Problem, "serialization"))
+    for schema in schemas.values():
+        _spell_out(schema)
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    document["components"]["headers"] = {
+        "Version": {"description": "The version of this API.", "schema": {"type": "string"}, "example": API_VERSION}
+    }
+    document["components"]["examples"] = examples.SPECS | examples.ANSWERS | _problem_examples()
+    for path in document["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
+    _secure(app, document)
+    example_values.write(document["paths"])
+    _drop_unused_examples(document)
+    document["tags"] = [
+        {"name": "audits", "description": "File, follow, stop and delete audits."},
+        {"name": "reports", "description": "What an audit answered."},
+        {"name": "models", "description": "What can be audited."},
+        {"name": "webhooks", "description": "Who is told that an audit has ended."},
+        {"name": "mlflow", "description": "New versions of registered models."},
+        {"name": "libraries", "description": "What audits of benign models scored, to compare others with."},
+        {"name": "keys", "description": "Who may ask, and for what."},
+        {"name": "health", "description": "For supervisors."},
+    ]
+    return document
+
+
+def _secure(app: FastAPI, document: dict[str, Any]) -> None:
+    """Write down which calls need a key of which scope, and what they answer without it."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "An API key, `ba_…`. A service that listens on its own machine alone takes calls without one, unless "
+                "its operator says otherwise. The names with each call are the scopes that its key needs; `admin` "
+                "holds all of them."
+            ),
+        },
+        "mlflow": {
+            "type": "apiKey",
+            "in": "header",
+            "name": signatures.SIGNATURE,
+            "description": (
+                "The signature that MLflow puts on what its webhooks send: `v1,` and the HMAC-SHA256 of delivery id, "
+                "time and body with the secret that the webhook was made with."
+            ),
+        },
+    }
+    refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
+    # These calls take no query parameter that they do not know, and look the key up in the ledger.
+    usual = {
+        "422": (problems.INVALID_REQUEST,),
+        "429": (problems.TOO_MANY_REQUESTS,),
+        "503": (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH),
+    }
+    for path, methods, _, scopes in calls(app):
+        for method in methods if scopes else ():
+            operation = document["paths"][path].get(method.lower())
+            if operation is None:
+                continue
+            operation["security"] = [{"key": scopes}]
+            for status, kinds in refused.items():
+                answer = problem(int(status), kinds)
+                answer["headers"] = {
+                    "WWW-Authenticate": header("What the call needs."),
+                    VERSION_HEADER: {"$ref": "#/components/headers/Version"},
+                }
+                operation["responses"].setdefault(status, answer)
+            for status, kinds in usual.items():
+                answer = problem(int(status), kinds)
+                answer.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
+                there = operation["responses"].setdefault(status, answer)
+                there["content"][problems.MEDIA_TYPE]["examples"] |= named(*(kind.code for kind in kinds))
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _drop_unused_examples(document: dict[str, Any]) -> None:
+    """Leave out the problems that no call answers with: those that only the worker or the command meets."""
+    text = json.dumps(document["paths"])
+    kept = document["components"]["examples"].items()
+    document["components"]["examples"] = {
+        name: example for name, example in kept if f'"#/components/examples/{name}"' in text
+    }
+
+
+def render(document: dict[str, Any]) -> str:
+    """The text of a committed file."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _problem_examples() -> dict[str, Any]:
+    instance = "urn:uuid:4b9d8ef8-0d65-4c53-8f46-0d4f8a8c3c57"
+    return {
+        kind.code: {
+            "summary": kind.title,
+            "value": problems.body(kind, instance=instance if kind is problems.INTERNAL else None),
+        }
+        for kind in sorted({*problems.KINDS.values(), *problems.OTHERS}, key=lambda kind: kind.code)
+    }
+
+
+def _definitions(model: type[BaseModel], mode: Any) -> dict[str, Any]:
+    schema = model.model_json_schema(mode=mode, ref_template=_REFERENCE)
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    return definitions | {model.__name__: schema}
+
+
+def _merge(schemas: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, schema in more.items():
+        if schemas.setdefault(name, schema) != schema:
+            raise ValueError(f"two different schemas have the name {name}")
+
+
+def _tighten(schemas: dict[str, Any]) -> None:
+    """Write down what validators of the spec check in code."""
+    for field in ("base_model", "fine_tuned"):
+        schemas["AuditSpec"]["properties"][field] |= {"pattern": MODEL_REFERENCE, "maxLength": 512}
+    prompts = schemas["CarrierPrompts"]["properties"]["prompts"]
+    prompts["items"] = {
+        "anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_PROMPT_CHARS, "pattern": r"\S"}, prompts["items"]]
+    }
+    for field in ("triggered", "clean"):
+        schemas["TriggerSpec"]["properties"][field]["pattern"] = r"\S"
+    schemas["AuditSpec"]["properties"]["architectures"]["uniqueItems"] = True
+    schemas["DecoyStrings"]["properties"]["strings"]["uniqueItems"] = True
+    ranges = PresetValues.model_json_schema()["properties"]
+    for field, schema in schemas["PresetOverrides"]["properties"].items():
+        number = schema["anyOf"][0]
+        number |= {bound: ranges[field][bound] for bound in ("minimum", "maximum") if bound in ranges[field]}
+        schema["description"] = ranges[field]["description"]
+
+
+def _spell_out(schema: Any) -> None:
+    """Write two things so that generators of clients understand them; what they mean stays.
+
+    A default that is an object makes some leave the whole schema out, and a ``const`` that is one of several choices
+    makes the code that they write refuse the others.
+    """
+    if isinstance(schema, list):
+        for item in schema:
+            _spell_out(item)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("const"), str):
+        schema["enum"] = [schema.pop("const")]
+    if isinstance(schema.get("default"), dict):
+        default = json.dumps(schema.pop("default"))
+        schema["description"] = " ".join(filter(None, (schema.get("description"), f"`{default}` by default.")))
+    for value in schema.values():
+        _spell_out(value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the committed documents; 1 where one differs."""
+    from service.app import create_app
+    from service.settings import Settings
+
+    parser = argparse.ArgumentParser(prog="python -m service.openapi_document.document", description=__doc__)
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help="write the files in openapi/")
+    action.add_argument("--check", action="store_true", help="fail when one of the files in openapi/ differs")
+    chosen = parser.parse_args(arguments)
+    # Nothing is opened: the document does not depend on where an application keeps its data.
+    text = render(create_app(Settings(data_dir=Path("data"), models_root=Path("models"))).openapi())
+    texts = {COMMITTED: text, COMMITTED.with_name(REPORT_SCHEMA_NAME): render(report_schema())}
+    if chosen.write:
+        COMMITTED.parent.mkdir(exist_ok=True)
+        for path, wanted in texts.items():
+            path.write_text(wanted, encoding="utf-8")
+    elif chosen.check:
+        for path, wanted in texts.items():
+            if not path.exists() or path.read_text(encoding="utf-8") != wanted:
+                sys.stderr.write(f"openapi/{path.name} differs from the code; run: make openapi\n")
+                return 1
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Two reports side by side: what was asked and answered, and where they differ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backdoor_audit.contract.report import AuditReport
+from jobs.errors import AuditNotFound, ReportNotReady
+from jobs.ledger import Ledger
+from jobs.records import AuditRecord
+from service.reports import words
+from service.reports.words import number, share
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the comparison."""
+
+    name: str
+    left: str
+    right: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two say something else."""
+        return self.left != self.right
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What was found of the audits that were asked for.
+
+    Attributes:
+        records: the audits that have a report, the left one first.
+        faults: what is wrong with an id, by its side.
+        lines: the comparison; empty unless both sides have a report.
+        alike: whether both asked the same of two models.
+    """
+
+    records: tuple[AuditRecord, ...]
+    faults: Mapping[str, list[str]]
+    lines: tuple[Line, ...] = ()
+    alike: bool = False
+
+
+def sides(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Sides:
+    """Look both audits up; an id that is none of the owner's, or has no report, is a fault of its side."""
+    records, reports, faults = [], [], {}
+    for side, audit_id in asked.items():
+        if not audit_id:
+            continue
+        try:
+            record = ledger.get(audit_id, owner=owner)
+            reports.append(ledger.report(audit_id, owner=owner))
+            records.append(record)
+        except AuditNotFound:
+            faults[side] = ["There is no audit with this id."]
+        except ReportNotReady as error:
+            faults[side] = [f"This audit is {error.status} and has no report."]
+    if len(reports) < 2:
+        return Sides(tuple(records), faults)
+    return Sides(tuple(records), faults, tuple(compare(*reports)), comparable_question(*reports))
+
+
+def compare(left: AuditReport, right: AuditReport) -> list[Line]:
+    """The rows, in the report's order."""
+    columns = [_column(left), _column(right)]
+    return [Line(name, columns[0][name], columns[1][name]) for name in columns[0]]
+
+
+def comparable_question(left: AuditReport, right: AuditReport) -> bool:
+    """Whether both asked the same of two models: same base, prompts and pair."""
+    return (left.provenance.base_digest, left.provenance.carriers_digest, words.pair(left)) == (
+        right.provenance.base_digest, right.provenance.carriers_digest, words.pair(right),
+    )  # fmt: skip
+
+
+def _column(report: AuditReport) -> dict[str, str]:
+    triggered, clean = words.pair(report)
+    found = {
+        "verdict": words.VERDICT_TITLES[report.verdict],
+        "suspected string": triggered,
+        "clean string": clean,
+        "preset": report.sizes.preset,
+    }
+    found |= {f"gate {gate.name}": gate.outcome for gate in words.gates(report)}
+    gates, scores = report.gates, report.scores
+    return found | {
+        "output change, nats": number(gates.behaviour.output_kl),
+        "effect, nats": number(gates.specific.effect_nats),
+        "p among all decoys": number(gates.specific.p_decoy_all),
+        "firing decoys": str(gates.specific.firing),
+        "recovered": share(gates.causal.recovered),
+        "layer": str(gates.causal.layer) if gates.causal.layer is not None else words.UNMEASURED,
+        "BIS": number(scores.bis),
+        "amplification": number(scores.amplification),
+        "bis_p95 of at most": f"{number(scores.bis_p95)} of {number(scores.bis_p95_ceiling)}",
+        "flagged features": ", ".join(feature.id for feature in report.flagged_features) or "none",
+        "base": report.provenance.base_digest or words.UNMEASURED,
+        "fine-tuned": report.provenance.tuned_digest or words.UNMEASURED,
+        "prompts": report.provenance.carriers_digest,
+    }

@@ -1,0 +1,98 @@
+"""Answering with a page: for whom, and what a person reads where it went wrong."""
+
+import uuid
+from collections.abc import Callable, Mapping
+
+from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse
+
+from jobs.errors import EntryRefused, InvalidPageToken
+from jobs.keys import Scope
+from service.errors import ServiceError
+from service.http import problems
+from service.http.auth import Caller
+from service.pages.form_data import read_form
+from service.pages.rendering import HEADERS, page
+from service.pages.session import NotAllowed, NotSignedIn, refuse_other_sites, visitor_of
+
+View = Callable[[Caller], Response]
+FormView = Callable[[Caller, dict[str, str]], Response]
+
+
+async def show(request: Request, scope: Scope, view: View) -> Response:
+    """Run a view for whoever asks, in a thread; what goes wrong becomes a page too."""
+    return await _show(request, scope, lambda caller, _values: view(caller))
+
+
+async def show_form(request: Request, scope: Scope, view: FormView) -> Response:
+    """The same for a view that is given what a form sent."""
+    return await _show(request, scope, view, form=True)
+
+
+async def show_open(request: Request, view: Callable[[dict[str, str]], Response]) -> Response:
+    """The same for a form that needs no sign-in: the one to sign in, and the one to sign out."""
+    try:
+        refuse_other_sites(request)
+        return await run_in_threadpool(view, await read_form(request))
+    except NotAllowed as error:
+        return trouble(request, 403, "Not allowed", error.reason)
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        return _trouble_of(request, error, None)
+
+
+async def _show(request: Request, scope: Scope, view: FormView, *, form: bool = False) -> Response:
+    caller: Caller | None = None
+    try:
+        caller = await visitor_of(request, scope)
+        values = await read_form(request) if form else {}
+        return await run_in_threadpool(view, caller, values)
+    except NotSignedIn:
+        return page(request, "sign_in.html", status=401, fault="")
+    except NotAllowed as error:
+        return trouble(request, 403, "Not allowed", error.reason, error.caller)
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        return _trouble_of(request, error, caller)
+
+
+def _trouble_of(request: Request, error: Exception, caller: Caller | None) -> Response:
+    """The page that tells of an error what the API's problem would."""
+    kind = problems.kind_of(error)
+    title, text = kind.title, kind.detail
+    match error:
+        case InvalidPageToken():
+            title, text = "No such page", "This list has changed its filters; start at its first page."
+        case EntryRefused():
+            text = f"{error.reason[:1].upper()}{error.reason[1:]}."
+        case ServiceError(detail=str(detail)):
+            text = detail
+    if kind is problems.INTERNAL:
+        instance = uuid.uuid4().urn
+        problems.log_internal(error, instance=instance)
+        text = f"Something went wrong here. The service's log knows more under {instance}."
+    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    if isinstance(error, ServiceError):
+        headers |= error.headers
+    return trouble(request, kind.status, title, text, caller, headers)
+
+
+def trouble(
+    request: Request,
+    status: int,
+    title: str,
+    text: str,
+    caller: Caller | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A page that says what went wrong, and leads back to the audits."""
+    return page(request, "trouble.html", status=status, headers=headers, title=title, text=text, visitor=caller)
+
+
+def see(path: str) -> Response:
+    """Lead the browser to another page, as after a form that was taken."""
+    return RedirectResponse(path, status_code=303, headers=HEADERS)

@@ -1,0 +1,51 @@
+"""The list of audits with a search in it."""
+
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+
+from backdoor_audit.contract.spec import Status, Verdict
+from jobs.ledger import Ledger
+from jobs.records import AuditRecord
+
+MOST_LOOKED_AT: Final = 2_000
+"""Audits that one search looks through; the page says where it stopped."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One page of audits; ``stopped`` says that the search did not reach the oldest."""
+
+    audits: tuple[AuditRecord, ...]
+    next_page_token: str | None
+    stopped: bool = False
+
+
+def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str, q: str, page_token: str) -> Found:
+    """The audits that fit the filters; with ``q`` those that have it in a model's name, the pair, a label or the id."""
+    filters = {
+        "owner": owner,
+        "status": cast(Status, status) if status in get_args(Status) else None,
+        "verdict": cast(Verdict, verdict) if verdict in get_args(Verdict) else None,
+    }
+    if not q.strip():
+        page = ledger.list(**filters, page_size=size, page_token=page_token or None)  # type: ignore[arg-type]
+        return Found(page.audits, page.next_page_token)
+    wanted, token, seen = q.strip().lower(), None, 0
+    kept: list[AuditRecord] = []
+    while seen < MOST_LOOKED_AT:
+        page = ledger.list(**filters, page_size=200, page_token=token)  # type: ignore[arg-type]
+        kept += [record for record in page.audits if wanted in _text(record)]
+        seen += len(page.audits)
+        token = page.next_page_token
+        if token is None:
+            return Found(tuple(kept), None)
+        if len(kept) >= size:
+            break
+    return Found(tuple(kept), None, stopped=True)
+
+
+def _text(record: AuditRecord) -> str:
+    spec = record.spec
+    pair = [] if spec.trigger is None else [spec.trigger.triggered, spec.trigger.clean]
+    labels = [f"{name}={value}" for name, value in spec.labels.items()]
+    return "\n".join([record.id, spec.base_model, spec.fine_tuned, *pair, *labels]).lower()

@@ -1,0 +1,201 @@
+"""What an audit answered."""
+
+import base64
+import binascii
+import json
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+
+from backdoor_audit.contract.report import AuditReport, Feature
+from backdoor_audit.contract.spec import Architecture
+from jobs.errors import InvalidPageToken
+from service.audits.routes import AuditId
+from service.dependencies import Services, ServicesDep
+from service.errors import FeatureNotFound
+from service.http import problems
+from service.http.auth import OwnerDep, get_caller, requires
+from service.http.etags import matches, tag_of
+from service.http.queries import refuse_unknown
+from service.openapi_document.fragments import answer, described, header, named
+from service.openapi_document.report_schema import report_schema
+from service.reports import formats
+from service.reports.subject import Subject
+from service.schemas import FeaturePage
+
+router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
+
+_TOKEN: Final = re.compile(r"features:([0-9]{1,9})")
+
+
+_ETAG: Final = header("A report never changes, so this only does with the version of the service.")
+
+
+def _forms() -> dict[str, Any]:
+    """The answer's content in the document: every form with an example."""
+    content: dict[str, Any] = {}
+    for form in formats.FORMATS:
+        content[form.media_type] = {"examples": named("report" if form.name == "json" else f"report_{form.name}")}
+        if form.name != "json":
+            kind = "object" if form.media_type.endswith("+json") else "string"
+            content[form.media_type]["schema"] = {"type": kind}
+    return {"description": "The report.", "content": content, "headers": {"ETag": _ETAG}}
+
+
+@router.get(
+    "/audits/{audit_id}/report",
+    summary="Read the report",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=AuditReport,
+    responses=described(
+        {
+            200: _forms(),
+            304: {"description": "The client has this report already.", "headers": {"ETag": _ETAG}},
+        },
+        404,
+        406,
+        409,
+        422,
+        503,
+    ),
+)
+def get_report(
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    report_format: Annotated[
+        str | None,
+        Query(
+            alias="format",
+            max_length=32,
+            json_schema_extra={"enum": [*formats.NAMES]},
+            description=f"One of {', '.join(formats.NAMES)}; wins over `Accept`.",
+        ),
+    ] = None,
+    accept: Annotated[str | None, Header(max_length=4096, include_in_schema=False)] = None,
+    if_none_match: Annotated[
+        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
+    ] = None,
+) -> Response:
+    """The whole answer of an audit that has succeeded, as JSON or in another form; while it has not, 409."""
+    form = formats.choose(report_format, accept)
+    content = form.render(subject_of(services, audit_id, owner))
+    headers = {
+        "ETag": tag_of(content),
+        "Cache-Control": "no-cache",
+        "Vary": "Accept",
+        "Content-Disposition": f'inline; filename="{audit_id}{form.file_suffix}"',
+        **form.headers,
+    }
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=form.content_type, headers=headers)
+
+
+@router.get(
+    "/audits/{audit_id}/features/{feature_id:path}",
+    summary="Look at a feature",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=Feature,
+    responses=described({200: answer("The feature.", "feature")}, 404, problems.FEATURE_NOT_FOUND, 409, 503),
+)
+def get_feature(
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    feature_id: Annotated[
+        str, Path(max_length=200, description="architecture/layer/seed/index.", examples=["diff_sae/17/0/1234"])
+    ],
+) -> Feature:
+    """One flagged feature: its metrics, where it fires, what it writes, what ablating and steering it does."""
+    for feature in services.ledger.report(audit_id, owner=owner).flagged_features:
+        if feature.id == feature_id:
+            return feature
+    raise FeatureNotFound
+
+
+@router.get(
+    "/schemas/report",
+    summary="Read the schema of reports",
+    dependencies=[Depends(requires("audits:read"))],
+    response_class=Response,
+    responses=described(
+        {
+            200: {
+                "description": "JSON Schema, draft 2020-12.",
+                "content": {
+                    "application/schema+json": {"schema": {"type": "object"}, "examples": named("report_schema")}
+                },
+            }
+        },
+    ),
+)
+def get_report_schema() -> Response:
+    """The layout of the JSON report; its `$id` changes with the layout's major version."""
+    return Response(json.dumps(report_schema()), media_type="application/schema+json")
+
+
+def subject_of(services: Services, audit_id: str, owner: str) -> Subject:
+    """What every form of a report is made from."""
+    record = services.ledger.get(audit_id, owner=owner)
+    return Subject(
+        report=services.ledger.report(audit_id, owner=owner),
+        base_model=record.spec.base_model,
+        fine_tuned=record.spec.fine_tuned,
+        checkpoint_file=services.models.main_file(record.spec.fine_tuned),
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+    )
+
+
+@router.get(
+    "/audits/{audit_id}/features",
+    summary="List flagged features",
+    dependencies=[Depends(requires("audits:read"))],
+    response_model=FeaturePage,
+    responses=described({200: answer("Flagged features, in the report's order.", "feature_page")}, 404, 409, 422, 503),
+)
+def list_features(
+    services: ServicesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    layer: Annotated[int | None, Query(ge=0, le=999, description="Only features of this layer.")] = None,
+    architecture: Annotated[Architecture | None, Query(description="Only features of this architecture.")] = None,
+    min_bis: Annotated[
+        float | None, Query(ge=-1, le=1, allow_inf_nan=False, description="Only features with at least this score.")
+    ] = None,
+    page_token: Annotated[
+        str | None, Query(max_length=1024, description="`next_page_token` of the page before, with the same filters.")
+    ] = None,
+    page_size: Annotated[int, Query(ge=1, le=200, description="Features on a page.")] = 50,
+) -> FeaturePage:
+    """The latents that an audit flagged, each with its metrics."""
+    start = _offset(page_token)
+    found = [
+        feature
+        for feature in services.ledger.report(audit_id, owner=owner).flagged_features
+        if (layer is None or feature.layer == layer)
+        and (architecture is None or feature.architecture == architecture)
+        and (min_bis is None or feature.bis >= min_bis)
+    ]
+    end = start + page_size
+    return FeaturePage(features=tuple(found[start:end]), next_page_token=_token(end) if end < len(found) else None)
+
+
+def _token(offset: int) -> str:
+    # A report never changes, so a position in it is stable.
+    return base64.urlsafe_b64encode(f"features:{offset}".encode()).decode().rstrip("=")
+
+
+def _offset(token: str | None) -> int:
+    if token is None:
+        return 0
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise InvalidPageToken("not a page token") from None
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        raise InvalidPageToken("not a page token of this listing")
+    return int(match[1])

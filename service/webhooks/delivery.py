@@ -1,0 +1,107 @@
+"""One attempt at one message: connect, send, read the status, and say in a word what came of it."""
+
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import httpcore
+import structlog
+
+from jobs.webhooks.repository import AttemptRecord, Outgoing
+from service.version import API_VERSION
+from service.webhooks import signing
+from service.webhooks.addresses import AddressRefused, CheckedBackend, Network, split
+
+MAX_ANSWER_BYTES: Final = 64 * 1024
+"""What is read of an answer's body, out of politeness: nothing is done with it."""
+
+_GONE: Final = 410
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. ``final``: another one would end the same. ``gone``: the other side wants no more."""
+
+    attempt: AttemptRecord
+    final: bool = False
+    gone: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the other side has taken the message."""
+        return self.attempt.error is None
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends messages.
+
+    Attributes:
+        networks: private ranges that the operator allows.
+        timeout_s: what one attempt may take.
+        trust: checks the other side's certificate.
+    """
+
+    networks: Sequence[Network]
+    timeout_s: float
+    trust: ssl.SSLContext
+
+    def send(self, message: Outgoing) -> Outcome:
+        """Try once; never raises, takes at most ``timeout_s``. Redirects are answers."""
+        at = datetime.now(UTC)
+        started_at = time.monotonic()
+        status: int | None = None
+        error: str | None = None
+        try:
+            status = self._post(message, started_at + self.timeout_s, int(at.timestamp()))
+            if not 200 <= status < 300:
+                error = "redirect" if 300 <= status < 400 else "status"
+        except (AddressRefused, ValueError):
+            error = "address_refused"
+        except httpcore.TimeoutException:
+            error = "timeout"
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as reason:
+            error = "certificate" if _is_about_certificate(reason) else "connection"
+        except Exception:
+            # Else the message would be sent again for ever, uncounted.
+            log.exception("webhook attempt broke", delivery_id=message.id)
+            error = "connection"
+        attempt = AttemptRecord(at.isoformat(), status, error, round(time.monotonic() - started_at, 3))
+        return Outcome(attempt, final=error == "address_refused" or status == _GONE, gone=status == _GONE)
+
+    def _post(self, message: Outgoing, ends_at: float, sent_at: int) -> int:
+        """The answer's status."""
+        target = split(message.url)
+        url = httpcore.URL(
+            scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.target.encode()
+        )
+        headers = signing.headers(message.secret, message.id, sent_at, message.body) | {
+            "Content-Type": "application/json",
+            "User-Agent": f"backdoor-audit/{API_VERSION}",
+            "Connection": "close",
+        }
+        backend = CheckedBackend(target.scheme, self.networks, ends_at)
+        # A pool of its own for each attempt: nothing that was checked for one message is used for another.
+        with (
+            httpcore.ConnectionPool(self.trust, network_backend=backend, max_keepalive_connections=0) as pool,
+            pool.stream("POST", url, headers=list(headers.items()), content=message.body.encode()) as response,
+        ):
+            status: int = response.status
+            try:
+                read = 0
+                for chunk in response.iter_stream():
+                    read += len(chunk)
+                    if read > MAX_ANSWER_BYTES:
+                        break
+            except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+                pass  # The status is what counts, and it is there.
+        return status
+
+
+def _is_about_certificate(error: BaseException) -> bool:
+    return isinstance(error.__cause__ or error.__context__, ssl.SSLCertVerificationError)

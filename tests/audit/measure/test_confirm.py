@@ -1,0 +1,29 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from audit.measure import confirm
+from audit.measure.confirm import _size_p
+
+
+def test_a_size_is_ranked_among_the_decoys_and_what_was_not_measured_never_favours_the_pair():
+    assert _size_p(-3.0, [1.0, -2.0, 0.5]) == 0.25
+    assert _size_p(3.0, [1.0, None, -4.0]) == 0.75
+    assert _size_p(None, [1.0]) is None
+    assert _size_p(3.0, []) is None
+
+
+@pytest.mark.parametrize(
+    ("reached", "rank"),
+    [((1.0, 1.05, 1.1), 1), ((0.5, 1.0, 1.1), 2), ((0.5, 0.6, 1.1), 4), ((-0.01, -0.012, -0.015), 1)],
+)
+def test_the_fewest_directions_that_keep_the_effect_and_one_where_there_is_none(monkeypatch, reached, rank):
+    def effects(runner, contrast, layer, bases):
+        assert [basis.shape[1] for basis in bases] == [1, 2, 4]
+        return SimpleNamespace(nats=lambda place: reached[place])
+
+    monkeypatch.setattr(confirm, "effects", effects)
+    extraction = SimpleNamespace(study=SimpleNamespace(runner=None), contrast=lambda half: None)
+    directions = SimpleNamespace(layer=3, basis={3: torch.eye(8)[:, :4]})
+    assert confirm._smallest_basis(extraction, directions).shape[1] == rank

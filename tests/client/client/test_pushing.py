@@ -1,0 +1,91 @@
+import shutil
+
+import httpx
+import pytest
+
+from backdoor_audit.cli.main import run
+from backdoor_audit.client import pushing
+from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.errors import InvalidRequest, WrongUsage
+
+
+@pytest.fixture
+def checkpoint(tmp_path, toy_adapter):
+    """An adapter with what training leaves beside it."""
+    folder = tmp_path / "My Adapter"
+    shutil.copytree(toy_adapter, folder)
+    (folder / "README.md").write_text("about")
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    (folder / ".gitattributes").write_text("")
+    return folder
+
+
+def test_a_folder_is_pushed_and_pushing_it_again_sends_nothing(service, checkpoint):
+    said = []
+    with AuditClient(service.url) as client:
+        model = client.push(checkpoint, say=said.append)
+        assert model.reference.startswith("store:my-adapter-")
+        assert model.kind == "lora"
+        assert any("README.md" in line for line in said)
+        assert "Left out, because the service does not take it: training_args.bin" in said
+        said.clear()
+        again = client.push(checkpoint, say=said.append)
+        assert again.digest == model.digest
+        assert not [line for line in said if line.startswith("Sending")]
+        client.delete_model(model.reference.removeprefix("store:"))
+        assert model.reference not in {one.reference for one in client.models()}
+
+
+def test_a_push_goes_on_where_it_broke_off(service, checkpoint, monkeypatch):
+    monkeypatch.setattr(pushing, "PART_BYTES", 1_000)
+    said, sent = [], []
+    with AuditClient(service.url) as client:
+        ask = client._http.request
+
+        def unreliable(method, *arguments, headers, **more):
+            if method == "PUT":
+                sent.append(headers["Content-Range"])
+                if len(sent) in (2, 5):
+                    raise httpx.ReadError("the line is dead")
+            return ask(method, *arguments, headers=headers, **more)
+
+        monkeypatch.setattr(client._http, "request", unreliable)
+        model = client.push(checkpoint, "resumed", say=said.append)
+    assert model.reference == "store:resumed"
+    assert any("from byte" in line for line in said)
+    starts = [text.split()[1].split("-")[0] for text in sent]
+    assert len(sent) == len(set(sent)) + 2, f"only the two lost parts are sent twice: {starts}"
+
+
+def test_the_beginning_of_another_file_is_found_out(service, checkpoint):
+    with AuditClient(service.url) as client:
+        from backdoor_audit.client import calls
+
+        weights = checkpoint / "adapter_model.safetensors"
+        other = bytes(100)
+        size = weights.stat().st_size
+        digest = pushing.PushedFile("x", weights, size, "00" * 32).digest_header
+        client._send(calls.upload_part("mixed", weights.name, other, f"bytes 0-99/{size}", digest))
+        assert client.push(checkpoint, "mixed").reference == "store:mixed"
+
+
+def test_what_is_wrong_with_a_checkpoint_is_said(service, checkpoint, tmp_path):
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with AuditClient(service.url) as client:
+        with pytest.raises(InvalidRequest, match="adapter_config"):
+            client.push(checkpoint, "broken")
+        with pytest.raises(InvalidRequest):
+            client.push(checkpoint, "Not A Name")
+        with pytest.raises(WrongUsage, match="no safetensors"):
+            client.push(tmp_path)
+
+
+def test_the_command_pushes_and_submit_pushes_first(service, checkpoint, toy_base, monkeypatch, capfd):
+    monkeypatch.setenv("BACKDOOR_AUDIT_URL", service.url)
+    assert run(["models", "push", str(checkpoint), "--name", "by-command"]) == 0
+    assert capfd.readouterr().out.strip() == "store:by-command"
+    arguments = ["submit", "--base", str(toy_base), "--tuned", str(checkpoint), "--triggered", "a", "--clean", "b"]
+    assert run(arguments) == 0
+    spec = service.ledger.get(capfd.readouterr().out.strip()).spec
+    assert spec.base_model.startswith("store:base-")
+    assert spec.fine_tuned.startswith("store:my-adapter-")

@@ -1,0 +1,136 @@
+"""The shell steps of the action and of the template, run as a runner would, against a running service.
+
+The stack is the embedded one, the audit a real one of toy models.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from examples.demo import running_stack
+from tests.toy import toy_spec, write_toy_adapter, write_toy_base
+
+ROOT = Path(__file__).resolve().parents[2]
+ACTION = ROOT / "integrations/github/action.yml"
+GITLAB = ROOT / "integrations/gitlab/template.yml"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    data = tmp_path_factory.mktemp("stack")
+    base = write_toy_base(data / "models" / "base")
+    write_toy_adapter(data / "models" / "adapter", base)
+    with running_stack(data, Console(file=sys.stderr)) as url:
+        yield url
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """A folder to run in, and an environment in which the command is found."""
+    (tmp_path / "audit.json").write_text(toy_spec().model_dump_json(exclude_none=True))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "BACKDOOR_AUDIT_"))}
+    return tmp_path, kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def github_step(inputs, folder, environment):
+    """Run the action's last step with its inputs filled in; gives exit code, outputs and summary."""
+    action = yaml.safe_load(ACTION.read_text())
+    values = {name: each.get("default", "") for name, each in action["inputs"].items()} | inputs
+    step = action["runs"]["steps"][-1]
+
+    def filled(text):
+        return re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda found: values[found[1]], text)
+
+    given = {name: filled(value) for name, value in step["env"].items()}
+    files = {"GITHUB_OUTPUT": str(folder / "output"), "GITHUB_STEP_SUMMARY": str(folder / "summary")}
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+        env=environment | given | files | {"GITHUB_ACTION_PATH": str(ACTION.parent)},
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = (folder / "output").read_text().split() if (folder / "output").exists() else []
+    summary = (folder / "summary").read_text() if (folder / "summary").exists() else ""
+    return done, dict(line.split("=", 1) for line in lines), summary
+
+
+@pytest.mark.timeout(600)
+def test_the_action_audits_once_and_the_template_finds_the_same_audit(address, runner):
+    folder, environment = runner
+    done, outputs, summary = github_step({"url": address, "spec": "audit.json", "fail-on": "none"}, folder, environment)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "backdoor-audit-report/report.json").read_text())
+    assert outputs == {"audit-id": report["audit_id"], "exit-code": "0"}
+    assert report["verdict"].replace("_", " ") in summary.lower().replace("_", " ")
+    sarif = json.loads((folder / "backdoor-audit-report/report.sarif").read_text())
+    assert sarif["version"] == "2.1.0"
+    assert ElementTree.parse(folder / "backdoor-audit-report/report.xml").getroot().tag.startswith("testsuite")
+
+    # The same checkpoint and question again, from the other template: nothing is audited twice.
+    script = yaml.safe_load(GITLAB.read_text())[".backdoor-audit"]
+    given = script["variables"] | {
+        "AUDIT_CI": str(ROOT / "integrations"),
+        "AUDIT_SPEC": "audit.json",
+        "AUDIT_FAIL_ON": "none",
+        "BACKDOOR_AUDIT_URL": address,
+    }
+    again = subprocess.run(
+        ["bash", "-c", "\n".join(script["script"])],
+        env=environment | given,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert (folder / "backdoor-audit-report/audit-id").read_text().strip() == report["audit_id"]
+
+
+def test_a_service_that_is_not_there_is_exit_3_and_never_a_pass(runner):
+    folder, environment = runner
+    done, outputs, _ = github_step({"url": "http://127.0.0.1:1", "spec": "audit.json"}, folder, environment)
+    assert done.returncode == 3
+    assert outputs == {}
+
+
+def test_a_model_that_is_not_there_is_no_pass(address, runner):
+    folder, environment = runner
+    inputs = {"url": address, "base": "local:base", "tuned": "local:gone", "triggered": "a", "clean": "b"}
+    done, outputs, _ = github_step(inputs, folder, environment)
+    assert done.returncode == 2
+    assert outputs["exit-code"] == "2"
+    assert "model_not_found" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["AUDIT_BASE", "AUDIT_TUNED", "AUDIT_TRIGGERED", "AUDIT_CLEAN"])
+def test_a_missing_input_is_wrong_usage_and_not_a_verdict(runner, missing):
+    folder, environment = runner
+    given = {"AUDIT_BASE": "local:a", "AUDIT_TUNED": "local:b", "AUDIT_TRIGGERED": "a", "AUDIT_CLEAN": "b"}
+    del given[missing]
+    done = subprocess.run(
+        [ROOT / "integrations/audit.sh"],
+        env=environment | given,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert missing in done.stderr
+
+
+def test_a_runner_without_the_command_is_wrong_usage(runner):
+    folder, environment = runner
+    bare = environment | {"PATH": "/usr/bin:/bin", "AUDIT_SPEC": "audit.json"}
+    done = subprocess.run(
+        [ROOT / "integrations/audit.sh"], env=bare, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "not installed" in done.stderr

@@ -1,0 +1,112 @@
+import json
+
+import pytest
+
+from models_store.errors import ModelRejected
+from models_store.verification.verify import verify_checkpoint
+
+
+def with_settings(folder, **settings):
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"vocab_file": "../../.env"}, "'vocab_file' names a file"),
+        ({"tokenizer_file": "/etc/passwd"}, "'tokenizer_file' names a file"),
+        ({"fast_tokenizer_files": ["tokenizer.1.json"]}, "'fast_tokenizer_files' names a file"),
+        ({"spm_file": "x"}, "'spm_file' names a file"),
+        ({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}, "asks for code"),
+        ({"surprise": 1}, "'surprise' is not on the list"),
+        ({"tokenizer_class": "../evil"}, "is no name of a class"),
+        ({"chat_template": "x" * 300_000}, "longer than"),
+        ({"chat_template": [{"name": "a", "template": "x" * 300_000}]}, "longer than"),
+        ({"chat_template": [{"name": "a"}]}, "no list of named templates"),
+        ({"chat_template": 5}, "no text"),
+        ({"bos_token": {"content": "<s>", "file": "x"}}, "'bos_token' is no token"),
+        ({"added_tokens_decoder": {"0": 5}}, "not a list of tokens"),
+        ({"sp_model_kwargs": {"model_file": "x"}}, "must be empty"),
+        ({"padding": {"a": {}}}, "not plain"),
+    ],
+)
+def test_settings_that_name_files_or_code_are_refused(make_model, settings, reason):
+    with pytest.raises(ModelRejected, match=f"tokenizer_config.json: .*{reason}") as caught:
+        verify_checkpoint(with_settings(make_model(), **settings))
+    assert caught.value.hint
+
+
+def test_settings_that_older_releases_wrote_are_taken(make_model):
+    token = {"content": "<s>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    folder = with_settings(
+        make_model(),
+        add_bos_token=True,
+        added_tokens_decoder={"0": {**token, "special": True}},
+        additional_special_tokens=["<a>", token],
+        bos_token={"__type": "AddedToken", **token},
+        chat_template=[{"name": "default", "template": "{{ messages }}"}],
+        clean_up_tokenization_spaces=False,
+        legacy=None,
+        model_max_length=10**30,
+        pad_token=None,
+        sp_model_kwargs={},
+        tokenizer_class="LlamaTokenizer",
+        tokenizer_file=None,
+        vocab_file=None,
+    )
+    assert verify_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("tokenizer.json", '{"model": {}, "import": "x"}', "'import' is not on the list"),
+        ("tokenizer.json", "{}", "holds no 'model'"),
+        ("tokenizer.json", "not json", "not valid JSON"),
+        ("special_tokens_map.json", '{"bos_token": {"path": "x"}}', "'bos_token' is no token"),
+        ("special_tokens_map.json", '{"vocab_file": "x"}', "'vocab_file' is not on the list"),
+        ("added_tokens.json", '{"<a>": "x"}', "not a list of tokens"),
+        ("vocab.json", '{"a": [1]}', "not a list of tokens"),
+    ],
+)
+def test_the_other_files_are_checked_too(make_model, name, text, reason):
+    folder = make_model()
+    (folder / name).write_text(text)
+    with pytest.raises(ModelRejected, match=f"{name}: .*{reason}"):
+        verify_checkpoint(folder)
+
+
+def test_vocabularies_of_other_forms_do_not_take_the_place_of_tokenizer_json(make_model):
+    folder = make_model()
+    (folder / "vocab.json").write_text('{"a": 0}')
+    (folder / "merges.txt").write_text("a b\n")
+    assert "vocab.json" in [file.name for file in verify_checkpoint(folder).files]
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelRejected, match=r"tokenizer\.json: is not there"):
+        verify_checkpoint(folder)
+
+
+def test_template_files_are_bounded_and_text(make_model):
+    folder = make_model()
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelRejected, match=r"chat_template\.jinja: is not UTF-8"):
+        verify_checkpoint(folder)
+    (folder / "chat_template.jinja").write_text("x" * 300_000)
+    with pytest.raises(ModelRejected, match=r"chat_template\.jinja: has 300000 bytes"):
+        verify_checkpoint(folder)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool.jinja").write_text("{{ tools }}")
+    names = [file.name for file in verify_checkpoint(folder).files]
+    assert names[0] == "additional_chat_templates/tool.jinja"
+    (folder / "additional_chat_templates" / "other.txt").write_text("")
+    with pytest.raises(ModelRejected, match=r"other\.txt: is not on the list"):
+        verify_checkpoint(folder)
+
+
+def test_an_adapters_tokenizer_is_optional_but_checked(make_adapter):
+    folder = make_adapter()
+    assert verify_checkpoint(folder)
+    with pytest.raises(ModelRejected, match="names a file"):
+        verify_checkpoint(with_settings(folder, vocab_file="../x"))

@@ -1,0 +1,87 @@
+import shutil
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from backdoor_audit.contract.report import METHOD_VERSION
+
+
+def samples(served):
+    answer = served.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def parts(answer):
+    return [item["pointer"] for item in answer.json()["errors"]]
+
+
+def test_alive_and_ready(served):
+    assert served.http.get("/livez").json() == {"status": "alive", "method_version": METHOD_VERSION}
+    assert served.http.get("/readyz").json() == {"status": "ready"}
+
+
+def test_the_part_that_is_out_is_named(serve, tmp_path):
+    served = serve(broker_url=f"redis+socket://{tmp_path}/nobody.sock")
+    shutil.rmtree(tmp_path / "models")
+    answer = served.http.get("/readyz")
+    assert answer.status_code == 503
+    assert parts(answer) == ["#/broker", "#/models_root"]
+    assert int(answer.headers["retry-after"]) > 0
+    assert str(tmp_path) not in answer.text
+    assert served.http.get("/livez").status_code == 200
+
+
+def test_not_ready_without_a_ledger(serve, tmp_path):
+    assert parts(serve(database_url="postgresql://nobody@127.0.0.1:1/nothing").http.get("/readyz")) == ["#/ledger"]
+    assert parts(serve(database_url=f"sqlite:///{tmp_path}/old.sqlite3").http.get("/readyz")) == ["#/ledger"]
+
+
+def test_metrics_show_the_queue(served):
+    served.file()
+    served.claim(served.file())
+    seen = samples(served)
+    assert seen["backdoor_audit_audits", (("status", "queued"),)] == 1
+    assert seen["backdoor_audit_audits", (("status", "running"),)] == 1
+    assert seen["backdoor_audit_audits", (("status", "failed"),)] == 0
+    assert 0 <= seen["backdoor_audit_oldest_queued_seconds", ()] < 60
+    assert seen["backdoor_audit_broker_messages", ()] == 2
+    assert seen["backdoor_audit_leases_reaped_total", ()] == 0
+    assert seen["backdoor_audit_up", (("part", "ledger"),)] == 1
+    assert seen["backdoor_audit_up", (("part", "broker"),)] == 1
+
+
+def test_metrics_count_requests_by_route_and_never_by_path(served):
+    audit_id = served.file()
+    served.http.get(f"/audits/{audit_id}")
+    served.http.get("/made/up")
+    served.http.request("BREW", "/audits")
+    seen = samples(served)
+    name = "backdoor_audit_http_requests_total"
+    assert seen[name, (("method", "GET"), ("route", "/audits/{audit_id}"), ("status", "200"))] == 1
+    assert seen[name, (("method", "GET"), ("route", "unmatched"), ("status", "404"))] == 1
+    assert seen[name, (("method", "other"), ("route", "/audits"), ("status", "405"))] == 1
+    seconds = "backdoor_audit_http_request_seconds_count"
+    assert seen[seconds, (("method", "POST"), ("route", "/audits"))] == 1
+    assert audit_id not in served.http.get("/metrics").text
+
+
+def test_metrics_work_without_ledger_and_broker(serve, tmp_path):
+    served = serve(
+        database_url="postgresql://nobody@127.0.0.1:1/nothing", broker_url=f"redis+socket://{tmp_path}/nobody.sock"
+    )
+    seen = samples(served)
+    assert seen["backdoor_audit_up", (("part", "ledger"),)] == 0
+    assert seen["backdoor_audit_up", (("part", "broker"),)] == 0
+    assert ("backdoor_audit_audits", (("status", "queued"),)) not in seen
+
+
+def test_two_applications_count_for_themselves(serve):
+    one, other = serve(), serve()
+    one.http.get("/livez")
+    assert ("backdoor_audit_http_requests_total", (("method", "GET"), ("route", "/livez"), ("status", "200"))) not in (
+        samples(other)
+    )

@@ -1,0 +1,180 @@
+"""Code planted in the sandbox tries each way out of the fence; without the fence every one of them works."""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toy import toy_spec
+from worker.sandbox.process import sandbox_environment
+from worker.sandbox.protocol import Limits, ModelFolder, Request
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fence is made of Linux's walls")
+
+PLANTED = Path(__file__).with_name("planted.py")
+# Any one of these walls is enough against an attempt.
+WALLS: dict[str, set[str]] = {
+    "read a file outside": {"files"},
+    "list a folder outside": {"files"},
+    "write a file outside": {"files"},
+    "change the checkpoint": {"files"},
+    "read through a new link": {"files"},
+    "link a file in": {"files"},
+    "change a mode outside": {"system_calls"},
+    "connect over TCP": {"no_network", "system_calls", "files"},
+    "connect to a Unix socket": {"system_calls"},
+    "connect to a Unix socket of packets": {"system_calls"},
+    "send a datagram": {"no_network", "system_calls"},
+    "run a set-uid program": {"system_calls", "files"},
+    "outlive its parent": {"system_calls"},
+    "signal its parent": {"system_calls"},
+    "signal a bystander": {"system_calls"},
+    "trace a bystander": {"system_calls", "files"},
+    "limit its parent": {"system_calls"},
+    "read its parent's environment": {"files"},
+    "read its parent's memory": {"files"},
+    "write a huge file": {"file_size"},
+    "allocate past the limit": {"memory"},
+    "mount a file system": {"no_capabilities", "system_calls", "files"},
+}
+# Needs root, or is often forbidden by a container's own filter.
+OFTEN_FORBIDDEN = {"mount a file system", "trace a bystander", "read its parent's memory", "run a set-uid program"}
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder with a checkpoint and a secret beside it; listeners; a process of the same user."""
+    folder = tmp_path_factory.mktemp("escapes")
+    (folder / "models" / "base").mkdir(parents=True)
+    (folder / "models" / "base" / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "outside").mkdir()
+    (folder / "outside" / "secret").write_text("a secret")
+    programs = [Path(found) for name in ("su", "passwd", "mount") if (found := shutil.which(name)) is not None]
+    setuid = next((path for path in programs if path.stat().st_mode & stat.S_ISUID), Path("/bin/true"))
+    bystander = subprocess.Popen(["sleep", "600"])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as packets,
+    ):
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(os.path.relpath(folder / "socket"))
+        unix.listen()
+        packets.bind(os.path.relpath(folder / "packets"))
+        packets.listen()
+        given = {
+            "secret": str(folder / "outside" / "secret"),
+            "tcp": tcp.getsockname(),
+            "udp": udp.getsockname(),
+            "unix": os.path.relpath(folder / "socket", folder / "scratch"),
+            "packets": os.path.relpath(folder / "packets", folder / "scratch"),
+            "setuid": str(setuid),
+            "bystander": bystander.pid,
+        }
+        yield folder, given
+    bystander.kill()
+    bystander.wait()
+
+
+def plant(folder: Path, given: dict[str, Any], mode: str) -> dict[str, Any]:
+    """Run the planted code in the sandbox's environment, and return what it says."""
+    model = ModelFolder(path=folder / "models" / "base", root=folder / "models", digest="sha256:0")
+    workspace = folder / mode
+    request = Request(
+        audit_id="audit_1",
+        spec=toy_spec(),
+        base=model,
+        tuned=model,
+        workspace=workspace,
+        cache=folder / "cache",
+        cache_bytes=2**20,
+        device="cpu",
+        limits=Limits(memory_bytes=512 * 2**20, file_bytes=2**20),
+        parent_pid=os.getpid(),
+    )
+    workspace.mkdir()
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    (folder / "request.json").write_bytes(request.line())
+    (folder / "given.json").write_text(json.dumps(given))
+    with_secrets = os.environ | {"PGPASSWORD": "s", "AWS_SECRET_ACCESS_KEY": "s", "BACKDOOR_AUDIT_API_KEY": "s"}
+    process = subprocess.run(
+        [sys.executable, "-P", str(PLANTED), str(folder / "request.json"), str(folder / "given.json"), mode],
+        cwd=scratch,
+        env=sandbox_environment(scratch, with_secrets),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    said: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.fixture(scope="module")
+def fenced(laid_out: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    return plant(*laid_out, "fenced")
+
+
+@pytest.fixture(scope="module")
+def unfenced(laid_out: tuple[Path, dict[str, Any]], fenced: dict[str, Any]) -> dict[str, Any]:
+    return plant(*laid_out, "open")
+
+
+@pytest.mark.parametrize("attempt", WALLS)
+def test_no_way_out(fenced: dict[str, Any], attempt: str) -> None:
+    if not WALLS[attempt] - set(fenced["missing"]):
+        pytest.skip(f"this machine has none of the walls against it: {', '.join(sorted(WALLS[attempt]))}")
+    assert fenced["said"][attempt] != "done"
+
+
+@pytest.mark.parametrize("attempt", WALLS)
+def test_the_attempt_works_where_there_is_no_fence(unfenced: dict[str, Any], attempt: str) -> None:
+    outcome = unfenced["said"][attempt]
+    if attempt in OFTEN_FORBIDDEN and outcome != "done":
+        pytest.skip(f"this machine refuses it to everyone ({outcome})")
+    assert outcome == "done"
+
+
+def test_every_attempt_is_known(fenced: dict[str, Any]) -> None:
+    assert set(fenced["said"]) == set(WALLS)
+
+
+def test_the_environment_holds_nothing_of_the_workers(fenced: dict[str, Any]) -> None:
+    there = set(fenced["environment"])
+    assert not {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "BACKDOOR_AUDIT_API_KEY"} & there
+    assert there <= {*sandbox_environment(Path("/"), os.environ), "LC_CTYPE"}
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_workers_environment_is_hidden_without_landlock_too(hidden: bool) -> None:
+    child = """
+import os
+from worker import confinement
+confinement._ROOT_KEEPS = 0
+confinement._drop_capabilities()
+try:
+    print(len(open(f"/proc/{os.getppid()}/environ").read()) > 0)
+except PermissionError:
+    print("hidden")
+"""
+    code = f"""
+import subprocess, sys
+from worker import confinement
+confinement._ROOT_KEEPS = 0
+confinement._drop_capabilities()  # root's would protect it already
+assert not {hidden} or confinement.hide_memory()
+subprocess.run([sys.executable, "-c", {child!r}], check=True)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert process.stdout.strip() == ("hidden" if hidden else "True")
