@@ -160,7 +160,7 @@ def test_the_environment_holds_nothing_of_the_workers(fenced: dict[str, Any]) ->
 def test_a_workers_environment_is_hidden_without_landlock_too(hidden: bool) -> None:
     child = """
 import os
-from worker import confinement
+from worker.sandbox import confinement
 confinement._ROOT_KEEPS = 0
 confinement._drop_capabilities()
 try:
@@ -170,7 +170,7 @@ except PermissionError:
 """
     code = f"""
 import subprocess, sys
-from worker import confinement
+from worker.sandbox import confinement
 confinement._ROOT_KEEPS = 0
 confinement._drop_capabilities()  # root's would protect it already
 assert not {hidden} or confinement.hide_memory()

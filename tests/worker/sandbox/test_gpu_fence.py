@@ -31,7 +31,7 @@ def fenced(folder: Path, code: str, *, device: str) -> Any:
 import json, sys, tempfile
 from pathlib import Path
 from worker.sandbox.protocol import read_request
-from worker.sandbox import fence
+from worker.sandbox.__main__ import fence
 missing = fence(read_request(sys.stdin.buffer.read().strip()))
 """
     done = subprocess.run(
