@@ -19,7 +19,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-faults test-schemathesis test-docs docs serve check fuzz lock sbom vulnerabilities \
-	organisms bench bench-load bench-detection bench-paper openapi reference clean
+	organisms bench bench-load bench-detection bench-paper openapi reference figures clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,14 @@ docs: $(TEST) ## build the documentation into site/
 test-schemathesis: $(TEST) ## try a hundred examples of each call of the API, and sequences of calls
 	SCHEMATHESIS_EXAMPLES=100 $(BIN)/python -m pytest tests/service/openapi_document/test_schemathesis.py
 
-check: $(TEST) ## lint, format, types, import directions, OpenAPI and reference drift, known vulnerabilities
+check: $(TEST) ## lint, format, types, import directions, drift of OpenAPI, reference and figures, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.openapi_document.document --check
 	$(BIN)/python -m tools.reference --check
+	$(BIN)/python -m tools.figures --check
 	@$(MAKE) --no-print-directory vulnerabilities
 
 fuzz: $(TEST) ## change checkpoints at random, 10,000 times; writes tests/hostile/long_run.json
@@ -90,6 +91,9 @@ openapi: $(TEST) ## write openapi/openapi.json from the code
 
 reference: $(TEST) ## write docs/reference from the code
 	$(BIN)/python -m tools.reference --write
+
+figures: $(TEST) ## fill the figures in the documentation from the committed records
+	$(BIN)/python -m tools.figures --write
 
 clean: ## remove .venv and caches; leaves the data folder alone
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

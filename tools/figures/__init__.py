@@ -1,0 +1,1 @@
+"""Figures in prose: between markers, computed from the committed records."""
