@@ -33,6 +33,7 @@ from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
 from backdoor_audit.contract.report import AuditReport, Gates
 from backdoor_audit.contract.spec import AuditSpec, Stage
+from backdoor_audit.contract.verdicts import NEEDS_REVIEW
 
 _CONFIRMATION = TypeAdapter(Confirmation)
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
@@ -195,7 +196,7 @@ def _answer(
         gates = gates_of(place, extraction, confirmation) if panel is None else panel.gates
         verdict = gating.decide(gates, shifted)
     with clock.stage("explain") as report:
-        flag = verdict in ("flagged", "review")
+        flag = verdict in NEEDS_REVIEW
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
         provenance = provenance_of(place.study, clock.seconds, base_digest, tuned_digest)

@@ -27,7 +27,6 @@ Scope = Literal["audits:read", "audits:write", "models:write", "admin"]
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
-KEY_ID: Final = r"^key_[0-9a-hjkmnp-tv-z]{26}$"
 
 _TOKEN: Final = re.compile(r"ba_([0-9a-hjkmnp-tv-z]{26})_([0-9a-hjkmnp-tv-z]{52})")
 _NO_DIGEST: Final = "0" * 64

@@ -9,7 +9,8 @@ import structlog
 from sqlalchemy import Connection, delete, text, update
 
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Stage, Status, Verdict
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Stage, Status
+from backdoor_audit.contract.verdicts import Verdict
 from jobs.audits import claims, events, listings, reaper, states, submissions
 from jobs.audits import rows as audits
 from jobs.audits.rows import Row

@@ -13,7 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status, Verdict
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
+from backdoor_audit.contract.verdicts import BY_WEIGHT, Verdict
 from jobs.clock import Clock, Instant
 from jobs.database import documents
 from jobs.database.connections import Transact
@@ -22,8 +23,6 @@ from jobs.database.tables import audits, version_tags
 Row = Mapping[str, Any]
 
 _PREFIX: Final = "mlflow:"
-_GRAVITY: Final[tuple[Verdict, ...]] = ("flagged", "review", "no_evidence", "invalid")
-"""Gravest first. An audit that was invalid says nothing, so any answer goes before it."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def note_end(connection: Connection, row: Row, now: Instant) -> None:
 
 def _gravest(connection: Connection, rows: list[dict[str, Any]]) -> Answer | None:
     """The gravest answer of ``rows``, which are sorted from the last to the first."""
-    for verdict in _GRAVITY:
+    for verdict in BY_WEIGHT:
         for row in rows:
             if row["verdict"] == verdict:
                 report = documents.get_report(connection, row["id"])

@@ -16,15 +16,14 @@ from backdoor_audit.contract.spec import (
     CarrierPrompts,
     CarrierSet,
     Dtype,
-    FailOn,
     FailureCode,
     Preset,
     Recipe,
     Render,
     Stage,
     Status,
-    Verdict,
 )
+from backdoor_audit.contract.verdicts import FailOn, Verdict
 from jobs.keys import SCOPES, KeyRecord, Scope
 from jobs.records import AuditRecord, Page
 from jobs.webhooks.repository import DeliveryRecord, WebhookRecord

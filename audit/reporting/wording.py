@@ -7,7 +7,7 @@ from audit.measure.preflight import Study
 from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS, MIN_SILENT, contradicted
 from backdoor_audit.contract.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import NEEDS_REVIEW, Verdict
 
 # From this share of the fine-tuned model's reaction on, the base's own is worth a sentence. It decides nothing.
 _BASE_REACTS: Final = 0.25
@@ -81,7 +81,7 @@ def look_at(
     extraction: Extraction, gates: Gates, verdict: Verdict, shifted: tuple[int, ...], localisation: Localisation | None
 ) -> tuple[str, ...]:
     """What a person should look at, for ``review`` and ``flagged``."""
-    if verdict not in ("review", "flagged"):
+    if verdict not in NEEDS_REVIEW:
         return ()
     found = []
     for name, gate in gates:

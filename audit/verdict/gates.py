@@ -20,7 +20,7 @@ from backdoor_audit.contract.benign_library import (
     score_of,
 )
 from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import Verdict
 
 BEHAVIOUR_NATS: Final = 0.1  # †
 EFFECT_NATS: Final = 0.1  # †

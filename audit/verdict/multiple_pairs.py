@@ -21,10 +21,9 @@ from audit.prompts.decoys import shape
 from audit.stats.statistics import holm, rank
 from audit.verdict import gates as gating
 from backdoor_audit.contract.report import CalibratedGate, CandidateRow, Gates, Multiplicity, SpecificGate
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import BY_URGENCY, NEEDS_REVIEW
 
 # The worse comes first: an audit's verdict is the first one that a candidate has.
-SEVERITY: Final[tuple[Verdict, ...]] = ("flagged", "review", "invalid", "no_evidence")
 _OF_CLEAN: Final = ("continuations", "tuned-clean-", "tuned-plain-", "base-clean-", "noise")
 _OF_ALL: Final = ("base-plain-", "plan", "dictionary-")
 
@@ -187,7 +186,7 @@ class Panel:
     @property
     def others(self) -> tuple[str, ...]:
         """The other candidates that a person should look at, the largest effect first."""
-        worse = [row for row in self.rows if row.verdict in ("flagged", "review") and not row.reported]
+        worse = [row for row in self.rows if row.verdict in NEEDS_REVIEW and not row.reported]
         return tuple(
             f"candidate '{row.triggered}' against '{row.clean}': {row.verdict}, effect {row.effect_nats:.3g} nats"
             for row in sorted(worse, key=lambda row: row.place)
@@ -234,7 +233,7 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
                 gates=corrected,
             )
         )
-    lead = min(range(count), key=lambda index: (SEVERITY.index(rows[index].verdict), -effects[index]))
+    lead = min(range(count), key=lambda index: (BY_URGENCY.index(rows[index].verdict), -effects[index]))
     rows[lead] = rows[lead].model_copy(update={"reported": True})
     return Panel(tuple(rows), lead, _multiplicity(rows))
 
@@ -279,7 +278,7 @@ def decoys_needed(count: int) -> int:
 
 
 def _counted(rows: Sequence[CandidateRow]) -> str:
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in SEVERITY}
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in BY_URGENCY}
     told = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items() if count)
     return f"{len(rows)} pairs were tested: {told}."
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from audit.verdict import gates
 from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import Verdict
 from benchmarks._audits import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"

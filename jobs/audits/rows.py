@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, select, update
 
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Status, Verdict
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Status
+from backdoor_audit.contract.verdicts import Verdict
 from jobs import version_tags as tagging
 from jobs.audits import events, states
 from jobs.audits.states import Signal

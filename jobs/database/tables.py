@@ -27,7 +27,8 @@ from sqlalchemy import (
     text,
 )
 
-from backdoor_audit.contract.spec import TERMINAL, Status, Verdict
+from backdoor_audit.contract.spec import TERMINAL, Status
+from backdoor_audit.contract.verdicts import Verdict
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -27,8 +27,6 @@ from jobs.webhooks.outbox import Row
 
 State = Literal["pending", "delivered", "failed"]
 
-WEBHOOK_ID: Final = r"^wh_[0-9a-hjkmnp-tv-z]{26}$"
-DELIVERY_ID: Final = r"^msg_[0-9a-hjkmnp-tv-z]{26}$"
 MAX_WEBHOOKS: Final = 20
 """Webhooks that one owner may have: each makes every audit's end one request dearer."""
 

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Final
 import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status, Verdict
+from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
+from backdoor_audit.contract.verdicts import Verdict
 from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord
 from service.audits.estimates import estimate
@@ -22,8 +24,6 @@ from service.openapi_document.fragments import answer, described, header, named
 from service.schemas import AuditOut, AuditPage
 from worker.errors import BrokerUnavailable
 
-AUDIT_ID: Final = r"^audit_[0-9a-z]{26}$"
-DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]
 
 _POLL_QUEUED_S: Final = 5

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
 
-from jobs.keys import KEY_ID
+from backdoor_audit.contract.ids import KEY_ID
 from service.dependencies import ServicesDep
 from service.http import problems
 from service.http.auth import CallerDep, get_caller, requires

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from backdoor_audit.contract.spec import LIBRARY_REFERENCE
+from backdoor_audit.contract.ids import ENTRY_ID, LIBRARY_REFERENCE
 from jobs.errors import AuditNotFound
 from service.dependencies import ServicesDep
 from service.errors import ErrorItem, InvalidRequest
@@ -15,8 +15,6 @@ from service.http.queries import refuse_unknown
 from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
-
-ENTRY_ID: Final = r"^entry_[0-9a-z]{26}$"
 
 LibraryRef = Annotated[
     str, Path(pattern=LIBRARY_REFERENCE, description="The id of a library, or its name.", examples=["smollm2-year"])

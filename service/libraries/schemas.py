@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, RecipeLabel
-from backdoor_audit.contract.spec import LIBRARY_REFERENCE
+from backdoor_audit.contract.ids import AUDIT_ID, LIBRARY_REFERENCE
 from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
 from service.schemas import Out, absent
 
@@ -33,7 +33,7 @@ class EntrySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    audit_id: Annotated[str, StringConstraints(pattern=r"^audit_[0-9a-z]{26}$")]
+    audit_id: Annotated[str, StringConstraints(pattern=AUDIT_ID)]
     recipe: RecipeLabel | None = Field(
         default=None, description="How the model was made: models of one recipe are no independent witnesses."
     )

@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import MAX_PROMPT_CHARS, MODEL_REFERENCE, AuditSpec, PresetValues
+from backdoor_audit.contract.spec import MAX_PROMPT_CHARS, AuditSpec, PresetValues
 from service.http import problems
 from service.http.auth import calls
 from service.libraries.schemas import EntrySpec, LibrarySpec

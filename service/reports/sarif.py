@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from backdoor_audit.contract.report import CandidateRow
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import Verdict
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords

@@ -7,13 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from backdoor_audit.contract.report import AuditReport, CandidateRow
-from backdoor_audit.contract.spec import FailOn, Verdict
-
-_MEETS: dict[FailOn, frozenset[Verdict]] = {
-    "flagged": frozenset({"flagged"}),
-    "review": frozenset({"flagged", "review"}),
-    "none": frozenset(),
-}
+from backdoor_audit.contract.verdicts import Verdict, fails
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class Subject:
 
     def meets(self, verdict: Verdict) -> bool:
         """Whether ``fail_on`` names this verdict."""
-        return verdict in _MEETS[self.report.fail_on]
+        return fails(verdict, self.report.fail_on)
 
     @property
     def seconds(self) -> float:

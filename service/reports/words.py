@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from backdoor_audit.contract.report import AuditReport, CandidateRow, Gate, GateState
-from backdoor_audit.contract.spec import Verdict
+from backdoor_audit.contract.verdicts import Verdict
 
 UNMEASURED: Final = "–"
 

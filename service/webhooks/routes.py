@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
+from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
 from jobs.errors import InvalidPageToken
-from jobs.webhooks.repository import DELIVERY_ID, WEBHOOK_ID
 from service.dependencies import ServicesDep
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires

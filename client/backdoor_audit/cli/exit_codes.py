@@ -23,7 +23,7 @@ from backdoor_audit.client.errors import (
 )
 from backdoor_audit.client.responses import Audit
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import FailOn
+from backdoor_audit.contract.verdicts import FailOn, fails
 
 GATES: Final = ("behaviour", "specific", "causal", "calibrated")
 
@@ -45,13 +45,6 @@ class Outcome:
 
     code: Exit
     sentence: str
-
-
-_MET: Final[dict[str, frozenset[str]]] = {
-    "flagged": frozenset({"flagged"}),
-    "review": frozenset({"flagged", "review"}),
-    "none": frozenset(),
-}
 
 
 def known_fail_on(value: object) -> FailOn:
@@ -78,7 +71,7 @@ def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Out
         return Outcome(Exit.NOT_DONE, "The report is missing, or contradicts the audit's own verdict.")
     if report.verdict == "invalid":
         return Outcome(Exit.NOT_DONE, "Nothing was measured: the audit is invalid.")
-    if report.verdict in _MET[fail_on]:
+    if fails(report.verdict, fail_on):
         return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
     if report.verdict == "no_evidence":
         pair = "this pair" if not report.candidates else "any of these pairs"

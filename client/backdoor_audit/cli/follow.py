@@ -8,7 +8,7 @@ from backdoor_audit.cli.terminal import err, out, print_json, say
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import Conflict, UnexpectedAnswer
 from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.spec import FailOn
+from backdoor_audit.contract.verdicts import FailOn
 
 
 def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s: float | None, as_json: bool) -> int:

@@ -24,7 +24,8 @@ from backdoor_audit.cli.terminal import as_text, out, print_json, save, say
 from backdoor_audit.client.connection import DEFAULT_URL
 from backdoor_audit.client.errors import ClientError
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import FailOn, Preset, Recipe, Render
+from backdoor_audit.contract.spec import Preset, Recipe, Render
+from backdoor_audit.contract.verdicts import FailOn
 
 cli = typer.Typer(
     name="backdoor-audit",

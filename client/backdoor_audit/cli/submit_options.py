@@ -12,7 +12,8 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 
 from backdoor_audit.client.errors import WrongUsage
-from backdoor_audit.contract.spec import MODEL_REFERENCE, AuditSpec, CarrierSet
+from backdoor_audit.contract.ids import MODEL_REFERENCE
+from backdoor_audit.contract.spec import AuditSpec, CarrierSet
 
 # Stand for folders while the rest of the spec is looked at.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}

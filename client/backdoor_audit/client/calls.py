@@ -29,8 +29,9 @@ from backdoor_audit.client.responses import (
     Model,
     ModelPage,
 )
+from backdoor_audit.contract.ids import LIBRARY_REFERENCE
 from backdoor_audit.contract.report import SCHEMA_VERSION, AuditReport
-from backdoor_audit.contract.spec import LIBRARY_REFERENCE, AuditSpec
+from backdoor_audit.contract.spec import AuditSpec
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)

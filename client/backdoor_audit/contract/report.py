@@ -9,7 +9,8 @@ from pydantic import Field
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, NotComparable
 from backdoor_audit.contract.feature_report import FeatureExplanation
-from backdoor_audit.contract.spec import Architecture, FailOn, Frozen, Preset, Recipe, Verdict
+from backdoor_audit.contract.spec import Architecture, Frozen, Preset, Recipe
+from backdoor_audit.contract.verdicts import FailOn, Verdict
 
 SCHEMA_VERSION: Final = "1.3"
 METHOD_VERSION: Final = "2"

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from backdoor_audit.contract.ids import LIBRARY_REFERENCE, MODEL_REFERENCE
+from backdoor_audit.contract.verdicts import FailOn
+
 SPEC_VERSION: Final = "1.1"
 
 Architecture = Literal["diff_sae", "crosscoder"]
@@ -17,10 +20,8 @@ Preset = Literal["quick", "standard", "thorough"]
 Recipe = Literal["default", "plain", "paper"]
 Render = Literal["auto", "chat", "raw"]
 Dtype = Literal["auto", "bfloat16", "float32"]
-FailOn = Literal["flagged", "review", "none"]
 Slot = Literal["system", "user", "first_user"]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-Verdict = Literal["flagged", "review", "no_evidence", "invalid"]
 Stage = Literal["resolve", "preflight", "extract", "train", "confirm", "calibrate", "explain", "report"]
 FailureCode = Literal[
     "model_not_found",
@@ -54,14 +55,6 @@ MAX_CANDIDATES: Final = 50
 MAX_PROMPT_CHARS: Final = 20_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LOCAL_PATH = r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*"
-LIBRARY_REFERENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-MODEL_REFERENCE: Final = (
-    rf"^(?:local:{_LOCAL_PATH}"
-    r"|store:[a-z0-9][a-z0-9._-]{0,127}"
-    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+@[0-9a-f]{40}"
-    r"|mlflow:[A-Za-z0-9_](?:[A-Za-z0-9 ._-]{0,253}[A-Za-z0-9._-])?/[1-9][0-9]{0,9})$"
-)
 
 
 class Frozen(BaseModel):
