@@ -2,37 +2,31 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
 from models_store.digests import DigestCache, content_digest
 from models_store.errors import ModelRejected
-from models_store.files import MiB, open_regular, shown
+from models_store.files import MiB, shown
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint
 
 COMMIT_MARKER: Final = "commit.json"
 FILES_FOLDER: Final = "files"
-_COPY_BYTES: Final = 4 * 1024**2
 
 
-def write_committed(source: VerifiedCheckpoint, place: Path, *, linked: bool) -> str:
-    """Copy (or link) what counts of a checkpoint into ``place``, check the copy, and mark it as committed.
+def write_committed(source: VerifiedCheckpoint, place: Path) -> str:
+    """Link what counts of a checkpoint into ``place``, on the same disk, check it again, and mark it as committed.
 
     Returns:
-        The copy's content digest.
+        The content digest of what was linked.
     """
     copy = place / FILES_FOLDER
     for file in source.files:
         target = copy / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if linked:
-            # The other name goes right afterwards; until then a commit that breaks off can be asked for again.
-            os.link(file.path, target, follow_symlinks=False)
-            continue
-        with open_regular(file.path, file.name) as read, target.open("xb") as write:
-            shutil.copyfileobj(read, write, _COPY_BYTES)
+        # The other name goes right afterwards; until then a commit that breaks off can be asked for again.
+        os.link(file.path, target, follow_symlinks=False)
     if source.base_digest is not None:
         (copy / "card.json").write_text(json.dumps({"base_digest": source.base_digest}), encoding="utf-8")
     cache = DigestCache(None)

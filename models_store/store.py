@@ -82,7 +82,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CheckpointHeaders:
     """A checkpoint that was looked at, not read.
 
     Attributes:
@@ -156,7 +156,7 @@ class ModelsStore:
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
 
-    def look(self, reference: str) -> Seen:
+    def headers(self, reference: str) -> CheckpointHeaders:
         """Verify a checkpoint by its headers, without reading its weights and without downloading anything.
 
         Raises:
@@ -169,14 +169,14 @@ class ModelsStore:
         known = [(name, digest) for name, digest in digests if digest is not None]
         shape = next((file for file in verified.files if file.name == "config.json"), None)
         config = {} if shape is None else read_object(shape.path, shape.name, limit=1 * MiB)
-        return Seen(
+        return CheckpointHeaders(
             verified,
             content_digest(known) if len(known) == len(digests) else None,
             width=_whole(config, "hidden_size", "n_embd"),
             blocks=_whole(config, "num_hidden_layers", "n_layer"),
         )
 
-    def check_fit(self, base: Seen, tuned: Seen) -> None:
+    def check_fit(self, base: CheckpointHeaders, tuned: CheckpointHeaders) -> None:
         """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell.
 
         Raises:
@@ -212,17 +212,6 @@ class ModelsStore:
             found.append(ModelInfo(reference, name, verified.kind, verified.architecture, verified.size_bytes, digest))
         return found
 
-    def import_folder(self, name: str, folder: Path) -> Checkpoint:
-        """Copy a checkpoint into the store under ``name``: checked, copied, checked again, then visible in one step.
-
-        Raises:
-            InvalidReference: the name holds characters that are not allowed.
-            ModelRejected: the checkpoint is not one that is opened.
-            NameTaken: another model has that name; the same model again is fine.
-            NoSpace: the disk is full; nothing is left behind.
-        """
-        return self._keep(store_name(name), verify_checkpoint(folder), linked=False)
-
     def commit(self, name: str) -> Checkpoint:
         """Check a finished upload and make it a model of the store, in one step; doing it twice changes nothing.
 
@@ -237,7 +226,7 @@ class ModelsStore:
             folder = self.uploads.staged(name)
         except ModelNotFound:
             return self.resolve(f"store:{name}")
-        kept = self._keep(name, verify_checkpoint(folder), linked=True)
+        kept = self._keep(name, verify_checkpoint(folder))
         self.uploads.discard(name)
         return kept
 
@@ -255,11 +244,11 @@ class ModelsStore:
             self._models.remove(name)
         log.info("model deleted", reference=f"store:{name}")
 
-    def _keep(self, name: str, source: VerifiedCheckpoint, *, linked: bool) -> Checkpoint:
-        """Make a verified checkpoint a model of the store; ``linked`` where its files lie on the store's own disk."""
+    def _keep(self, name: str, source: VerifiedCheckpoint) -> Checkpoint:
+        """Make a verified upload a model of the store."""
         if self._models.find(name) is None:
-            with translated("copying a checkpoint into the store"), self._models.create(name) as place:
-                digest = write_committed(source, place, linked=linked)
+            with translated("moving a checkpoint into the store"), self._models.create(name) as place:
+                digest = write_committed(source, place)
         else:
             with translated("reading the checkpoint"):
                 digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])

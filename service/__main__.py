@@ -16,12 +16,13 @@ import uvicorn
 from common import logs
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.errors import InvalidReference, StoreError
+from models_store.errors import StoreError
 from service.app import create_app
 from service.dependencies import Services
 from service.errors import StartupError
 from service.settings import Settings
 from service.webhooks.trust import context_of
+from storage.errors import InvalidLocation, StorageError
 from worker.errors import WorkerError
 
 EXIT_USAGE: Final = 2
@@ -82,9 +83,9 @@ def check(settings: Settings) -> None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         Services.open(settings).close()
         context_of(settings.webhook_ca_file)
-    except InvalidReference as error:
+    except InvalidLocation as error:
         raise StartupError(f"BACKDOOR_AUDIT_ARTIFACTS_URL: {error.message} ({error.hint})") from error
-    except (OSError, ValueError, StoreError, WorkerError) as error:
+    except (OSError, ValueError, StoreError, StorageError, WorkerError) as error:
         # The type alone: the message may repeat an address, and an address may hold a password.
         raise StartupError(
             "the data folder, or one of the addresses of database, broker and artifacts, cannot be used "

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from models_store.errors import InvalidReference, translated
 from storage.disk import (
     TEMPORARY,
     TRASH,
@@ -31,6 +30,7 @@ from storage.disk import (
     locked_folder,
     tree_bytes,
 )
+from storage.errors import InvalidLocation, translated
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
 AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -237,7 +237,7 @@ class ArtifactStore:
         location: a folder, or its ``file://`` URL.
 
     Raises:
-        InvalidReference: another kind of URL.
+        InvalidLocation: another kind of URL.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -257,11 +257,11 @@ class ArtifactStore:
         """Names of the finished artifacts of one audit."""
         return list(self.folder(audit_id).names())
 
-    def look(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+    def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
         """The regular files right in a finished artifact, by name; None where there is none. Links are not followed.
 
         Raises:
-            StoreUnavailable: the disk refused.
+            StorageUnavailable: the disk refused.
             ValueError: no artifact has such a name.
         """
         folder = self.folder(audit_id).find(name)
@@ -284,7 +284,7 @@ class ArtifactStore:
         """The bytes of a file from ``start`` to before ``stop``, in pieces.
 
         Raises:
-            StoreUnavailable: the disk refused, or the file has gone meanwhile.
+            StorageUnavailable: the disk refused, or the file has gone meanwhile.
         """
         with translated("reading an artifact"), Path(file.path or "").open("rb") as opened:
             opened.seek(start)
@@ -296,7 +296,7 @@ class ArtifactStore:
         """Delete everything of one audit, if there is anything.
 
         Raises:
-            StoreUnavailable: the disk refused.
+            StorageUnavailable: the disk refused.
         """
         with translated("deleting an audit's artifacts"):
             discard(self.root, self.root / checked_audit(audit_id))
@@ -308,7 +308,7 @@ def _local_folder(location: str | Path) -> Path:
         return Path(location)
     parts = urlsplit(location)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise InvalidReference(
+        raise InvalidLocation(
             f"artifacts cannot be kept at a {parts.scheme}:// address",
             hint="give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix",
         )

@@ -17,7 +17,7 @@ class Artifacts(Protocol):
     def list(self, audit_id: str) -> list[str]:
         """Names of the finished artifacts of one audit, sorted."""
 
-    def look(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+    def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
         """The files of a finished artifact, by name; None where there is none."""
 
     def read(self, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
@@ -36,6 +36,6 @@ def open_artifacts(location: str | Path) -> ArtifactStore | ObjectArtifacts:
     """The artifacts at a location: a folder, its ``file://`` URL, or an object store's URL. Connects to nothing yet.
 
     Raises:
-        InvalidReference: it cannot be used; the message does not repeat it.
+        InvalidLocation: it cannot be used; the message does not repeat it.
     """
     return ObjectArtifacts(str(location)) if is_object_store(location) else ArtifactStore(location)

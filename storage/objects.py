@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from models_store.errors import InvalidReference, StoreError, StoreUnavailable
 from storage.artifacts import AUDIT_ID, ArtifactFolder, StoredFile, checked_audit, checked_name
+from storage.errors import InvalidLocation, StorageError, StorageUnavailable
 from storage.untrusted_folder import MAX_FILES, FlatFile, described, folder_at, regular_file
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ObjectArtifacts:
         location: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
 
     Raises:
-        InvalidReference: it is no such address, it holds more than that (a password, a query), or the library is not
+        InvalidLocation: it is no such address, it holds more than that (a password, a query), or the library is not
             installed.
     """
 
@@ -73,7 +73,7 @@ class ObjectArtifacts:
         """Ids of the audits that have something here, sorted.
 
         Raises:
-            StoreUnavailable
+            StorageUnavailable
         """
         yield from sorted(name for name in self._folders("") if AUDIT_ID.fullmatch(name))
 
@@ -81,16 +81,16 @@ class ObjectArtifacts:
         """Names of the finished artifacts of one audit, sorted.
 
         Raises:
-            StoreUnavailable
+            StorageUnavailable
         """
         prefix = f"{checked_audit(audit_id)}/{_INDEX}/"
         return sorted(path.removeprefix(prefix) for path in self._paths(prefix))
 
-    def look(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+    def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
         """The files of a finished artifact, by name; None where there is none.
 
         Raises:
-            StoreUnavailable
+            StorageUnavailable
             ValueError: no artifact has such a name.
         """
         index = self._index(audit_id, name)
@@ -100,7 +100,7 @@ class ObjectArtifacts:
         """The bytes of a file from ``start`` to before ``stop``, in pieces.
 
         Raises:
-            StoreUnavailable: it does not answer, or the file has gone meanwhile.
+            StorageUnavailable: it does not answer, or the file has gone meanwhile.
         """
         import obstore
 
@@ -127,7 +127,7 @@ class ObjectArtifacts:
 
         Raises:
             OSError: the folder cannot be read, or holds too many files.
-            StoreUnavailable: the store did not take it; nothing of it is visible.
+            StorageUnavailable: the store did not take it; nothing of it is visible.
         """
         import obstore
 
@@ -161,7 +161,7 @@ class ObjectArtifacts:
 
         Raises:
             OSError: the local disk refused.
-            StoreUnavailable
+            StorageUnavailable
         """
         index = self._index(audit_id, name)
         if index is None:
@@ -187,7 +187,7 @@ class ObjectArtifacts:
         """Delete everything of one audit, what makes it visible first.
 
         Raises:
-            StoreUnavailable: some of it may be left; call again.
+            StorageUnavailable: some of it may be left; call again.
         """
         for part in (_INDEX, _FILES):
             prefix = f"{checked_audit(audit_id)}/{part}/"
@@ -198,7 +198,7 @@ class ObjectArtifacts:
         """Write, read and delete a small object.
 
         Raises:
-            StoreUnavailable: one of the three cannot be done; the message says why.
+            StorageUnavailable: one of the three cannot be done; the message says why.
         """
         import obstore
 
@@ -221,12 +221,12 @@ class ObjectArtifacts:
             except FileNotFoundError:
                 return None
             if found.meta["size"] > _MAX_INDEX_BYTES:
-                raise StoreUnavailable("an artifact's index is not readable", hint="delete the audit")
+                raise StorageUnavailable("an artifact's index is not readable", hint="delete the audit")
             content = bytes(found.bytes())
         try:
             return _Index.model_validate_json(content)
         except ValidationError as error:
-            raise StoreUnavailable("an artifact's index is not readable", hint="delete the audit") from error
+            raise StorageUnavailable("an artifact's index is not readable", hint="delete the audit") from error
 
     def _send(self, key: str, root: int, file: FlatFile) -> None:
         import obstore
@@ -259,7 +259,7 @@ class ObjectArtifacts:
 
     def _discard(self, keys: Iterable[str]) -> None:
         """Delete what no index names; what stays for a fault is deleted with its audit."""
-        with suppress(StoreError), _translated("tidying up"):
+        with suppress(StorageError), _translated("tidying up"):
             self._delete(keys)
 
 
@@ -271,9 +271,9 @@ def _opened(location: str) -> "ObjectStore":
     parts = urlsplit(location)
     hint = "give s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix"
     if parts.scheme not in SCHEMES or not parts.netloc:
-        raise InvalidReference("this is no address of an object store", hint=hint)
+        raise InvalidLocation("this is no address of an object store", hint=hint)
     if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidReference(
+        raise InvalidLocation(
             "an address of artifacts names a bucket and a prefix, and nothing else",
             hint=f"{hint}; credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID and its kin)",
         )
@@ -281,7 +281,7 @@ def _opened(location: str) -> "ObjectStore":
         from obstore.exceptions import BaseError
         from obstore.store import from_url
     except ImportError as error:
-        raise InvalidReference(
+        raise InvalidLocation(
             f"artifacts at {parts.scheme}:// need a library that is not installed",
             hint="pip install 'backdoor-audit[objects]'",
         ) from error
@@ -290,7 +290,7 @@ def _opened(location: str) -> "ObjectStore":
         return from_url(location, **settings)
     except (BaseError, ValueError):
         # Its text repeats what it was given, the environment's part included.
-        raise InvalidReference("the address or the settings of the object store are not usable", hint=hint) from None
+        raise InvalidLocation("the address or the settings of the object store are not usable", hint=hint) from None
 
 
 @contextmanager
@@ -301,16 +301,16 @@ def _translated(doing: str) -> Iterator[None]:
     try:
         yield
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
-        raise StoreUnavailable(
+        raise StorageUnavailable(
             f"{doing} failed: the object store refused the credentials",
             hint="check the credentials in the environment, and their rights on the bucket",
         ) from None
     except (exceptions.NotFoundError, FileNotFoundError):
-        raise StoreUnavailable(
+        raise StorageUnavailable(
             f"{doing} failed: the object store has no such bucket or object", hint="check BACKDOOR_AUDIT_ARTIFACTS_URL"
         ) from None
     except exceptions.BaseError as error:
-        raise StoreUnavailable(
+        raise StorageUnavailable(
             f"{doing} failed: the object store did not answer as it should ({type(error).__name__})",
             hint="check that it is up and can be reached",
         ) from None

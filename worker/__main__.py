@@ -17,9 +17,9 @@ from celery.worker import state
 from common.logs import configure
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.errors import InvalidReference
 from models_store.store import ModelsStore
 from storage.artifacts import ArtifactStore
+from storage.errors import InvalidLocation
 from storage.locations import is_object_store
 from storage.objects import ObjectArtifacts
 from worker.app import create_app
@@ -59,7 +59,7 @@ def run(settings: WorkerSettings) -> int:
     try:
         published = ObjectArtifacts(settings.artifacts) if is_object_store(settings.artifacts) else None
         workspaces = ArtifactStore(settings.workspaces)
-    except InvalidReference as error:
+    except InvalidLocation as error:
         _log.error("settings_unusable", reason=f"artifacts_url: {error.message}", hint=error.hint)
         return EXIT_USAGE
     settings.data_dir.mkdir(parents=True, exist_ok=True)

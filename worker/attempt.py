@@ -36,6 +36,7 @@ from jobs.records import Claim
 from models_store.errors import StoreError
 from models_store.store import Checkpoint, ModelsStore
 from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.errors import StorageError
 from storage.locations import Artifacts
 from storage.objects import ObjectArtifacts
 from worker.errors import ProtocolError
@@ -359,7 +360,7 @@ class Attempt:
     def _drop(self, artifacts: Artifacts) -> None:
         try:
             artifacts.delete(self._claim.audit_id)
-        except (OSError, StoreError) as error:
+        except (OSError, StorageError) as error:
             _log.warning("artifacts_left", error=type(error).__name__)  # the sweep finds them
 
 

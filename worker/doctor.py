@@ -25,6 +25,7 @@ from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from models_store.errors import StoreError
 from models_store.store import ModelsStore
+from storage.errors import StorageError
 from storage.locations import is_object_store
 from storage.objects import ObjectArtifacts
 from worker.dispatch import broker_client
@@ -244,7 +245,7 @@ def _object_store(location: str) -> Finding:
     def probe() -> None:
         try:
             ObjectArtifacts(location).probe()
-        except StoreError as error:
+        except StorageError as error:
             found.append(Finding("artifacts", "bad", error.message, error.hint))
         else:
             found.append(Finding("artifacts", "ok", "the object store takes, gives and deletes objects"))

@@ -15,8 +15,8 @@ import structlog
 
 from audit.retention import is_activations
 from backdoor_audit.contract.spec import Failure
-from models_store.errors import StoreError
 from storage.artifacts import ArtifactFolder
+from storage.errors import StorageError
 from storage.objects import ObjectArtifacts
 from worker.sandbox.protocol import REPORT_FOLDER, Reason
 
@@ -63,7 +63,7 @@ class Publisher:
 
         Raises:
             OSError: the local disk refused.
-            StoreError: the store did not answer.
+            StorageError: the store did not answer.
         """
         names = [name for name in self._store.list(self._audit_id) if not is_activations(name)]
         chosen = [REPORT_FOLDER] if REPORT_FOLDER in names else names
@@ -77,7 +77,7 @@ class Publisher:
 
         Raises:
             OSError: the local folder cannot be read, or holds too much.
-            StoreError: the store did not take it all.
+            StorageError: the store did not take it all.
         """
         with self._lock:
             names = [name for name in self._names() if self._keep_activations or not is_activations(name)]
@@ -103,7 +103,7 @@ class Publisher:
                         # A report in the making is the sandbox's word; it is published when it has been read.
                         if name not in self._published and name != REPORT_FOLDER and not is_activations(name):
                             self._publish_one(name)
-            except StoreError as error:
+            except StorageError as error:
                 _log.warning("artifacts_wait", reason=error.message)
             except OSError as error:
                 _log.warning("artifacts_wait", reason=type(error).__name__)
@@ -139,7 +139,7 @@ def insist(
     while (reason := why_stop()) is None:
         try:
             action()
-        except StoreError as error:
+        except StorageError as error:
             _log.warning("artifact_store_awaited", reason=error.message)
             waiting("waiting for the artifact store")
             pause.wait(_RETRY_S)

@@ -7,8 +7,8 @@ import structlog
 
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
-from models_store.errors import StoreError
 from storage.artifacts import ArtifactStore
+from storage.errors import StorageError
 from storage.locations import Artifacts
 from storage.objects import ObjectArtifacts
 from worker.dispatch import Dispatcher
@@ -47,7 +47,7 @@ def sweep(ledger: Ledger, artifacts: Artifacts) -> list[str]:
 
     Raises:
         LedgerError: the ledger could not be asked.
-        StoreError: the disk or the object store refused.
+        StorageError: the disk or the object store refused.
     """
     gone = ledger.without_report(artifacts.audits())
     for audit_id in gone:
@@ -64,7 +64,7 @@ def sweep_workspaces(ledger: Ledger, workspaces: ArtifactStore) -> list[str]:
 
     Raises:
         LedgerError: the ledger could not be asked.
-        StoreError: the disk refused.
+        StorageError: the disk refused.
     """
     ids = list(workspaces.audits())
     gone = sorted(set(ids) - set(ledger.still_open(ids)))
@@ -116,7 +116,7 @@ class Reaper(threading.Thread):
             except LedgerUnavailable as error:
                 self._ledger_was_away = True
                 _log.warning("reaper_waits", error=type(error).__name__)
-            except (LedgerError, BrokerUnavailable, StoreError, OSError) as error:
+            except (LedgerError, BrokerUnavailable, StorageError, OSError) as error:
                 _log.warning("reaper_waits", error=type(error).__name__)
             except Exception:
                 _log.exception("reaper_broke")

@@ -97,7 +97,7 @@ class FetchedVersions:
         with translated("keeping a registered model"), self._folders.create(name) as place:
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 registry.fetch(version, Path(folder))
-                digest = write_committed(verify_checkpoint(Path(folder)), place, linked=True)
+                digest = write_committed(verify_checkpoint(Path(folder)), place)
             origin = {
                 "reference": str(version.reference),
                 "server": registry.tracking_uri,

@@ -90,16 +90,6 @@ def verify_checkpoint(folder: Path, root: Path | None = None) -> VerifiedCheckpo
     return _verify_full(real, inside, files)
 
 
-def check_adapter_fits(base: Path, adapter: Path) -> None:
-    """Check that every module an adapter adapts is in the base, in the same shape, and that none is missing.
-
-    Raises:
-        ModelRejected: one of the folders is not a checkpoint that is opened.
-        ModelsIncompatible: the adapter was made for another base, or the folders are not a base and an adapter.
-    """
-    check_pair(verify_checkpoint(base), verify_checkpoint(adapter))
-
-
 def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> None:
     """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell; digests are not compared here.
 

@@ -148,6 +148,6 @@ def _files(services: Services, audit_id: str, name: str) -> tuple[StoredFile, ..
     if _kind(name) is None:
         return None
     try:
-        return services.artifacts.look(audit_id, name)
+        return services.artifacts.files(audit_id, name)
     except ValueError:
         return None  # No artifact has such a name.

@@ -20,7 +20,7 @@ from audit.prompts.decoys import draw
 from audit.prompts.rendering import Renderer
 from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, TriggerSpec
 from jobs.ledger import Ledger
-from models_store.store import ModelsStore, Seen
+from models_store.store import CheckpointHeaders, ModelsStore
 from service.audits.history_schemas import Estimate
 from service.errors import ErrorItem, InvalidRequest
 
@@ -62,7 +62,7 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
         models_store.errors.StoreError: a model is not there, is refused, or does not fit the other.
         InvalidRequest: the spec cannot be carried out: too few carriers, nothing that a decoy could be.
     """
-    base, tuned = models.look(spec.base_model), models.look(spec.fine_tuned)
+    base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
     models.check_fit(base, tuned)
     sizes = spec.sizes()
     try:
@@ -91,7 +91,7 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
     )
 
 
-def _prompts(spec: AuditSpec, base: Seen) -> _Prompts:
+def _prompts(spec: AuditSpec, base: CheckpointHeaders) -> _Prompts:
     sizes = spec.sizes()
     given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
     first, second = carrier_sets.split_ab(given, sizes.carriers, spec.seed)
@@ -136,7 +136,9 @@ def _seconds(ledger: Ledger, owner: str, spec: AuditSpec) -> float | None:
     return median(took) if took else None
 
 
-def _not_given(spec: AuditSpec, base: Seen, tuned: Seen, seconds: float | None, pairs: int) -> tuple[str, ...]:
+def _not_given(
+    spec: AuditSpec, base: CheckpointHeaders, tuned: CheckpointHeaders, seconds: float | None, pairs: int
+) -> tuple[str, ...]:
     found = []
     if seconds is None:
         found.append("seconds: no audit of this base with these sizes has ended here yet")
@@ -153,7 +155,7 @@ def _not_given(spec: AuditSpec, base: Seen, tuned: Seen, seconds: float | None, 
     return tuple(found)
 
 
-def _has_template(base: Seen) -> bool:
+def _has_template(base: CheckpointHeaders) -> bool:
     folder = base.checkpoint.path
     if (folder / "chat_template.jinja").is_file():
         return True

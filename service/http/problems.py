@@ -21,6 +21,7 @@ from starlette.responses import Response
 import jobs.errors
 import models_store.errors
 import service.errors
+import storage.errors
 import worker.errors
 from backdoor_audit.contract.spec import TERMINAL
 from service.errors import ErrorItem
@@ -255,6 +256,10 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     models_store.errors.ModelInUse: MODEL_IN_USE,
     models_store.errors.NoSpace: NO_SPACE,
     models_store.errors.StoreUnavailable: STORE_OUT,
+    storage.errors.StorageError: INTERNAL,
+    storage.errors.InvalidLocation: INTERNAL,
+    storage.errors.DiskFull: NO_SPACE,
+    storage.errors.StorageUnavailable: STORE_OUT,
     service.errors.ServiceError: INTERNAL,
     service.errors.MalformedJson: MALFORMED_JSON,
     service.errors.InvalidRequest: INVALID_REQUEST,
@@ -282,6 +287,7 @@ ROOTS: Final[tuple[type[Exception], ...]] = (
     jobs.errors.LedgerError,
     worker.errors.WorkerError,
     models_store.errors.StoreError,
+    storage.errors.StorageError,
     service.errors.ServiceError,
 )
 

@@ -11,6 +11,7 @@ import pytest
 
 from models_store.errors import StoreError
 from models_store.store import ModelsStore
+from tests.checkpoints import upload
 from tests.hostile.cases import CASES, Case
 from tests.hostile.corpus import VALID
 from tests.hostile.trial import ACCEPTED, Answer
@@ -92,11 +93,11 @@ def test_a_hostile_reference_is_refused(tmp_path: Path, reference: str, code: st
     assert caught.value.hint
 
 
-def test_a_checkpoint_that_changed_after_its_import_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_changed_after_its_upload_is_refused(tmp_path: Path) -> None:
     from tests.hostile.checkpoints import write_full
 
     store = ModelsStore(models_root=tmp_path, store_dir=tmp_path / "store")
-    store.import_folder("model", write_full(tmp_path / "model"))
+    upload(store, "model", write_full(tmp_path / "model"))
     weights = next((tmp_path / "store").rglob("model.safetensors"))
     raw = bytearray(weights.read_bytes())
     raw[-1] ^= 1

@@ -14,6 +14,7 @@ from models_store.errors import (
 )
 from models_store.store import ModelsStore
 from models_store.verification.verify import verify_checkpoint
+from tests.checkpoints import upload
 
 
 @pytest.fixture
@@ -109,36 +110,36 @@ def test_a_models_root_that_is_not_there_is_an_empty_one(tmp_path):
     assert ModelsStore(models_root=tmp_path / "none", store_dir=tmp_path / "store").list() == []
 
 
-def test_an_imported_model_is_checked_copied_and_found(store, make_model):
+def test_an_uploaded_model_is_checked_kept_and_found(store, make_model):
     folder = make_model("elsewhere/tiny")
     (folder / "README.md").write_text("not copied")
-    imported = store.import_folder("my-model", folder)
-    assert imported == store.resolve("store:my-model")
-    assert imported.path.name == "files"
-    assert not (imported.path / "README.md").exists()
+    uploaded = upload(store, "my-model", folder)
+    assert uploaded == store.resolve("store:my-model")
+    assert uploaded.path.name == "files"
+    assert not (uploaded.path / "README.md").exists()
     assert [info.reference for info in store.list()] == ["store:my-model"]
-    assert store.import_folder("my-model", folder) == imported
+    assert upload(store, "my-model", folder) == uploaded
 
 
-def test_an_imported_adapter_keeps_the_digest_of_its_base(store, make_adapter):
+def test_an_uploaded_adapter_keeps_the_digest_of_its_base(store, make_adapter):
     folder = make_adapter("elsewhere/adapter")
     digest = f"sha256:{'c' * 64}"
     (folder / "card.json").write_text(json.dumps({"base_digest": digest, "rate": 1.0}))
-    assert store.import_folder("mine", folder).base_digest == digest
+    assert upload(store, "mine", folder).base_digest == digest
 
 
 def test_a_name_keeps_its_model(store, make_model):
-    first = store.import_folder("mine", make_model("elsewhere/one"))
+    first = upload(store, "mine", make_model("elsewhere/one"))
     with pytest.raises(NameTaken):
-        store.import_folder("mine", make_model("elsewhere/two", seed=1))
+        upload(store, "mine", make_model("elsewhere/two", seed=1))
     assert store.resolve("store:mine") == first
 
 
-def test_a_bad_folder_or_name_is_not_imported(store, make_model, tmp_path):
+def test_a_bad_folder_or_name_is_not_uploaded(store, make_model, tmp_path):
     with pytest.raises(ModelRejected, match="auto_map"):
-        store.import_folder("bad", make_model("elsewhere/bad", auto_map={}))
+        upload(store, "bad", make_model("elsewhere/bad", auto_map={}))
     with pytest.raises(InvalidReference):
-        store.import_folder("../up", make_model("elsewhere/good"))
+        upload(store, "../up", make_model("elsewhere/good"))
     assert store.list() == []
     assert not (tmp_path / "store" / "models").exists()
 
@@ -151,15 +152,15 @@ def test_what_was_not_committed_does_not_exist(store, make_model, tmp_path):
 
 
 def test_a_digest_mismatch_in_the_store_is_refused_and_the_file_named(store, make_model):
-    imported = store.import_folder("mine", make_model("elsewhere/one"))
-    tokenizer = imported.path / "tokenizer.json"
+    uploaded = upload(store, "mine", make_model("elsewhere/one"))
+    tokenizer = uploaded.path / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"a": 1', '"b": 1'))
     with pytest.raises(ModelRejected, match=r"tokenizer\.json: its content is not what was committed"):
         store.resolve("store:mine")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_an_import_onto_a_full_disk_leaves_nothing(make_model, tmp_path):
+def test_an_upload_onto_a_full_disk_leaves_no_model(make_model, tmp_path):
     small = tmp_path / "store"
     small.mkdir()
     mount = subprocess.run(
@@ -170,9 +171,9 @@ def test_an_import_onto_a_full_disk_leaves_nothing(make_model, tmp_path):
     try:
         store = ModelsStore(models_root=tmp_path / "models", store_dir=small)
         with pytest.raises(NoSpace) as caught:
-            store.import_folder("mine", make_model("elsewhere/one"))
+            upload(store, "mine", make_model("elsewhere/one"))
         assert (caught.value.code, isinstance(caught.value.__cause__, OSError)) == ("no_space", True)
-        assert list((small / "models").iterdir()) == []
+        assert store.list() == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from audit.ports import FolderStore
-from models_store.errors import InvalidReference
 from storage.artifacts import ArtifactFolder, ArtifactStore, FolderCache
+from storage.errors import InvalidLocation
 
 ROOT = Path(__file__).parents[2]
 
@@ -235,7 +235,7 @@ def test_an_audits_artifacts_are_kept_apart_and_deleted_together(tmp_path, form)
 
 
 def test_other_places_and_ids_are_refused(tmp_path):
-    with pytest.raises(InvalidReference, match="s3://"):
+    with pytest.raises(InvalidLocation, match="s3://"):
         ArtifactStore("s3://bucket/audits")
     for audit_id in ("", "../x", "a/b", "."):
         with pytest.raises(ValueError, match="audit's id"):

@@ -9,8 +9,8 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from models_store.errors import InvalidReference, StoreUnavailable
 from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.errors import InvalidLocation, StorageUnavailable
 from storage.locations import is_object_store, open_artifacts
 from storage.objects import ObjectArtifacts
 from tests.buckets import SECRET
@@ -37,7 +37,7 @@ def fill(local, name, **files):
 
 
 def content(store, name):
-    return {file.name: b"".join(store.read(file, 0, file.size_bytes)) for file in store.look(AUDIT, name)}
+    return {file.name: b"".join(store.read(file, 0, file.size_bytes)) for file in store.files(AUDIT, name)}
 
 
 def keys(url):
@@ -54,11 +54,11 @@ def test_a_folder_is_published_looked_at_read_and_fetched(store, local, tmp_path
     large = os.urandom(9 * 1024**2)  # more than one piece, so that it goes in parts
     folder = fill(local, "dictionary-a=1,b@2", cfg=b"{}", weights=large, empty=b"")
     assert store.list(AUDIT) == []
-    assert store.look(AUDIT, "dictionary-a=1,b@2") is None
+    assert store.files(AUDIT, "dictionary-a=1,b@2") is None
     assert store.publish(AUDIT, "dictionary-a=1,b@2", folder)
     assert store.list(AUDIT) == ["dictionary-a=1,b@2"]
     assert list(store.audits()) == [AUDIT]
-    files = store.look(AUDIT, "dictionary-a=1,b@2")
+    files = store.files(AUDIT, "dictionary-a=1,b@2")
     assert [(file.name, file.size_bytes) for file in files] == [("cfg", 2), ("empty", 0), ("weights", len(large))]
     assert files[2].etag == f'"{hashlib.sha256(large).hexdigest()}"'
     assert content(store, "dictionary-a=1,b@2") == {"cfg": b"{}", "empty": b"", "weights": large}
@@ -88,7 +88,7 @@ def test_nothing_is_seen_of_a_folder_that_is_not_whole(store, local, bucket_url,
 
     def watched(self, key, *rest):
         send(self, key, *rest)
-        seen.append((store.list(AUDIT), store.look(AUDIT, "plan"), len(keys(bucket_url))))
+        seen.append((store.list(AUDIT), store.files(AUDIT, "plan"), len(keys(bucket_url))))
 
     monkeypatch.setattr(ObjectArtifacts, "_send", watched)
     assert not store.publish(AUDIT, "plan", folder, wanted=lambda: False)
@@ -122,7 +122,7 @@ def test_deleted_is_gone_and_others_stay(store, local, bucket_url):
     store.delete(AUDIT)
     store.delete(AUDIT)
     assert store.list(AUDIT) == []
-    assert store.look(AUDIT, "plan") is None
+    assert store.files(AUDIT, "plan") is None
     assert list(store.audits()) == ["audit_011"]
     assert len(keys(bucket_url)) == 2
 
@@ -134,14 +134,14 @@ def test_what_was_changed_behind_its_back_is_not_fetched(store, local, bucket_ur
     assert not store.fetch(AUDIT, "plan", into)
     assert list(into.names()) == []
     obstore.put(from_url(bucket_url), f"{AUDIT}/index/plan", b'{"write": "../../x", "files": []}')
-    with pytest.raises(StoreUnavailable, match="index is not readable"):
-        store.look(AUDIT, "plan")
+    with pytest.raises(StorageUnavailable, match="index is not readable"):
+        store.files(AUDIT, "plan")
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden", "a\n"])
 def test_a_name_is_one_plain_part(store, tmp_path, name):
     with pytest.raises(ValueError, match="name of an artifact"):
-        store.look(AUDIT, name)
+        store.files(AUDIT, name)
     with pytest.raises(ValueError, match="audit's id"):
         store.delete(name)
 
@@ -151,13 +151,13 @@ def test_a_store_that_is_out_is_unavailable_and_then_comes_back(store, buckets, 
     with buckets.down():
         for use in (
             lambda: store.list(AUDIT),
-            lambda: store.look(AUDIT, "plan"),
+            lambda: store.files(AUDIT, "plan"),
             lambda: store.publish(AUDIT, "plan", folder),
             lambda: store.fetch(AUDIT, "plan", local),
             lambda: store.delete(AUDIT),
             store.probe,
         ):
-            with pytest.raises(StoreUnavailable, match="did not answer") as caught:
+            with pytest.raises(StorageUnavailable, match="did not answer") as caught:
                 use()
             assert SECRET not in f"{caught.value}{caught.value.__cause__}"
     assert store.list(AUDIT) == []
@@ -167,7 +167,7 @@ def test_a_store_that_is_out_is_unavailable_and_then_comes_back(store, buckets, 
 
 
 def test_a_bucket_that_is_not_there_is_named_as_the_fault(buckets):
-    with pytest.raises(StoreUnavailable, match="no such bucket") as caught:
+    with pytest.raises(StorageUnavailable, match="no such bucket") as caught:
         ObjectArtifacts("s3://nobody-made-this/x").probe()
     assert "ARTIFACTS_URL" in caught.value.hint
 
@@ -176,7 +176,7 @@ def test_refused_credentials_are_named_as_the_fault(bucket_url, buckets):
     store = ObjectArtifacts(bucket_url)
     httpx.post(f"{buckets.url}/moto-api/reset-auth", content=b"0").raise_for_status()
     try:
-        with pytest.raises(StoreUnavailable, match="refused the credentials"):
+        with pytest.raises(StorageUnavailable, match="refused the credentials"):
             store.probe()
     finally:
         httpx.post(f"{buckets.url}/moto-api/reset-auth", content=b"inf").raise_for_status()
@@ -194,7 +194,7 @@ def test_refused_credentials_are_named_as_the_fault(bucket_url, buckets):
     ],
 )
 def test_other_addresses_are_refused_without_being_repeated(location):
-    with pytest.raises(InvalidReference) as caught:
+    with pytest.raises(InvalidLocation) as caught:
         open_artifacts(location)
     assert "s3://bucket/prefix" in caught.value.hint
     assert "secret-word" not in f"{caught.value} {caught.value.hint}"
@@ -215,4 +215,4 @@ def test_without_the_library_the_extra_is_named():
         "except Exception as error: print(type(error).__name__, error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "InvalidReference pip install 'backdoor-audit[objects]'\n"
+    assert done.stdout == "InvalidLocation pip install 'backdoor-audit[objects]'\n"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.ledger import Ledger
-from models_store.errors import StoreUnavailable
 from models_store.store import ModelsStore
 from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.errors import StorageUnavailable
 from storage.objects import ObjectArtifacts
 from tests.buckets import Buckets
 from tests.toy import toy_spec
@@ -113,7 +113,7 @@ def test_it_tries_again_until_it_works_or_must_stop(monkeypatch: pytest.MonkeyPa
     def third_time() -> None:
         tries.append(1)
         if len(tries) < 3:
-            raise StoreUnavailable("out")
+            raise StorageUnavailable("out")
 
     assert insist(third_time, lambda: None, told.append) is None
     assert (len(tries), told) == (3, ["waiting for the artifact store"] * 2)

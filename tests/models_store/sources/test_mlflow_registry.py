@@ -9,6 +9,7 @@ from models_store.errors import ModelNotFound, ModelRejected, StoreUnavailable
 from models_store.sources import mlflow_registry
 from models_store.sources.mlflow_registry import MlflowRegistry
 from models_store.store import ModelsStore
+from tests.checkpoints import upload
 
 
 @pytest.fixture
@@ -35,12 +36,12 @@ def test_a_version_is_fetched_once_without_its_pickles_and_serves_offline(regist
     assert names(checkpoint) == ["config.json", "model.safetensors", "tokenizer.json"]
     (folder / "training_args.bin").unlink()
     (folder / "modeling.py").unlink()
-    assert checkpoint.digest == store.import_folder("same", folder).digest
+    assert checkpoint.digest == upload(store, "same", folder).digest
     there = checkpoint.path.stat().st_mtime_ns
     assert store.resolve(reference).path.stat().st_mtime_ns == there
     offline = make_store(offline=True)
     assert offline.resolve(reference).digest == checkpoint.digest
-    assert offline.look(reference).blocks == 2
+    assert offline.headers(reference).blocks == 2
     assert [info.kind for info in offline.list() if info.reference == reference] == ["full"]
     origin = json.loads((checkpoint.root / "origin.json").read_text())
     assert (origin["reference"], origin["server"], origin["digest"]) == (reference, registry.url, checkpoint.digest)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from models_store.errors import ModelRejected, ModelsIncompatible
-from models_store.verification.verify import check_adapter_fits, verify_checkpoint
+from models_store.verification.verify import verify_checkpoint
+from tests.checkpoints import check_folders
 
 
 def q(layer=0, hidden=16, rank=2, out=None):
@@ -118,13 +119,13 @@ def test_ranks_of_their_own_are_taken(make_adapter):
 def test_an_adapter_for_another_base_is_incompatible(make_model, make_adapter, weights, changes, reason):
     adapter = make_adapter(weights=weights, target_modules=["q_proj"], **changes)
     with pytest.raises(ModelsIncompatible, match=reason) as caught:
-        check_adapter_fits(make_model(), adapter)
+        check_folders(make_model(), adapter)
     assert caught.value.code == "models_incompatible"
     assert caught.value.hint
 
 
 def test_layers_can_be_chosen_and_modules_excluded(make_model, make_adapter):
     base = make_model()
-    check_adapter_fits(base, make_adapter("one", weights=q(0), target_modules=["q_proj"], layers_to_transform=[0]))
+    check_folders(base, make_adapter("one", weights=q(0), target_modules=["q_proj"], layers_to_transform=[0]))
     excluded = {"exclude_modules": ["layers.0.self_attn.q_proj"]}
-    check_adapter_fits(base, make_adapter("two", weights=q(1), target_modules=["q_proj"], **excluded))
+    check_folders(base, make_adapter("two", weights=q(1), target_modules=["q_proj"], **excluded))

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from models_store.errors import ModelRejected, ModelsIncompatible
-from models_store.finite import scan_non_finite
 from models_store.verification import generate_config_keys
 from models_store.verification.tensor_names import NAMES
-from models_store.verification.verify import check_adapter_fits, verify_checkpoint
+from models_store.verification.verify import verify_checkpoint
+from tests.checkpoints import check_folders
 
 # PEFT asks transformers for an attribute by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -74,7 +74,6 @@ def test_a_saved_model_of_every_architecture_is_taken(tmp_path, model_type):
     assert verified.architecture == model_type
     assert verified.n_parameters == model.num_parameters()
     assert verified.dtypes == ("BF16",)
-    assert scan_non_finite(tmp_path) is None
 
 
 @pytest.mark.parametrize("model_type", NAMES)
@@ -121,7 +120,7 @@ def test_an_adapter_that_peft_saved_is_taken_and_fits_only_its_base(tmp_path, mo
     get_peft_model(model, config).save_pretrained(adapter)
     verified = verify_checkpoint(adapter)
     assert (verified.kind, verified.adapter.rank) == ("lora", 3)
-    check_adapter_fits(base, adapter)
+    check_folders(base, adapter)
 
     shallower = tmp_path / "shallower"
     layers = {"n_layer" if model_type == "gpt2" else "num_hidden_layers": 1}
@@ -130,7 +129,7 @@ def test_an_adapter_that_peft_saved_is_taken_and_fits_only_its_base(tmp_path, mo
     AutoModelForCausalLM.from_config(configuration).save_pretrained(shallower)
     save_tokenizer(shallower)
     with pytest.raises(ModelsIncompatible, match="does not have"):
-        check_adapter_fits(shallower, adapter)
+        check_folders(shallower, adapter)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

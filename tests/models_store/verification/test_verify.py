@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models_store.errors import ModelRejected, ModelsIncompatible
-from models_store.verification.verify import check_adapter_fits, check_pair, verify_checkpoint
+from models_store.verification.verify import check_pair, verify_checkpoint
+from tests.checkpoints import check_folders
 
 
 def refused(folder, match, root=None):
@@ -56,7 +57,7 @@ def test_a_good_model_is_described(make_model):
 
 def test_neither_torch_nor_transformers_is_imported(make_model):
     code = (
-        "import sys, pathlib; import models_store.store, models_store.finite, models_store.verification.verify as v;"
+        "import sys, pathlib; import models_store.store, models_store.verification.verify as v;"
         "v.verify_checkpoint(pathlib.Path(sys.argv[1]));"
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
@@ -425,7 +426,7 @@ def test_an_adapter_is_described_and_fits_its_base(make_model, make_adapter):
     assert verified.base_model_name == "somebody/tiny"
     assert verified.base_digest is None
     assert verified.adapter.modules["model.layers.1.self_attn.v_proj"] == (8, 16)
-    check_adapter_fits(base, adapter)
+    check_folders(base, adapter)
 
 
 def test_an_adapter_needs_safetensors_and_a_folder_of_its_own(make_adapter, make_model):
@@ -468,4 +469,4 @@ def test_full_models_of_other_architecture_or_shape_are_incompatible(make_model,
 
 def test_an_adapter_is_no_base(make_adapter):
     with pytest.raises(ModelsIncompatible, match="is an adapter"):
-        check_adapter_fits(make_adapter(), make_adapter("second"))
+        check_folders(make_adapter(), make_adapter("second"))

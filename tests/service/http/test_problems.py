@@ -8,6 +8,7 @@ from starlette.responses import StreamingResponse
 import jobs.errors
 import models_store.errors
 import service.errors
+import storage.errors
 import worker.errors
 from backdoor_audit.contract.spec import TERMINAL
 from service.http import problems
@@ -17,7 +18,7 @@ from service.schemas import Problem
 def test_every_error_of_the_rooms_is_mapped():
     classes = {
         value
-        for module in (jobs.errors, models_store.errors, worker.errors, service.errors)
+        for module in (jobs.errors, models_store.errors, storage.errors, worker.errors, service.errors)
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == module.__name__
     }
