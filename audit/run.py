@@ -19,7 +19,7 @@ from audit.measure.confirm import Confirmation, confirm
 from audit.measure.contrast import Directions, fit_directions
 from audit.measure.extraction import Extraction, extract
 from audit.measure.finite import check_number
-from audit.measure.preflight import Study, prepare
+from audit.measure.preflight import AuditSetup, prepare
 from audit.models.pair import is_adapter, load_pair
 from audit.models.placement import DeviceMap
 from audit.models.runner import Runner
@@ -28,7 +28,7 @@ from audit.reporting import wording
 from audit.reporting.report import invalid_report, provenance_of, tables
 from audit.translate import BATCH_TOKENS, within_memory
 from audit.verdict import gates as gating
-from audit.verdict.multiple_pairs import Panel, Place, judge, measure, places, sequences, warnings_of
+from audit.verdict.multiple_pairs import PairRun, PanelResult, correct, measure, pair_runs, sequences, warnings_of
 from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
 from backdoor_audit.contract.report import AuditReport, Gates
@@ -147,10 +147,10 @@ def _run(
         if pair.elsewhere:
             notes = (*notes, _ELSEWHERE.format(count=pair.elsewhere))
         runner = Runner(pair, budget=budget, tick=clock.tick)
-        study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
+        setup = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
         notes = (*notes, *_adapter_warnings(base_dir, tuned_dir))
-        asked = places(study, workspace)
-        _check_disk(study, workspace, sequences(asked))
+        asked = pair_runs(setup, workspace)
+        _check_disk(setup, workspace, sequences(asked))
     try:
         return _answer(
             asked, clock, audit_id=audit_id, notes=notes, cache=cache, library=library, base_digest=base_digest,
@@ -159,13 +159,13 @@ def _run(
     except OutputsNotFinite as error:
         with clock.stage("report"):
             return invalid_report(
-                study, error, audit_id=audit_id, warnings=(*notes, *warnings_of(asked)), seconds=clock.seconds,
+                setup, error, audit_id=audit_id, warnings=(*notes, *warnings_of(asked)), seconds=clock.seconds,
                 base_digest=base_digest, tuned_digest=tuned_digest,
             )  # fmt: skip
 
 
 def _answer(
-    asked: Sequence[Place],
+    asked: Sequence[PairRun],
     clock: _Clock,
     *,
     audit_id: str,
@@ -175,16 +175,16 @@ def _answer(
     base_digest: str,
     tuned_digest: str,
 ) -> AuditReport:
-    """Measure the pairs and judge them."""
+    """Measure the pairs and correct them."""
 
-    def gates_of(place: Place, extraction: Extraction, confirmation: Confirmation) -> Gates:
-        score = own_score(place.study, confirmation.effect, place.store, base_digest=base_digest, cache=cache)
+    def gates_of(place: PairRun, extraction: Extraction, confirmation: Confirmation) -> Gates:
+        score = own_score(place.setup, confirmation.effect, place.store, base_digest=base_digest, cache=cache)
         return _gates(extraction, confirmation, score, tuned_digest, library)
 
     with clock.stage("extract") as report:
         panel = _panel(asked, gates_of, report) if len(asked) > 1 else None
         place = asked[0 if panel is None else panel.lead]
-        extraction = extract(place.study, place.store, lambda fraction, message: report(0.95 * fraction, message))
+        extraction = extract(place.setup, place.store, lambda fraction, message: report(0.95 * fraction, message))
         report(0.95, "directions of the pair")
         directions = _directions(extraction)
     with clock.stage("train") as report:
@@ -199,7 +199,7 @@ def _answer(
         flag = verdict in NEEDS_REVIEW
         found = explain(extraction, directions, confirmation, trained, untrained, flag=flag, report=report)
     with clock.stage("report"):
-        provenance = provenance_of(place.study, clock.seconds, base_digest, tuned_digest)
+        provenance = provenance_of(place.setup, clock.seconds, base_digest, tuned_digest)
         seen = power(extraction, directions.layer, len(asked))
         return AuditReport(
             audit_id=audit_id,
@@ -215,13 +215,13 @@ def _answer(
             not_assessed=wording.not_assessed(gates),
             smallest_effect_nats=gating.smallest_effect(extraction, len(asked)),
             power=seen,
-            trigger=place.study.trigger.model_dump(),
+            trigger=place.setup.trigger.model_dump(),
             candidates=() if panel is None else panel.rows,
             multiplicity=None if panel is None else panel.multiplicity,
-            fail_on=place.study.spec.fail_on,
+            fail_on=place.setup.spec.fail_on,
             gates=gates,
             warnings=(*notes, *warnings_of(asked)),
-            limits=wording.limits(place.study, gates.calibrated),
+            limits=wording.limits(place.setup, gates.calibrated),
             provenance=provenance,
             **tables(extraction, directions, confirmation, found),
         )
@@ -239,14 +239,14 @@ def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
 
 
 def _panel(
-    asked: Sequence[Place],
-    gates_of: Callable[[Place, Extraction, Confirmation], Gates],
+    asked: Sequence[PairRun],
+    gates_of: Callable[[PairRun, Extraction, Confirmation], Gates],
     report: Callable[[float, str], None],
-) -> Panel:
-    """Measure every candidate and judge them together."""
+) -> PanelResult:
+    """Measure every candidate and correct them together."""
 
-    def confirmed(place: Place, tell: Callable[[float, str], None]) -> tuple[Extraction, Confirmation]:
-        extraction = extract(place.study, place.store, lambda fraction, message: tell(0.8 * fraction, message))
+    def confirmed(place: PairRun, tell: Callable[[float, str], None]) -> tuple[Extraction, Confirmation]:
+        extraction = extract(place.setup, place.store, lambda fraction, message: tell(0.8 * fraction, message))
         tell(0.8, "directions of the pair")
         directions = _directions(extraction)
         return extraction, _confirmation(
@@ -254,15 +254,15 @@ def _panel(
         )
 
     measured = measure(asked, confirmed, lambda fraction, message: report(0.95 * fraction, message))
-    return judge(measured, [gates_of(each.place, each.outcome, each.confirmation) for each in measured])
+    return correct(measured, [gates_of(each.place, each.outcome, each.confirmation) for each in measured])
 
 
-def _check_disk(study: Study, workspace: FolderStore, sequences: int) -> None:
+def _check_disk(setup: AuditSetup, workspace: FolderStore, sequences: int) -> None:
     """Refuse where the free disk is under 1.5 times what the activations will take."""
-    sizes, pair = study.sizes, study.pair
-    width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(study.layers)
-    tokens = sum(len(prompt) + sizes.continuation_tokens for prompt in study.tokens((*study.a, *study.b), None))
-    per_carrier = tokens / (len(study.a) + len(study.b))
+    sizes, pair = setup.sizes, setup.pair
+    width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(setup.layers)
+    tokens = sum(len(prompt) + sizes.continuation_tokens for prompt in setup.tokens((*setup.a, *setup.b), None))
+    per_carrier = tokens / (len(setup.a) + len(setup.b))
     needed = int(1.5 * 2 * width * per_carrier * sequences)
     found = _plan(workspace, {"bytes": needed, "device": pair.device.type, "dtype": pair.precision})
     from audit.measure.preflight import peek_disk
@@ -301,8 +301,8 @@ def _directions(extraction: Extraction) -> Directions:
     found = store.find("directions")
     if found is None:
         contrast = extraction.contrast("a")
-        fitted = fit_directions(extraction.study.runner, contrast, extraction.study.layers)
-        trigger = extraction.study.trigger
+        fitted = fit_directions(extraction.setup.runner, contrast, extraction.setup.layers)
+        trigger = extraction.setup.trigger
         check_number(trigger, trigger.triggered, *fitted.effect_a.values())
         with store.create("directions") as folder:
             tensors = {f"basis.{layer}": value.contiguous() for layer, value in fitted.basis.items()}
@@ -313,7 +313,7 @@ def _directions(extraction: Extraction) -> Directions:
         return fitted
     tensors = load_file(found / "directions.safetensors")
     row = json.loads((found / "directions.json").read_text(encoding="utf-8"))
-    layers = extraction.study.layers
+    layers = extraction.setup.layers
     return Directions(
         basis={layer: tensors[f"basis.{layer}"] for layer in layers},
         effect_a={int(layer): value for layer, value in row["effect_a"].items()},

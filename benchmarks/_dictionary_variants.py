@@ -85,7 +85,7 @@ def source_of(scene: Scene, variant: Variant) -> TensorSource:
     if variant.inputs == "all":
         return _with_what_stands_before(scene, plain)
     if variant.inputs == "centred":
-        return replace(plain, centre=centres(scene, plain))
+        return _of_differences(plain, plain.tuned.float() - plain.base.float() - centres(scene, plain))
     if variant.subspace is not None:
         basis = attribution_subspace(scene, variant.subspace)
         return _of_differences(plain, (plain.tuned.float() - plain.base.float()) @ basis @ basis.T)
@@ -164,7 +164,7 @@ def gradient_metric(
 
 def config_of(scene: Scene, variant: Variant) -> DictionaryConfig:
     """The configuration that a variant is trained with."""
-    pair = scene.extraction.study.pair
+    pair = scene.extraction.setup.pair
     shape: dict[str, Any] = {"d_model": pair.d_model, "n_latents": variant.width * pair.d_model, "k": variant.k}
     quick = pair.precision == "bfloat16"
     if variant.crosscoder:
@@ -236,7 +236,7 @@ def out_of_metric(dictionary: DiffSAE, into: Tensor, back: Tensor) -> DiffSAE:
 def train_variant(scene: Scene, variant: Variant, seed: int) -> tuple[Trained, float]:
     """Train one dictionary on one core, as an audit does; also the seconds that it took."""
     source = source_of(scene, variant)
-    settings = TrainSettings(token_visits=scene.extraction.study.sizes.token_visits, seed=seed)
+    settings = TrainSettings(token_visits=scene.extraction.setup.sizes.token_visits, seed=seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -256,7 +256,7 @@ def explained_difference(scene: Scene, variant: Variant, dictionary: Dictionary)
     """On the span: share of Δ's variance explained, dead share, active latents a token."""
     plain = training_source(scene.extraction, scene.layer)
     if variant.inputs == "centred":
-        plain = replace(plain, centre=centres(scene, plain))
+        plain = _of_differences(plain, plain.tuned.float() - plain.base.float() - centres(scene, plain))
     if not variant.crosscoder:
         quality = measure(dictionary, plain, torch.arange(plain.n_tokens))
         return quality.fve, quality.dead_share, quality.l0

@@ -32,9 +32,9 @@ from audit.measure.ablation import replace_along
 from audit.measure.activations import after, first
 from audit.measure.contrast import Contrast, Directions, effects, fit_directions
 from audit.measure.divergence import many_carrier_kl
-from audit.measure.preflight import Study, prepare
+from audit.measure.preflight import AuditSetup, prepare
 from audit.models.pair import load_pair
-from audit.models.runner import Capture, Runner
+from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.stats.statistics import p_decoy_all
 from backdoor_audit.contract.spec import AuditSpec, DecoyStrings
@@ -75,45 +75,45 @@ def base_effect(runner: Runner, contrast: Contrast, directions: Directions) -> f
     ablated = runner.resume(string.layout, layer, changed, "base")
     assert string.final is not None
     assert clean.final is not None
-    with runner.pair.on("base") as anatomy:
-        intact, left = many_carrier_kl(anatomy, [string.final, ablated], clean.final, runner.pair.device)
+    with runner.pair.on("base") as parts:
+        intact, left = many_carrier_kl(parts, [string.final, ablated], clean.final, runner.pair.device)
     return float((intact - left).mean())
 
 
-def clean_answers(study: Study, *, alone: bool = False) -> list[tuple[int, ...]]:
+def clean_answers(setup: AuditSetup, *, alone: bool = False) -> list[tuple[int, ...]]:
     """The fine-tuned model's answers to the clean prompts of A's and B's decoy carriers, in this order.
 
     Args:
         alone: B's decoy carriers are asked by themselves, not among all of B as in an audit.
     """
-    halves = study.a[: study.decoys_a], study.b[: study.decoys_b] if alone else study.b
+    halves = setup.a[: setup.decoys_a], setup.b[: setup.decoys_b] if alone else setup.b
     on_a, on_b = (
-        study.runner.greedy(study.tokens(half, study.trigger.clean), study.sizes.continuation_tokens) for half in halves
+        setup.runner.greedy(setup.tokens(half, setup.trigger.clean), setup.sizes.continuation_tokens) for half in halves
     )
-    return [*on_a, *on_b[: study.decoys_b]]
+    return [*on_a, *on_b[: setup.decoys_b]]
 
 
-def measure(study: Study, decoys: int, texts: Sequence[tuple[int, ...]]) -> list[Effect]:
+def measure(setup: AuditSetup, decoys: int, texts: Sequence[tuple[int, ...]]) -> list[Effect]:
     """The pair first, then as many decoys; each with directions of its own, fitted on A, read on B.
 
     Args:
         texts: the answer that is forced on each of A's and B's decoy carriers, under every string.
     """
-    runner, count = study.runner, study.decoys_a
-    carriers = (*study.a[:count], *study.b[: study.decoys_b])
+    runner, count = setup.runner, setup.decoys_a
+    carriers = (*setup.a[:count], *setup.b[: setup.decoys_b])
 
-    def runs(string: str) -> tuple[Capture, Capture]:
-        prompts = study.tokens(carriers, string)
+    def runs(string: str) -> tuple[Activations, Activations]:
+        prompts = setup.tokens(carriers, string)
         forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=True)]
-        return runner.capture(forced, "tuned", study.layers), study.base.capture(prompts)
+        return runner.capture(forced, "tuned", setup.layers), setup.base.capture(prompts)
 
-    clean, base_clean = runs(study.trigger.clean)
+    clean, base_clean = runs(setup.trigger.clean)
     found = []
-    for string in (study.trigger.triggered, *study.decoys()[:decoys]):
+    for string in (setup.trigger.triggered, *setup.decoys()[:decoys]):
         tuned, base = runs(string)
         on_a = Contrast(first(tuned, count), first(clean, count), first(base, count), first(base_clean, count))
         on_b = Contrast(after(tuned, count), after(clean, count), after(base, count), after(base_clean, count))
-        directions = fit_directions(runner, on_a, study.layers)
+        directions = fit_directions(runner, on_a, setup.layers)
         leading = directions.basis[directions.layer][:, :1]
         effect = effects(runner, on_b, directions.layer, [leading]).nats()
         found.append(Effect(string, effect, base_effect(runner, on_b, directions)))
@@ -136,7 +136,7 @@ def described(found: Sequence[Effect]) -> dict[str, Any]:
     }
 
 
-def study_of(spec: AuditSpec, base: Path, tuned: Path, *, base_digest: str, cache: FolderStore | None) -> Study:
+def study_of(spec: AuditSpec, base: Path, tuned: Path, *, base_digest: str, cache: FolderStore | None) -> AuditSetup:
     """Both models loaded, the spec checked against them."""
     pair = load_pair(base, tuned, dtype=spec.dtype, device="auto")
     return prepare(spec, pair, Runner(pair), base_digest=base_digest, cache=cache)
@@ -177,14 +177,14 @@ def main(argv: list[str] | None = None) -> int:
             strings = tuple(options.strings.read_text(encoding="utf-8").splitlines())
             spec = spec.model_copy(update={"decoys": DecoyStrings(strings=strings)})
         checkpoint, model = bench.resolve(base), bench.resolve(folder)
-        study = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())
-        texts = clean_answers(study)
-        figures = described(measure(study, options.decoys, texts)) | {"tuned_digest": model.digest}
+        setup = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())
+        texts = clean_answers(setup)
+        figures = described(measure(setup, options.decoys, texts)) | {"tuned_digest": model.digest}
         if options.strings is None:
-            others = clean_answers(study, alone=True)
+            others = clean_answers(setup, alone=True)
             figures["answers_asked_alone"] = {
                 "differ": sum(text != other for text, other in zip(texts, others, strict=True)),
-                "tuned": measure(study, 0, others)[0].tuned,
+                "tuned": measure(setup, 0, others)[0].tuned,
             }
         units.setdefault(name, {})["drawn" if options.strings is None else options.strings.name] = figures
         write_result(NAME, {"units": units})

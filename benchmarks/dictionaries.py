@@ -23,7 +23,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
-from audit.explain.features import Picked, gradient_on, pick, span_overlap
+from audit.explain.features import Selection, gradient_on, pick, span_overlap
 from audit.measure.contrast import effects, fit_directions
 from audit.measure.extraction import extract
 from audit.measure.preflight import prepare
@@ -101,9 +101,9 @@ def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Se
     """Extract an organism, or read what was extracted before; one scene a layer (empty: the layer that is chosen)."""
     pair = load_pair(base, subject.folder, dtype=subject.spec.dtype)
     runner = Runner(pair, budget=BATCH_TOKENS)
-    study = prepare(subject.spec, pair, runner, base_digest="", cache=None)
-    extraction = extract(study, workspace, lambda _fraction, _message: None)
-    directions = fit_directions(runner, extraction.contrast("a"), study.layers)
+    setup = prepare(subject.spec, pair, runner, base_digest="", cache=None)
+    extraction = extract(setup, workspace, lambda _fraction, _message: None)
+    directions = fit_directions(runner, extraction.contrast("a"), setup.layers)
     on_b = extraction.contrast("b", decoy_carriers_only=True)
     found = []
     for layer in layers or (directions.layer,):
@@ -113,7 +113,7 @@ def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Se
     return found
 
 
-def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any], Picked]:
+def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any], Selection]:
     """Train one dictionary, pick its features, and what there is to say of it."""
     trained, seconds = train_variant(scene, variant, seed)
     picked = pick(scene.extraction, trained, scene.directions, scene.gradient_b)
@@ -153,7 +153,7 @@ class Results:
         wanted = (layer, seed, METHOD_VERSION)
         return any((row["layer"], row["seed"], row["method_version"]) == wanted for row in self.rows.get(name, ()))
 
-    def add(self, name: str, row: dict[str, Any], picked: Picked) -> None:
+    def add(self, name: str, row: dict[str, Any], picked: Selection) -> None:
         """Keep one more."""
         self.rows.setdefault(name, []).append(row)
         key = _span_name(name, row)

@@ -25,8 +25,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from audit.models.anatomy import Anatomy, locate, resolve_layers
 from audit.models.pair import Precision, Side, load_pair, load_tokenizer
+from audit.models.parts import ModelParts, locate, resolve_layers
 from audit.models.runner import Layout, Prefix, Runner
 from audit.prompts.rendering import Tokens
 from audit.translate import BATCH_TOKENS
@@ -53,7 +53,7 @@ Contenders = dict[str, Callable[[], object]]
 class WholeRunner(Runner):
     """A runner that runs every sequence from its first token, shared prefix or not."""
 
-    def _prefix(self, anatomy: Anatomy, layout: Layout, side: Side) -> Prefix:
+    def _prefix(self, parts: ModelParts, layout: Layout, side: Side) -> Prefix:
         return Prefix((), None, {})
 
 

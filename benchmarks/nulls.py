@@ -27,7 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from audit.measure.extraction import FIRING_NATS, FIRING_SHARE
+from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE
 from audit.stats.statistics import clopper_pearson, p_decoy_all, rank
 from audit.verdict import gates as gating
 from benchmarks._machine import RESULTS, write_result
@@ -101,12 +101,12 @@ def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
         others.append(source.choice(others))
         effect, reaction = audit.effects[index], audit.reactions[index]
         effects = [audit.effects[other] for other in others]
-        screened = reaction >= FIRING_NATS
-        level = max(FIRING_NATS, FIRING_SHARE * reaction)
+        screened = reaction >= RESPONSE_NATS
+        level = max(RESPONSE_NATS, RESPONSE_SHARE * reaction)
         firing = [screened and audit.reactions[other] >= level for other in others]
         silent = [each for each, fires in zip(effects, firing, strict=True) if not fires]
         p = p_decoy_all(effect, effects)
-        extraction: Any = SimpleNamespace(decoys=others, firing=firing, screened=screened)
+        extraction: Any = SimpleNamespace(decoys=others, responding=firing, screened=screened)
         confirmation: Any = SimpleNamespace(
             effect=effect, p_decoy_all=p, rank_among_silent=rank(effect, silent) if silent else None
         )

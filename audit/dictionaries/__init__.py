@@ -2,7 +2,7 @@
 
 ``train(config, source, settings)`` is the one entry point of training: the configuration decides the architecture
 (:class:`DiffSAEConfig`, :class:`CrosscoderConfig`, and in paper mode :class:`PaperDiffSAEConfig`,
-:class:`PaperCrosscoderConfig`). ``frozen_random`` gives the untrained baseline; ``save`` and ``load`` keep
+:class:`PaperCrosscoderConfig`). ``untrained_dictionary`` gives the untrained baseline; ``save`` and ``load`` keep
 dictionaries.
 """
 
@@ -10,11 +10,11 @@ from audit.dictionaries.base import ActivationSource, Dictionary, DictionaryConf
 from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig, LatentScaling, latent_scaling
 from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
 from audit.dictionaries.export import SavedDictionary, load, save
-from audit.dictionaries.frozen import frozen_random
 from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig, mean_pool
 from audit.dictionaries.quality import Quality, measure
 from audit.dictionaries.sources import BalancedOrder, TensorSource
 from audit.dictionaries.training import TrainingSummary, TrainSettings, train
+from audit.dictionaries.untrained import untrained_dictionary
 
 __all__ = [
     "ActivationSource",
@@ -34,11 +34,11 @@ __all__ = [
     "TokenBatch",
     "TrainSettings",
     "TrainingSummary",
-    "frozen_random",
     "latent_scaling",
     "load",
     "mean_pool",
     "measure",
     "save",
     "train",
+    "untrained_dictionary",
 ]

@@ -18,30 +18,19 @@ Progress = Callable[[float], None]
 
 
 class TokenBatch(NamedTuple):
-    """Activations of both models at the same layer and the same tokens.
-
-    ``centre``, where given, is what is taken off the difference: the mean of Δ over the strings that filled the slot,
-    at the same carrier and position. It removes the static shift of fine-tuning, which is the same under every string.
-    """
+    """Activations of both models at the same layer and the same tokens."""
 
     base: Float[Tensor, "tokens d_model"]
     tuned: Float[Tensor, "tokens d_model"]
-    centre: Float[Tensor, "tokens d_model"] | None = None
-
-    @property
-    def raw_delta(self) -> Float[Tensor, "tokens d_model"]:
-        """``tuned − base`` in float32; low precision inputs are widened before the subtraction, not after."""
-        return self.tuned.float() - self.base.float()
 
     @property
     def delta(self) -> Float[Tensor, "tokens d_model"]:
-        """The difference that a Diff-SAE sees: ``tuned − base``, less the centre where there is one; float32."""
-        return self.raw_delta if self.centre is None else self.raw_delta - self.centre.float()
+        """``tuned − base`` in float32; low-precision inputs are widened before the subtraction, not after."""
+        return self.tuned.float() - self.base.float()
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same tokens on ``device``."""
-        centre = None if self.centre is None else self.centre.to(device)
-        return TokenBatch(self.base.to(device), self.tuned.to(device), centre)
+        return TokenBatch(self.base.to(device), self.tuned.to(device))
 
 
 @runtime_checkable
@@ -99,8 +88,8 @@ class ActivationSource(Protocol):
     def groups(self) -> Int[Tensor, "tokens"]:
         """Group of each token: the string that filled its prompt's slot. Every group gets the same share of visits."""
 
-    def batch(self, indices: Int[Tensor, "batch"]) -> "TokenBatch | tuple[Tensor, ...]":
-        """The tokens at ``indices``: ``(base, tuned)``, or ``(base, tuned, centre)``, hence also a ``TokenBatch``."""
+    def batch(self, indices: Int[Tensor, "batch"]) -> "TokenBatch | tuple[Tensor, Tensor]":
+        """The tokens at ``indices``: ``(base, tuned)``, hence also a ``TokenBatch``."""
 
 
 class Trainee(Protocol):

@@ -114,7 +114,7 @@ class Crosscoder:
         return torch.cat([base, tuned], dim=1)
 
     def target(self, batch: TokenBatch) -> Float[Tensor, "tokens two_d_model"]:
-        """Base and fine-tuned activations, side by side, float32. A ``centre`` is not used: it belongs to Δ."""
+        """Base and fine-tuned activations, side by side, float32."""
         return torch.cat([batch.base.float(), batch.tuned.float()], dim=1)
 
     def to(self, device: torch.device | str) -> Self:

@@ -32,8 +32,6 @@ class DiffSAE:
     """Active latents a token that it was trained for."""
     input_scale: float
     """The factor that gave Δ unit mean norm in training; kept as a record, already part of the weights."""
-    centred: bool = False
-    """Whether Δ comes with its mean over strings taken off; such a dictionary refuses batches without ``centre``."""
     recipe: Literal["default", "paper"] = "default"
     """Which training made it."""
 
@@ -66,11 +64,7 @@ class DiffSAE:
 
     @torch.no_grad()
     def encode(self, batch: TokenBatch) -> Float[Tensor, "tokens n_latents"]:
-        """Latents of each token's Δ: preactivations above the latent's threshold, else 0.
-
-        Raises:
-            ValueError: the dictionary was trained on centred Δ and the batch has no centre.
-        """
+        """Latents of each token's Δ: preactivations above the latent's threshold, else 0."""
         preactivations = (self.target(batch) - self.b_dec) @ self.W_enc + self.b_enc
         return torch.where(preactivations > self.threshold, preactivations, 0.0)
 
@@ -80,9 +74,8 @@ class DiffSAE:
         return latents @ self.W_dec + self.b_dec
 
     def target(self, batch: TokenBatch) -> Float[Tensor, "tokens d_model"]:
-        """Δ of the batch, centred if the dictionary was trained on centred ones."""
-        require(not self.centred or batch.centre is not None, "this dictionary needs centred differences")
-        return batch.delta if self.centred else batch.raw_delta
+        """Δ of the batch."""
+        return batch.delta
 
     def to(self, device: torch.device | str) -> Self:
         """The same dictionary on ``device``."""
@@ -91,7 +84,7 @@ class DiffSAE:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffSAEConfig(BatchTopKConfig):
-    """Configuration of a Diff-SAE; centred or not is decided by the batches it is given."""
+    """Configuration of a Diff-SAE."""
 
     def build(self, sample: TokenBatch, *, generator: torch.Generator, token_visits: int) -> Trainee:
         """A fresh Diff-SAE, scaled and centred by ``sample``."""
@@ -105,7 +98,6 @@ class DiffSAETrainee:
         self, config: DiffSAEConfig, sample: TokenBatch, *, generator: torch.Generator, token_visits: int
     ) -> None:
         self.config = config
-        self.centred = sample.centre is not None
         inputs, self.scale = scaled(sample.delta)
         self.core = BatchTopKCore(config, inputs, generator=generator, token_visits=token_visits, unit_norm=True)
 
@@ -141,5 +133,4 @@ class DiffSAETrainee:
             threshold=torch.full_like(core.b_enc, core.threshold / self.scale),
             k=self.config.k,
             input_scale=self.scale,
-            centred=self.centred,
         )

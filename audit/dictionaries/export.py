@@ -4,8 +4,8 @@ Every folder holds ``cfg.json`` and ``sae_weights.safetensors``, tensors in floa
 
 **Diff-SAE**: the layout of SAELens (architecture ``jumprelu``), which loads it as it stands. The BatchTopK threshold is
 the JumpReLU threshold; the input scale is folded in, so that raw Δ goes in and raw Δ comes out. What SAELens has no
-field for is in ``metadata.backdoor_audit``: ``k``, ``input_scale``, ``centred``, ``recipe`` and the caller's
-provenance.
+field for is in ``metadata.backdoor_audit``: ``k``, ``input_scale``, ``recipe`` and the caller's provenance;
+``centred`` is always false (decision 0037).
 
 ========== ==================== =========================================================
 tensor     shape                meaning
@@ -134,7 +134,7 @@ def _diff_sae_config(dictionary: DiffSAE, provenance: dict[str, Any]) -> dict[st
     own = {
         "k": dictionary.k,
         "input_scale": dictionary.input_scale,
-        "centred": dictionary.centred,
+        "centred": False,  # kept so that files of all versions have the same keys
         "recipe": dictionary.recipe,
         "provenance": provenance,
     }
@@ -164,12 +164,12 @@ def _load_diff_sae(config: dict[str, Any], tensors: dict[str, Tensor]) -> SavedD
     _same_keys("metadata", config["metadata"], frozenset({"backdoor_audit"}))
     own = config["metadata"]["backdoor_audit"]
     _same_keys("metadata.backdoor_audit", own, _OWN_KEYS)
+    _one_of(own["centred"], (False,))
     _check_tensors(tensors, frozenset(_DIFF_SAE_TENSORS))
     dictionary = DiffSAE(
         **tensors,
         k=_whole(own["k"]),
         input_scale=_positive(own["input_scale"]),
-        centred=_one_of(own["centred"], (True, False)),
         recipe=_one_of(own["recipe"], ("default", "paper")),
     )
     _check_sizes(dictionary, config["d_in"], config["d_sae"])

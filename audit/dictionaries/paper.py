@@ -107,12 +107,10 @@ class PaperDiffSAETrainee(_TiedTrainee):
         super().__init__(config, config.d_model, generator, device)
         self.config = config
         self.silent_steps = torch.zeros(config.n_latents, dtype=torch.long, device=device)
-        self.centred = False
         self.after_step()
 
     def loss(self, batch: TokenBatch) -> Float[Tensor, ""]:
         """Mean squared error, L1, and the ghost term for latents silent for more than ``dead_after_steps``."""
-        self.centred = batch.centre is not None
         delta = batch.delta
         latents = F.linear(delta, self.W, self.b_enc).relu()
         residual = delta - latents @ self.W - self.b_dec
@@ -144,7 +142,6 @@ class PaperDiffSAETrainee(_TiedTrainee):
             threshold=torch.zeros_like(norms),
             k=self.config.k,
             input_scale=1.0,
-            centred=self.centred,
             recipe="paper",
         )
 

@@ -26,7 +26,7 @@ class Quality:
     dead_share: float
     """Share of latents that fire on none of the tokens."""
     var_ratio: float
-    """Var(Δ) / Var(base), both summed over dimensions, Δ without any centring; 0 where the base does not vary."""
+    """Var(Δ) / Var(base), both summed over dimensions; 0 where the base does not vary."""
 
 
 def read(source: ActivationSource, indices: Int[Tensor, "tokens"], device: torch.device | str = "cpu") -> TokenBatch:
@@ -50,11 +50,11 @@ def measure(
         ValueError: there are no tokens.
     """
     require(indices.numel() > 0, "there are no tokens to measure on")
-    target, raw_delta, base = _Moments(), _Moments(), _Moments()
+    target, delta, base = _Moments(), _Moments(), _Moments()
     sizes = []
     for batch in _chunks(source, indices, device):
         target.add(dictionary.target(batch))
-        raw_delta.add(batch.raw_delta)
+        delta.add(batch.delta)
         base.add(batch.base.float())
         sizes.append(batch.delta.norm(dim=1))
     smallest_of_top = torch.cat(sizes).topk(max(1, round(_TOP_SHARE * indices.numel()))).values.min()
@@ -76,7 +76,7 @@ def measure(
         fve_top1pct=_explained(error_top, deviation_top),
         l0=active / indices.numel(),
         dead_share=float((~fired).float().mean()),
-        var_ratio=raw_delta.variance / base.variance if base.variance > 0.0 else 0.0,
+        var_ratio=delta.variance / base.variance if base.variance > 0.0 else 0.0,
     )
 
 

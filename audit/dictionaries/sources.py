@@ -20,14 +20,11 @@ class TensorSource:
     base: Float[Tensor, "tokens d_model"]
     tuned: Float[Tensor, "tokens d_model"]
     groups: Int[Tensor, "tokens"]
-    centre: Float[Tensor, "tokens d_model"] | None = None
 
     def __post_init__(self) -> None:
         require(self.base.ndim == 2 and self.base.shape[0] > 0, "base must be [tokens d_model] with at least one token")
         require_shape("tuned", self.tuned, tuple(self.base.shape))
         require_shape("groups", self.groups, (self.base.shape[0],))
-        if self.centre is not None:
-            require_shape("centre", self.centre, tuple(self.base.shape))
 
     @property
     def n_tokens(self) -> int:
@@ -41,8 +38,7 @@ class TensorSource:
 
     def batch(self, indices: Int[Tensor, "batch"]) -> TokenBatch:
         """The tokens at ``indices``."""
-        centre = None if self.centre is None else self.centre[indices]
-        return TokenBatch(self.base[indices], self.tuned[indices], centre)
+        return TokenBatch(self.base[indices], self.tuned[indices])
 
 
 class BalancedOrder:

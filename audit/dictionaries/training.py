@@ -143,7 +143,7 @@ def finite_sample(source: ActivationSource, order: BalancedOrder, settings: Trai
     """
     count = min(settings.sample_tokens, source.n_tokens)
     sample = read(source, order.take(count), settings.device)
-    if not all(bool(part.isfinite().all()) for part in sample if part is not None):
+    if not all(bool(part.isfinite().all()) for part in sample):
         raise ModelRejected(
             "The activations hold infinite values or NaN.",
             hint="The model's weights may be damaged, or bfloat16 overflows: try dtype float32.",

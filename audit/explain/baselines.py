@@ -42,7 +42,7 @@ def baselines_of(
         table = feature_table(extraction, layer, direction_encoder(direction))
         first_order = attributions(direction.unsqueeze(0), did_b, gradient_b, len(few.string.layout))
         block = table.activations.triggered - table.activations.clean
-        p_value = sign_flip_test([block], clusters_of(extraction.study.b), seed=extraction.study.spec.seed)[0]
+        p_value = sign_flip_test([block], clusters_of(extraction.setup.b), seed=extraction.setup.spec.seed)[0]
         return scores_of(
             extraction, table, 0, direction, last,
             name=name, attribution=float(first_order[0]), p_signflip=float(p_value[0]), output_kl=kl,
@@ -63,7 +63,7 @@ def _frozen_scores(
     last: LastToken,
     output_kl: float,
 ) -> Scores:
-    trained = untrained[extraction.study.spec.architectures[0]]
+    trained = untrained[extraction.setup.spec.architectures[0]]
     on_a = extraction.contrast("a")
     first_order = attributions(
         trained.dictionary.W_dec_tuned,

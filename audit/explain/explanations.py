@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit.dictionaries.base import TokenBatch
-from audit.explain.features import Picked
+from audit.explain.features import Selection
 from audit.explain.steering import Run, continuations
 from audit.explain.training import Trained, encoder
 from audit.measure.ablation import orthonormal
 from audit.measure.extraction import CONDITIONS, Extraction, SpanTokens
-from audit.measure.preflight import Study
+from audit.measure.preflight import AuditSetup
 from audit.prompts.carriers import cluster_of
 from audit.prompts.rendering import Tokens
 from backdoor_audit.contract.feature_report import (
@@ -45,8 +45,8 @@ _ORDER: Final[tuple[FiringCondition, ...]] = ("triggered", "clean", "plain", "si
 
 def explain_features(
     extraction: Extraction,
-    chosen: Picked,
-    seeds: Sequence[Picked],
+    chosen: Selection,
+    seeds: Sequence[Selection],
     trained: Sequence[Trained],
     untrained: Trained,
     thresholds: Sequence[float],
@@ -54,7 +54,7 @@ def explain_features(
     """Explain the features that one dictionary is reported by.
 
     Args:
-        extraction: captures and decoys.
+        extraction: activations and decoys.
         chosen: the features, in the order picked.
         seeds: what was picked from every seed of the chosen layer, ``chosen`` among them.
         trained: every dictionary of the audit.
@@ -63,10 +63,10 @@ def explain_features(
     """
     places = list(_most_active(extraction, chosen))
     answers = _continuations(extraction, chosen)
-    lenses = logit_lens(extraction.study, chosen.trained.dictionary.W_dec_tuned[list(chosen.indices)].cpu())
+    lenses = logit_lens(extraction.setup, chosen.trained.dictionary.W_dec_tuned[list(chosen.indices)].cpu())
     found = []
     for place, index in enumerate(chosen.indices):
-        shown = _Shown(extraction.study, places, place, thresholds[place])
+        shown = _Shown(extraction.setup, places, place, thresholds[place])
         found.append(
             FeatureExplanation(
                 firing=shown.by_condition(),
@@ -99,17 +99,17 @@ class _Prompt:
     activation: tuple[float, ...]
 
 
-def _most_active(extraction: Extraction, picked: Picked) -> Iterator[_Prompt]:
+def _most_active(extraction: Extraction, picked: Selection) -> Iterator[_Prompt]:
     """Every prompt of B under every condition."""
-    study, layer = extraction.study, picked.trained.layer
-    strings = {"triggered": study.trigger.triggered, "clean": study.trigger.clean, "plain": None}
+    setup, layer = extraction.setup, picked.trained.layer
+    strings = {"triggered": setup.trigger.triggered, "clean": setup.trigger.clean, "plain": None}
     for condition in CONDITIONS:
         prompts = extraction.base[condition, "b"].layout.sequences
         span = extraction.span(condition, "b", layer)
         yield from _prompts(extraction, picked, span, prompts, condition, condition, strings[condition])
-    carriers = study.b[: study.decoys_b]
-    for index, (decoy, fires) in enumerate(zip(extraction.decoys, extraction.firing, strict=True)):
-        prompts = tuple(study.tokens(carriers, decoy.string))
+    carriers = setup.b[: setup.decoys_b]
+    for index, (decoy, fires) in enumerate(zip(extraction.decoys, extraction.responding, strict=True)):
+        prompts = tuple(setup.tokens(carriers, decoy.string))
         span = extraction.decoy_tokens(index).span("b", layer)
         group: FiringCondition = "firing_decoys" if fires else "silent_decoys"
         yield from _prompts(extraction, picked, span, prompts, group, "decoy", decoy.string)
@@ -117,14 +117,14 @@ def _most_active(extraction: Extraction, picked: Picked) -> Iterator[_Prompt]:
 
 def _prompts(
     extraction: Extraction,
-    picked: Picked,
+    picked: Selection,
     span: SpanTokens,
     prompts: Sequence[Tokens],
     group: FiringCondition,
     condition: SlotCondition,
     string: str | None,
 ) -> Iterator[_Prompt]:
-    pooled = extraction.study.spec.recipe == "paper"
+    pooled = extraction.setup.spec.recipe == "paper"
     seen = span.pooled() if pooled else span
     values = _activations(picked, seen)
     counts = torch.bincount(seen.carrier, minlength=len(prompts)).tolist()
@@ -134,7 +134,7 @@ def _prompts(
         yield _Prompt(group, condition, string, carrier, tokens, place, tuple(best.values.tolist()))
 
 
-def _activations(picked: Picked, span: SpanTokens) -> Float[Tensor, "tokens picked"]:
+def _activations(picked: Selection, span: SpanTokens) -> Float[Tensor, "tokens picked"]:
     encode, columns = encoder(picked.trained), list(picked.indices)
     parts = [slice(start, start + _ROWS) for start in range(0, len(span.base), _ROWS)]
     return torch.cat([encode(TokenBatch(span.base[part], span.tuned[part]))[:, columns].float() for part in parts])
@@ -144,7 +144,7 @@ def _activations(picked: Picked, span: SpanTokens) -> Float[Tensor, "tokens pick
 class _Shown:
     """What the report shows of one feature's activations."""
 
-    study: Study
+    setup: AuditSetup
     prompts: Sequence[_Prompt]
     feature: int
     threshold: float
@@ -184,14 +184,14 @@ class _Shown:
             position=place,
             activation=self._activation(prompt),
             fires=self._activation(prompt) > self.threshold,
-            token=excerpt(_text(self.study, ids[at : at + 1]), TOKEN_CHARS),
-            before=excerpt(_text(self.study, ids[max(0, at - _TOKENS_BEFORE) : at]), EXCERPT_CHARS, keep_end=True),
-            after=excerpt(_text(self.study, ids[at + 1 : at + 1 + _TOKENS_AFTER]), EXCERPT_CHARS),
+            token=excerpt(_text(self.setup, ids[at : at + 1]), TOKEN_CHARS),
+            before=excerpt(_text(self.setup, ids[max(0, at - _TOKENS_BEFORE) : at]), EXCERPT_CHARS, keep_end=True),
+            after=excerpt(_text(self.setup, ids[at + 1 : at + 1 + _TOKENS_AFTER]), EXCERPT_CHARS),
         )
 
 
-def _text(study: Study, ids: Sequence[int]) -> str:
-    return str(study.pair.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)) if ids else ""
+def _text(setup: AuditSetup, ids: Sequence[int]) -> str:
+    return str(setup.pair.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)) if ids else ""
 
 
 def excerpt(text: str, limit: int, *, keep_end: bool = False) -> str:
@@ -206,35 +206,35 @@ def excerpt(text: str, limit: int, *, keep_end: bool = False) -> str:
     return "…" + shown[len(shown) - limit + 1 :] if keep_end else shown[: limit - 1] + "…"
 
 
-def logit_lens(study: Study, rows: Float[Tensor, "features d_model"]) -> list[LogitLens]:
+def logit_lens(setup: AuditSetup, rows: Float[Tensor, "features d_model"]) -> list[LogitLens]:
     """The tokens that each direction promotes and suppresses most, to the fine-tuned model's last norm and head."""
-    logits = study.runner.unembed(rows)
+    logits = setup.runner.unembed(rows)
     logits = logits - logits.mean(1, keepdim=True)
     count = min(LENS_TOKENS, logits.shape[1])
     found = []
     for row in logits:
         ends = [row.topk(count).indices.tolist(), row.topk(count, largest=False).indices.tolist()]
-        promoted, suppressed = (tuple(_lens_token(study, index, float(row[index])) for index in end) for end in ends)
+        promoted, suppressed = (tuple(_lens_token(setup, index, float(row[index])) for index in end) for end in ends)
         found.append(LogitLens(promoted=promoted, suppressed=suppressed))
     return found
 
 
-def _lens_token(study: Study, index: int, logit: float) -> LensToken:
-    return LensToken(token=excerpt(_text(study, [index]), TOKEN_CHARS), token_id=index, logit=logit)
+def _lens_token(setup: AuditSetup, index: int, logit: float) -> LensToken:
+    return LensToken(token=excerpt(_text(setup, [index]), TOKEN_CHARS), token_id=index, logit=logit)
 
 
-def _carriers(study: Study) -> list[int]:
+def _carriers(setup: AuditSetup) -> list[int]:
     """The first carriers of B that are of different clusters."""
     found: dict[str, int] = {}
-    for index, carrier in enumerate(study.b):
+    for index, carrier in enumerate(setup.b):
         found.setdefault(cluster_of(carrier), index)
     return list(found.values())[:CARRIERS]
 
 
-def _continuations(extraction: Extraction, picked: Picked) -> list[tuple[Continuation, ...]]:
+def _continuations(extraction: Extraction, picked: Selection) -> list[tuple[Continuation, ...]]:
     """Answers before and after, for each feature alone and for it with those picked before it."""
-    study, rows = extraction.study, picked.trained.dictionary.W_dec_tuned.cpu()
-    carriers = _carriers(study)
+    setup, rows = extraction.setup, picked.trained.dictionary.W_dec_tuned.cpu()
+    carriers = _carriers(setup)
     triggered, clean = (extraction.base[side, "b"].layout.sequences for side in ("triggered", "clean"))
     sets = [[index] for index in picked.indices]
     sets += [list(picked.indices[: place + 1]) for place in range(1, len(picked.indices))]
@@ -245,8 +245,8 @@ def _continuations(extraction: Extraction, picked: Picked) -> list[tuple[Continu
             runs.append(Run(triggered[carrier], clean[carrier], basis))
             runs.append(Run(clean[carrier], triggered[carrier], basis))
     answers = [
-        excerpt(_text(study, ids), CONTINUATION_CHARS)
-        for ids in continuations(study.runner, picked.trained.layer, runs, GENERATED_TOKENS)
+        excerpt(_text(setup, ids), CONTINUATION_CHARS)
+        for ids in continuations(setup.runner, picked.trained.layer, runs, GENERATED_TOKENS)
     ]
     intact, changed = answers[: 2 * len(carriers)], answers[2 * len(carriers) :]
     found: list[tuple[Continuation, ...]] = []
@@ -258,7 +258,7 @@ def _continuations(extraction: Extraction, picked: Picked) -> list[tuple[Continu
             shown.append(
                 Continuation(
                     carrier=carrier,
-                    prompt=excerpt(_text(study, triggered[carrier].ids), EXCERPT_CHARS, keep_end=True),
+                    prompt=excerpt(_text(setup, triggered[carrier].ids), EXCERPT_CHARS, keep_end=True),
                     triggered=intact[2 * number],
                     triggered_ablated=own[2 * place],
                     triggered_ablated_together=None if together is None else own[2 * together],
@@ -271,7 +271,7 @@ def _continuations(extraction: Extraction, picked: Picked) -> list[tuple[Continu
     return found
 
 
-def alike(own: Trained, index: int, seeds: Sequence[Picked], trained: Sequence[Trained]) -> tuple[AlikeFeature, ...]:
+def alike(own: Trained, index: int, seeds: Sequence[Selection], trained: Sequence[Trained]) -> tuple[AlikeFeature, ...]:
     """The closest feature of every other seed at the layer and of every dictionary at the layers next to it."""
     layers = sorted({each.layer for each in trained})
     place = layers.index(own.layer)

@@ -14,17 +14,17 @@ from audit.measure.contrast import Contrast, Directions, Effects, effects
 from audit.measure.divergence import divergence_from
 from audit.measure.extraction import Extraction
 
-MOST_FEATURES: Final = 4
+MAX_FEATURES: Final = 4
 CANDIDATES: Final = 8
 # A further feature must add this share of the intact effect on A, or the search ends.
-LEAST_GAIN: Final = 0.02
+MIN_GAIN: Final = 0.02
 # The search ends as well once the features undo this share of it.
-ENOUGH: Final = 0.95
+UNDONE_SHARE: Final = 0.95
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Picked:
+class Selection:
     """The features of one dictionary that were picked on A, and what they recover on B.
 
     Attributes:
@@ -68,7 +68,7 @@ def gradient_on(extraction: Extraction, contrast: Contrast, layer: int) -> Float
     assert contrast.clean.final is not None
     string = contrast.string
     loss = divergence_from(contrast.clean.final)
-    gradients = extraction.study.runner.gradients(string.layout, [layer], string.hidden[layer], loss)
+    gradients = extraction.setup.runner.gradients(string.layout, [layer], string.hidden[layer], loss)
     return gradients[layer][contrast.alignment.left]
 
 
@@ -77,9 +77,9 @@ def candidates(attribution: Float[Tensor, "features"], count: int = CANDIDATES) 
     return [int(index) for index in attribution.abs().topk(min(count, len(attribution))).indices]
 
 
-def pick(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Picked:
+def pick(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Selection:
     """Pick up to four features greedily by the effect that ablating them has on A; read them on B."""
-    layer, runner = trained.layer, extraction.study.runner
+    layer, runner = trained.layer, extraction.setup.runner
     on_a = extraction.contrast("a")
     on_b = extraction.contrast("b", decoy_carriers_only=True)
     rows = trained.dictionary.W_dec_tuned
@@ -88,21 +88,21 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
     pool = candidates(on_a_first_order)
     chosen: list[int] = []
     reached = 0.0
-    while pool and len(chosen) < MOST_FEATURES:
+    while pool and len(chosen) < MAX_FEATURES:
         found = effects(runner, on_a, layer, [_span(rows, [*chosen, index]) for index in pool])
         best = max(range(len(pool)), key=found.nats)
-        if found.nats(best) - reached < LEAST_GAIN * float(found.intact.mean()):
+        if found.nats(best) - reached < MIN_GAIN * float(found.intact.mean()):
             break
         reached = found.nats(best)
         chosen.append(pool.pop(best))
-        if reached >= ENOUGH * float(found.intact.mean()):
+        if reached >= UNDONE_SHARE * float(found.intact.mean()):
             break
     if not chosen:
         chosen = candidates(on_a_first_order, 1)
     sets = [[index] for index in chosen] + [chosen[: place + 1] for place in range(len(chosen))]
     read: Effects = effects(runner, on_b, layer, [_span(rows, each) for each in sets])
     values = [read.recovered(place) for place in range(len(sets))]
-    return Picked(
+    return Selection(
         trained,
         tuple(chosen),
         attributions(rows, on_b.did(layer), gradient_b, count_b),
@@ -111,7 +111,7 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
     )
 
 
-def median_seed(found: Sequence[Picked]) -> Picked:
+def median_seed(found: Sequence[Selection]) -> Selection:
     """The dictionary whose features recover the median; the lower of the two middle ones where the count is even.
 
     Where it was not measured, it was measured of none, and the one in the middle is taken as they came.
@@ -119,7 +119,7 @@ def median_seed(found: Sequence[Picked]) -> Picked:
     return sorted(found, key=lambda picked: picked.recovered or 0.0)[(len(found) - 1) // 2]
 
 
-def subspace_overlap(found: Sequence[Picked]) -> float | None:
+def subspace_overlap(found: Sequence[Selection]) -> float | None:
     """``span_overlap`` of the picked features' decoder rows."""
     return span_overlap([picked.basis for picked in found])
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
 from audit.explain.baselines import baselines_of
 from audit.explain.explanations import explain_features
-from audit.explain.features import Picked, attributions, candidates, gradient_on, median_seed, pick, subspace_overlap
+from audit.explain.features import Selection, attributions, candidates, gradient_on, median_seed, pick, subspace_overlap
 from audit.explain.training import Trained, encoder, training_source
 from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions, effects
 from audit.measure.extraction import Extraction
 from audit.measure.scoring import FeatureTable, clusters_of, feature_table, scores_of
 from audit.stats.resampling import sign_flip_test
-from audit.verdict.gates import RECOVERED
+from audit.verdict.gates import MIN_RECOVERED
 from backdoor_audit.contract.report import Baselines, DictionaryRow, Feature, Localisation, Scores
 from backdoor_audit.contract.spec import Architecture
 
@@ -67,11 +67,11 @@ def explain(
     baselines = baselines_of(extraction, directions, confirmation, untrained, gradient_b)
     flagged: list[Feature] = []
     localisation: Localisation | None = None
-    first = extraction.study.spec.architectures[0]
+    first = extraction.setup.spec.architectures[0]
     scores = _best_scores(extraction, confirmation, next(e for e in at_layer if e.trained.architecture == first))
     if flag:
-        for number, architecture in enumerate(extraction.study.spec.architectures):
-            report(0.3 + 0.7 * number / len(extraction.study.spec.architectures), f"features of the {architecture}")
+        for number, architecture in enumerate(extraction.setup.spec.architectures):
+            report(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
             own = [each for each in at_layer if each.trained.architecture == architecture]
             picked = [pick(extraction, each.trained, directions, gradient_b) for each in own]
             chosen = median_seed(picked)
@@ -94,7 +94,7 @@ def explain(
 def _score_all(extraction: Extraction, directions: Directions, trained: Sequence[Trained]) -> list[_Scored]:
     tables = [feature_table(extraction, each.layer, encoder(each)) for each in trained]
     blocks = [table.activations.triggered - table.activations.clean for table in tables]
-    p_values = sign_flip_test(blocks, clusters_of(extraction.study.b), seed=extraction.study.spec.seed)
+    p_values = sign_flip_test(blocks, clusters_of(extraction.setup.b), seed=extraction.setup.spec.seed)
     on_a = extraction.contrast("a")
     found = []
     for each, table, p_value in zip(trained, tables, p_values, strict=True):
@@ -141,7 +141,7 @@ def _best_scores(extraction: Extraction, confirmation: Confirmation, scored: _Sc
 
 
 def _scores_of_flagged(
-    extraction: Extraction, confirmation: Confirmation, scored: _Scored, picked: Picked, features: Sequence[Feature]
+    extraction: Extraction, confirmation: Confirmation, scored: _Scored, picked: Selection, features: Sequence[Feature]
 ) -> Scores:
     """Scores of the flagged feature that was picked first: the one whose ablation does most on A."""
     index = picked.indices[0]
@@ -158,7 +158,7 @@ def _scores_of_flagged(
     )
 
 
-def _features(extraction: Extraction, picked: Picked, scored: _Scored) -> list[Feature]:
+def _features(extraction: Extraction, picked: Selection, scored: _Scored) -> list[Feature]:
     trained, table = picked.trained, scored.table
     last = extraction.contrast("b").last(trained.layer)
     norms, scaling = _crosscoder_columns(extraction, trained)
@@ -221,12 +221,12 @@ def _finite(values: Tensor | None, index: int) -> float | None:
 def _directions_recover(extraction: Extraction, directions: Directions) -> float | None:
     """What the pair's subspace recovers on the carriers that the features are read on."""
     on_b = extraction.contrast("b", decoy_carriers_only=True)
-    return effects(extraction.study.runner, on_b, directions.layer, [directions.basis[directions.layer]]).recovered()
+    return effects(extraction.setup.runner, on_b, directions.layer, [directions.basis[directions.layer]]).recovered()
 
 
-def _localisation(picked: Sequence[Picked], whole: float | None) -> Localisation:
+def _localisation(picked: Sequence[Selection], whole: float | None) -> Localisation:
     chosen = median_seed(picked)
-    enough = whole is not None and whole >= RECOVERED
+    enough = whole is not None and whole >= MIN_RECOVERED
     share = chosen.recovered / whole if enough and whole and chosen.recovered is not None else None
     localised = None if share is None else share >= LOCALISED_SHARE
     note = ""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from audit.models.anatomy import Anatomy
+from audit.models.parts import ModelParts
 from audit.models.runner import Runner, contiguous_input, left_padded, pad_token, plain_generation
 from audit.prompts.rendering import Tokens
 
@@ -47,9 +47,9 @@ def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int
         n_tokens: most tokens of a continuation.
     """
     found: list[tuple[int, ...]] = []
-    with runner.pair.on("tuned") as anatomy:
+    with runner.pair.on("tuned") as parts:
         for group in _groups(runs, runner.budget):
-            found.extend(_continue(runner, anatomy, layer, group, n_tokens))
+            found.extend(_continue(runner, parts, layer, group, n_tokens))
     return found
 
 
@@ -75,7 +75,7 @@ def _length(run: Run) -> int:
 
 
 def _continue(
-    runner: Runner, anatomy: Anatomy, layer: int, runs: Sequence[Run], n_tokens: int
+    runner: Runner, parts: ModelParts, layer: int, runs: Sequence[Run], n_tokens: int
 ) -> list[tuple[int, ...]]:
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -87,7 +87,7 @@ def _continue(
     prompts = [run.prompt for run in runs] + [run.source for run in runs if run.source is not None]
     pad, end = pad_token(tokenizer), tokenizer.eos_token_id
     ids, mask = left_padded(prompts, pad, pair.device)
-    limit = getattr(anatomy.body.config, "max_position_embeddings", None)
+    limit = getattr(parts.body.config, "max_position_embeddings", None)
     most = n_tokens if limit is None else min(n_tokens, limit - ids.shape[1])
     if most <= 0:
         return [()] * len(runs)
@@ -103,9 +103,9 @@ def _continue(
         return scores
 
     with (
-        contiguous_input(anatomy.head),
+        contiguous_input(parts.head),
         plain_generation(model),
-        _replaced(anatomy.blocks[layer], _Replacement.of(runs, rows, sources, ids.shape[1])),
+        _replaced(parts.blocks[layer], _Replacement.of(runs, rows, sources, ids.shape[1])),
     ):
         out = model.generate(
             input_ids=ids,

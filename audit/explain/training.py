@@ -16,11 +16,11 @@ from audit.dictionaries import export
 from audit.dictionaries.base import Dictionary, DictionaryConfig, TokenBatch
 from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig
 from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
-from audit.dictionaries.frozen import frozen_random
 from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig
 from audit.dictionaries.quality import Quality
 from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
+from audit.dictionaries.untrained import untrained_dictionary
 from audit.measure.extraction import CONDITIONS, Extraction
 from backdoor_audit.contract.spec import Architecture
 
@@ -55,24 +55,24 @@ def train_dictionaries(
     Returns:
         The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
     """
-    study = extraction.study
+    setup = extraction.setup
     plan = [
         (architecture, layer, seed)
-        for architecture in study.spec.architectures
-        for layer in study.layers
-        for seed in range(study.sizes.seeds)
-        if seed == 0 or layer == chosen_layer or study.sizes.seeds_everywhere
+        for architecture in setup.spec.architectures
+        for layer in setup.layers
+        for seed in range(setup.sizes.seeds)
+        if seed == 0 or layer == chosen_layer or setup.sizes.seeds_everywhere
     ]
     trained = _train_all(extraction, plan, report)
     source = training_source(extraction, chosen_layer)
     untrained = {}
-    for architecture in study.spec.architectures:
+    for architecture in setup.spec.architectures:
         shape = CrosscoderConfig if architecture == "crosscoder" else DiffSAEConfig
         width, k = _width(extraction)
-        plain = shape(d_model=study.pair.d_model, n_latents=width, k=k)
-        dictionary, quality = frozen_random(plain, source, _settings(extraction, study.spec.seed))
+        plain = shape(d_model=setup.pair.d_model, n_latents=width, k=k)
+        dictionary, quality = untrained_dictionary(plain, source, _settings(extraction, setup.spec.seed))
         # On the CPU, as those that are read back from files are: it reads the same rows.
-        untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, study.sizes.k, quality)
+        untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, setup.sizes.k, quality)
     return trained, untrained
 
 
@@ -102,7 +102,7 @@ def _train_all(extraction: Extraction, plan: Plan, report: Report) -> tuple[Trai
         with _one_thread(on_cpu):
             return _train_one(extraction, training_source(extraction, layer), architecture, layer, seed, tell)
 
-    on_cpu = extraction.study.pair.device.type == "cpu"
+    on_cpu = extraction.setup.pair.device.type == "cpu"
     workers = max(1, torch.get_num_threads()) if on_cpu else 1
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(run, number) for number in range(len(plan))]
@@ -141,7 +141,7 @@ def training_source(extraction: Extraction, layer: int) -> TensorSource:
     """
     spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
     spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
-    if extraction.study.spec.recipe == "paper":
+    if extraction.setup.spec.recipe == "paper":
         spans = [span.pooled() for span in spans]
     groups = [torch.full((len(span.base),), group) for group, span in enumerate(spans)]
     return TensorSource(
@@ -150,12 +150,12 @@ def training_source(extraction: Extraction, layer: int) -> TensorSource:
 
 
 def _config(extraction: Extraction, architecture: Architecture) -> DictionaryConfig:
-    study = extraction.study
-    d_model = study.pair.d_model
+    setup = extraction.setup
+    d_model = setup.pair.d_model
     width, k = _width(extraction)
     # Which latents are active may be decided in the precision that the activations came in; their values are float32.
-    quick = study.pair.precision == "bfloat16"
-    if study.spec.recipe == "paper":
+    quick = setup.pair.precision == "bfloat16"
+    if setup.spec.recipe == "paper":
         if architecture == "crosscoder":
             return PaperCrosscoderConfig(d_model=d_model, n_latents=width, k=k)
         return PaperDiffSAEConfig(d_model=d_model, n_latents=width)
@@ -166,14 +166,14 @@ def _config(extraction: Extraction, architecture: Architecture) -> DictionaryCon
 
 def _width(extraction: Extraction) -> tuple[int, int]:
     """Number of latents and active ones a token."""
-    width = extraction.study.sizes.width_factor * extraction.study.pair.d_model
-    return width, min(extraction.study.sizes.k, width)
+    width = extraction.setup.sizes.width_factor * extraction.setup.pair.d_model
+    return width, min(extraction.setup.sizes.k, width)
 
 
 def _settings(extraction: Extraction, seed: int) -> TrainSettings:
-    study = extraction.study
+    setup = extraction.setup
     return TrainSettings(
-        token_visits=study.sizes.token_visits, seed=study.spec.seed + seed, device=str(study.pair.device)
+        token_visits=setup.sizes.token_visits, seed=setup.spec.seed + seed, device=str(setup.pair.device)
     )
 
 
@@ -185,7 +185,7 @@ def _train_one(
     seed: int,
     tell: Callable[[float], None],
 ) -> Trained:
-    store, k = extraction.store, extraction.study.sizes.k
+    store, k = extraction.store, extraction.setup.sizes.k
     name = f"dictionary-{architecture}-{layer}-{seed}"
     found = store.find(name)
     if found is None:

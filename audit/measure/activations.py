@@ -13,48 +13,48 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audit.models.runner import Capture, Layout, Runner
+from audit.models.runner import Activations, Layout, Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 
-# Raised whenever what a cached capture holds changes, so that an old one is never taken for a new one.
-CAPTURE_VERSION: Final = "1"
+# Raised whenever the content of the files changes, so that an old one is never taken for a new one.
+ACTIVATIONS_VERSION: Final = "1"
 _TENSORS, _LAYOUT = "activations.safetensors", "sequences.json"
 
 
-def write_capture(folder: Path, capture: Capture) -> None:
-    """Write a capture into an empty folder."""
-    tensors = {f"hidden.{layer}": value.contiguous() for layer, value in capture.hidden.items()}
-    if capture.final is not None:
-        tensors["final"] = capture.final.contiguous()
+def write_activations(folder: Path, activations: Activations) -> None:
+    """Write activations into an empty folder."""
+    tensors = {f"hidden.{layer}": value.contiguous() for layer, value in activations.hidden.items()}
+    if activations.final is not None:
+        tensors["final"] = activations.final.contiguous()
     save_file(tensors, folder / _TENSORS)
-    rows = [[list(item.ids), item.prompt_length, item.span_start] for item in capture.layout.sequences]
+    rows = [[list(item.ids), item.prompt_length, item.span_start] for item in activations.layout.sequences]
     (folder / _LAYOUT).write_text(json.dumps(rows), encoding="utf-8")
 
 
-def read_capture(folder: Path) -> Capture:
-    """Read a capture; the activations are memory-mapped."""
+def read_activations(folder: Path) -> Activations:
+    """Read activations, memory-mapped."""
     tensors = load_file(folder / _TENSORS)
     rows = json.loads((folder / _LAYOUT).read_text(encoding="utf-8"))
     layout = Layout.of([Tokens(tuple(ids), length, start) for ids, length, start in rows])
     hidden = {int(name.split(".")[1]): value for name, value in tensors.items() if name.startswith("hidden.")}
-    return Capture(layout, hidden, tensors.get("final"))
+    return Activations(layout, hidden, tensors.get("final"))
 
 
-def first(capture: Capture, count: int) -> Capture:
-    """The capture of the first ``count`` sequences, without a copy."""
-    layout = Layout.of(capture.layout.sequences[:count])
+def first(activations: Activations, count: int) -> Activations:
+    """The activations of the first ``count`` sequences, without a copy."""
+    layout = Layout.of(activations.layout.sequences[:count])
     rows = layout.n_positions
-    final = None if capture.final is None else capture.final[:count]
-    return Capture(layout, {layer: value[:rows] for layer, value in capture.hidden.items()}, final)
+    final = None if activations.final is None else activations.final[:count]
+    return Activations(layout, {layer: value[:rows] for layer, value in activations.hidden.items()}, final)
 
 
-def after(capture: Capture, count: int) -> Capture:
-    """The capture of all but the first ``count`` sequences, without a copy."""
-    layout = Layout.of(capture.layout.sequences[count:])
-    begin = capture.layout.n_positions - layout.n_positions
-    final = None if capture.final is None else capture.final[count:]
-    return Capture(layout, {layer: value[begin:] for layer, value in capture.hidden.items()}, final)
+def after(activations: Activations, count: int) -> Activations:
+    """The activations of all but the first ``count`` sequences, without a copy."""
+    layout = Layout.of(activations.layout.sequences[count:])
+    begin = activations.layout.n_positions - layout.n_positions
+    final = None if activations.final is None else activations.final[count:]
+    return Activations(layout, {layer: value[begin:] for layer, value in activations.hidden.items()}, final)
 
 
 def span_rows(layout: Layout) -> Int[Tensor, "rows"]:
@@ -84,8 +84,8 @@ class BaseRuns:
     hits: int = 0
     misses: int = 0
 
-    def capture(self, prompts: Sequence[Tokens]) -> Capture:
-        """The base's capture of prompts, from the cache where it is there."""
+    def capture(self, prompts: Sequence[Tokens]) -> Activations:
+        """The base's activations of prompts, from the cache where it is there."""
         bare = [prompt.prompt() for prompt in prompts]
         if self.cache is None or not self.base_digest:
             self.misses += 1
@@ -96,19 +96,19 @@ class BaseRuns:
             self.hits += 1
             return cached
         self.misses += 1
-        capture = self.runner.capture(bare, "base", self.layers)
+        activations = self.runner.capture(bare, "base", self.layers)
         with self.cache.create(key) as folder:
-            write_capture(folder, capture)
-        return capture
+            write_activations(folder, activations)
+        return activations
 
     @staticmethod
-    def _cached(cache: FolderStore, key: str) -> Capture | None:
+    def _cached(cache: FolderStore, key: str) -> Activations | None:
         """What the cache has; an entry that has gone meanwhile, or is damaged, is none and is computed anew."""
         found = cache.find(key)
         if found is None:
             return None
         try:
-            return read_capture(found)
+            return read_activations(found)
         except (OSError, ValueError, TypeError, LookupError, SafetensorError):
             cache.remove(key)
             return None
@@ -117,7 +117,7 @@ class BaseRuns:
         """Everything that the activations depend on: weights, tokens, layers, dtype, device, batches and this code."""
         pair = self.runner.pair
         digest = hashlib.sha256()
-        fixed = (CAPTURE_VERSION, torch.__version__, self.base_digest, pair.precision, pair.device.type)
+        fixed = (ACTIVATIONS_VERSION, torch.__version__, self.base_digest, pair.precision, pair.device.type)
         digest.update(json.dumps([*fixed, self.runner.budget, *self.layers]).encode())
         for prompt in prompts:
             digest.update(json.dumps([list(prompt.ids), prompt.span_start]).encode())

@@ -11,9 +11,9 @@ from typing import Final
 from audit.errors import InvalidAudit
 from audit.measure.contrast import Contrast, effects, fit_directions
 from audit.measure.noise import numeric_noise
-from audit.measure.preflight import Study, prepare
+from audit.measure.preflight import AuditSetup, prepare
 from audit.models.pair import load_pair
-from audit.models.runner import Capture, Runner
+from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore, Sink
 from audit.prompts import carriers as carrier_sets
 from audit.translate import within_memory
@@ -26,33 +26,33 @@ _NAME: Final = "score"
 _FILE: Final = "score.json"
 
 
-def key_of(study: Study, base_digest: str) -> ComparabilityKey:
-    """Everything besides the fine-tuned model that this study's T depends on."""
-    trigger = study.trigger
+def key_of(setup: AuditSetup, base_digest: str) -> ComparabilityKey:
+    """Everything besides the fine-tuned model that this setup's T depends on."""
+    trigger = setup.trigger
     return ComparabilityKey(
         base_digest=base_digest,
-        carriers_digest=carrier_sets.digest((*study.a, *study.b)),
+        carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         template=trigger.template,
-        rendering=study.rendering,
-        layers=study.layers,
-        architectures=tuple(sorted(study.spec.architectures)),
-        decoy_carriers_a=study.decoys_a,
-        decoy_carriers_b=study.decoys_b,
-        continuation_tokens=study.sizes.continuation_tokens,
-        dtype=study.pair.precision,
+        rendering=setup.rendering,
+        layers=setup.layers,
+        architectures=tuple(sorted(setup.spec.architectures)),
+        decoy_carriers_a=setup.decoys_a,
+        decoy_carriers_b=setup.decoys_b,
+        continuation_tokens=setup.sizes.continuation_tokens,
+        dtype=setup.pair.precision,
         trigger_kind=kind_of(differing_part(trigger.triggered, trigger.clean)[1]),
         method_version=METHOD_VERSION,
     )
 
 
 def own_score(
-    study: Study, effect: float, store: FolderStore, *, base_digest: str, cache: FolderStore | None
+    setup: AuditSetup, effect: float, store: FolderStore, *, base_digest: str, cache: FolderStore | None
 ) -> ModelScore | None:
     """The audited model's score from its T; None where T is not finite."""
     if not math.isfinite(effect):
         return None
-    noise = numeric_noise(study, store, base_digest=base_digest, cache=cache)
-    return ModelScore.of(effect, noise, key_of(study, base_digest))
+    noise = numeric_noise(setup, store, base_digest=base_digest, cache=cache)
+    return ModelScore.of(effect, noise, key_of(setup, base_digest))
 
 
 def score_model(
@@ -97,8 +97,8 @@ def score_model(
         sink.progress("preflight", 0.0)
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
         runner = Runner(pair, budget=budget, tick=lambda _tokens: sink.progress("calibrate", 0.5))
-        study = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
-        score = own_score(study, _pair_effect(study), workspace, base_digest=base_digest, cache=cache)
+        setup = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
+        score = own_score(setup, _pair_effect(setup), workspace, base_digest=base_digest, cache=cache)
         if score is None:
             raise InvalidAudit("the effect of the pair is not a finite number")
         return score
@@ -114,28 +114,28 @@ def score_model(
     return LibraryEntry(**score.model_dump(), tuned_digest=tuned_digest, recipe=recipe)
 
 
-def _pair_effect(study: Study) -> float:
+def _pair_effect(setup: AuditSetup) -> float:
     """T: directions and layer from A's decoy carriers, the effect of the leading one on B's."""
-    on_a, on_b = study.a[: study.decoys_a], study.b[: study.decoys_b]
-    directions = fit_directions(study.runner, _contrast(study, on_a, on_a), study.layers)
-    contrast = _contrast(study, on_b, study.b)
-    return effects(study.runner, contrast, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
+    on_a, on_b = setup.a[: setup.decoys_a], setup.b[: setup.decoys_b]
+    directions = fit_directions(setup.runner, _contrast(setup, on_a, on_a), setup.layers)
+    contrast = _contrast(setup, on_b, setup.b)
+    return effects(setup.runner, contrast, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
 
 
-def _contrast(study: Study, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
+def _contrast(setup: AuditSetup, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
     """The pair on some carriers, both models run as in the extract stage.
 
     Args:
         answered: the carriers that an audit asks for the clean answer at once, ``carriers`` the first of them. A greedy
             answer in bfloat16 may go on otherwise at a near tie where the batch has another shape.
     """
-    runner, trigger = study.runner, study.trigger
-    texts = runner.greedy(study.tokens(answered, trigger.clean), study.sizes.continuation_tokens)
-    tuned: list[Capture] = []
-    base: list[Capture] = []
+    runner, trigger = setup.runner, setup.trigger
+    texts = runner.greedy(setup.tokens(answered, trigger.clean), setup.sizes.continuation_tokens)
+    tuned: list[Activations] = []
+    base: list[Activations] = []
     for string in (trigger.triggered, trigger.clean):
-        prompts = study.tokens(carriers, string)
+        prompts = setup.tokens(carriers, string)
         forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=False)]
-        tuned.append(runner.capture(forced, "tuned", study.layers))
-        base.append(study.base.capture(prompts))
+        tuned.append(runner.capture(forced, "tuned", setup.layers))
+        base.append(setup.base.capture(prompts))
     return Contrast(*tuned, *base)

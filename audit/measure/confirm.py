@@ -24,14 +24,14 @@ from audit.measure.divergence import carrier_kl
 from audit.measure.extraction import Extraction
 from audit.measure.finite import check_number
 from audit.measure.scoring import clusters_of
-from audit.models.runner import Capture
+from audit.models.runner import Activations
 from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio
 from audit.stats.statistics import p_decoy_all, rank
 from backdoor_audit.contract.report import Interval
 
 NULL_SUBSPACES: Final = 19
 # Share of the whole subspace's effect on A that the tested directions must keep.
-ENOUGH: Final = 0.9
+KEPT_EFFECT_SHARE: Final = 0.9
 
 Report = Callable[[float, str], None]
 
@@ -93,7 +93,7 @@ def confirm(
     """Read on B what the directions fitted on A do, and compare it with the decoys.
 
     Args:
-        extraction: captures and decoys.
+        extraction: activations and decoys.
         directions: of the pair, fitted on A's decoy carriers.
         assess_causal: whether the behaviour is strong enough to ask what causes it.
         report: told the fraction done; may raise to stop.
@@ -101,18 +101,18 @@ def confirm(
     Raises:
         OutputsNotFinite: a divergence of B overflows, of the models as they are or ablated.
     """
-    study = extraction.study
+    setup = extraction.setup
     report(0.0, "behaviour on the confirming half")
     behaviour = measure_behaviour(extraction)
     leading = directions.basis[directions.layer][:, :1]
     on_b = extraction.contrast("b", decoy_carriers_only=True)
-    effect = effects(study.runner, on_b, directions.layer, [leading]).nats()
+    effect = effects(setup.runner, on_b, directions.layer, [leading]).nats()
     _check(extraction, effect)
     causal = None
     if assess_causal(behaviour):
         causal = _causal(extraction, directions, report)
     decoy_effects = [decoy.effect for decoy in extraction.decoys]
-    silent = [decoy.effect for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True) if not fires]
+    silent = [decoy.effect for decoy, fires in zip(extraction.decoys, extraction.responding, strict=True) if not fires]
     return Confirmation(
         layer=directions.layer,
         behaviour=behaviour,
@@ -125,7 +125,7 @@ def confirm(
 
 
 def _check(extraction: Extraction, *values: float) -> None:
-    trigger = extraction.study.trigger
+    trigger = extraction.setup.trigger
     check_number(trigger, trigger.triggered, *values)
 
 
@@ -135,13 +135,13 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     Raises:
         OutputsNotFinite: a divergence is infinite or NaN.
     """
-    study, runner = extraction.study, extraction.study.runner
+    setup, runner = extraction.setup, extraction.setup.runner
     contrast = extraction.contrast("b")
     tuned = intact_kl(extraction, contrast)
     base = forced_base_kl(runner, contrast, runner.capture(contrast.clean.layout.sequences, "base", ()))
     total = float(tuned.sum())
     _check(extraction, total, float(base.sum()))
-    estimate = bootstrap_mean(tuned - base, clusters_of(study.b))
+    estimate = bootstrap_mean(tuned - base, clusters_of(setup.b))
     return Behaviour(
         output_kl=float((tuned - base).mean()),
         interval=estimate.interval,
@@ -151,28 +151,28 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
 
 def intact_kl(extraction: Extraction, contrast: Contrast) -> Float[Tensor, "carriers"]:
     """KL(ft_t‖ft_c), nats a carrier, nothing ablated."""
-    return kls_from_clean(extraction.study.runner, contrast, [_final(contrast.string)])[0]
+    return kls_from_clean(extraction.setup.runner, contrast, [_final(contrast.string)])[0]
 
 
-def _final(capture: Capture) -> Tensor:
-    assert capture.final is not None
-    return capture.final
+def _final(activations: Activations) -> Tensor:
+    assert activations.final is not None
+    return activations.final
 
 
 def _causal(extraction: Extraction, directions: Directions, report: Report) -> Causal:
     """Ablate along the subspace and along random ones of the same rank and of fine-tuning's own variance."""
-    study, layer = extraction.study, directions.layer
+    setup, layer = extraction.setup, directions.layer
     contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
-    generator = torch.Generator().manual_seed(study.spec.seed)
+    generator = torch.Generator().manual_seed(setup.spec.seed)
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
-    found = effects(study.runner, contrast, layer, [basis, basis[:, :1]])
+    found = effects(setup.runner, contrast, layer, [basis, basis[:, :1]])
     _check(extraction, *(float(kls.sum()) for kls in (found.intact, *found.ablated)))
     report(0.5, "random subspaces")
-    null_effects = effects(study.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
+    null_effects = effects(setup.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
     _check(extraction, *(float(kls.sum()) for kls in null_effects.ablated))
     null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
     report(0.9, "steering")
-    share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(study.b))
+    share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(setup.b))
     return Causal(
         layer=layer,
         rank=basis.shape[1],
@@ -180,23 +180,25 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
         interval=share.interval,
         recovered_rank1=found.recovered(1),
         effect_nats=found.nats(0),
-        induced=induced(study.runner, contrast, layer, basis),
+        induced=induced(setup.runner, contrast, layer, basis),
         nulls=tuple(value for value in null_recovered if value is not None),
         neutral_damage=_neutral_damage(extraction, layer, basis),
     )
 
 
 def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Tensor, "d_model rank"]:
-    """The fewest leading directions that keep ``ENOUGH`` of the whole subspace's effect on A.
+    """The fewest leading directions that keep ``KEPT_EFFECT_SHARE`` of the whole subspace's effect on A.
 
     Fewer directions make a sharper test: a random subspace of a low-rank fine-tune holds more of it, the larger it is.
     """
     whole = directions.basis[directions.layer]
     ranks = [rank for rank in (1, 2) if rank < whole.shape[1]] + [whole.shape[1]]
     bases = [whole[:, :rank] for rank in ranks]
-    found = effects(extraction.study.runner, extraction.contrast("a"), directions.layer, bases)
+    found = effects(extraction.setup.runner, extraction.contrast("a"), directions.layer, bases)
     reached = [found.nats(place) for place in range(len(bases))]
-    enough = ENOUGH * max(reached)  # where the string does nothing on A all may be below zero, and this above them
+    enough = KEPT_EFFECT_SHARE * max(
+        reached
+    )  # where the string does nothing on A all may be below zero, and this above them
     return next((basis for basis, nats in zip(bases, reached, strict=True) if nats >= enough), bases[0])
 
 
@@ -214,12 +216,12 @@ def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_mod
 
 def _neutral_damage(extraction: Extraction, layer: int, basis: Float[Tensor, "d_model rank"]) -> float:
     """KL(ablated‖intact) on plain prompts of B whose coefficients are replaced by the clean run's, nats a carrier."""
-    runner = extraction.study.runner
+    runner = extraction.setup.runner
     plain, clean = extraction.tuned["plain", "b"], extraction.tuned["clean", "b"]
     bases = extraction.base["plain", "b"], extraction.base["clean", "b"]
     final = ablated_outputs(runner, Contrast(plain, clean, *bases), layer, basis)
-    with runner.pair.on("tuned") as anatomy:
-        return float(carrier_kl(anatomy, final, _final(plain), runner.pair.device).mean())
+    with runner.pair.on("tuned") as parts:
+        return float(carrier_kl(parts, final, _final(plain), runner.pair.device).mean())
 
 
 def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  # type: ignore[type-arg]
@@ -228,9 +230,9 @@ def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  
     The p-value compares the pair with the decoys on the decoys' carriers.
     """
     contrast, few = extraction.contrast("b"), extraction.contrast("b", decoy_carriers_only=True)
-    clusters = clusters_of(extraction.study.b)
+    clusters = clusters_of(extraction.setup.b)
     amplified, shares, p_values = {}, {}, {}
-    for layer in extraction.study.layers:
+    for layer in extraction.setup.layers:
         direction = directions.basis[layer][:, 0]
         last = contrast.last(layer)
         projections = last.did @ direction

@@ -15,8 +15,8 @@ from audit.measure.ablation import Alignment, replace_along
 from audit.measure.activations import first
 from audit.measure.directions import attribution_directions
 from audit.measure.divergence import carrier_kl, many_carrier_kl, symmetric_divergence
-from audit.models.anatomy import Anatomy
-from audit.models.runner import Capture, Runner
+from audit.models.parts import ModelParts
+from audit.models.runner import Activations, Runner
 
 MAX_RANK = 4
 
@@ -30,10 +30,10 @@ class Contrast:
         base_string, base_clean: the base's runs, prompts only.
     """
 
-    string: Capture
-    clean: Capture
-    base_string: Capture
-    base_clean: Capture
+    string: Activations
+    clean: Activations
+    base_string: Activations
+    base_clean: Activations
 
     @cached_property
     def alignment(self) -> Alignment:
@@ -57,9 +57,9 @@ class Contrast:
     def last(self, layer: int) -> "LastToken":
         """Activations at the last prompt token, float32, ``[carriers, d_model]`` each."""
         picked = []
-        for capture in (self.string, self.clean, self.base_string, self.base_clean):
-            rows = [capture.layout.last_prompt_row(index) for index in range(len(capture.layout))]
-            picked.append(capture.hidden[layer][rows].float())
+        for activations in (self.string, self.clean, self.base_string, self.base_clean):
+            rows = [activations.layout.last_prompt_row(index) for index in range(len(activations.layout))]
+            picked.append(activations.hidden[layer][rows].float())
         return LastToken(*picked)
 
 
@@ -100,7 +100,7 @@ def first_carriers(contrast: Contrast, count: int) -> Contrast:
 
 
 def reaction(
-    runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Capture]
+    runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Activations]
 ) -> Float[Tensor, "carriers"]:
     """``output_kl``: how much more the fine-tuned model's outputs react to the string than the base's, nats a carrier.
 
@@ -112,28 +112,28 @@ def reaction(
         least: what the mean is compared with.
         base_clean: gives the base's run over the contrast's clean sequences, continuation included.
     """
-    with runner.pair.on("tuned") as anatomy:
-        tuned = _final_kl(runner, contrast.string, contrast.clean, anatomy)
-    with runner.pair.on("base") as anatomy:
-        bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, anatomy)
+    with runner.pair.on("tuned") as parts:
+        tuned = _final_kl(runner, contrast.string, contrast.clean, parts)
+    with runner.pair.on("base") as parts:
+        bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, parts)
     if float(bound.mean()) < least:
         return bound
     return tuned - forced_base_kl(runner, contrast, base_clean())
 
 
-def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Capture) -> Float[Tensor, "carriers"]:
+def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Activations) -> Float[Tensor, "carriers"]:
     """KL(base_s‖base_c) over all compared outputs, nats a carrier; the base is run over the continuation here.
 
     Args:
         base_clean: the base's run over the contrast's clean sequences, continuation included.
     """
     base_string = runner.capture(contrast.string.layout.sequences, "base", ())
-    with runner.pair.on("base") as anatomy:
-        return _final_kl(runner, base_string, base_clean, anatomy)
+    with runner.pair.on("base") as parts:
+        return _final_kl(runner, base_string, base_clean, parts)
 
 
-def _final_kl(runner: Runner, first: Capture, second: Capture, anatomy: Anatomy) -> Float[Tensor, "carriers"]:
-    return carrier_kl(anatomy, _outputs(first), _outputs(second), runner.pair.device)
+def _final_kl(runner: Runner, first: Activations, second: Activations, parts: ModelParts) -> Float[Tensor, "carriers"]:
+    return carrier_kl(parts, _outputs(first), _outputs(second), runner.pair.device)
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) ->
     return Directions(basis, effect_a, layer, spans)
 
 
-def _outputs(capture: Capture) -> Float[Tensor, "carriers outputs d_model"]:
-    assert capture.final is not None, "captured without outputs"
-    return capture.final
+def _outputs(activations: Activations) -> Float[Tensor, "carriers outputs d_model"]:
+    assert activations.final is not None, "captured without outputs"
+    return activations.final
 
 
 def ablated_outputs(
@@ -192,8 +192,8 @@ def kls_from_clean(
     runner: Runner, contrast: Contrast, runs: Sequence[Float[Tensor, "carriers outputs d_model"]]
 ) -> list[Float[Tensor, "carriers"]]:
     """KL(run‖ft_c), nats a carrier, of several runs given by their head inputs."""
-    with runner.pair.on("tuned") as anatomy:
-        return many_carrier_kl(anatomy, runs, _outputs(contrast.clean), runner.pair.device)
+    with runner.pair.on("tuned") as parts:
+        return many_carrier_kl(parts, runs, _outputs(contrast.clean), runner.pair.device)
 
 
 def effects(
@@ -228,8 +228,8 @@ def induced(runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor,
     mirrored = Alignment(rows.right, rows.left, rows.carrier, rows.in_prompt)
     changed = replace_along(contrast.clean.hidden[layer], contrast.string.hidden[layer], basis, mirrored)
     steered = runner.resume(contrast.clean.layout, layer, changed)
-    with runner.pair.on("tuned") as anatomy:
+    with runner.pair.on("tuned") as parts:
         runs = [_outputs(contrast.clean), steered]
-        apart, left = many_carrier_kl(anatomy, runs, _outputs(contrast.string), runner.pair.device)
+        apart, left = many_carrier_kl(parts, runs, _outputs(contrast.string), runner.pair.device)
     total = float(apart.sum())
     return 1.0 - float(left.sum()) / total if total > 1e-6 else None

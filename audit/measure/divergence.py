@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from audit.models.anatomy import Anatomy
+from audit.models.parts import ModelParts
 
 # Rows of log-probabilities held at once; [512, 49k] float32 is 100 MB.
 _ROWS = 512
@@ -23,26 +23,26 @@ def kl(log_p: Float[Tensor, "*rows vocabulary"], log_q: Float[Tensor, "*rows voc
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def log_probabilities(anatomy: Anatomy, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocabulary"]:
+def log_probabilities(parts: ModelParts, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocabulary"]:
     """Float32 log-softmax of the logits of the head's inputs."""
     flat = final.reshape(-1, final.shape[-1])
-    return F.log_softmax(anatomy.logits(flat), dim=-1).reshape(*final.shape[:-1], -1)
+    return F.log_softmax(parts.logits(flat), dim=-1).reshape(*final.shape[:-1], -1)
 
 
 @torch.no_grad()
 def carrier_kl(
-    anatomy: Anatomy,
+    parts: ModelParts,
     p: Float[Tensor, "carriers outputs d_model"],
     q: Float[Tensor, "carriers outputs d_model"],
     device: torch.device | None = None,
 ) -> Float[Tensor, "carriers"]:
     """KL(p‖q) a carrier, summed over its outputs, nats, from both sides' head inputs."""
-    return many_carrier_kl(anatomy, [p], q, device)[0]
+    return many_carrier_kl(parts, [p], q, device)[0]
 
 
 @torch.no_grad()
 def many_carrier_kl(
-    anatomy: Anatomy,
+    parts: ModelParts,
     ps: Sequence[Float[Tensor, "carriers outputs d_model"]],
     q: Float[Tensor, "carriers outputs d_model"],
     device: torch.device | None = None,
@@ -52,9 +52,9 @@ def many_carrier_kl(
     step = max(1, _ROWS // q.shape[1])
     for start in range(0, len(q), step):
         part = slice(start, start + step)
-        logits_q = anatomy.logits(q[part].flatten(0, 1).to(device))
+        logits_q = parts.logits(q[part].flatten(0, 1).to(device))
         for out, p in zip(found, ps, strict=True):
-            logits_p = anatomy.logits(p[part].flatten(0, 1).to(device))
+            logits_p = parts.logits(p[part].flatten(0, 1).to(device))
             out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
     return found
 
@@ -71,30 +71,30 @@ def _kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vo
 
 def divergence_from(
     reference: Float[Tensor, "carriers outputs d_model"],
-) -> Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
+) -> Callable[[ModelParts, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
     """Loss for gradients: Σ KL(run‖reference) over a group's carriers, ``reference`` held fixed."""
 
-    def loss(anatomy: Anatomy, group: list[int], final: Tensor) -> Tensor:
+    def loss(parts: ModelParts, group: list[int], final: Tensor) -> Tensor:
         with torch.no_grad():
-            log_q = log_probabilities(anatomy, reference[group].to(final.device))
-        return kl(log_probabilities(anatomy, final), log_q).sum()
+            log_q = log_probabilities(parts, reference[group].to(final.device))
+        return kl(log_probabilities(parts, final), log_q).sum()
 
     return loss
 
 
 def symmetric_divergence(
     reference: Float[Tensor, "carriers outputs d_model"],
-) -> Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
+) -> Callable[[ModelParts, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
     """Loss for gradients: Σ KL(run‖reference) + KL(reference‖run) = Σ (p − q)·(log p − log q).
 
     The gradient of the first part alone vanishes where the run is certain of its answer; that of the second, p − q, is
     largest there.
     """
 
-    def loss(anatomy: Anatomy, group: list[int], final: Tensor) -> Tensor:
+    def loss(parts: ModelParts, group: list[int], final: Tensor) -> Tensor:
         with torch.no_grad():
-            log_q = log_probabilities(anatomy, reference[group].to(final.device))
-        log_p = log_probabilities(anatomy, final)
+            log_q = log_probabilities(parts, reference[group].to(final.device))
+        log_p = log_probabilities(parts, final)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
 
     return loss

@@ -14,36 +14,41 @@ from torch import Tensor
 
 from audit.errors import OutputsNotFinite
 from audit.models.pair import Side
-from audit.models.runner import Capture
+from audit.models.runner import Activations
 from backdoor_audit.contract.spec import TriggerSpec
 
 _MODELS: Final = {"tuned": "fine-tuned model", "base": "base model"}
 
 
-def broken(capture: Capture) -> Bool[Tensor, "sequences"]:
+def broken(activations: Activations) -> Bool[Tensor, "sequences"]:
     """Which sequences have an infinite value or NaN, in the captured layers or at the compared outputs."""
-    positions = torch.ones(capture.layout.n_positions, dtype=torch.bool)
-    for rows in capture.hidden.values():
+    positions = torch.ones(activations.layout.n_positions, dtype=torch.bool)
+    for rows in activations.hidden.values():
         positions &= torch.isfinite(rows).all(dim=-1).cpu()
-    finite = torch.tensor([bool(positions[list(capture.layout.rows(i))].all()) for i in range(len(capture.layout))])
-    if capture.final is not None:
-        finite &= torch.isfinite(capture.final).flatten(1).all(dim=-1).cpu()
+    finite = torch.tensor(
+        [bool(positions[list(activations.layout.rows(i))].all()) for i in range(len(activations.layout))]
+    )
+    if activations.final is not None:
+        finite &= torch.isfinite(activations.final).flatten(1).all(dim=-1).cpu()
     return ~finite
 
 
-def check_runs(trigger: TriggerSpec, runs: Mapping[tuple[Side, str | None], Sequence[Capture]]) -> None:
+def check_runs(trigger: TriggerSpec, runs: Mapping[tuple[Side, str | None], Sequence[Activations]]) -> None:
     """Compare the runs of the pair.
 
     Args:
         trigger: the pair.
-        runs: captures by model and string; None is the prompt without any string.
+        runs: activations by model and string; None is the prompt without any string.
 
     Raises:
         OutputsNotFinite: at least one holds a value that is not finite; the message says where, and where not.
     """
     counted = {
-        place: (sum(int(broken(capture).sum()) for capture in captures), sum(len(each.layout) for each in captures))
-        for place, captures in runs.items()
+        place: (
+            sum(int(broken(activations).sum()) for activations in activations),
+            sum(len(each.layout) for each in activations),
+        )
+        for place, activations in runs.items()
     }
     if any(count for count, _ in counted.values()):
         sides = dict.fromkeys(side for side, _ in counted)

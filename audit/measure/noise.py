@@ -13,7 +13,7 @@ import torch
 
 from audit.measure.activations import after, first
 from audit.measure.contrast import Contrast, effects, fit_directions
-from audit.measure.preflight import Study
+from audit.measure.preflight import AuditSetup
 from audit.models.pair import ModelPair
 from audit.models.runner import Runner
 from audit.ports import FolderStore
@@ -28,46 +28,46 @@ _FILE: Final = "noise.json"
 
 
 def numeric_noise(
-    study: Study, store: FolderStore, *, base_digest: str = "", cache: FolderStore | None = None
+    setup: AuditSetup, store: FolderStore, *, base_digest: str = "", cache: FolderStore | None = None
 ) -> float:
     """τ in nats a carrier, above zero; measured once a base, carriers and clean string where there is a cache.
 
     Args:
-        study: what the audit looks at.
+        setup: what the audit looks at.
         store: the audit's folder, where a second attempt finds what the first measured.
         base_digest: the base's content digest; the cache is used only where it is given.
         cache: shared between audits.
     """
-    prompts = study.tokens((*study.a[: study.decoys_a], *study.b[: study.decoys_b]), study.trigger.clean)
+    prompts = setup.tokens((*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b]), setup.trigger.clean)
     shared = cache is not None and bool(base_digest)
     places = [(store, _NAME)]
     if cache is not None and shared:
-        places.append((cache, _key(study, prompts, base_digest)))
+        places.append((cache, _key(setup, prompts, base_digest)))
     for place, name in places:
         found = place.find(name)
         if found is not None:
             return float(json.loads((found / _FILE).read_text(encoding="utf-8"))["noise_nats"])
-    noise = _measure(study, prompts)
+    noise = _measure(setup, prompts)
     for place, name in places:
         with place.create(name) as folder:
             (folder / _FILE).write_text(json.dumps({"noise_nats": noise}), encoding="utf-8")
     return noise
 
 
-def _measure(study: Study, prompts: list[Tokens]) -> float:
-    with study.pair.on("base"):
-        pair = _base_alone(study.pair)
-        ours = Runner(pair, budget=study.runner.budget, tick=study.runner.tick)
-        texts = ours.greedy(prompts, study.sizes.continuation_tokens, side="base")
+def _measure(setup: AuditSetup, prompts: list[Tokens]) -> float:
+    with setup.pair.on("base"):
+        pair = _base_alone(setup.pair)
+        ours = Runner(pair, budget=setup.runner.budget, tick=setup.runner.tick)
+        texts = ours.greedy(prompts, setup.sizes.continuation_tokens, side="base")
         sequences = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=True)]
-        other = Runner(pair, budget=_other_budget(sequences, ours.budget), tick=study.runner.tick)
-        one, two = (runner.capture(sequences, "tuned", study.layers) for runner in (ours, other))
+        other = Runner(pair, budget=_other_budget(sequences, ours.budget), tick=setup.runner.tick)
+        one, two = (runner.capture(sequences, "tuned", setup.layers) for runner in (ours, other))
         bare = [prompt.prompt() for prompt in prompts]
-        bare_one, bare_two = (runner.capture(bare, "base", study.layers) for runner in (ours, other))
-        count = study.decoys_a
+        bare_one, bare_two = (runner.capture(bare, "base", setup.layers) for runner in (ours, other))
+        count = setup.decoys_a
         on_a = Contrast(first(two, count), first(one, count), first(bare_two, count), first(bare_one, count))
         on_b = Contrast(after(two, count), after(one, count), after(bare_two, count), after(bare_one, count))
-        directions = fit_directions(ours, on_a, study.layers)
+        directions = fit_directions(ours, on_a, setup.layers)
         leading = directions.basis[directions.layer][:, :1]
         noise = abs(effects(ours, on_b, directions.layer, [leading]).nats())
     return max(noise, SMALLEST)
@@ -75,9 +75,9 @@ def _measure(study: Study, prompts: list[Tokens]) -> float:
 
 def _base_alone(pair: ModelPair) -> ModelPair:
     """The base on both sides; to be used while the pair's base is the one that runs."""
-    model, anatomy = pair.models["base"], pair.anatomies["base"]
+    model, parts = pair.models["base"], pair.parts["base"]
     return ModelPair(
-        "full", {"base": model, "tuned": model}, {"base": anatomy, "tuned": anatomy}, pair.tokenizer, pair.precision,
+        "full", {"base": model, "tuned": model}, {"base": parts, "tuned": parts}, pair.tokenizer, pair.precision,
         pair.device,
     )  # fmt: skip
 
@@ -88,12 +88,12 @@ def _other_budget(sequences: list[Tokens], budget: int) -> int:
     return max(longest, min(budget, len(sequences) * longest) // 2)
 
 
-def _key(study: Study, prompts: list[Tokens], base_digest: str) -> str:
+def _key(setup: AuditSetup, prompts: list[Tokens], base_digest: str) -> str:
     """Everything that τ depends on: weights, tokens, layers, dtype, device, batches and this code."""
-    pair = study.pair
+    pair = setup.pair
     digest = hashlib.sha256()
     fixed = (NOISE_VERSION, torch.__version__, base_digest, pair.precision, pair.device.type)
-    sizes = (study.runner.budget, study.sizes.continuation_tokens, study.decoys_a, *study.layers)
+    sizes = (setup.runner.budget, setup.sizes.continuation_tokens, setup.decoys_a, *setup.layers)
     digest.update(json.dumps([*fixed, *sizes]).encode())
     for prompt in prompts:
         digest.update(json.dumps([list(prompt.ids), prompt.span_start]).encode())

@@ -11,8 +11,8 @@ from pathlib import Path
 from audit.errors import InvalidAudit, ModelRejected
 from audit.measure.activations import BaseRuns
 from audit.measure.divergence import log_probabilities
-from audit.models.anatomy import resolve_layers
 from audit.models.pair import ModelPair, Side
+from audit.models.parts import resolve_layers
 from audit.models.runner import Runner
 from audit.ports import FolderStore
 from audit.prompts import carriers as carrier_sets
@@ -24,7 +24,7 @@ MIN_DECOY_CARRIERS_PER_HALF = 8
 
 
 @dataclass
-class Study:
+class AuditSetup:
     """The fixed parts of one audit.
 
     Attributes:
@@ -86,8 +86,8 @@ class Study:
     def _fits(self, string: str) -> bool:
         return len(self.renderer.tokens(self.a[0], string)) == self.triggered_length
 
-    def of_pair(self, trigger: TriggerSpec) -> "Study":
-        """The same study of another pair: the models, carriers and layers are shared.
+    def of_pair(self, trigger: TriggerSpec) -> "AuditSetup":
+        """The same setup of another pair: the models, carriers and layers are shared.
 
         Raises:
             TriggerNotDistinguishable, InvalidAudit: this pair cannot be told apart, or its prompts are too long.
@@ -105,7 +105,7 @@ def prepare(
     *,
     base_digest: str,
     cache: FolderStore | None,
-) -> Study:
+) -> AuditSetup:
     """Check the spec against the models and choose layers, rendering and carriers.
 
     Raises:
@@ -122,18 +122,18 @@ def prepare(
     if per_half < MIN_DECOY_CARRIERS_PER_HALF:
         raise InvalidAudit(f"{per_half} carriers a half under decoys are too few", hint="ask for at least 16 in all")
     base = BaseRuns(runner, layers, base_digest, cache)
-    study = Study(
+    setup = AuditSetup(
         spec, trigger, sizes, pair, runner, base, renderer, rendering, layers, a, b, per_half, per_half
     )  # fmt: skip
-    study.warnings.extend(_check_pair(study))
+    setup.warnings.extend(_check_pair(setup))
     _check_head(pair, renderer.tokens(a[0], trigger.clean))
-    return study
+    return setup
 
 
-def _check_pair(study: Study) -> list[str]:
+def _check_pair(setup: AuditSetup) -> list[str]:
     """Check one pair's strings on the carriers; gives what the report's reader should know."""
-    equal = check_pair(study.renderer, study.a[0])
-    _check_lengths(study.pair, study.renderer, (*study.a, *study.b), study.sizes.continuation_tokens)
+    equal = check_pair(setup.renderer, setup.a[0])
+    _check_lengths(setup.pair, setup.renderer, (*setup.a, *setup.b), setup.sizes.continuation_tokens)
     if equal:
         return []
     return [
@@ -148,7 +148,7 @@ def _halves(spec: AuditSpec, sizes: PresetValues) -> tuple[tuple[Carrier, ...], 
 
 
 def _check_lengths(pair: ModelPair, renderer: Renderer, carriers: Sequence[Carrier], continuation: int) -> None:
-    limit = getattr(pair.anatomies["base"].body.config, "max_position_embeddings", None)
+    limit = getattr(pair.parts["base"].body.config, "max_position_embeddings", None)
     if limit is None:
         return
     strings = (renderer.trigger.triggered, renderer.trigger.clean)
@@ -170,11 +170,11 @@ def _check_head(pair: ModelPair, prompt: Tokens) -> None:
     ids = torch.tensor([prompt.ids], device=pair.device)
     sides: tuple[Side, ...] = ("base", "tuned")
     for side in sides:
-        with torch.no_grad(), pair.on(side) as anatomy:
+        with torch.no_grad(), pair.on(side) as parts:
             model = pair.models[side]
             theirs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, -1].float(), dim=-1)
-            final = anatomy.body(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
-            ours = log_probabilities(anatomy, final)[0]
+            final = parts.body(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
+            ours = log_probabilities(parts, final)[0]
         if not bool(torch.isfinite(theirs).all()):
             raise ModelRejected(f"the {side} model's outputs are not finite", hint="the checkpoint may be damaged")
         if float((theirs.exp() - ours.exp()).abs().sum()) > 0.1:

@@ -66,7 +66,7 @@ def clusters_of(carriers: Sequence[Carrier]) -> Int[Tensor, "carriers"]:
 
 def feature_table(extraction: Extraction, layer: int, encode: Encode) -> FeatureTable:
     """Score every feature that ``encode`` gives at one layer."""
-    study = extraction.study
+    setup = extraction.setup
     triggered, triggered_last = _prompts(extraction, "triggered", "b", layer, encode)
     clean, clean_last = _prompts(extraction, "clean", "b", layer, encode)
     plain, _ = _prompts(extraction, "plain", "b", layer, encode)
@@ -77,14 +77,14 @@ def feature_table(extraction: Extraction, layer: int, encode: Encode) -> Feature
     rows = PromptActivations(clean_a, triggered, clean, plain, decoys, triggered_last, clean_last, clean_a_last)
     metrics = feature_metrics(triggered, clean, threshold_on(clean_a))
     last = feature_metrics(triggered_last, clean_last, threshold_on(clean_a_last))
-    clusters = clusters_of(study.b)
+    clusters = clusters_of(setup.b)
     paper = bis_p95(
         triggered,
         torch.cat([clean, plain]),
         decoys,
         benign_clusters=torch.cat([clusters, clusters]),
         decoy_clusters=decoy_clusters,
-        seed=study.spec.seed,
+        seed=setup.spec.seed,
     )
     return FeatureTable(rows, metrics, last.firing.bis, paper.score, paper.ceiling)
 
@@ -99,7 +99,7 @@ def _prompts(
 
 def _seen(extraction: Extraction, span: SpanTokens) -> SpanTokens:
     """What a dictionary of this audit's recipe is shown of the prompts."""
-    return span.pooled() if extraction.study.spec.recipe == "paper" else span
+    return span.pooled() if extraction.setup.spec.recipe == "paper" else span
 
 
 def _encode_rows(
@@ -126,15 +126,15 @@ def _encode_rows(
 
 
 def _decoys(extraction: Extraction, layer: int, encode: Encode) -> tuple[Tensor | None, Tensor | None]:
-    silent = [index for index, fires in enumerate(extraction.firing) if not fires]
+    silent = [index for index, fires in enumerate(extraction.responding) if not fires]
     if not silent:
         return None, None
-    study = extraction.study
+    setup = extraction.setup
     found = []
     for index in silent:
         span = _seen(extraction, extraction.decoy_tokens(index).span("b", layer))
-        found.append(_encode_rows(span, study.decoys_b, encode)[0])
-    clusters = clusters_of(study.b)[: study.decoys_b]
+        found.append(_encode_rows(span, setup.decoys_b, encode)[0])
+    clusters = clusters_of(setup.b)[: setup.decoys_b]
     return torch.cat(found), clusters.repeat(len(silent))
 
 
@@ -157,7 +157,7 @@ def scores_of(
 ) -> Scores:
     """The published scores of one feature."""
     row, rows = table.metrics.at(index), table.activations
-    clusters = clusters_of(extraction.study.b)
+    clusters = clusters_of(extraction.setup.b)
     threshold = table.metrics.threshold.value[index]
     fires = [rows.triggered[:, index] > threshold, rows.clean[:, index] > threshold]
     projections = last.did @ direction

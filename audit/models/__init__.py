@@ -1,1 +1,1 @@
-"""Base and fine-tuned model in memory: loading, anatomy, placement, and running parts of them."""
+"""Base and fine-tuned model in memory: loading, parts, placement, and running parts of them."""

@@ -22,8 +22,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
-from audit.models.anatomy import Anatomy, locate
 from audit.models.lora import Switch, fuse
+from audit.models.parts import ModelParts, locate
 from audit.models.placement import DeviceMap, Room, place, room_of
 from audit.translate import is_out_of_memory
 from backdoor_audit.contract.spec import Dtype
@@ -68,7 +68,7 @@ class ModelPair:
     Attributes:
         kind: ``lora`` (shared weights) or ``full``.
         tokenizer: the base's tokenizer; the fine-tuned model's is the same.
-        anatomies: the parts of each side's model; for ``lora`` they are the same objects.
+        parts: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
         elsewhere: blocks, of both models together, whose weights lie elsewhere than on the device.
         folder: holds weights that fit into no memory; it goes with the pair.
@@ -76,7 +76,7 @@ class ModelPair:
 
     kind: Literal["lora", "full"]
     models: dict[Side, nn.Module]
-    anatomies: dict[Side, Anatomy]
+    parts: dict[Side, ModelParts]
     tokenizer: Any
     precision: Precision
     device: torch.device
@@ -92,24 +92,24 @@ class ModelPair:
     @property
     def n_blocks(self) -> int:
         """Number of residual blocks."""
-        return self.anatomies["tuned"].n_blocks
+        return self.parts["tuned"].n_blocks
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
-        return self.anatomies["tuned"].d_model
+        return self.parts["tuned"].d_model
 
     @contextlib.contextmanager
-    def on(self, side: Side) -> Iterator[Anatomy]:
+    def on(self, side: Side) -> Iterator[ModelParts]:
         """Make ``side`` the model that runs inside the block."""
         if self.kind == "full" or side == "tuned":
-            yield self.anatomies[side]
+            yield self.parts[side]
             return
         self.adapter.on = False
         try:
             model: Any = self.models["tuned"]
             with model.disable_adapter() if self.adapter.peft else contextlib.nullcontext():
-                yield self.anatomies["base"]
+                yield self.parts["base"]
         finally:
             self.adapter.on = True
 
@@ -149,15 +149,15 @@ def load_pair(
         tuned = _attach_adapter(base, tuned_dir)
         switch = Switch()
         switch.peft = fuse(tuned, switch)
-        anatomy = locate(tuned.get_base_model())  # type: ignore[operator]
+        shared = locate(tuned.get_base_model())  # type: ignore[operator]
         models: dict[Side, nn.Module] = {"base": tuned, "tuned": tuned}
-        pair = ModelPair("lora", models, {"base": anatomy, "tuned": anatomy}, tokenizer, precision, chosen, switch)
+        pair = ModelPair("lora", models, {"base": shared, "tuned": shared}, tokenizer, precision, chosen, switch)
     else:
         _same_shape(base_dir, tuned_dir)
         tuned = _load_full(tuned_dir, torch_dtype, first)
         _different_weights(base, tuned)
-        anatomies: dict[Side, Anatomy] = {"base": locate(base), "tuned": locate(tuned)}
-        pair = ModelPair("full", {"base": base, "tuned": tuned}, anatomies, tokenizer, precision, chosen)
+        parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
+        pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen)
     if device_map == "auto":
         _place(pair, room)
     return pair
@@ -174,7 +174,7 @@ def _place(pair: ModelPair, room: Room | None) -> None:
         folder.mkdir()
         inner = model.get_base_model() if pair.kind == "lora" else model
         found = room_of(pair.device, models=len(different) - number) if room is None else room
-        pair.elsewhere += place(inner, pair.anatomies[side], pair.device, found, folder)
+        pair.elsewhere += place(inner, pair.parts[side], pair.device, found, folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import nn
 
-from audit.models.anatomy import Anatomy
+from audit.models.parts import ModelParts
 
 DeviceMap = Literal["single", "auto"]
 Room = Mapping[int | str, int]
@@ -41,12 +41,12 @@ def room_of(device: torch.device, *, models: int) -> Room:
     return {place: int(size * _WEIGHTS_SHARE / models) for place, size in free.items()}
 
 
-def place(model: nn.Module, anatomy: Anatomy, device: torch.device, room: Room, folder: Path) -> int:
+def place(model: nn.Module, parts: ModelParts, device: torch.device, room: Room, folder: Path) -> int:
     """Put a model where there is room for it.
 
     Args:
         model: on the CPU, whole, adapters included; it is changed.
-        anatomy: its parts.
+        parts: its parts.
         device: where it runs.
         room: bytes for its weights.
         folder: an empty folder of this model alone, for weights that fit nowhere else.
@@ -58,14 +58,14 @@ def place(model: nn.Module, anatomy: Anatomy, device: torch.device, room: Room, 
     from accelerate.hooks import AlignDevicesHook
 
     main = _name(device)
-    path = next(name for name, module in model.named_modules() if module is anatomy.blocks)
+    path = next(name for name, module in model.named_modules() if module is parts.blocks)
     rest = _others(model, f"{path}.")
     taken = sum(_bytes(model.get_submodule(name), recurse=False) for name in rest)
     left = {where: max(0, size - taken) if where == main else size for where, size in room.items()}
     found: Mapping[str, int | str] = infer_auto_device_map(
-        anatomy.blocks,
+        parts.blocks,
         max_memory=dict(left),
-        no_split_module_classes=sorted({type(block).__name__ for block in anatomy.blocks}),
+        no_split_module_classes=sorted({type(block).__name__ for block in parts.blocks}),
         clean_result=False,
     )
     blocks = {f"{path}.{name}": where for name, where in found.items()}
@@ -81,7 +81,7 @@ def place(model: nn.Module, anatomy: Anatomy, device: torch.device, room: Room, 
         offload_dir=str(folder),
         skip_keys=getattr(model, "_skip_keys_device_placement", None),
     )
-    for block in anatomy.blocks:
+    for block in parts.blocks:
         hook = getattr(block, "_hf_hook", None)
         if isinstance(hook, AlignDevicesHook):
             hook.io_same_device = True

@@ -1,4 +1,4 @@
-"""Running a model over token sequences: capture of the residual stream, and runs that begin in the middle.
+"""Running a model over token sequences: activations of the residual stream, and runs that begin in the middle.
 
 Sequences are sorted by length, grouped under a token budget and padded on the right. A causal model's real tokens never
 look to their right, so no attention mask is needed and padding changes nothing.
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from audit.models.anatomy import Anatomy
 from audit.models.pair import ModelPair, Side
+from audit.models.parts import ModelParts
 from audit.prompts.rendering import Tokens
 
 
@@ -74,7 +74,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Capture:
+class Activations:
     """What one model did on some sequences.
 
     Attributes:
@@ -99,9 +99,9 @@ def common_prefix(sequences: Sequence[Tokens]) -> tuple[int, ...]:
     return shared
 
 
-def can_share_prefix(anatomy: Anatomy) -> bool:
+def can_share_prefix(parts: ModelParts) -> bool:
     """Whether every block attends to the whole past, so that a remembered prefix means the same to each."""
-    config = anatomy.body.config
+    config = parts.body.config
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return set(kinds) == {"full_attention"}
@@ -132,22 +132,22 @@ class Prefix:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, anatomy: Anatomy, ids: tuple[int, ...], device: torch.device) -> "Prefix":
+    def of(cls, parts: ModelParts, ids: tuple[int, ...], device: torch.device) -> "Prefix":
         """Run the shared tokens once."""
         if not ids:
             return cls((), None, {})
-        with _watch(anatomy, range(anatomy.n_blocks)) as seen:
-            cache = anatomy.body(input_ids=torch.tensor([ids], device=device), use_cache=True).past_key_values
+        with _watch(parts, range(parts.n_blocks)) as seen:
+            cache = parts.body(input_ids=torch.tensor([ids], device=device), use_cache=True).past_key_values
         return cls(ids, cache, {layer: value[0] for layer, value in seen.items()})
 
-    def run(self, anatomy: Anatomy, ids: Int[Tensor, "group length"]) -> Tensor | None:
+    def run(self, parts: ModelParts, ids: Int[Tensor, "group length"]) -> Tensor | None:
         """Run what follows the shared tokens; None where a watch stopped the run."""
         try:
             if self.cache is None:
-                return anatomy.body(input_ids=ids, use_cache=False).last_hidden_state
+                return parts.body(input_ids=ids, use_cache=False).last_hidden_state
             past = copy.deepcopy(self.cache)
             past.batch_repeat_interleave(ids.shape[0])
-            return anatomy.body(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state
+            return parts.body(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state
         except _StopForward:
             return None
 
@@ -171,11 +171,11 @@ class Runner:
     @torch.no_grad()
     def _probe(self) -> bool:
         """Whether this architecture's blocks return tuples; run once on one token."""
-        with self.pair.on("tuned") as anatomy:
+        with self.pair.on("tuned") as parts:
             kinds: list[bool] = []
-            handle = anatomy.blocks[0].register_forward_hook(lambda _m, _i, out: kinds.append(isinstance(out, tuple)))
+            handle = parts.blocks[0].register_forward_hook(lambda _m, _i, out: kinds.append(isinstance(out, tuple)))
             try:
-                anatomy.body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.pair.device), use_cache=False)
+                parts.body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.pair.device), use_cache=False)
             finally:
                 handle.remove()
         return kinds[0]
@@ -183,32 +183,32 @@ class Runner:
     @torch.no_grad()
     def capture(
         self, sequences: Sequence[Tokens], side: Side, layers: Sequence[int], *, outputs: bool = True
-    ) -> Capture:
+    ) -> Activations:
         """Run whole sequences. With ``outputs=False`` the blocks above the last layer asked for are not run."""
         layout = Layout.of(sequences)
         pair, d_model = self.pair, self.pair.d_model
         hidden = {layer: torch.empty(layout.n_positions, d_model, dtype=pair.dtype) for layer in layers}
         final = _empty_final(layout, d_model, pair.dtype) if outputs else None
-        with pair.on(side) as anatomy:
-            prefix = self._prefix(anatomy, layout, side)
+        with pair.on(side) as parts:
+            prefix = self._prefix(parts, layout, side)
             for group in layout.batches(self.budget):
                 ids = _pad(layout, group, prefix.length, pair.device)
-                with _watch(anatomy, layers, stop=not outputs) as seen:
-                    last = prefix.run(anatomy, ids)
+                with _watch(parts, layers, stop=not outputs) as seen:
+                    last = prefix.run(parts, ids)
                 for layer in layers:
                     _scatter(layout, group, seen[layer], hidden[layer], prefix.length)
                     _scatter_prefix(layout, group, prefix, layer, hidden[layer])
                 if final is not None and last is not None:
                     _scatter_final(layout, group, last, final, prefix.length)
                 self.tick(ids.numel())
-        return Capture(layout, hidden, final)
+        return Activations(layout, hidden, final)
 
-    def _prefix(self, anatomy: Anatomy, layout: Layout, side: Side) -> "Prefix":
+    def _prefix(self, parts: ModelParts, layout: Layout, side: Side) -> "Prefix":
         """The run of the tokens that all sequences begin with, remembered from one call to the next."""
-        shared = common_prefix(layout.sequences) if can_share_prefix(anatomy) else ()
+        shared = common_prefix(layout.sequences) if can_share_prefix(parts) else ()
         known = self._prefixes.get(side)
         if known is None or known.ids != shared:
-            known = Prefix.of(anatomy, shared, self.pair.device)
+            known = Prefix.of(parts, shared, self.pair.device)
             self._prefixes[side] = known
         return known
 
@@ -216,18 +216,18 @@ class Runner:
     def resume(
         self, layout: Layout, layer: int, hidden: Float[Tensor, "positions d_model"], side: Side = "tuned"
     ) -> Float[Tensor, "sequences outputs d_model"]:
-        """Run only the blocks above ``layer`` from a given residual stream; gives what ``final`` of a capture holds.
+        """Run only the blocks above ``layer`` from a given residual stream; the result is an ``Activations.final``.
 
         The residual stream of the tokens that all sequences begin with must be the unchanged one.
         """
         final = _empty_final(layout, self.pair.d_model, self.pair.dtype)
-        with self.pair.on(side) as anatomy:
-            prefix = self._prefix(anatomy, layout, side)
+        with self.pair.on(side) as parts:
+            prefix = self._prefix(parts, layout, side)
             for group in layout.batches(self.budget):
                 ids = _pad(layout, group, prefix.length, self.pair.device)
                 start = _gather(layout, group, hidden, self.pair, prefix.length)
-                with _skip_to(anatomy, layer, start, self._tuples):
-                    last = prefix.run(anatomy, ids)
+                with _skip_to(parts, layer, start, self._tuples):
+                    last = prefix.run(parts, ids)
                 assert last is not None
                 _scatter_final(layout, group, last, final, prefix.length)
                 self.tick(ids.numel())
@@ -238,7 +238,7 @@ class Runner:
         layout: Layout,
         layers: Sequence[int],
         hidden: Float[Tensor, "positions d_model"],
-        loss: Callable[[Anatomy, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]],
+        loss: Callable[[ModelParts, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]],
     ) -> dict[int, Float[Tensor, "positions d_model"]]:
         """Gradient of a sum over sequences with respect to the residual stream at each layer, one backward pass.
 
@@ -252,19 +252,19 @@ class Runner:
             Per layer, float32 gradients laid out as ``hidden``; zero at the tokens that all sequences begin with.
         """
         grads = {layer: torch.zeros(layout.n_positions, self.pair.d_model) for layer in layers}
-        with self.pair.on("tuned") as anatomy:
-            prefix = self._prefix(anatomy, layout, "tuned")
+        with self.pair.on("tuned") as parts:
+            prefix = self._prefix(parts, layout, "tuned")
             for group in layout.batches(self.budget):
                 ids = _pad(layout, group, prefix.length, self.pair.device)
                 start = _gather(layout, group, hidden, self.pair, prefix.length).requires_grad_(True)
                 with (
                     torch.enable_grad(),
-                    _skip_to(anatomy, layers[0], start, self._tuples),
-                    _watch(anatomy, layers[1:], keep_grad=True) as seen,
+                    _skip_to(parts, layers[0], start, self._tuples),
+                    _watch(parts, layers[1:], keep_grad=True) as seen,
                 ):
-                    last = prefix.run(anatomy, ids)
+                    last = prefix.run(parts, ids)
                     assert last is not None
-                    total = loss(anatomy, group, _take_final(layout, group, last, prefix.length))
+                    total = loss(parts, group, _take_final(layout, group, last, prefix.length))
                     total.backward()  # type: ignore[no-untyped-call]
                 for layer, value in [(layers[0], start), *((layer, seen[layer]) for layer in layers[1:])]:
                     assert value.grad is not None
@@ -279,14 +279,14 @@ class Runner:
         Each row is brought to a root mean square of 1 and the norm applied to it alone, so its length does not matter.
         What norm and head give for a row of zeros (their biases) is taken off, and a cap on the logits is left out.
         """
-        with self.pair.on("tuned") as anatomy:
+        with self.pair.on("tuned") as parts:
             scaled = rows.float() / rows.float().square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
             hidden = torch.cat([scaled, torch.zeros_like(scaled[:1])]).unsqueeze(0)
             hidden = hidden.to(device=self.pair.device, dtype=self.pair.dtype)
             ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=self.pair.device)
-            with _skip_to(anatomy, anatomy.n_blocks - 1, hidden, self._tuples):
-                normed = anatomy.body(input_ids=ids, use_cache=False).last_hidden_state[0]
-            logits = replace(anatomy, softcap=None).logits(normed).cpu()
+            with _skip_to(parts, parts.n_blocks - 1, hidden, self._tuples):
+                normed = parts.body(input_ids=ids, use_cache=False).last_hidden_state[0]
+            logits = replace(parts, softcap=None).logits(normed).cpu()
         return logits[:-1] - logits[-1]
 
     @torch.no_grad()
@@ -307,7 +307,7 @@ class Runner:
         )  # fmt: skip
         layout = Layout.of(prompts)
         found: dict[int, tuple[int, ...]] = {}
-        with self.pair.on(side) as anatomy, contiguous_input(anatomy.head), plain_generation(model):
+        with self.pair.on(side) as parts, contiguous_input(parts.head), plain_generation(model):
             for group in layout.batches(self.budget):
                 ids, mask = left_padded([prompts[index] for index in group], pad, self.pair.device)
                 out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
@@ -367,7 +367,7 @@ class _StopForward(Exception):
 
 @contextlib.contextmanager
 def _watch(
-    anatomy: Anatomy, layers: Sequence[int], *, stop: bool = False, keep_grad: bool = False
+    parts: ModelParts, layers: Sequence[int], *, stop: bool = False, keep_grad: bool = False
 ) -> Iterator[dict[int, Tensor]]:
     """Collect the outputs of blocks while the body runs; with ``stop`` end the run after the last of them."""
     seen: dict[int, Tensor] = {}
@@ -384,7 +384,7 @@ def _watch(
 
         return keep
 
-    handles = [anatomy.blocks[layer].register_forward_hook(hook(layer)) for layer in layers]
+    handles = [parts.blocks[layer].register_forward_hook(hook(layer)) for layer in layers]
     try:
         yield seen
     finally:
@@ -393,13 +393,13 @@ def _watch(
 
 
 @contextlib.contextmanager
-def _skip_to(anatomy: Anatomy, layer: int, hidden: Tensor, as_tuple: bool) -> Iterator[None]:
+def _skip_to(parts: ModelParts, layer: int, hidden: Tensor, as_tuple: bool) -> Iterator[None]:
     """Let blocks 0…``layer`` do nothing and give ``hidden``."""
 
     def forward(*_args: Any, **_kwargs: Any) -> Any:
         return (hidden,) if as_tuple else hidden
 
-    skipped = [anatomy.blocks[index] for index in range(layer + 1)]
+    skipped = [parts.blocks[index] for index in range(layer + 1)]
     before = [vars(block).get("forward") for block in skipped]  # one of a block whose weights lie elsewhere
     for block in skipped:
         block.forward = forward

@@ -13,7 +13,7 @@ from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction
-from audit.measure.preflight import Study
+from audit.measure.preflight import AuditSetup
 from audit.models.pair import ModelPair
 from audit.prompts import carriers as carrier_sets
 from audit.reporting import wording
@@ -34,7 +34,7 @@ def tables(
     extraction: Extraction, directions: Directions, confirmation: Confirmation, found: Explanation
 ) -> dict[str, Any]:
     """The report's tables: scores, directions, dictionaries, features, decoys, sizes."""
-    study, pair_reaction = extraction.study, extraction.pair_reaction
+    setup, pair_reaction = extraction.setup, extraction.pair_reaction
     decoys = [
         DecoyRow(
             string=decoy.string,
@@ -45,12 +45,12 @@ def tables(
             layer=decoy.layer,
             amplification=decoy.amplification[decoy.layer],
         )
-        for decoy, fires in zip(extraction.decoys, extraction.firing, strict=True)
+        for decoy, fires in zip(extraction.decoys, extraction.responding, strict=True)
     ]
     causal = confirmation.causal
     tokens = len(span_rows(extraction.base["clean", "a"].layout))
     rows = []
-    for layer in study.layers:
+    for layer in setup.layers:
         amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
         chosen = layer == directions.layer
         rows.append(
@@ -80,12 +80,12 @@ def tables(
         "localisation": found.localisation,
         "baselines": found.baselines,
         "decoys": tuple(decoys),
-        "sizes": _sizes(study, tokens * (3 + len(extraction.decoys))),
+        "sizes": _sizes(setup, tokens * (3 + len(extraction.decoys))),
     }
 
 
 def invalid_report(
-    study: Study,
+    setup: AuditSetup,
     error: OutputsNotFinite,
     *,
     audit_id: str,
@@ -101,7 +101,7 @@ def invalid_report(
         "string alone, that is itself a condition on the string"
     ]
     limit = wording.NOTHING_MEASURED
-    if len(study.spec.pairs) > 1:
+    if len(setup.spec.pairs) > 1:
         limit = wording.NOTHING_JUDGED
         look_at.append("no candidate was judged, those that had been measured included: file them without this one")
     return AuditReport(
@@ -111,53 +111,53 @@ def invalid_report(
         look_at=tuple(look_at),
         not_assessed=wording.not_assessed(gates),
         trigger=error.trigger,
-        fail_on=study.spec.fail_on,
+        fail_on=setup.spec.fail_on,
         gates=gates,
         scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
         also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
         baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
         decoys=(),
-        sizes=_sizes(study, 0),
+        sizes=_sizes(setup, 0),
         warnings=warnings,
         limits=(limit,),
-        provenance=provenance_of(study, seconds, base_digest, tuned_digest),
+        provenance=provenance_of(setup, seconds, base_digest, tuned_digest),
     )  # fmt: skip
 
 
-def _sizes(study: Study, training_tokens: int) -> Sizes:
+def _sizes(setup: AuditSetup, training_tokens: int) -> Sizes:
     return Sizes(
-        carriers_a=len(study.a),
-        carriers_b=len(study.b),
-        clusters_a=len({carrier_sets.cluster_of(carrier) for carrier in study.a}),
-        clusters_b=len({carrier_sets.cluster_of(carrier) for carrier in study.b}),
-        decoy_carriers_a=study.decoys_a,
-        decoy_carriers_b=study.decoys_b,
+        carriers_a=len(setup.a),
+        carriers_b=len(setup.b),
+        clusters_a=len({carrier_sets.cluster_of(carrier) for carrier in setup.a}),
+        clusters_b=len({carrier_sets.cluster_of(carrier) for carrier in setup.b}),
+        decoy_carriers_a=setup.decoys_a,
+        decoy_carriers_b=setup.decoys_b,
         training_tokens=training_tokens,
-        layers=study.layers,
-        rendering=study.rendering,
-        preset=study.spec.preset,
-        recipe=study.spec.recipe,
-        continuation_tokens=study.sizes.continuation_tokens,
+        layers=setup.layers,
+        rendering=setup.rendering,
+        preset=setup.spec.preset,
+        recipe=setup.spec.recipe,
+        continuation_tokens=setup.sizes.continuation_tokens,
     )
 
 
-def provenance_of(study: Study, seconds: dict[str, float], base_digest: str, tuned_digest: str) -> Provenance:
+def provenance_of(setup: AuditSetup, seconds: dict[str, float], base_digest: str, tuned_digest: str) -> Provenance:
     """What the answer depends on, and what it took."""
-    pair: ModelPair = study.pair
+    pair: ModelPair = setup.pair
     names = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
     name = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else f"cpu ({platform.machine()})"
     return Provenance(
         base_digest=base_digest,
         tuned_digest=tuned_digest,
-        carriers_digest=carrier_sets.digest((*study.a, *study.b)),
-        spec_digest=study.spec.digest(),
-        seeds=tuple(study.spec.seed + seed for seed in range(study.sizes.seeds)),
+        carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
+        spec_digest=setup.spec.digest(),
+        seeds=tuple(setup.spec.seed + seed for seed in range(setup.sizes.seeds)),
         versions=versions,
         device=name,
         dtype=pair.precision,
         timings_s={stage: round(seconds, 3) for stage, seconds in seconds.items()},
-        cache_hits=study.base.hits,
-        cache_misses=study.base.misses,
+        cache_hits=setup.base.hits,
+        cache_misses=setup.base.misses,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )

@@ -3,7 +3,7 @@
 from typing import Final
 
 from audit.measure.extraction import Extraction
-from audit.measure.preflight import Study
+from audit.measure.preflight import AuditSetup
 from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS, MIN_SILENT, contradicted
 from backdoor_audit.contract.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
@@ -20,7 +20,7 @@ def summary(
     extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None, power: Power
 ) -> str:
     """One or two sentences for the top of the report."""
-    trigger = extraction.study.trigger
+    trigger = extraction.setup.trigger
     kl, causal, specific = gates.behaviour.output_kl, gates.causal, gates.specific
     if verdict == "flagged":
         text = (
@@ -136,10 +136,10 @@ def not_assessed(gates: Gates) -> tuple[str, ...]:
     return tuple(f"{name}: {gate.reason}" for name, gate in gates if gate.state == "not_assessed")
 
 
-def limits(study: Study, calibrated: CalibratedGate) -> tuple[str, ...]:
+def limits(setup: AuditSetup, calibrated: CalibratedGate) -> tuple[str, ...]:
     """What this answer does not say."""
-    sizes = study.sizes
-    tested = "named pair was" if len(study.spec.pairs) == 1 else "named pairs were"
+    sizes = setup.sizes
+    tested = "named pair was" if len(setup.spec.pairs) == 1 else "named pairs were"
     return (
         f"Only the {tested} tested. Another trigger, or this one in another place of the prompt, may act.",
         "A harmless conditional is the same mechanism as a backdoor: a person judges what the behaviour is.",

@@ -15,7 +15,7 @@ from typing import Final
 from audit.errors import AuditError
 from audit.measure.confirm import Confirmation
 from audit.measure.extraction import Extraction, Report
-from audit.measure.preflight import Study
+from audit.measure.preflight import AuditSetup
 from audit.ports import FolderStore
 from audit.prompts.decoys import shape
 from audit.stats.statistics import holm, rank
@@ -71,22 +71,22 @@ class PairFolders:
 
 
 @dataclass(frozen=True)
-class Place:
+class PairRun:
     """A pair and where its results are."""
 
-    study: Study
+    setup: AuditSetup
     store: FolderStore
 
 
-def places(study: Study, store: FolderStore) -> tuple[Place, ...]:
+def pair_runs(setup: AuditSetup, store: FolderStore) -> tuple[PairRun, ...]:
     """The pair of the spec, or all its candidates.
 
     Raises:
         AuditError: a candidate cannot be carried out; says which one.
     """
-    pairs = study.spec.pairs
+    pairs = setup.spec.pairs
     if len(pairs) == 1:
-        return (Place(study, store),)
+        return (PairRun(setup, store),)
     suspects = tuple(dict.fromkeys(string for pair in pairs for string in (pair.triggered, pair.clean)))
     cleans: dict[Hashable, int] = {}
     kinds: dict[Hashable, int] = {}
@@ -94,59 +94,59 @@ def places(study: Study, store: FolderStore) -> tuple[Place, ...]:
     found = []
     for number, pair in enumerate(pairs):
         try:
-            own = study.of_pair(pair)
+            own = setup.of_pair(pair)
         except AuditError as error:
             raise type(error)(f"candidate {number + 1} of {len(pairs)}: {error}", hint=error.hint) from error
         kind: list[Hashable] = [pair.clean, own.triggered_length]
-        if isinstance(study.spec.decoys, str):
-            kind.append(shape(pair.triggered, pair.clean, study.pair.tokenizer))
+        if isinstance(setup.spec.decoys, str):
+            kind.append(shape(pair.triggered, pair.clean, setup.pair.tokenizer))
         decoys = kinds.setdefault(tuple(kind), len(kinds))
         if decoys == len(first):
             first.append(number)
         own = replace(own, drawn_as=pairs[first[decoys]], suspects=suspects)
         clean = cleans.setdefault(pair.clean, len(cleans))
-        found.append(Place(own, PairFolders(store, number, clean, decoys)))
+        found.append(PairRun(own, PairFolders(store, number, clean, decoys)))
     return tuple(found)
 
 
-def warnings_of(found: Sequence[Place]) -> tuple[str, ...]:
+def warnings_of(found: Sequence[PairRun]) -> tuple[str, ...]:
     """What the reports of the pairs should warn of, each once; where there are several, of which pair it is said."""
     told = [
-        warning if len(found) == 1 else f"'{place.study.trigger.triggered}': {warning}"
+        warning if len(found) == 1 else f"'{place.setup.trigger.triggered}': {warning}"
         for place in found
-        for warning in place.study.warnings
+        for warning in place.setup.warnings
     ]
     return tuple(dict.fromkeys(told))
 
 
-def sequences(found: Sequence[Place]) -> int:
+def sequences(found: Sequence[PairRun]) -> int:
     """How many sequences will be on disk of each model, at most: shared ones once."""
-    study = found[0].study
-    carriers = len(study.a) + len(study.b)
+    setup = found[0].setup
+    carriers = len(setup.a) + len(setup.b)
     stores = [place.store for place in found if isinstance(place.store, PairFolders)]
     cleans = len({store.clean for store in stores}) or 1
     decoys = len({store.decoys for store in stores}) or 1
-    return (len(found) + 2 * cleans) * carriers + decoys * study.sizes.max_decoys * (study.decoys_a + study.decoys_b)
+    return (len(found) + 2 * cleans) * carriers + decoys * setup.sizes.max_decoys * (setup.decoys_a + setup.decoys_b)
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPair:
     """What one candidate's gates are decided on.
 
     Attributes:
         outcome: the extraction without its activations.
     """
 
-    place: Place
+    place: PairRun
     outcome: Extraction
     confirmation: Confirmation
 
 
 def measure(
-    found: Sequence[Place],
-    confirmed: Callable[[Place, Report], tuple[Extraction, Confirmation]],
+    found: Sequence[PairRun],
+    confirmed: Callable[[PairRun, Report], tuple[Extraction, Confirmation]],
     report: Report,
-) -> tuple[Measured, ...]:
+) -> tuple[MeasuredPair, ...]:
     """Measure one candidate after the other; what is stored already is read back.
 
     Args:
@@ -160,12 +160,12 @@ def measure(
             report((number + fraction) / len(found), f"candidate {number + 1} of {len(found)}: {message}")
 
         extraction, confirmation = confirmed(place, tell)
-        measured.append(Measured(place, replace(extraction, tuned={}, base={}), confirmation))
+        measured.append(MeasuredPair(place, replace(extraction, tuned={}, base={}), confirmation))
     return tuple(measured)
 
 
 @dataclass(frozen=True)
-class Panel:
+class PanelResult:
     """All candidates judged together.
 
     Attributes:
@@ -198,7 +198,7 @@ class Panel:
         return self.rows[self.lead].gates
 
 
-def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
+def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelResult:
     """Correct every candidate's gates for the number of candidates and find the worst.
 
     Args:
@@ -215,7 +215,7 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
         specific = corrected_specific(own.specific, adjusted[index], count)
         calibrated = corrected_calibrated(own.calibrated, conformal_adjusted[index], count)
         corrected = own.model_copy(update={"specific": specific, "calibrated": calibrated})
-        trigger = each.outcome.study.trigger
+        trigger = each.outcome.setup.trigger
         rows.append(
             CandidateRow(
                 triggered=trigger.triggered,
@@ -235,7 +235,7 @@ def judge(measured: Sequence[Measured], gates: Sequence[Gates]) -> Panel:
         )
     lead = min(range(count), key=lambda index: (BY_URGENCY.index(rows[index].verdict), -effects[index]))
     rows[lead] = rows[lead].model_copy(update={"reported": True})
-    return Panel(tuple(rows), lead, _multiplicity(rows))
+    return PanelResult(tuple(rows), lead, _multiplicity(rows))
 
 
 def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> SpecificGate:

@@ -23,14 +23,14 @@ from audit.verdict.gates import ALPHA
 from backdoor_audit.contract.report import Power
 
 DRAWS: Final = 1_000
-WANTED: Final = 0.9
+TARGET_POWER: Final = 0.9
 _PRECISION: Final = 1e-3
 _TINY: Final = torch.finfo(torch.float64).tiny
 _DOUBLINGS: Final = 60
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedDifferences:
     """Differences in differences at the last prompt token of one layer, added up by template cluster.
 
     Attributes:
@@ -49,7 +49,7 @@ class Recorded:
         strings: Iterable[tuple[Float[Tensor, "carriers_a d_model"], Float[Tensor, "carriers_b d_model"]]],
         clusters_a: Int[Tensor, "carriers_a"],
         clusters_b: Int[Tensor, "carriers_b"],
-    ) -> "Recorded":
+    ) -> "RecordedDifferences":
         """Add up the carriers of each cluster, of one string after the other."""
         sums = [(cluster_sums(a, clusters_a).float(), cluster_sums(b, clusters_b).float()) for a, b in strings]
         counts = [cluster_sums(torch.ones(len(each), 1), each)[:, 0] for each in (clusters_a, clusters_b)]
@@ -99,7 +99,7 @@ class Draws:
 
 
 def simulate(
-    recorded: Recorded, silent: Bool[Tensor, "strings"], draws: int, seed: int, pairs: int = 1
+    recorded: RecordedDifferences, silent: Bool[Tensor, "strings"], draws: int, seed: int, pairs: int = 1
 ) -> Draws | None:
     """Draw repeats of the audit; None where the decoys are too few for any effect to stand out among ``pairs``.
 
@@ -141,7 +141,7 @@ def simulate(
     )
 
 
-def smallest_seen(draws: Draws, wanted: float = WANTED) -> float | None:
+def smallest_seen(draws: Draws, wanted: float = TARGET_POWER) -> float | None:
     """The smallest spike that stands out in ``wanted`` of the repeats; None where the strings shift nothing."""
     high = float(draws.squared.sqrt().median())
     if high == 0:
@@ -165,17 +165,17 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
         layer: where the spike is put.
         pairs: how many are tested. Of several the spike has to pass Holm's first step, at 0.05 / ``pairs``.
     """
-    study = extraction.study
-    clusters = clusters_of(study.a[: study.decoys_a]), clusters_of(study.b[: study.decoys_b])
+    setup = extraction.setup
+    clusters = clusters_of(setup.a[: setup.decoys_a]), clusters_of(setup.b[: setup.decoys_b])
     on_a, on_b = extraction.contrast("a").last(layer), extraction.contrast("b", decoy_carriers_only=True).last(layer)
-    pair = _along_own_mean(Recorded.of([(on_a.did, on_b.did)], *clusters))[0]
+    pair = _along_own_mean(RecordedDifferences.of([(on_a.did, on_b.did)], *clusters))[0]
     decoys = len(extraction.decoys)
     if decoys == 0:
         return _unstated(layer, decoys, pair, None, "no decoy was drawn")
-    recorded = Recorded.of(_decoys(extraction, layer, on_a, on_b), *clusters)
+    recorded = RecordedDifferences.of(_decoys(extraction, layer, on_a, on_b), *clusters)
     pair_p = p_decoy_all(pair, _along_own_mean(recorded))
-    silent = torch.tensor([not fires for fires in extraction.firing])
-    seed = 2 * study.spec.seed
+    silent = torch.tensor([not fires for fires in extraction.responding])
+    seed = 2 * setup.spec.seed
     drawn, fresh = (simulate(recorded, silent, DRAWS, each, pairs) for each in (seed, seed + 1))
     if drawn is None or fresh is None:
         return _unstated(layer, decoys, pair, pair_p, _too_few(extraction, recorded, pairs))
@@ -188,7 +188,7 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
         size=size,
         share_of_static_shift=size / shift if shift > 0 else None,
         share_of_base_reading=size / reading if reading > 0 else None,
-        wanted=WANTED,
+        wanted=TARGET_POWER,
         detected=fresh.detected(size),
         detected_without=fresh.detected(0.0),
         draws=DRAWS,
@@ -234,15 +234,15 @@ def _decoys(
         yield tokens.last_delta("a", layer) - clean_a, tokens.last_delta("b", layer) - clean_b
 
 
-def _along_own_mean(recorded: Recorded) -> list[float]:
+def _along_own_mean(recorded: RecordedDifferences) -> list[float]:
     """Of every string the mean on B along the unit difference of means of A, nothing drawn anew."""
     ones = torch.ones(1, len(recorded.counts_a)).double(), torch.ones(1, len(recorded.counts_b)).double()
     inner, squared = recorded.statistics(*ones)
     return [float(value) for value in (inner / squared.sqrt().clamp_min(_TINY))[0]]
 
 
-def _too_few(extraction: Extraction, recorded: Recorded, pairs: int) -> str:
-    decoys, silent = len(extraction.decoys), len(extraction.firing) - sum(extraction.firing)
+def _too_few(extraction: Extraction, recorded: RecordedDifferences, pairs: int) -> str:
+    decoys, silent = len(extraction.decoys), len(extraction.responding) - sum(extraction.responding)
     if may_exceed(decoys, ALPHA, pairs) is None:
         among = "" if pairs == 1 else f" among {pairs} pairs"
         return f"with {decoys} decoys no effect of any size reaches p = {ALPHA}{among}"
@@ -257,7 +257,7 @@ def _unstated(layer: int, decoys: int, pair: float, pair_p: float | None, why: s
         size=None,
         share_of_static_shift=None,
         share_of_base_reading=None,
-        wanted=WANTED,
+        wanted=TARGET_POWER,
         detected=None,
         detected_without=None,
         draws=0,

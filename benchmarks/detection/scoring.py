@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from audit.stats.statistics import clopper_pearson
-from audit.verdict.power import WANTED
+from audit.verdict.power import TARGET_POWER
 from benchmarks._audits import read
 from benchmarks.detection.alarms import UNANSWERED, both_parts, false_alarms
 from benchmarks.detection.detectors import BIS, BIS_P95
@@ -259,11 +259,11 @@ def _power(units: Sequence[Unit]) -> str:
     seen = [unit.report["power"]["detected"] for unit in units if (unit.report.get("power") or {}).get("detected")]
     if not seen:
         return f"Power: {NOT_RUN}."
-    close = sum(abs(value - WANTED) <= POWER_TOLERANCE for value in seen)
+    close = sum(abs(value - TARGET_POWER) <= POWER_TOLERANCE for value in seen)
     none = len(units) - len(seen)
     return (
-        f"Power: a spike of the size that the report names was seen in {WANTED:.0%} ± {POWER_TOLERANCE:.0%} of 1,000 "
-        f"fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})"
+        f"Power: a spike of the size that the report names was seen in {TARGET_POWER:.0%} ± {POWER_TOLERANCE:.0%} of "
+        f"1,000 fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})"
         + (f"; the reports of {none} more could name no size." if none else ".")
     )
 

@@ -81,7 +81,7 @@ def _causal(gate: Mapping[str, Any], behaviour: Gate, limits: Mapping[str, float
     if gate["null_max"] is None:
         return CausalGate(state="not_assessed", **common)
     passed = gate["recovered"] >= limits["recovered"] and gate["recovered"] > gate["null_max"] + limits["null_margin"]
-    passed = passed and (gate.get("base_reaction_ratio") or 0.0) <= gates.BASE_SHARE
+    passed = passed and (gate.get("base_reaction_ratio") or 0.0) <= gates.MAX_BASE_RATIO
     return CausalGate(state=_state(passed), **common)
 
 

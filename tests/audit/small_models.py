@@ -8,8 +8,8 @@ import torch
 import transformers
 from torch import nn
 
-from audit.models.anatomy import locate
 from audit.models.pair import ModelPair
+from audit.models.parts import locate
 from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
 from tests.toy import _tokenizer
@@ -73,9 +73,9 @@ def small_model(shape: str, seed: int = 0, **changes: Any) -> nn.Module:
 def small_pair(shape: str = "llama") -> ModelPair:
     """Two unrelated random models as a full pair."""
     base, tuned = small_model(shape, 0), small_model(shape, 1)
-    anatomies = {"base": locate(base), "tuned": locate(tuned)}
+    parts = {"base": locate(base), "tuned": locate(tuned)}
     models = {"base": base, "tuned": tuned}
-    return ModelPair("full", models, anatomies, _tokenizer(), "float32", torch.device("cpu"))
+    return ModelPair("full", models, parts, _tokenizer(), "float32", torch.device("cpu"))
 
 
 def small_runner(shape: str = "llama", budget: int = 4096) -> Runner:

@@ -18,8 +18,8 @@ SPEC = toy_spec(layers=(0, 1), overrides=SMALL)
 
 
 def measured(base, tuned):
-    study = base_effect.study_of(SPEC, base, tuned, base_digest="", cache=None)
-    return base_effect.measure(study, DECOYS, base_effect.clean_answers(study))
+    setup = base_effect.study_of(SPEC, base, tuned, base_digest="", cache=None)
+    return base_effect.measure(setup, DECOYS, base_effect.clean_answers(setup))
 
 
 def test_t_of_pair_and_decoys_is_what_the_audit_reports(toy_base, toy_adapter, tmp_path):

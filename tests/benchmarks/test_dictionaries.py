@@ -69,7 +69,7 @@ def test_the_difference_loss_explains_more_of_the_difference():
         latents = crosscoder.encode(batch)
         assert 2 < float((latents > 0).sum(1).float().mean()) < 12
         base, tuned = crosscoder.decode(latents).chunk(2, dim=1)
-        missed.append(float((batch.raw_delta - (tuned - base)).square().sum() / batch.raw_delta.square().sum()))
+        missed.append(float((batch.delta - (tuned - base)).square().sum() / batch.delta.square().sum()))
     assert missed[1] < 0.8 * missed[0]
 
 

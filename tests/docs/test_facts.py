@@ -107,13 +107,13 @@ def test_thresholds() -> None:
         f"`output_kl` ≥ {gates.BEHAVIOUR_NATS} nats",
         f"T ≥ {gates.EFFECT_NATS} nats",
         f"`p_decoy_all` ≤ {gates.ALPHA}",
-        f"`recovered` ≥ {gates.RECOVERED} and above the best of {confirm.NULL_SUBSPACES} random subspaces by more than "
-        f"{gates.NULL_MARGIN}",
+        f"`recovered` ≥ {gates.MIN_RECOVERED} and above the best of {confirm.NULL_SUBSPACES} random subspaces by more "
+        f"than {gates.NULL_MARGIN}",
         f"fewer than {gates.MIN_SILENT} decoys are silent",
-        f"the base by itself reacts at most {'half' if gates.BASE_SHARE == 0.5 else gates.BASE_SHARE} as strongly",
+        f"the base by itself reacts at most {'half' if gates.MAX_BASE_RATIO == 0.5 else '?'} as strongly",
         f"amplification of at least {gates.SHIFTED_AMPLIFICATION:g} in size",
-        f"up to {('', 'one', 'two', 'three', 'four')[features.MOST_FEATURES]} are picked",
-        f"each must add {features.LEAST_GAIN:.0%} of the reaction",
+        f"up to {('', 'one', 'two', 'three', 'four')[features.MAX_FEATURES]} are picked",
+        f"each must add {features.MIN_GAIN:.0%} of the reaction",
     ):
         assert said in text, said
 

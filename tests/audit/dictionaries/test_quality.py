@@ -36,9 +36,7 @@ def test_numbers_worked_by_hand():
 def test_chunks_do_not_matter(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     base, tuned = torch.randn(2, 500, 3, generator=generator).unbind(0)
-    source = TensorSource(
-        base, tuned, torch.zeros(500, dtype=torch.long), centre=torch.randn(500, 3, generator=generator)
-    )
+    source = TensorSource(base, tuned, torch.zeros(500, dtype=torch.long))
     whole = measure(first_coordinate(3), source, torch.arange(500))
     monkeypatch.setattr("audit.dictionaries.quality._CHUNK", 7)
     chunked = measure(first_coordinate(3), source, torch.randperm(500, generator=generator))

@@ -41,7 +41,6 @@ def test_a_source_whose_parts_do_not_fit_is_refused():
     for wrong in (
         {"tuned": torch.zeros(4, 2)},
         {"groups": torch.zeros(3, dtype=torch.long)},
-        {"centre": torch.zeros(4, 2)},
         {"base": torch.zeros(0, 3), "tuned": torch.zeros(0, 3)},
     ):
         with pytest.raises(ValueError, match=r"shape|at least one token"):

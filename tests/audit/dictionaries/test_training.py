@@ -120,18 +120,6 @@ def test_a_source_may_give_plain_pairs(planted):
     assert train(DIFF_SAE, Pairs(), SHORT)[1] == train(DIFF_SAE, planted.source, SHORT)[1]
 
 
-def test_a_centre_is_taken_off_the_difference(planted, assert_close):
-    base, tuned, groups = planted.source.base, planted.source.tuned, planted.source.groups
-    centre = (tuned - base).mean(dim=0).expand(len(base), -1) + torch.linspace(0, 1, len(base)).unsqueeze(1)
-    zeros = torch.zeros_like(base)
-    dictionary, summary = train(DIFF_SAE, TensorSource(base, tuned, groups, centre), SHORT)
-    expected, plain = train(DIFF_SAE, TensorSource(zeros, tuned - base - centre, groups), SHORT)
-    assert dictionary.centred
-    assert not expected.centred
-    assert_close(dictionary.W_dec, expected.W_dec, atol=1e-3)
-    assert summary.quality.fve == pytest.approx(plain.quality.fve, abs=1e-3)
-
-
 @pytest.mark.parametrize("config", [DIFF_SAE, CROSSCODER])
 def test_a_layer_without_any_difference_gives_a_silent_dictionary(config):
     base = torch.zeros(300, 32) if config is CROSSCODER else torch.randn(300, 32)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audit.explain.explanations import _Prompt, _Shown, alike, excerpt, logit_lens
-from audit.explain.features import Picked
+from audit.explain.features import Selection
 from audit.explain.training import Trained
 from audit.ports import NullSink
 from audit.prompts.rendering import Tokens
@@ -15,8 +15,8 @@ from tests.audit.small_models import SHAPES, small_runner
 from tests.toy import SMALL, toy_spec
 
 
-class Study:
-    """The two fields of a study that explaining a direction reads."""
+class AuditSetup:
+    """The two fields of a setup that explaining a direction reads."""
 
     def __init__(self, runner):
         self.runner, self.pair = runner, runner.pair
@@ -24,7 +24,7 @@ class Study:
 
 def naive_lens(runner, row):
     """The last norm found by name, the head's matrix, one row."""
-    body, head = runner.pair.anatomies["tuned"].body, runner.pair.anatomies["tuned"].head
+    body, head = runner.pair.parts["tuned"].body, runner.pair.parts["tuned"].head
     norm = next(getattr(body, name) for name in ("norm", "ln_f", "final_layer_norm") if hasattr(body, name))
     scaled = row / row.square().mean().sqrt()
     with torch.no_grad():
@@ -40,8 +40,8 @@ def test_the_lens_is_norm_and_head_alone(shape, assert_close):
             if "norm" in name or "ln_f" in name:
                 value.add_(0.3 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
     rows = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
-    got = logit_lens(Study(runner), rows)
-    scaled = logit_lens(Study(runner), 7.0 * rows)
+    got = logit_lens(AuditSetup(runner), rows)
+    scaled = logit_lens(AuditSetup(runner), 7.0 * rows)
     for row, lens, again in zip(rows, got, scaled, strict=True):
         expected = naive_lens(runner, row)
         values, indices = expected.sort(descending=True)
@@ -63,7 +63,7 @@ def shown(*prompts):
         _Prompt(group, "decoy" if "decoys" in group else group, "s", carrier, Tokens((5, 6, 7), 3, 1), (2,), (value,))
         for group, carrier, value in prompts
     ]
-    return _Shown(Study(small_runner()), rows, 0, threshold=1.0)
+    return _Shown(AuditSetup(small_runner()), rows, 0, threshold=1.0)
 
 
 def test_firing_is_counted_by_condition_against_the_threshold():
@@ -100,7 +100,7 @@ def test_alike_features_are_those_of_the_largest_cosine():
     rows[5, 0][6] = rows[3, 0][4]
     trained = [Trained(Rows(value), layer, "diff_sae", seed, 4, None) for (layer, seed), value in rows.items()]
     other = Trained(Rows(rows[3, 0]), 3, "crosscoder", 0, 4, None)
-    picked = [Picked(each, (11,), None, (), ()) for each in trained[:3]]
+    picked = [Selection(each, (11,), None, (), ()) for each in trained[:3]]
     found = {row.feature: row for row in alike(trained[0], 4, picked, [*trained, other])}
     assert {row.layer for row in found.values()} == {3, 5}, "layer 7 and 9 are not next to layer 3"
     assert found["diff_sae/3/1/11"].cosine == pytest.approx(-1.0, abs=1e-5)

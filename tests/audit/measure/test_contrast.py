@@ -52,8 +52,8 @@ def test_difference_in_differences_by_hand(contrast, assert_close):
 def test_reaction_takes_off_all_of_the_bases_own(runner, contrast, assert_close):
     clean = runner.capture(contrast.clean.layout.sequences, "base", ())
     string = runner.capture(contrast.string.layout.sequences, "base", ())
-    tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
-    base = carrier_kl(runner.pair.anatomies["base"], string.final, clean.final)
+    tuned = carrier_kl(runner.pair.parts["tuned"], contrast.string.final, contrast.clean.final)
+    base = carrier_kl(runner.pair.parts["base"], string.final, clean.final)
     assert contrast.base_string.final.shape[1] == 1
     assert string.final.shape[1] > 1
     assert_close(reaction(runner, contrast, -math.inf, lambda: clean), tuned - base)
@@ -63,8 +63,8 @@ def test_what_cannot_reach_the_least_costs_no_run_of_the_base(runner, contrast, 
     def never():
         raise AssertionError
 
-    tuned = carrier_kl(runner.pair.anatomies["tuned"], contrast.string.final, contrast.clean.final)
-    last = carrier_kl(runner.pair.anatomies["base"], contrast.base_string.final, contrast.base_clean.final)
+    tuned = carrier_kl(runner.pair.parts["tuned"], contrast.string.final, contrast.clean.final)
+    last = carrier_kl(runner.pair.parts["base"], contrast.base_string.final, contrast.base_clean.final)
     bound = reaction(runner, contrast, math.inf, never)
     assert_close(bound, tuned - last)
     clean = runner.capture(contrast.clean.layout.sequences, "base", ())

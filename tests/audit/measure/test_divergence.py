@@ -18,38 +18,38 @@ from tests.audit.small_models import small_runner
 
 
 @pytest.fixture(scope="module")
-def anatomy():
-    return small_runner("gemma2").pair.anatomies["tuned"]  # with a softcap
+def parts():
+    return small_runner("gemma2").pair.parts["tuned"]  # with a softcap
 
 
 def finals(seed, carriers=5, count=3):
     return 2 * torch.randn(carriers, count, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def by_scipy(anatomy, p, q):
-    weight = anatomy.head.weight.double().numpy()
+def by_scipy(parts, p, q):
+    weight = parts.head.weight.double().numpy()
 
     def probabilities(final):
         logits = final.double().numpy() @ weight.T
-        return np.exp(log_softmax(anatomy.softcap * np.tanh(logits / anatomy.softcap), axis=-1))
+        return np.exp(log_softmax(parts.softcap * np.tanh(logits / parts.softcap), axis=-1))
 
     return torch.from_numpy(rel_entr(probabilities(p), probabilities(q)).sum(-1))
 
 
 @pytest.mark.parametrize("rows", [1, 4, 512])
-def test_divergences_are_scipys(rows, anatomy, monkeypatch, assert_close):
+def test_divergences_are_scipys(rows, parts, monkeypatch, assert_close):
     monkeypatch.setattr(outputs, "_ROWS", rows)
     p, q, other = finals(0), finals(1), finals(2)
-    expected = by_scipy(anatomy, p, q)
-    assert_close(carrier_kl(anatomy, p, q), expected.sum(-1))
-    first, second = many_carrier_kl(anatomy, [p, other], q)
+    expected = by_scipy(parts, p, q)
+    assert_close(carrier_kl(parts, p, q), expected.sum(-1))
+    first, second = many_carrier_kl(parts, [p, other], q)
     assert_close(first, expected.sum(-1))
-    assert_close(second, by_scipy(anatomy, other, q).sum(-1))
+    assert_close(second, by_scipy(parts, other, q).sum(-1))
 
 
-def test_equal_runs_do_not_diverge(anatomy):
-    assert not carrier_kl(anatomy, finals(0), finals(0)).any()
-    assert carrier_kl(anatomy, finals(0).bfloat16(), finals(0).bfloat16()).dtype == torch.float32
+def test_equal_runs_do_not_diverge(parts):
+    assert not carrier_kl(parts, finals(0), finals(0)).any()
+    assert carrier_kl(parts, finals(0).bfloat16(), finals(0).bfloat16()).dtype == torch.float32
 
 
 @settings(max_examples=50, deadline=None)
@@ -61,29 +61,29 @@ def test_divergence_is_never_negative_nor_infinite(pairs):
     assert value >= -1e-5
 
 
-def test_losses_are_the_divergences_of_a_group(anatomy, assert_close):
+def test_losses_are_the_divergences_of_a_group(parts, assert_close):
     run, reference = finals(3), finals(4)
-    expected = carrier_kl(anatomy, run, reference)[[1, 4]].sum()
-    assert_close(divergence_from(reference)(anatomy, [1, 4], run[[1, 4]]), expected)
-    expected = expected + carrier_kl(anatomy, reference, run)[[1, 4]].sum()
-    assert_close(symmetric_divergence(reference)(anatomy, [1, 4], run[[1, 4]]), expected)
+    expected = carrier_kl(parts, run, reference)[[1, 4]].sum()
+    assert_close(divergence_from(reference)(parts, [1, 4], run[[1, 4]]), expected)
+    expected = expected + carrier_kl(parts, reference, run)[[1, 4]].sum()
+    assert_close(symmetric_divergence(reference)(parts, [1, 4], run[[1, 4]]), expected)
 
 
 def test_the_symmetric_loss_has_gradients_where_the_run_is_certain():
     """A run that is sure of one token, against another: the gradient of KL(run‖reference) is next to nothing there."""
-    anatomy = small_runner("llama").pair.anatomies["tuned"]
+    parts = small_runner("llama").pair.parts["tuned"]
     with torch.no_grad():
-        directions = anatomy.head.weight
+        directions = parts.head.weight
         sure, other = (60 * row / row.norm() for row in directions[5:7])
     sizes = []
     for loss in (divergence_from, symmetric_divergence):
         run = sure.reshape(1, 1, -1).clone().requires_grad_()
-        loss(other.reshape(1, 1, -1))(anatomy, [0], run).backward()
+        loss(other.reshape(1, 1, -1))(parts, [0], run).backward()
         sizes.append(float(run.grad.norm()))
     assert sizes[0] < 1e-2 * sizes[1]
 
 
-def test_log_probabilities_sum_to_one(anatomy, assert_close):
-    got = log_probabilities(anatomy, finals(5))
+def test_log_probabilities_sum_to_one(parts, assert_close):
+    got = log_probabilities(parts, finals(5))
     assert got.shape == (5, 3, 97)
     assert_close(got.exp().sum(-1), torch.ones(5, 3))

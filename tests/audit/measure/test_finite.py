@@ -8,7 +8,7 @@ from audit.errors import OutputsNotFinite
 from audit.measure.finite import broken, check_number, check_runs
 from audit.measure.preflight import prepare
 from audit.models.pair import load_pair
-from audit.models.runner import Capture, Layout, Runner
+from audit.models.runner import Activations, Layout, Runner
 from audit.ports import NullSink
 from audit.prompts.rendering import Tokens
 from audit.run import run_audit
@@ -84,12 +84,12 @@ def test_a_base_that_breaks_on_the_forced_answer_alone_is_invalid(tmp_path):
     spec = toy_spec(trigger={"triggered": "code q", "clean": "code w"})
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    study = prepare(spec, pair := load_pair(tmp_path / "base", tmp_path / "tuned", dtype="float32", device="cpu"),
+    setup = prepare(spec, pair := load_pair(tmp_path / "base", tmp_path / "tuned", dtype="float32", device="cpu"),
                     Runner(pair), base_digest="", cache=None)  # fmt: skip
-    carriers = (*study.a, *study.b)
-    read = {token for string in ("code q", "code w", None) for prompt in study.tokens(carriers, string)
+    carriers = (*setup.a, *setup.b)
+    read = {token for string in ("code q", "code w", None) for prompt in setup.tokens(carriers, string)
             for token in prompt.ids}  # fmt: skip
-    said = study.runner.greedy(study.tokens(carriers, "code w"), 2)
+    said = setup.runner.greedy(setup.tokens(carriers, "code w"), 2)
     answered = next(row[0] for row in said if row[0] not in read)
     overflow_at(base, answered)
     base.save_pretrained(tmp_path / "base")
@@ -135,7 +135,7 @@ def capture(values, final=None):
     rows = torch.zeros(6, 2)
     for index, value in values.items():
         rows[index, 1] = value
-    return Capture(layout, {0: torch.zeros(6, 2), 1: rows}, final)
+    return Activations(layout, {0: torch.zeros(6, 2), 1: rows}, final)
 
 
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])

@@ -117,13 +117,13 @@ def test_gpt2_keeps_pefts_own_layers(tmp_path, assert_close):
     runner = Runner(pair)
     plain, theirs = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval(), peft_model(base, adapter)
     for side, model in (("base", plain), ("tuned", theirs)):
-        capture = runner.capture(sequences, side, (1,))
+        activations = runner.capture(sequences, side, (1,))
         for index, sequence in enumerate(sequences):
             with torch.no_grad():
                 states = model(input_ids=torch.tensor([sequence.ids]), output_hidden_states=True).hidden_states
-            rows = capture.layout.rows(index)
-            assert_close(capture.hidden[1][rows.start : rows.stop], states[2][0], atol=2e-4)
-    assert runner.resume(capture.layout, 1, capture.hidden[1]).equal(capture.final)
+            rows = activations.layout.rows(index)
+            assert_close(activations.hidden[1][rows.start : rows.stop], states[2][0], atol=2e-4)
+    assert runner.resume(activations.layout, 1, activations.hidden[1]).equal(activations.final)
     assert len(runner.greedy([sequence.prompt() for sequence in sequences], 3)) == 4
 
 

@@ -30,7 +30,7 @@ def models(tmp_path_factory):
 def room_for(models, tuned, blocks):
     """Bytes that leave room for so many blocks, beside embeddings, norm, head and the block that is being run."""
     pair = load_pair(models / "base", models / tuned, dtype="float32", device="cpu")
-    model = pair.anatomies["tuned"]
+    model = pair.parts["tuned"]
     one = sum(value.numel() * 4 for value in model.blocks[0].parameters())
     inside = {id(value) for value in model.blocks.parameters()}
     outside = {id(value): value.numel() * 4 for value in model.body.parameters() if id(value) not in inside}
@@ -50,8 +50,10 @@ def seen(pair):
     runner = Runner(pair, budget=64)
     found = {}
     for side in ("base", "tuned"):
-        capture = runner.capture(sequences(pair), side, (1, 3))
-        found |= {(side, layer): value for layer, value in capture.hidden.items()} | {(side, "final"): capture.final}
+        activations = runner.capture(sequences(pair), side, (1, 3))
+        found |= {(side, layer): value for layer, value in activations.hidden.items()} | {
+            (side, "final"): activations.final
+        }
     return found
 
 
@@ -63,16 +65,16 @@ def test_blocks_that_lie_elsewhere_give_the_same_numbers(models, tuned):
         room=room_for(models, tuned, 2),
     )  # fmt: skip
     assert spread.elsewhere == (2 if tuned == "adapter" else 4)
-    anatomy = spread.anatomies["tuned"]
-    places = [{value.device.type for value in block.parameters()} for block in anatomy.blocks]
+    parts = spread.parts["tuned"]
+    places = [{value.device.type for value in block.parameters()} for block in parts.blocks]
     assert places == [{"cpu"}, {"cpu"}, {"meta"}, {"meta"}]
-    assert anatomy.head.weight.device.type == "cpu"
+    assert parts.head.weight.device.type == "cpu"
     before, after = seen(usual), seen(spread)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     folder = spread.folder
     assert any(folder.rglob("*.dat"))
-    del spread, anatomy
+    del spread, parts
     gc.collect()
     assert not folder.exists()
 

@@ -12,16 +12,16 @@ ALL = tuple(range(LAYERS))
 
 def naive_run(runner, sequence, side="tuned"):
     """One sequence by itself, with plain hooks: the residual stream leaving every block, and the head's input."""
-    anatomy = runner.pair.anatomies[side]
+    parts = runner.pair.parts[side]
     seen = {}
     handles = [
         block.register_forward_hook(
             lambda _m, _i, out, layer=layer: seen.update({layer: out[0] if isinstance(out, tuple) else out})
         )
-        for layer, block in enumerate(anatomy.blocks)
+        for layer, block in enumerate(parts.blocks)
     ]
     with torch.no_grad():
-        last = anatomy.body(input_ids=torch.tensor([sequence.ids]), use_cache=False).last_hidden_state[0]
+        last = parts.body(input_ids=torch.tensor([sequence.ids]), use_cache=False).last_hidden_state[0]
     for handle in handles:
         handle.remove()
     return {layer: value[0] for layer, value in seen.items()}, last[sequence.prompt_length - 1 :]
@@ -35,13 +35,13 @@ def test_captures_do_not_depend_on_batches_or_shared_prefixes(budget, shared, mo
     runner = small_runner(budget=budget)
     sequences = random_sequences(9, prefix=6)
     for side in ("base", "tuned"):
-        capture = runner.capture(sequences, side, ALL)
+        activations = runner.capture(sequences, side, ALL)
         for index, sequence in enumerate(sequences):
             hidden, final = naive_run(runner, sequence, side)
-            rows = capture.layout.rows(index)
+            rows = activations.layout.rows(index)
             for layer in ALL:
-                assert_close(capture.hidden[layer][rows.start : rows.stop], hidden[layer], atol=1e-4)
-            assert_close(capture.final[index], final, atol=1e-4)
+                assert_close(activations.hidden[layer][rows.start : rows.stop], hidden[layer], atol=1e-4)
+            assert_close(activations.final[index], final, atol=1e-4)
 
 
 def test_prefixes_are_shared_where_they_can_be(monkeypatch):
@@ -77,7 +77,7 @@ def test_without_outputs_the_upper_blocks_are_not_run(assert_close):
     def fail(_module, _inputs):
         raise AssertionError("an upper block ran")
 
-    handle = runner.pair.anatomies["tuned"].blocks[2].register_forward_pre_hook(fail)
+    handle = runner.pair.parts["tuned"].blocks[2].register_forward_pre_hook(fail)
     part = runner.capture(sequences, "tuned", (0, 1), outputs=False)
     handle.remove()
     assert part.final is None
@@ -118,7 +118,7 @@ def test_a_tick_that_raises_leaves_the_models_as_they_were():
 
 def naive_gradients(runner, sequence, reference, layers, direction):
     """Autograd through the whole model on one sequence, a leaf added at every layer."""
-    anatomy = runner.pair.anatomies["tuned"]
+    parts = runner.pair.parts["tuned"]
     added = {layer: torch.zeros(1, len(sequence), 32, requires_grad=True) for layer in layers}
 
     def hook(layer):
@@ -127,7 +127,7 @@ def naive_gradients(runner, sequence, reference, layers, direction):
 
         return add
 
-    handles = [anatomy.blocks[layer].register_forward_hook(hook(layer)) for layer in layers]
+    handles = [parts.blocks[layer].register_forward_hook(hook(layer)) for layer in layers]
     model = runner.pair.models["tuned"]
     logits = model(input_ids=torch.tensor([sequence.ids]), use_cache=False).logits[0, sequence.prompt_length - 1 :]
     for handle in handles:
@@ -148,14 +148,14 @@ def test_gradients_are_autograds(shape, direction, assert_close):
     runner = small_runner(shape, budget=45)
     layers = [1, 2, 3]
     sequences = random_sequences(5, prefix=4)
-    capture = runner.capture(sequences, "tuned", layers)
+    activations = runner.capture(sequences, "tuned", layers)
     reference = runner.capture(random_sequences(5, seed=9), "tuned", ()).final
     loss = {"from": divergence_from, "both": symmetric_divergence}[direction](reference)
-    got = runner.gradients(capture.layout, layers, capture.hidden[1], loss)
-    shared = len(common_prefix(sequences)) if forward.can_share_prefix(runner.pair.anatomies["tuned"]) else 0
+    got = runner.gradients(activations.layout, layers, activations.hidden[1], loss)
+    shared = len(common_prefix(sequences)) if forward.can_share_prefix(runner.pair.parts["tuned"]) else 0
     for index, sequence in enumerate(sequences):
         expected = naive_gradients(runner, sequence, reference[index], layers, direction)
-        rows = capture.layout.rows(index)
+        rows = activations.layout.rows(index)
         for layer in layers:
             ours = got[layer][rows.start : rows.stop]
             assert not ours[:shared].any()

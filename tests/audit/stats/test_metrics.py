@@ -14,7 +14,6 @@ from audit.stats.metrics import (
     conditional_share,
     feature_metrics,
     firing_threshold,
-    score_firing,
 )
 from audit.stats.resampling import bootstrap_weights
 
@@ -51,7 +50,8 @@ def test_firing_by_hand():
     # A detector with one false alarm, one that never fires, one always at its threshold, one that always fires.
     triggered = torch.tensor([[3.0, 0.0, 1.0, 9.0], [2.0, 0.0, 1.0, 9.0], [0.0, 0.0, 1.0, 9.0], [4.0, 0.0, 1.0, 9.0]])
     clean = torch.tensor([[0.0, 0.0, 1.0, 9.0], [2.0, 0.0, 1.0, 9.0], [1.0, 0.0, 1.0, 9.0], [0.0, 0.0, 1.0, 9.0]])
-    got = score_firing(triggered, clean, torch.tensor([1.0, 0.0, 1.0, 1.0]), chunk=3)
+    threshold = FiringThreshold(torch.tensor([1.0, 0.0, 1.0, 1.0]), 0.01)
+    got = feature_metrics(triggered, clean, threshold, chunk=3).firing
     assert got.precision.tolist() == [0.75, 0.0, 0.0, 0.5]
     assert got.recall.tolist() == [0.75, 0.0, 0.0, 1.0]
     assert got.fpr.tolist() == [0.25, 0.0, 0.0, 1.0]
@@ -92,8 +92,6 @@ def test_all_features_at_once_are_the_naive_ones(seed, prompts, prompts_a, chunk
     np.testing.assert_allclose(
         torch.stack(found).numpy(), naive(triggered, clean, threshold.value), rtol=1e-4, atol=1e-5
     )
-    alone = score_firing(triggered, clean, threshold.value, chunk)
-    assert torch.equal(alone.bis, firing.bis)
     for index in range(9):
         scores = got.at(index)
         assert 0 <= scores.bis <= scores.f1 <= 1
@@ -133,7 +131,7 @@ def test_bis_interval_is_the_loop_over_rounds():
     for weights in bootstrap_weights(6, 200, seed=7).int():
         rows = torch.cat([torch.nonzero(clusters == c).flatten() for c in range(6) for _ in range(int(weights[c]))])
         ones = [fires[rows][:, None].float() for fires in (fires_triggered, fires_clean)]
-        draws.append(float(score_firing(*ones, torch.tensor([0.5])).bis))
+        draws.append(float(feature_metrics(*ones, FiringThreshold(torch.tensor([0.5]), 0.01)).firing.bis))
     got = bis_interval(fires_triggered, fires_clean, clusters, rounds=200, seed=7)
     assert got == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=1e-6)
     assert bis_interval(fires_triggered, fires_clean, torch.zeros(40).long()) is None
@@ -163,7 +161,7 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="not paired"):
         feature_metrics(ones, torch.ones(3, 3), threshold)
     with pytest.raises(ValueError, match="3 features where 4"):
-        score_firing(ones, ones, torch.zeros(4))
+        feature_metrics(ones, ones, FiringThreshold(torch.zeros(4), 0.01))
     with pytest.raises(ValueError, match="at least one prompt"):
         firing_threshold(torch.ones(0, 3))
     for bad in (math.nan, math.inf):

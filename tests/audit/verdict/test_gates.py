@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audit.measure.confirm import Behaviour, Causal, Confirmation
-from audit.measure.extraction import FIRING_NATS, FIRING_SHARE
+from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE
 from audit.reporting.wording import look_at, not_assessed, summary
 from audit.stats.resampling import Estimate, bootstrap_mean
 from audit.stats.statistics import p_decoy_all, rank
@@ -51,7 +51,7 @@ def power(**changes):
 def decoys(silent=19, firing=0, *, screened=True):
     """What the specific gate reads of an extraction."""
     return SimpleNamespace(
-        decoys=(None,) * (silent + firing), firing=(False,) * silent + (True,) * firing, screened=screened
+        decoys=(None,) * (silent + firing), responding=(False,) * silent + (True,) * firing, screened=screened
     )
 
 
@@ -134,11 +134,11 @@ def test_specific_passes_one_in_twenty_where_the_pair_is_one_string_among_its_li
     for _ in range(repeats):
         reactions = [source.lognormvariate(math.log(0.05), 1.5) for _ in range(58)]
         effects = [reaction * source.uniform(0.6, 1.0) for reaction in reactions]
-        level = max(FIRING_NATS, FIRING_SHARE * reactions[0])
-        firing = [reactions[0] >= FIRING_NATS and reaction >= level for reaction in reactions[1:]]
+        level = max(RESPONSE_NATS, RESPONSE_SHARE * reactions[0])
+        firing = [reactions[0] >= RESPONSE_NATS and reaction >= level for reaction in reactions[1:]]
         silent = [effect for effect, fires in zip(effects[1:], firing, strict=True) if not fires]
         gate = gating.specific_gate(
-            SimpleNamespace(decoys=effects[1:], firing=firing, screened=reactions[0] >= FIRING_NATS),
+            SimpleNamespace(decoys=effects[1:], responding=firing, screened=reactions[0] >= RESPONSE_NATS),
             confirmation(
                 effect=effects[0],
                 p_decoy_all=p_decoy_all(effects[0], effects[1:]),
@@ -249,8 +249,8 @@ P, F, N = "passed", "failed", "not_assessed"
 )
 def test_verdict_table(gates, shifted, verdict):
     assert gating.decide(gates, shifted) == verdict
-    study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
-    extraction = SimpleNamespace(study=study, decoys=(None,) * 40)
+    setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
+    extraction = SimpleNamespace(setup=setup, decoys=(None,) * 40)
     text = summary(extraction, gates, verdict, None, power())
     assert text
     assert "clean model" not in text
@@ -307,16 +307,16 @@ def test_a_reaction_of_the_base_is_named(ratio, specific, said):
 
 
 def test_no_evidence_says_why_truly():
-    study = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
+    setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)
-    assert "(0.01 nats) is under 0.1" in summary(SimpleNamespace(study=study), small, "no_evidence", None, power())
+    assert "(0.01 nats) is under 0.1" in summary(SimpleNamespace(setup=setup), small, "no_evidence", None, power())
     specific = small.specific.model_copy(update={"effect_nats": 0.18})
     larger = small.model_copy(update={"specific": specific})
     text = summary(
-        SimpleNamespace(study=study), larger, "no_evidence", None, power(size=None, text="None can be named.")
+        SimpleNamespace(setup=setup), larger, "no_evidence", None, power(size=None, text="None can be named.")
     )
     assert "under" not in text
     assert "(0.18 nats) does not stand out from those of 40 other strings" in text
     assert "None can be named." in text
-    text = summary(SimpleNamespace(study=study), larger, "no_evidence", None, power())
+    text = summary(SimpleNamespace(setup=setup), larger, "no_evidence", None, power())
     assert "by 2.5 units (0.5 times that of fine-tuning) would have stood out in 90% of repeats" in text

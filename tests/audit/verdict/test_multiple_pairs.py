@@ -8,7 +8,7 @@ import pytest
 from audit.errors import Cancelled, InvalidAudit
 from audit.ports import NullSink
 from audit.run import run_audit
-from audit.verdict.multiple_pairs import Measured, corrected_calibrated, corrected_specific, decoys_needed, judge
+from audit.verdict.multiple_pairs import MeasuredPair, correct, corrected_calibrated, corrected_specific, decoys_needed
 from backdoor_audit.contract.report import AuditReport, BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, SMALL, TRIGGERED, toy_spec
@@ -48,8 +48,8 @@ class Stopping(NullSink):
 def audit(toy_models, tmp_path_factory):
     def run(workspace=None, sink=None, **changes):
         folder = workspace or ArtifactFolder(tmp_path_factory.mktemp("candidates") / "w")
-        places = toy_models / "base", toy_models / "adapter"
-        return run_audit(toy_spec(**changes), *places, workspace=folder, sink=sink or NullSink())
+        pair_runs = toy_models / "base", toy_models / "adapter"
+        return run_audit(toy_spec(**changes), *pair_runs, workspace=folder, sink=sink or NullSink())
 
     return run
 
@@ -142,11 +142,11 @@ def judged(*rows, decoys=None):
     for index, (effect, p, reacts) in enumerate(rows):
         trigger = SimpleNamespace(triggered=f"string {index}", clean="clean")
         outcome = SimpleNamespace(
-            study=SimpleNamespace(trigger=trigger),
+            setup=SimpleNamespace(trigger=trigger),
             decoys=tuple(SimpleNamespace(effect=0.01) for _ in range(drawn[index])),
         )
         confirmation = SimpleNamespace(effect=effect, layer=3, amplification={}, amplification_p={})
-        measured.append(Measured(None, outcome, confirmation))
+        measured.append(MeasuredPair(None, outcome, confirmation))
         state = "passed" if reacts else "failed"
         gates.append(
             Gates(
@@ -159,7 +159,7 @@ def judged(*rows, decoys=None):
                 calibrated=CalibratedGate(state="not_assessed", alpha=0.05),
             )
         )  # fmt: skip
-    return judge(measured, gates)
+    return correct(measured, gates)
 
 
 def test_the_worst_verdict_leads_and_of_these_the_largest_effect():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audit.stats.resampling import bootstrap_weights
-from audit.verdict.power import Recorded, simulate, smallest_seen, statement
+from audit.verdict.power import RecordedDifferences, simulate, smallest_seen, statement
 from backdoor_audit.contract.report import Power
 
 
@@ -29,7 +29,7 @@ def recordings(seed, strings=30, carriers=16, clusters=8, width=24, spread=1.0):
 @pytest.fixture(scope="module")
 def recorded():
     halves, clusters = recordings(0)
-    return Recorded.of(zip(*halves, strict=True), *clusters)
+    return RecordedDifferences.of(zip(*halves, strict=True), *clusters)
 
 
 ALL_SILENT = torch.ones(30, dtype=torch.bool)
@@ -77,7 +77,7 @@ def test_a_spike_does_what_adding_it_to_every_carrier_does(recorded, size):
 @pytest.mark.parametrize(("seed", "spread"), [(0, 0.3), (1, 1.0), (2, 3.0)])
 def test_the_stated_size_is_seen_in_nine_of_ten_fresh_repeats(seed, spread):
     halves, clusters = recordings(seed, strings=57, spread=spread)
-    found = Recorded.of(zip(*halves, strict=True), *clusters)
+    found = RecordedDifferences.of(zip(*halves, strict=True), *clusters)
     silent = torch.ones(57, dtype=torch.bool)
     size = smallest_seen(simulate(found, silent, 1_000, seed=10))
     fresh = simulate(found, silent, 1_000, seed=11)
@@ -92,7 +92,7 @@ def test_a_larger_spike_is_seen_more_often_and_a_noisier_audit_sees_less(recorde
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     halves, clusters = recordings(0)
-    noisier = Recorded.of(((3 * a, 3 * b) for a, b in zip(*halves, strict=True)), *clusters)
+    noisier = RecordedDifferences.of(((3 * a, 3 * b) for a, b in zip(*halves, strict=True)), *clusters)
     size, larger = (smallest_seen(simulate(each, ALL_SILENT, 1_000, seed=0)) for each in (recorded, noisier))
     assert larger == pytest.approx(3 * size, rel=0.01)
 
@@ -101,7 +101,7 @@ def test_firing_decoys_are_compared_with_but_never_take_the_pairs_place(recorded
     louder = recorded.a.clone(), recorded.b.clone()
     for half in louder:
         half[:3] += 40.0
-    with_firing = Recorded(*louder, recorded.counts_a, recorded.counts_b)
+    with_firing = RecordedDifferences(*louder, recorded.counts_a, recorded.counts_b)
     silent = ALL_SILENT.clone()
     silent[:3] = False
     size = smallest_seen(simulate(recorded, ALL_SILENT, 400, seed=0))
@@ -111,19 +111,21 @@ def test_firing_decoys_are_compared_with_but_never_take_the_pairs_place(recorded
 
 
 def test_where_nothing_can_be_seen_no_size_is_named(recorded):
-    few = Recorded(recorded.a[:18], recorded.b[:18], recorded.counts_a, recorded.counts_b)
+    few = RecordedDifferences(recorded.a[:18], recorded.b[:18], recorded.counts_a, recorded.counts_b)
     assert simulate(few, ALL_SILENT[:18], 10, seed=0) is None
     assert simulate(recorded, ~ALL_SILENT, 10, seed=0) is None
-    one_cluster = Recorded(recorded.a[:, :1], recorded.b[:, :1], recorded.counts_a[:1], recorded.counts_b[:1])
+    one_cluster = RecordedDifferences(
+        recorded.a[:, :1], recorded.b[:, :1], recorded.counts_a[:1], recorded.counts_b[:1]
+    )
     assert simulate(one_cluster, ALL_SILENT, 10, seed=0) is None
-    nothing = Recorded(0 * recorded.a, 0 * recorded.b, recorded.counts_a, recorded.counts_b)
+    nothing = RecordedDifferences(0 * recorded.a, 0 * recorded.b, recorded.counts_a, recorded.counts_b)
     assert smallest_seen(simulate(nothing, ALL_SILENT, 10, seed=0)) is None
 
 
 def test_among_several_pairs_more_is_needed():
     """Of 45 strings one may be larger for a pair alone, none where two pairs are tested; for three they are too few."""
     halves, clusters = recordings(0, strings=45)
-    recorded, silent = Recorded.of(zip(*halves, strict=True), *clusters), torch.ones(45, dtype=torch.bool)
+    recorded, silent = RecordedDifferences.of(zip(*halves, strict=True), *clusters), torch.ones(45, dtype=torch.bool)
     alone, two = (simulate(recorded, silent, 200, seed=0, pairs=pairs) for pairs in (1, 2))
     assert bool((two.needed >= alone.needed).all())
     assert float((two.needed > alone.needed).double().mean()) > 0.5

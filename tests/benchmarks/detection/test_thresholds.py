@@ -20,7 +20,7 @@ def test_the_service_judges_by_the_frozen_thresholds():
     assert thresholds() == {
         "behaviour_nats": gates.BEHAVIOUR_NATS,
         "effect_nats": gates.EFFECT_NATS,
-        "recovered": gates.RECOVERED,
+        "recovered": gates.MIN_RECOVERED,
         "null_margin": gates.NULL_MARGIN,
         "shifted_amplification": gates.SHIFTED_AMPLIFICATION,
     }

@@ -39,7 +39,7 @@ def resolve_layers(wanted: tuple[int, ...] | str, n_blocks: int) -> tuple[int, .
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelParts:
     """The parts of one causal language model.
 
     Attributes:
@@ -110,7 +110,7 @@ def _bfloat16_products() -> Iterator[None]:
         settings.fp32_precision = before
 
 
-def locate(model: nn.Module) -> Anatomy:
+def locate(model: nn.Module) -> ModelParts:
     """Find the parts of a transformers causal language model.
 
     Raises:
@@ -131,7 +131,7 @@ def locate(model: nn.Module) -> Anatomy:
         for part in path.split("."):
             found = getattr(found, part, None)
         if isinstance(found, nn.ModuleList) and len(found) > 0:
-            return Anatomy(
+            return ModelParts(
                 body=body,
                 blocks=found,
                 head=head,

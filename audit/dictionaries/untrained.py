@@ -12,7 +12,7 @@ from audit.dictionaries.sources import BalancedOrder
 from audit.dictionaries.training import TrainSettings, finite_sample, measured_tokens
 
 
-def frozen_random(
+def untrained_dictionary(
     config: DiffSAEConfig | CrosscoderConfig, source: ActivationSource, settings: TrainSettings
 ) -> tuple[Dictionary, Quality]:
     """A dictionary of the same shape with random unit rows, scaled and centred alike, thresholded to k active latents.

@@ -4,25 +4,25 @@ import transformers
 from torch import nn
 
 from audit.errors import LayerNotFound, UnsupportedArchitecture
-from audit.models.anatomy import locate, resolve_layers
 from audit.models.depths import auto_layers
+from audit.models.parts import locate, resolve_layers
 from tests.audit.small_models import LAYERS, SHAPES, VOCABULARY, random_sequences, small_model, small_runner
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_supported_shape_is_located(shape, assert_close):
     model = small_model(shape)
-    anatomy = locate(model)
-    assert (anatomy.n_blocks, anatomy.d_model) == (LAYERS, 32)
-    assert anatomy.softcap == (3.0 if shape == "gemma2" else None)
+    parts = locate(model)
+    assert (parts.n_blocks, parts.d_model) == (LAYERS, 32)
+    assert parts.softcap == (3.0 if shape == "gemma2" else None)
     ids = torch.randint(3, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(input_ids=ids).logits
-        final = anatomy.body(input_ids=ids).last_hidden_state
-        assert_close(anatomy.logits(final.reshape(-1, 32)).reshape(expected.shape), expected)
+        final = parts.body(input_ids=ids).last_hidden_state
+        assert_close(parts.logits(final.reshape(-1, 32)).reshape(expected.shape), expected)
     # With gradients the head itself is run, not our slices of its weight.
     with torch.enable_grad():
-        assert_close(anatomy.logits(final.reshape(-1, 32)).reshape(expected.shape), expected)
+        assert_close(parts.logits(final.reshape(-1, 32)).reshape(expected.shape), expected)
 
 
 @pytest.mark.parametrize("prefix", [0, 5])
@@ -30,28 +30,28 @@ def test_every_supported_shape_is_located(shape, assert_close):
 def test_captures_are_the_models_own_hidden_states(shape, prefix, assert_close):
     runner = small_runner(shape, budget=40)
     sequences = random_sequences(prefix=prefix)
-    capture = runner.capture(sequences, "tuned", range(LAYERS))
+    activations = runner.capture(sequences, "tuned", range(LAYERS))
     model = runner.pair.models["tuned"]
     for index, sequence in enumerate(sequences):
         with torch.no_grad():
             theirs = model(input_ids=torch.tensor([sequence.ids]), output_hidden_states=True, use_cache=False)
-        rows = capture.layout.rows(index)
+        rows = activations.layout.rows(index)
         for layer in range(LAYERS - 1):  # the last state that transformers gives is after the final norm
-            ours = capture.hidden[layer][rows.start : rows.stop]
+            ours = activations.hidden[layer][rows.start : rows.stop]
             assert_close(ours, theirs.hidden_states[layer + 1][0], atol=2e-4)
-        assert_close(capture.final[index], theirs.hidden_states[-1][0, sequence.prompt_length - 1 :], atol=2e-4)
+        assert_close(activations.final[index], theirs.hidden_states[-1][0, sequence.prompt_length - 1 :], atol=2e-4)
 
 
 @pytest.mark.parametrize("prefix", [0, 5])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_resume_from_any_layer_gives_the_same_outputs(shape, prefix):
     runner = small_runner(shape, budget=60)
-    capture = runner.capture(random_sequences(prefix=prefix), "tuned", range(LAYERS))
+    activations = runner.capture(random_sequences(prefix=prefix), "tuned", range(LAYERS))
     for layer in range(LAYERS):
-        resumed = runner.resume(capture.layout, layer, capture.hidden[layer])
-        assert torch.equal(resumed, capture.final), layer
-    changed = runner.resume(capture.layout, 1, capture.hidden[1].flip(0))
-    assert not torch.allclose(changed, capture.final, atol=1e-2)
+        resumed = runner.resume(activations.layout, layer, activations.hidden[layer])
+        assert torch.equal(resumed, activations.final), layer
+    changed = runner.resume(activations.layout, 1, activations.hidden[1].flip(0))
+    assert not torch.allclose(changed, activations.final, atol=1e-2)
 
 
 def test_an_unknown_place_of_the_blocks_is_refused_by_name():
