@@ -12,11 +12,11 @@ def runner():
 
 
 @pytest.fixture(scope="module")
-def capture(runner):
+def activations(runner):
     return runner.capture(random_sequences(5, prefix=2), "tuned", (0, 2))
 
 
-def test_a_capture_survives_the_disk(activations, tmp_path):
+def test_activations_survive_the_disk(activations, tmp_path):
     write_activations(tmp_path, activations)
     read = read_activations(tmp_path)
     assert read.layout == activations.layout
