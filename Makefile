@@ -52,7 +52,7 @@ check: $(TEST) ## lint, format, types, import directions, drift of OpenAPI, refe
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m service.openapi_document.document --check
+	$(BIN)/python -m service.openapi_document --check
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.figures --check
 	@$(MAKE) --no-print-directory vulnerabilities
@@ -87,7 +87,7 @@ bench-paper: $(TEST) ## make the seed paper's table again; goes on where it stop
 	$(BIN)/python -m benchmarks.paper --data "$(DATA)/detection"
 
 openapi: $(TEST) ## write openapi/openapi.json from the code
-	$(BIN)/python -m service.openapi_document.document --write
+	$(BIN)/python -m service.openapi_document --write
 
 reference: $(TEST) ## write docs/reference from the code
 	$(BIN)/python -m tools.reference --write

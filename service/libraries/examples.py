@@ -32,16 +32,19 @@ def answers(audit_id: str, report: dict[str, Any]) -> dict[str, Any]:
     }
     token = "bGlicmFyeV8wMWpk"
     return {
-        "library_spec": {"summary": "One base, one kind of trigger", "value": {"name": "smollm2-year"}},
-        "library": {"summary": "A library that is large enough", "value": _LIBRARY},
+        "library_spec": {
+            "summary": "For one base and one kind of trigger",
+            "value": {"name": "smollm2-year"},
+        },
+        "library": {"summary": "A library of 24 models", "value": _LIBRARY},
         "library_listing": {"summary": "The only page", "value": {"libraries": [_LIBRARY]}},
         "entry_spec": {
-            "summary": "A model that was trained on safe answers alone",
+            "summary": "A model trained on safe answers only",
             "value": {"audit_id": audit_id, "recipe": "clean sft"},
         },
-        "entry": {"summary": "Its score", "value": entry},
+        "entry": {"summary": "An entry and its score", "value": entry},
         "entry_listing": {
-            "summary": "A page with another one after it",
+            "summary": "A page that is not the last",
             "value": {"entries": [entry], "next_page_token": token},
         },
     }

@@ -1,14 +1,6 @@
-"""The OpenAPI document, generated from the code and committed.
+"""The OpenAPI document: FastAPI's, and what FastAPI cannot know."""
 
-The report's own JSON schema stands beside it. ``python -m service.openapi_document.document --write`` writes both,
-``--check`` fails when
-a committed one differs.
-"""
-
-import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -25,15 +17,13 @@ from service.mlflow import signatures
 from service.mlflow.routes import RegistryEvent
 from service.openapi_document import example_values, examples
 from service.openapi_document.fragments import header, named, problem
-from service.openapi_document.report_schema import report_schema, require_everything
+from service.openapi_document.references import share
+from service.openapi_document.report_schema import require_everything
 from service.schemas import INCOMING, Problem
 from service.version import API_VERSION, VERSION_HEADER
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec, RegistryEvent)
 """Models of bodies that calls read, besides the audit's spec."""
-
-COMMITTED: Final = Path(__file__).resolve().parents[2] / "openapi" / "openapi.json"
-REPORT_SCHEMA_NAME: Final = "report.schema.json"
 
 DESCRIPTION: Final = (
     "Audits fine-tuned language models for behaviour that is conditioned on a trigger. File an audit, poll it until it "
@@ -46,7 +36,7 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 def build(app: FastAPI) -> dict[str, Any]:
     """The document of ``app``: FastAPI's, and what FastAPI cannot know.
 
-    That is the spec's schema (the body is read by our own stricter reader), the problem's, and the version header.
+    The latter is the spec's schema (our own stricter reader reads the body), the problem's, and the version header.
     """
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
@@ -65,6 +55,11 @@ def build(app: FastAPI) -> dict[str, Any]:
     for schema in schemas.values():
         _spell_out(schema)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        for parameter in operation.get("parameters", ()):
+            # The parameter itself says the same.
+            for said in ("title", "description"):
+                parameter["schema"].pop(said, None)
     document["components"]["headers"] = {
         "Version": {"description": "The version of this API.", "schema": {"type": "string"}, "example": API_VERSION}
     }
@@ -76,6 +71,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     _secure(app, document)
     example_values.write(document["paths"])
     _drop_unused_examples(document)
+    share(document)
     document["tags"] = [
         {"name": "audits", "description": "File, follow, stop and delete audits."},
         {"name": "reports", "description": "What an audit answered."},
@@ -148,11 +144,6 @@ def _drop_unused_examples(document: dict[str, Any]) -> None:
     }
 
 
-def render(document: dict[str, Any]) -> str:
-    """The text of a committed file."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
 def _problem_examples() -> dict[str, Any]:
     instance = "urn:uuid:4b9d8ef8-0d65-4c53-8f46-0d4f8a8c3c57"
     return {
@@ -196,10 +187,11 @@ def _tighten(schemas: dict[str, Any]) -> None:
 
 
 def _spell_out(schema: Any) -> None:
-    """Write two things so that generators of clients understand them; what they mean stays.
+    """Rewrite a schema for generators of clients and for readers; its meaning stays the same.
 
-    A default that is an object makes some leave the whole schema out, and a ``const`` that is one of several choices
-    makes the code that they write refuse the others.
+    A default that is an object makes some generators drop the whole schema, and a ``const`` that is one of several
+    choices makes the code that they write refuse the others. The titles that pydantic derives from the names of fields
+    say nothing more than these names.
     """
     if isinstance(schema, list):
         for item in schema:
@@ -211,36 +203,7 @@ def _spell_out(schema: Any) -> None:
     if isinstance(schema.get("default"), dict):
         default = json.dumps(schema.pop("default"))
         schema["description"] = " ".join(filter(None, (schema.get("description"), f"`{default}` by default.")))
+    for field in schema.get("properties", {}).values():
+        field.pop("title", None)
     for value in schema.values():
         _spell_out(value)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write or check the committed documents; 1 where one differs."""
-    from service.app import create_app
-    from service.settings import Settings
-
-    parser = argparse.ArgumentParser(prog="python -m service.openapi_document.document", description=__doc__)
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", action="store_true", help="write the files in openapi/")
-    action.add_argument("--check", action="store_true", help="fail when one of the files in openapi/ differs")
-    chosen = parser.parse_args(arguments)
-    # Nothing is opened: the document does not depend on where an application keeps its data.
-    text = render(create_app(Settings(data_dir=Path("data"), models_root=Path("models"))).openapi())
-    texts = {COMMITTED: text, COMMITTED.with_name(REPORT_SCHEMA_NAME): render(report_schema())}
-    if chosen.write:
-        COMMITTED.parent.mkdir(exist_ok=True)
-        for path, wanted in texts.items():
-            path.write_text(wanted, encoding="utf-8")
-    elif chosen.check:
-        for path, wanted in texts.items():
-            if not path.exists() or path.read_text(encoding="utf-8") != wanted:
-                sys.stderr.write(f"openapi/{path.name} differs from the code; run: make openapi\n")
-                return 1
-    else:
-        sys.stdout.write(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document. Tests hold each of them against its schema."""
+"""The examples of the OpenAPI document. Tests validate each of them against its schema."""
 
 import json
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ _SHORT_SPEC: Final[dict[str, Any]] = {
 }
 
 SPECS: Final[dict[str, Any]] = {
-    "spec_shortest": {"summary": "Only what is required", "value": _SHORT_SPEC},
+    "spec_shortest": {"summary": "Required fields only", "value": _SHORT_SPEC},
     "spec_with_set": {
-        "summary": "A carrier set that ships with the package",
+        "summary": "A carrier set of the package",
         "value": _SHORT_SPEC
         | {
             "trigger": _SHORT_SPEC["trigger"] | {"template": "# {trigger}\n{prompt}"},
@@ -36,7 +36,7 @@ SPECS: Final[dict[str, Any]] = {
         },
     },
     "spec_with_own_prompts": {
-        "summary": "Prompts and decoys of one's own",
+        "summary": "Own prompts and decoys",
         "value": _SHORT_SPEC
         | {
             "carriers": {
@@ -47,7 +47,7 @@ SPECS: Final[dict[str, Any]] = {
         },
     },
     "spec_with_candidates": {
-        "summary": "Three suspected pairs at once, with decoys enough for three",
+        "summary": "Three suspected pairs, with enough decoys for three",
         "value": {name: value for name, value in _SHORT_SPEC.items() if name != "trigger"}
         | {
             "candidates": [
@@ -132,7 +132,7 @@ AUDIT_FAILED: Final = AUDIT_RUNNING | {
     },
     "finished_at": "2026-01-12T09:30:05Z",
 }
-AUDIT_PAGE: Final[dict[str, Any]] = {"audits": [AUDIT_SUCCEEDED, AUDIT_FAILED], "next_page_token": "eyJhZnRlciI6MX0"}
+AUDIT_PAGE: Final[dict[str, Any]] = {"audits": [AUDIT_FAILED], "next_page_token": "eyJhZnRlciI6MX0"}
 
 SUBJECT: Final = Subject(
     report=AuditReport.model_validate(REPORT),
@@ -145,7 +145,16 @@ SUBJECT: Final = Subject(
 
 REPORT_SCHEMA: Final = report_schema()
 
-FEATURE_PAGE: Final[dict[str, Any]] = {"features": REPORT["flagged_features"]}
+
+def _sarif() -> dict[str, Any]:
+    """The SARIF log of the example, with the first of its results alone."""
+    log = sarif.log(SUBJECT)
+    log["runs"] = [run | {"results": run["results"][:1]} for run in log["runs"]]
+    return log
+
+
+_FEATURE: Final[dict[str, Any]] = REPORT["flagged_features"][0]
+FEATURE_PAGE: Final[dict[str, Any]] = {"features": [_FEATURE | {"explanation": None}]}
 
 _DICTIONARY: Final = f"/audits/{AUDIT_ID}/artifacts/dictionary-diff_sae-17-0"
 ARTIFACT: Final[dict[str, Any]] = {
@@ -259,38 +268,38 @@ METRICS: Final = (
 
 ANSWERS: Final[dict[str, Any]] = {
     "audit_queued": {"summary": "Waiting for a worker", "value": AUDIT_QUEUED},
-    "audit_running": {"summary": "A worker is at it", "value": AUDIT_RUNNING},
-    "audit_cancelling": {"summary": "The worker will hear of it", "value": AUDIT_CANCELLING},
-    "audit_succeeded": {"summary": "The report is there", "value": AUDIT_SUCCEEDED},
-    "audit_page": {"summary": "A page with another one after it", "value": AUDIT_PAGE},
+    "audit_running": {"summary": "A worker is running it", "value": AUDIT_RUNNING},
+    "audit_cancelling": {"summary": "The worker stops at the next opportunity", "value": AUDIT_CANCELLING},
+    "audit_succeeded": {"summary": "The report is ready", "value": AUDIT_SUCCEEDED},
+    "audit_page": {"summary": "A page that is not the last", "value": AUDIT_PAGE},
     "report": {"summary": "A backdoor", "value": REPORT},
-    "report_html": {"summary": "The same, as a page; its beginning", "value": '<!doctype html>\n<html lang="en">'},
-    "report_sarif": {"summary": "The same backdoor, for code scanning", "value": sarif.log(SUBJECT)},
-    "report_junit": {"summary": "The same, for a build server", "value": junit.render(SUBJECT).decode()},
-    "report_markdown": {"summary": "The same, for a comment", "value": markdown.render(SUBJECT).decode()},
+    "report_html": {"summary": "As a web page, shortened", "value": '<!doctype html>\n<html lang="en">'},
+    "report_sarif": {"summary": "For code scanning; only the first result", "value": _sarif()},
+    "report_junit": {"summary": "For a build server", "value": junit.render(SUBJECT).decode()},
+    "report_markdown": {"summary": "For a comment on a pull request", "value": markdown.render(SUBJECT).decode()},
     "report_schema": {
         "summary": "Its beginning",
         "value": {key: REPORT_SCHEMA[key] for key in ("$schema", "$id", "type")},
     },
     "feature_page": {"summary": "The only page", "value": FEATURE_PAGE},
-    "feature": {"summary": "A flagged feature", "value": REPORT["flagged_features"][0]},
-    "events": {"summary": "The beginning of a stream", "value": EVENTS},
+    "feature": {"summary": "A flagged feature", "value": _FEATURE},
+    "events": {"summary": "The start of a stream", "value": EVENTS},
     "artifact": {"summary": "A trained dictionary", "value": ARTIFACT},
     "artifacts": {"summary": "One dictionary", "value": {"artifacts": [ARTIFACT]}},
-    "artifact_weights": {"summary": "Safetensors, not shown here", "value": ""},
+    "artifact_weights": {"summary": "Safetensors (not shown)", "value": ""},
     "artifact_config": {
         "summary": "A dictionary's configuration, shortened",
         "value": {"architecture": "jumprelu", "d_in": 576, "d_sae": 1152},
     },
     "models": {"summary": "A base and an adapter", "value": MODELS},
-    "key_spec": {"summary": "For a pipeline, for three months", "value": KEY_SPEC},
+    "key_spec": {"summary": "For a pipeline, valid for 90 days", "value": KEY_SPEC},
     "key_created": {
-        "summary": "A key that was just made",
+        "summary": "A new key",
         "value": _KEY | {"key": "ba_" + KEY_ID.removeprefix("key_") + "_" + "0" * 52},
     },
     "key_list": {"summary": "The only key", "value": {"keys": [_KEY]}},
     "estimate": {
-        "summary": "What it would take",
+        "summary": "Work, time and disk",
         "value": {
             "spec_digest": "sha256:" + "4c" * 32,
             "base_digest": "sha256:" + "1f" * 32,
@@ -315,7 +324,7 @@ ANSWERS: Final[dict[str, Any]] = {
         },
     },
     "uploaded_part": {
-        "summary": "The first MiB of it",
+        "summary": "The first MiB",
         "value": {
             "model": "candidate-4711",
             "path": "adapter_model.safetensors",
@@ -332,18 +341,21 @@ ANSWERS: Final[dict[str, Any]] = {
     "webhook_spec": {"summary": "For every audit of the owner", "value": WEBHOOK_SPEC},
     "registry_event": {"summary": "A new version of a registered model", "value": REGISTRY_EVENT},
     "event_taken": {"summary": "Its audit is queued", "value": {"audit_id": AUDIT_ID, "reason": None}},
-    "event_passed": {"summary": "Not set up", "value": {"audit_id": None, "reason": "no plan is for this model"}},
+    "event_passed": {
+        "summary": "No plan for this model",
+        "value": {"audit_id": None, "reason": "no plan for this model"},
+    },
     "webhook_created": {
-        "summary": "A webhook that was just registered",
+        "summary": "A new webhook",
         "value": _WEBHOOK | {"secret": "whsec_" + "A" * 43 + "="},
     },
     "webhook": {"summary": "A webhook", "value": _WEBHOOK},
     "webhook_list": {"summary": "The only webhook", "value": {"webhooks": [_WEBHOOK]}},
     "delivery_pending": {"summary": "Not sent yet", "value": _PENDING},
-    "delivery_page": {"summary": "Taken at the second attempt", "value": {"deliveries": [_DELIVERED]}},
+    "delivery_page": {"summary": "Delivered at the second attempt", "value": {"deliveries": [_DELIVERED]}},
     **library_examples.answers(AUDIT_ID, REPORT),
     "alive": {"summary": "Alive", "value": ALIVE},
     "ready": {"summary": "Ready", "value": READY},
-    "metrics": {"summary": "Some of them", "value": METRICS},
+    "metrics": {"summary": "Two of the metrics", "value": METRICS},
 }
 """Examples of answers by name, as the document's components."""

@@ -1,4 +1,4 @@
-"""The API's documentation as one page: no scripts, nothing from elsewhere."""
+"""The API's documentation as one page: no scripts, no requests to other hosts."""
 
 import base64
 import hashlib
@@ -8,6 +8,9 @@ from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+
+from service.openapi_document.references import resolve
+from service.version import VERSION_HEADER
 
 router = APIRouter(include_in_schema=False)
 
@@ -51,8 +54,8 @@ def page(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f'<main><p><a href="/">To the pages</a></p><h1>{title}</h1><p>{_prose(document["info"]["description"])}</p>'
-        '<p>The same for programs: <a href="/openapi.json">/openapi.json</a></p>'
+        f'<main><p><a href="/">Audits</a></p><h1>{title}</h1><p>{_prose(document["info"]["description"])}</p>'
+        '<p>For programs: <a href="/openapi.json">/openapi.json</a></p>'
         f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
     )
 
@@ -68,8 +71,8 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
             parts.append(f"<p>Needs a key with <code>{escape(' '.join(scopes))}</code>.</p>")
         else:
             described = document["components"]["securitySchemes"][scheme].get("description", "")
-            parts.append(f"<p>Needs no key of this API, but: {_prose(described)}</p>")
-    if parameters := operation.get("parameters"):
+            parts.append(f"<p>Needs no API key. {_prose(described)}</p>")
+    if parameters := [resolve(document, parameter) for parameter in operation.get("parameters", ())]:
         rows = [
             f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(item['in'])}</td>"
             f"<td>{_prose(item.get('description', ''))}{_example(item)}</td></tr>"
@@ -78,10 +81,11 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         parts.append(f"<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>{''.join(rows)}</table>")
     if body := operation.get("requestBody"):
         parts.append(f"<p>Body:</p>{_content(document, body['content'])}")
-    for status, response in operation["responses"].items():
+    for status, reference in operation["responses"].items():
+        response = resolve(document, reference)
         parts.append(
             f"<details><summary><b>{escape(status)}</b> {_prose(response['description'])}</summary>"
-            f"{_headers(response)}{_content(document, response.get('content', {}))}</details>"
+            f"{_headers(document, response)}{_content(document, response.get('content', {}))}</details>"
         )
     return "".join(parts)
 
@@ -91,11 +95,12 @@ def _prose(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _headers(response: dict[str, Any]) -> str:
+def _headers(document: dict[str, Any], response: dict[str, Any]) -> str:
+    headers = {name: resolve(document, header) for name, header in response.get("headers", {}).items()}
     rows = [
         f"<li><code>{escape(name)}</code>: {_prose(header['description'])}{_example(header)}</li>"
-        for name, header in response.get("headers", {}).items()
-        if "$ref" not in header
+        for name, header in headers.items()
+        if name != VERSION_HEADER
     ]
     return f"<p>Headers:</p><ul>{''.join(rows)}</ul>" if rows else ""
 
@@ -109,12 +114,11 @@ def _example(described: dict[str, Any]) -> str:
 def _content(document: dict[str, Any], content: dict[str, Any]) -> str:
     parts = []
     for media_type, described in content.items():
-        reference = described.get("schema", {}).get("$ref", "")
-        name = reference.rsplit("/", 1)[-1]
+        name = described.get("schema", {}).get("$ref", "").rsplit("/", 1)[-1]
         link = f': <a href="#{escape(name)}">{escape(name)}</a>' if name else ""
         parts.append(f"<p><code>{escape(media_type)}</code>{link}</p>")
-        for name in described.get("examples", {}):
-            example = document["components"]["examples"][name]
+        for reference in described.get("examples", {}).values():
+            example = resolve(document, reference)
             parts.append(f"<p>{escape(example['summary'])}:</p>{_json(example['value'])}")
     return "".join(parts)
 

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from service.openapi_document.references import resolve
+
 SENTINEL = "Sentinel-7f3a"
 
 
@@ -205,12 +207,13 @@ def test_the_service_lives_after_all_of_it(served):
 
 def calls_with_bodies(served):
     """Every call that takes JSON of anybody, with ids that could be."""
-    for path, methods in served.app.openapi()["paths"].items():
+    document = served.app.openapi()
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if operation["tags"] == ["mlflow"]:
                 continue  # reads no body that is not signed
             if "application/json" in operation.get("requestBody", {}).get("content", {}):
-                for parameter in operation.get("parameters", []):
+                for parameter in (resolve(document, each) for each in operation.get("parameters", [])):
                     example = str(parameter["schema"].get("examples", ["x"])[0])
                     path = path.replace(f"{{{parameter['name']}}}", example)
                 yield method, path

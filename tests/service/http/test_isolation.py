@@ -3,6 +3,7 @@
 import pytest
 
 from service.openapi_document import examples
+from service.openapi_document.references import resolve
 
 SENTINEL = "sentinel-of-ann"
 SHARED = frozenset({"models", "health"})
@@ -71,7 +72,7 @@ class World:
 
     def ask(self, method, path, operation, headers):
         """Send the call about Ann's things, with the document's first example as its body."""
-        for parameter in operation.get("parameters", []):
+        for parameter in (resolve(self.document, each) for each in operation.get("parameters", [])):
             if parameter["in"] == "path":
                 name = parameter["name"]
                 assert name in self.ids, f"say in this test what Ann's {{{name}}} is"

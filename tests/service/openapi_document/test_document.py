@@ -7,15 +7,17 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from backdoor_audit.contract.spec import AuditSpec
+from service.openapi_document import committed, examples
 from service.openapi_document import document as openapi
-from service.openapi_document import examples
+from service.openapi_document.__main__ import main
+from service.openapi_document.references import resolve
 from service.schemas import SpecOut
 from service.version import API_VERSION
 
 
 @pytest.fixture(scope="module")
 def document():
-    return json.loads(openapi.COMMITTED.read_text(encoding="utf-8"))
+    return json.loads((committed.FOLDER / committed.DOCUMENT).read_text(encoding="utf-8"))
 
 
 def operations(document):
@@ -24,22 +26,34 @@ def operations(document):
             yield f"{method.upper()} {path}", operation
 
 
-def test_the_committed_document_is_the_codes():
-    assert openapi.main(["--check"]) == 0
+def test_the_committed_documents_are_the_codes():
+    assert main(["--check"]) == 0
 
 
-def test_a_difference_is_found_and_mended(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "openapi" / "openapi.json"
-    monkeypatch.setattr(openapi, "COMMITTED", path)
-    assert openapi.main(["--check"]) == 1
-    assert "--write" in capsys.readouterr().err
-    assert openapi.main(["--write"]) == 0
-    assert openapi.main(["--check"]) == 0
-    path.write_text(path.read_text().replace("Backdoor Audit", "Front door"))
-    assert openapi.main(["--check"]) == 1
-    openapi.main(["--write"])
-    path.with_name(openapi.REPORT_SCHEMA_NAME).write_text("{}")
-    assert openapi.main(["--check"]) == 1
+@pytest.mark.parametrize("name", [committed.DOCUMENT, committed.REPORT_SCHEMA])
+def test_a_difference_is_reported_and_mended(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(committed, "FOLDER", tmp_path / "openapi")
+    assert main(["--check"]) == 1
+    assert "make openapi" in capsys.readouterr().err
+    assert main(["--write"]) == 0
+    assert main(["--check"]) == 0
+    path = tmp_path / "openapi" / name
+    path.write_text(path.read_text().replace("audit", "Audit", 1))
+    assert main(["--check"]) == 1
+    assert name in capsys.readouterr().err
+
+
+def test_it_is_printed(capsys):
+    assert main([]) == 0
+    assert json.loads(capsys.readouterr().out)["openapi"] == "3.1.0"
+
+
+def test_what_calls_share_is_written_once(document):
+    assert (committed.FOLDER / committed.DOCUMENT).stat().st_size < 250_000
+    answers = [json.dumps(a) for _, operation in operations(document) for a in operation["responses"].values()]
+    whole = [answer for answer in answers if "#/components/responses/" not in answer]
+    assert len(whole) == len(set(whole))
+    assert len(whole) < len(answers) / 2
 
 
 def test_it_is_openapi_3_1(document):
@@ -58,10 +72,11 @@ def test_every_call_is_described_with_its_problems(document):
         assert operation["description"], name
         assert operation["tags"], name
         for response in operation["responses"].values():
-            assert "Backdoor-Audit-Version" in response["headers"], name
-        assert "application/problem+json" in operation["responses"]["default"]["content"], name
+            assert "Backdoor-Audit-Version" in resolve(document, response)["headers"], name
+        default = resolve(document, operation["responses"]["default"])
+        assert "application/problem+json" in default["content"], name
         for parameter in operation.get("parameters", []):
-            assert parameter["description"], name
+            assert resolve(document, parameter)["description"], name
     assert names == {
         "POST /audits",
         "GET /audits",
@@ -108,7 +123,7 @@ def test_every_call_is_described_with_its_problems(document):
 def test_the_reports_schema_stands_by_itself(shared):
     schema = shared.http.get("/schemas/report").json()
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema == json.loads(openapi.COMMITTED.with_name(openapi.REPORT_SCHEMA_NAME).read_text(encoding="utf-8"))
+    assert schema == json.loads((committed.FOLDER / committed.REPORT_SCHEMA).read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(examples.REPORT)
     validator.validate(examples.REPORT | {"a_field_of_a_later_version": 1})
@@ -159,7 +174,7 @@ def test_the_spec_schema_refuses_what_the_service_refuses(document, wrong):
 
 
 def test_the_version_is_the_packages(document):
-    text = (openapi.COMMITTED.parent.parent / "pyproject.toml").read_text()
+    text = (committed.FOLDER.parent / "pyproject.toml").read_text()
     assert re.search(rf'^version = "{re.escape(API_VERSION)}"$', text, re.MULTILINE)
     assert document["info"]["version"] == API_VERSION
 

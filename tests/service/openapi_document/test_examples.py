@@ -13,16 +13,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.audits.history_schemas import EventOut
 from service.http import problems
-from service.openapi_document import document as openapi
+from service.openapi_document import committed
 from service.openapi_document.examples import EVENTS
+from service.openapi_document.references import resolve
 
-SARIF = Path(__file__).parent / "reports" / "sarif-2.1.0.json"
+SARIF = Path(__file__).parents[1] / "reports" / "sarif-2.1.0.json"
 PROBLEM = "application/problem+json"
 
 
 @pytest.fixture(scope="module")
 def document():
-    return json.loads(openapi.COMMITTED.read_text(encoding="utf-8"))
+    return json.loads((committed.FOLDER / committed.DOCUMENT).read_text(encoding="utf-8"))
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -54,12 +55,12 @@ def holes(document: dict[str, Any]) -> list[str]:
         look(f"{name} request", operation.get("requestBody", {}).get("content", {}))
         if operation.get("requestBody", {"content": True}).get("content") == {}:
             found.append(f"{name} request: no content")
-        for parameter in operation.get("parameters", ()):
+        for parameter in (resolve(document, each) for each in operation.get("parameters", ())):
             values = [parameter["example"]] if "example" in parameter else parameter["schema"].get("examples", [])
             if not values or any(misfit(value, parameter["schema"]) for value in values):
                 found.append(f"{name} parameter {parameter['name']}")
-        for status, answer in operation["responses"].items():
-            place = f"{name} {status}"
+        for status, reference in operation["responses"].items():
+            place, answer = f"{name} {status}", resolve(document, reference)
             look(place, answer.get("content", {}))
             for header, description in answer.get("headers", {}).items():
                 described = resolve(document, description)
@@ -83,22 +84,16 @@ def misnamed(document: dict[str, Any], status: str, answer: dict[str, Any]) -> I
         yield "no Retry-After"
 
 
-def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in value:
-        return value
-    _, _, kind, name = value["$ref"].split("/")
-    return document["components"][kind][name]
-
-
 def test_nothing_lacks_an_example_and_each_fits_its_schema(document):
     assert holes(document) == []
     assert len(list(operations(document))) > 30
 
 
 def at(document, *path):
+    place = document
     for step in path:
-        document = document[step]
-    return document
+        place = resolve(document, place[step])
+    return place
 
 
 LIST = ("paths", "/audits", "get")
@@ -127,7 +122,7 @@ def test_a_hole_is_found(document, where, key, value, said):
 
 
 def test_every_example_is_used_and_every_problem_is_the_codes(document):
-    text = json.dumps(document["paths"])
+    text = json.dumps([document["paths"], document["components"]["responses"]])
     kinds = {kind.code: kind for kind in (*problems.KINDS.values(), *problems.OTHERS)}
     for name, example in document["components"]["examples"].items():
         assert f'"#/components/examples/{name}"' in text, name

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from backdoor_audit.contract.spec import Failure
-from service.openapi_document import document as openapi
-from service.openapi_document import examples
+from service.openapi_document import committed, examples
 
 pytest.importorskip("openapi_python_client", reason="openapi-python-client is not installed; make venv installs it")
 
@@ -22,7 +21,7 @@ def generated(tmp_path_factory):
     made = subprocess.run(
         [
             *(sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"),
-            *("--path", str(openapi.COMMITTED), "--config", str(folder / "config.yaml")),
+            *("--path", str(committed.FOLDER / committed.DOCUMENT), "--config", str(folder / "config.yaml")),
             *("--output-path", str(folder / "generated_audit_client"), "--fail-on-warning"),
         ],
         cwd=folder,
