@@ -18,7 +18,7 @@ from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.errors import StoreError
 from service.app import create_app
-from service.dependencies import Services
+from service.dependencies import Dependencies
 from service.errors import StartupError
 from service.settings import Settings
 from service.webhooks.trust import context_of
@@ -81,7 +81,7 @@ def check(settings: Settings) -> None:
     """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        Services.open(settings).close()
+        Dependencies.open(settings).close()
         context_of(settings.webhook_ca_file)
     except InvalidLocation as error:
         raise StartupError(f"BACKDOOR_AUDIT_ARTIFACTS_URL: {error.message} ({error.hint})") from error

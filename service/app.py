@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 from service.artifacts import routes as artifacts
 from service.audits import event_routes as events
 from service.audits import routes as audits
-from service.dependencies import Services
+from service.dependencies import Dependencies
 from service.health import routes as health
 from service.health.metrics import Metrics
 from service.http import problems
@@ -77,19 +77,19 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await run_in_threadpool(Services.open, settings)
-        app.state.services = services
+        dependencies = await run_in_threadpool(Dependencies.open, settings)
+        app.state.dependencies = dependencies
         sender = Sender(settings.webhook_networks, settings.webhook_timeout_s, context_of(settings.webhook_ca_file))
-        deliveries = DeliveryLoop(services.ledger.webhooks, sender, settings.webhook_retry_s)
+        deliveries = DeliveryLoop(dependencies.ledger.webhooks, sender, settings.webhook_retry_s)
         deliveries.start()
-        tags = _tag_loop(settings, services)
+        tags = _tag_loop(settings, dependencies)
         try:
             yield
         finally:
             if tags is not None:
                 await run_in_threadpool(tags.stop)
             await run_in_threadpool(deliveries.stop)
-            await run_in_threadpool(services.close)
+            await run_in_threadpool(dependencies.close)
 
     app = Api(
         title="Backdoor Audit",
@@ -134,11 +134,11 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     return app
 
 
-def _tag_loop(settings: Settings, services: Services) -> TagLoop | None:
+def _tag_loop(settings: Settings, dependencies: Dependencies) -> TagLoop | None:
     """Begin to write verdicts back to the registry, where the operator wants that."""
     if not settings.mlflow_tags or settings.registry is None:
         return None
-    loop = TagLoop(services.ledger.tags, settings.registry, settings.webhook_retry_s, settings.public_url)
+    loop = TagLoop(dependencies.ledger.tags, settings.registry, settings.webhook_retry_s, settings.public_url)
     loop.start()
     return loop
 

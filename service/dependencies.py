@@ -14,7 +14,7 @@ from worker.dispatch import Dispatcher
 
 
 @dataclass(frozen=True)
-class Services:
+class Dependencies:
     """Ledger, broker, models, artifacts and plans."""
 
     settings: Settings
@@ -60,10 +60,10 @@ class Services:
         self.ledger.close()
 
 
-async def get_services(request: Request) -> Services:
-    """The services of the application that handles ``request``."""
-    services: Services = request.app.state.services
-    return services
+async def get_dependencies(request: Request) -> Dependencies:
+    """The parts of the application that handles ``request``."""
+    dependencies: Dependencies = request.app.state.dependencies
+    return dependencies
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
+DependenciesDep = Annotated[Dependencies, Depends(get_dependencies)]

@@ -5,6 +5,7 @@
     ServiceError                    anything that a request handler refuses
     ├── MalformedJson               the body is not one JSON text that everybody reads alike
     ├── InvalidRequest              well-formed, but not what the call takes
+    │   └── UnknownLibrary          the spec names a benign library that the owner does not have
     ├── UnsupportedMediaType        a body that is not JSON
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
@@ -62,6 +63,13 @@ class MalformedJson(ServiceError):
 
 class InvalidRequest(ServiceError):
     """The request is well-formed, but not what the call takes."""
+
+
+class UnknownLibrary(InvalidRequest):
+    """The spec names a benign library that the owner does not have."""
+
+    def __init__(self) -> None:
+        super().__init__(errors=[ErrorItem("body", "#/library", "names no benign library of yours")])
 
 
 class UnsupportedMediaType(ServiceError):

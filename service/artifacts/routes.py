@@ -9,9 +9,9 @@ from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from service.audits.history_schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
+from service.artifacts.schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
 from service.audits.routes import AuditId
-from service.dependencies import Services, ServicesDep
+from service.dependencies import Dependencies, DependenciesDep
 from service.errors import ArtifactNotFound
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
@@ -54,10 +54,10 @@ ArtifactName = Annotated[
     response_model=ArtifactList,
     responses=described({200: answer("Folders with their files.", "artifacts")}, 404, 503),
 )
-def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> ArtifactList:
+def list_artifacts(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> ArtifactList:
     """While an audit runs, what it has finished so far; empty for one that failed or was cancelled."""
-    services.ledger.get(audit_id, owner=owner)
-    found = [_artifact(services, audit_id, name) for name in services.artifacts.list(audit_id)]
+    dependencies.ledger.get(audit_id, owner=owner)
+    found = [_artifact(dependencies, audit_id, name) for name in dependencies.artifacts.list(audit_id)]
     return ArtifactList(artifacts=tuple(artifact for artifact in found if artifact is not None))
 
 
@@ -70,10 +70,10 @@ def list_artifacts(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) ->
         {200: answer("The artifact with its files.", "artifact")}, 404, problems.ARTIFACT_NOT_FOUND, 503
     ),
 )
-def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
+def get_artifact(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
     """One folder: its kind and its files."""
-    services.ledger.get(audit_id, owner=owner)
-    found = _artifact(services, audit_id, name)
+    dependencies.ledger.get(audit_id, owner=owner)
+    found = _artifact(dependencies, audit_id, name)
     if found is None:
         raise ArtifactNotFound
     return found
@@ -106,7 +106,7 @@ def get_artifact(services: ServicesDep, owner: OwnerDep, audit_id: AuditId, name
 )
 def get_artifact_file(
     request: Request,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     name: ArtifactName,
@@ -116,15 +116,15 @@ def get_artifact_file(
     ] = None,
 ) -> Response:
     """The bytes of one file. A dictionary's folder, fetched file by file, opens in SAELens."""
-    services.ledger.get(audit_id, owner=owner)
-    found = next((one for one in _files(services, audit_id, name) or () if one.name == file), None)
+    dependencies.ledger.get(audit_id, owner=owner)
+    found = next((one for one in _files(dependencies, audit_id, name) or () if one.name == file), None)
     if found is None:
         raise ArtifactNotFound
     headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
     if matches(if_none_match, found.etag):
         return Response(status_code=304, headers=headers)
     media_type = _MEDIA_TYPES.get(PurePath(file).suffix, "application/octet-stream")
-    read = partial(services.artifacts.read, found)
+    read = partial(dependencies.artifacts.read, found)
     return RangedResponse(read, found.size_bytes, request, headers=headers, media_type=media_type, filename=file)
 
 
@@ -134,8 +134,8 @@ def _kind(name: str) -> ArtifactKind | None:
     )
 
 
-def _artifact(services: Services, audit_id: str, name: str) -> ArtifactOut | None:
-    kind, found = _kind(name), _files(services, audit_id, name)
+def _artifact(dependencies: Dependencies, audit_id: str, name: str) -> ArtifactOut | None:
+    kind, found = _kind(name), _files(dependencies, audit_id, name)
     if found is None or kind is None:
         return None
     here = f"/audits/{audit_id}/artifacts/{name}"
@@ -143,11 +143,11 @@ def _artifact(services: Services, audit_id: str, name: str) -> ArtifactOut | Non
     return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
 
 
-def _files(services: Services, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+def _files(dependencies: Dependencies, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
     """The files of an artifact that goes out; None where there is none of that name."""
     if _kind(name) is None:
         return None
     try:
-        return services.artifacts.files(audit_id, name)
+        return dependencies.artifacts.files(audit_id, name)
     except ValueError:
         return None  # No artifact has such a name.

@@ -21,7 +21,7 @@ from audit.prompts.rendering import Renderer
 from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, TriggerSpec
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
-from service.audits.history_schemas import Estimate
+from service.audits.schemas import Estimate
 from service.errors import ErrorItem, InvalidRequest
 
 _SAMPLE: Final = 64

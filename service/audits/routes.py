@@ -2,18 +2,15 @@
 
 from typing import Annotated, Any, Final
 
-import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
 from backdoor_audit.contract.verdicts import Verdict
-from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord
-from service.audits.estimates import estimate
-from service.audits.history_schemas import Estimate
-from service.dependencies import Services, ServicesDep
-from service.errors import ErrorItem, InvalidRequest
+from service.audits import service
+from service.audits.schemas import AuditOut, AuditPage, Estimate
+from service.dependencies import DependenciesDep
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches
@@ -21,15 +18,12 @@ from service.http.json_body import body_of, read_spec
 from service.http.queries import refuse_unknown
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header, named
-from service.schemas import AuditOut, AuditPage
-from worker.errors import BrokerUnavailable
 
 AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]
 
 _POLL_QUEUED_S: Final = 5
 _POLL_RUNNING_S: Final = 2
 
-log = structlog.get_logger(__name__)
 router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
 _LOCATION: Final = header("Where the audit is.")
@@ -74,7 +68,7 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
 )
 def create_audit(
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     spec: Annotated[AuditSpec, Depends(read_spec)],
     idempotency_key: Annotated[
@@ -93,16 +87,11 @@ def create_audit(
     With `dry_run` they are looked at here, by their headers: a model that is not there or is refused is a problem then.
     """
     if dry_run:
-        found = estimate(services.models, services.ledger, owner, spec)
-        return Response(found.model_dump_json(), media_type="application/json")
-    try:
-        submission = services.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
-    except LibraryNotFound:
-        raise InvalidRequest(errors=[ErrorItem("body", "#/library", "names no benign library of yours")]) from None
+        estimate = service.estimate_audit(dependencies, owner, spec)
+        return Response(estimate.model_dump_json(), media_type="application/json")
+    submission = service.file_audit(dependencies, owner, spec, idempotency_key=idempotency_key)
     record = submission.audit
-    if submission.created:
-        enqueue(services, record.id)
-    else:
+    if not submission.created:
         response.status_code = 200
     response.headers["Location"] = f"/audits/{record.id}"
     _describe(response, record)
@@ -117,7 +106,7 @@ def create_audit(
     responses=described({200: answer("Newest first.", "audit_page")}, 422, 503),
 )
 def list_audits(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     status: Annotated[Status | None, Query(description="Only audits in this state.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only audits with this verdict.")] = None,
@@ -134,7 +123,7 @@ def list_audits(
     page_size: Annotated[int, Query(ge=1, le=200, description="Audits on a page.")] = 50,
 ) -> AuditPage:
     """Pages stay stable while audits are filed: an audit is never skipped and never shown twice."""
-    page = services.ledger.list(
+    page = dependencies.ledger.list(
         owner=owner,
         status=status,
         verdict=verdict,
@@ -165,7 +154,7 @@ def list_audits(
 )
 def get_audit(
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     if_none_match: Annotated[
@@ -173,7 +162,7 @@ def get_audit(
     ] = None,
 ) -> Any:
     """Status, stage, progress and, at the end, the verdict or the failure."""
-    record = services.ledger.get(audit_id, owner=owner)
+    record = dependencies.ledger.get(audit_id, owner=owner)
     _describe(response, record)
     if matches(if_none_match, _etag(record)):
         return Response(status_code=304, headers=dict(response.headers))
@@ -199,15 +188,13 @@ def get_audit(
         503,
     ),
 )
-def cancel_audit(response: Response, services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> AuditOut:
+def cancel_audit(response: Response, dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> AuditOut:
     """Best effort: an audit that ends before its worker hears of it keeps the end that the ledger wrote first."""
-    record = services.ledger.get(audit_id, owner=owner)
-    if record.status in TERMINAL:
+    cancellation = service.cancel_audit(dependencies, owner, audit_id)
+    if cancellation.had_ended:
         response.status_code = 200
-    else:
-        record = services.ledger.request_cancel(audit_id, owner=owner)
-    _describe(response, record)
-    return AuditOut.of(record)
+    _describe(response, cancellation.audit)
+    return AuditOut.of(cancellation.audit)
 
 
 @router.delete(
@@ -218,23 +205,9 @@ def cancel_audit(response: Response, services: ServicesDep, owner: OwnerDep, aud
     dependencies=[Depends(requires("audits:write"))],
     responses=described({204: {"description": "Audit, report and artifacts are gone."}}, 404, 409, 503),
 )
-def delete_audit(services: ServicesDep, owner: OwnerDep, audit_id: AuditId) -> None:
+def delete_audit(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> None:
     """Remove an audit that has ended, and everything that it left."""
-    record = services.ledger.get(audit_id, owner=owner)
-    if record.status not in TERMINAL:
-        raise AuditNotTerminal(audit_id, record.status)
-    # Artifacts first: after a crash in between, the audit is still listed and can be deleted again.
-    services.artifacts.delete(audit_id)
-    services.ledger.delete(audit_id, owner=owner)
-
-
-def enqueue(services: Services, audit_id: str) -> None:
-    """Tell the workers. The audit is safe in the ledger: what fails here, the reaper does later."""
-    try:
-        services.dispatcher.enqueue(audit_id)
-        services.ledger.mark_enqueued(audit_id)
-    except (BrokerUnavailable, LedgerError) as error:
-        log.warning("audit not enqueued yet", audit_id=audit_id, error=type(error).__name__)
+    service.delete_audit(dependencies, owner, audit_id)
 
 
 def _describe(response: Response, record: AuditRecord) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobs.errors import LedgerError
-from service.dependencies import Services
+from service.dependencies import Dependencies
 from worker.errors import BrokerUnavailable
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -44,18 +44,18 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def render(self, services: Services) -> bytes:
+    def render(self, dependencies: Dependencies) -> bytes:
         """Everything in the text format; asks ledger and broker, so it blocks."""
         scrape = CollectorRegistry()
-        scrape.register(_Queue(services))
+        scrape.register(_Queue(dependencies))
         return generate_latest(self._registry) + generate_latest(scrape)
 
 
 class _Queue(Collector):
     """The queue as ledger and broker see it at this moment. What cannot be asked is left out, and ``up`` says so."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._services = dependencies
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not ask the ledger."""

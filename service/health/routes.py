@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 
 from backdoor_audit.contract.report import METHOD_VERSION
 from jobs.errors import LedgerError
-from service.dependencies import Services, ServicesDep
+from service.dependencies import Dependencies, DependenciesDep
 from service.errors import ErrorItem, NotReady
 from service.health import metrics
+from service.health.schemas import Alive, Ready
 from service.http import problems
 from service.openapi_document.fragments import answer, described, named
-from service.schemas import Alive, Ready
 from worker.errors import WorkerError
 
 router = APIRouter(tags=["health"])
@@ -35,9 +35,9 @@ async def livez() -> Alive:
     response_model=Ready,
     responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, problems.NOT_READY),
 )
-def readyz(services: ServicesDep) -> Ready:
+def readyz(dependencies: DependenciesDep) -> Ready:
     """Asks ledger, broker and models root; 503 names the part that does not answer."""
-    checks: tuple[tuple[str, Callable[[Services], None]], ...] = (
+    checks: tuple[tuple[str, Callable[[Dependencies], None]], ...] = (
         ("ledger", _check_ledger),
         ("broker", _check_broker),
         ("models_root", _check_models_root),
@@ -45,7 +45,7 @@ def readyz(services: ServicesDep) -> Ready:
     items = []
     for part, check in checks:
         try:
-            check(services)
+            check(dependencies)
         except (LedgerError, WorkerError, OSError) as error:
             items.append(ErrorItem("service", f"#/{part}", f"does not answer ({type(error).__name__})"))
     if items:
@@ -66,21 +66,21 @@ def readyz(services: ServicesDep) -> Ready:
         }
     ),
 )
-def get_metrics(request: Request, services: ServicesDep) -> Response:
+def get_metrics(request: Request, dependencies: DependenciesDep) -> Response:
     """Queue depth by status, age of the oldest queued audit, requests and their seconds."""
-    return Response(request.app.state.metrics.render(services), media_type=metrics.CONTENT_TYPE)
+    return Response(request.app.state.metrics.render(dependencies), media_type=metrics.CONTENT_TYPE)
 
 
-def _check_ledger(services: Services) -> None:
-    services.ledger.ping()
-    if not services.ledger.schema_is_current():
+def _check_ledger(dependencies: Dependencies) -> None:
+    dependencies.ledger.ping()
+    if not dependencies.ledger.schema_is_current():
         raise LedgerError("schema is not current")
 
 
-def _check_broker(services: Services) -> None:
-    services.dispatcher.ping()
+def _check_broker(dependencies: Dependencies) -> None:
+    dependencies.dispatcher.ping()
 
 
-def _check_models_root(services: Services) -> None:
-    with os.scandir(services.settings.models_root):
+def _check_models_root(dependencies: Dependencies) -> None:
+    with os.scandir(dependencies.settings.models_root):
         pass

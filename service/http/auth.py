@@ -19,7 +19,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
 from jobs.keys import SCOPES, KeyRecord, Scope
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.errors import MissingScope, TooManyRequests, Unauthenticated
 from service.http.rates import RateLimit
 
@@ -43,7 +43,7 @@ class Caller:
 LOCAL_CALLER: Final = Caller(LOCAL_OWNER, frozenset(SCOPES), None)
 
 
-async def get_caller(request: Request, services: ServicesDep) -> Caller:
+async def get_caller(request: Request, dependencies: DependenciesDep) -> Caller:
     """The owner of the key that the request carries; without one, where that is enough, the local owner.
 
     Raises:
@@ -58,7 +58,7 @@ async def get_caller(request: Request, services: ServicesDep) -> Caller:
     scheme, _, token = given[0].partition(" ")
     if len(given) > 1 or scheme.lower() != "bearer":
         raise Unauthenticated(given=True)
-    record = await run_in_threadpool(services.ledger.keys.check, token.strip())
+    record = await run_in_threadpool(dependencies.ledger.keys.check, token.strip())
     if record is None:
         raise Unauthenticated(given=True)
     return caller_of(request, record)

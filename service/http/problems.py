@@ -263,6 +263,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     service.errors.ServiceError: INTERNAL,
     service.errors.MalformedJson: MALFORMED_JSON,
     service.errors.InvalidRequest: INVALID_REQUEST,
+    service.errors.UnknownLibrary: INVALID_REQUEST,
     service.errors.UnsupportedMediaType: UNSUPPORTED,
     service.errors.NotAcceptable: NOT_ACCEPTABLE,
     service.errors.ContentTooLarge: TOO_LARGE,
@@ -332,7 +333,7 @@ def kind_of(error: Exception) -> Kind:
 def body(
     kind: Kind, *, detail: str | None = None, errors: Sequence[ErrorItem] = (), instance: str | None = None
 ) -> Any:
-    """The problem's members, as ``service.schemas.Problem`` describes them."""
+    """The problem's members, as ``service.http.schemas.Problem`` describes them."""
     return {
         "type": kind.type,
         "title": kind.title,

@@ -17,7 +17,7 @@ from jobs.errors import KeyNotFound, LedgerError
 from jobs.keys import SCOPES
 from jobs.ledger import Ledger
 from service.http.auth import LOCAL_OWNER
-from service.schemas import KeyCreated, KeyOut
+from service.keys.schemas import KeyCreated, KeyOut
 
 EXIT_USAGE: Final = 2
 EXIT_UNAVAILABLE: Final = 3

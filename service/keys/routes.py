@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 
 from backdoor_audit.contract.ids import KEY_ID
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.http import problems
 from service.http.auth import CallerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
+from service.keys.schemas import KeyCreated, KeyList, KeyOut, KeySpec
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described
-from service.schemas import KeyCreated, KeyList, KeyOut, KeySpec
 
 router = APIRouter(
     tags=["keys"],
@@ -34,12 +34,12 @@ KeyId = Annotated[str, Path(pattern=KEY_ID, description="The id of an API key.",
 )
 def create_key(
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     caller: CallerDep,
     wanted: Annotated[KeySpec, Depends(reading(KeySpec))],
 ) -> KeyCreated:
     """Make a key. An owner's audits are seen by that owner's keys alone, an administrator's included."""
-    record, token = services.ledger.keys.create(
+    record, token = dependencies.ledger.keys.create(
         owner=wanted.owner or caller.owner,
         name=wanted.name,
         scopes=wanted.scopes,
@@ -55,9 +55,9 @@ def create_key(
     response_model=KeyList,
     responses=described({200: answer("Newest first.", "key_list")}, 422, 503),
 )
-def list_keys(services: ServicesDep) -> KeyList:
+def list_keys(dependencies: DependenciesDep) -> KeyList:
     """The keys of every owner, with those that have ended; never their text."""
-    return KeyList(keys=tuple(map(KeyOut.of, services.ledger.keys.list())))
+    return KeyList(keys=tuple(map(KeyOut.of, dependencies.ledger.keys.list())))
 
 
 @router.delete(
@@ -69,6 +69,6 @@ def list_keys(services: ServicesDep) -> KeyList:
         {204: {"description": "The key is let in no more, from this moment."}}, problems.KEY_NOT_FOUND, 503
     ),
 )
-def revoke_key(services: ServicesDep, key_id: KeyId) -> None:
+def revoke_key(dependencies: DependenciesDep, key_id: KeyId) -> None:
     """End a key. It stays in the list, with the time; revoking it again changes nothing."""
-    services.ledger.keys.revoke(key_id)
+    dependencies.ledger.keys.revoke(key_id)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from backdoor_audit.contract.ids import ENTRY_ID, LIBRARY_REFERENCE
 from jobs.errors import AuditNotFound
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
@@ -44,12 +44,12 @@ router = APIRouter(tags=["libraries"], dependencies=[Depends(get_caller), Depend
 )  # fmt: skip
 def create_library(
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     wanted: Annotated[LibrarySpec, Depends(reading(LibrarySpec))],
 ) -> LibraryOut:
     """Make an empty library. A spec names it by id or by name."""
-    library = services.ledger.libraries.create(wanted.name, owner=owner)
+    library = dependencies.ledger.libraries.create(wanted.name, owner=owner)
     response.headers["Location"] = f"/libraries/{library.id}"
     return LibraryOut.of(library)
 
@@ -62,10 +62,10 @@ def create_library(
     responses=described({200: answer("Newest first.", "library_listing")}, problems.INVALID_REQUEST, 503),
 )
 def list_libraries(
-    services: ServicesDep, owner: OwnerDep, page_token: PageToken = None, page_size: PageSize = 50
+    dependencies: DependenciesDep, owner: OwnerDep, page_token: PageToken = None, page_size: PageSize = 50
 ) -> LibraryListing:
     """The caller's own libraries."""
-    page = services.ledger.libraries.list(owner=owner, page_size=page_size, page_token=page_token)
+    page = dependencies.ledger.libraries.list(owner=owner, page_size=page_size, page_token=page_token)
     return LibraryListing.of(page)
 
 
@@ -76,9 +76,9 @@ def list_libraries(
     response_model=LibraryOut,
     responses=described({200: answer("The library.", "library")}, problems.LIBRARY_NOT_FOUND, 503),
 )
-def get_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) -> LibraryOut:
+def get_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> LibraryOut:
     """Its name, and how many models it holds."""
-    return LibraryOut.of(services.ledger.libraries.get(library, owner=owner))
+    return LibraryOut.of(dependencies.ledger.libraries.get(library, owner=owner))
 
 
 @router.delete(
@@ -92,9 +92,9 @@ def get_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) -> 
         problems.LIBRARY_NOT_FOUND, problems.LIBRARY_IN_USE, 503,
     ),
 )  # fmt: skip
-def delete_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) -> None:
+def delete_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> None:
     """Remove a library; refused while an audit that has not ended compares with it."""
-    services.ledger.libraries.delete(library, owner=owner)
+    dependencies.ledger.libraries.delete(library, owner=owner)
 
 
 @router.get(
@@ -107,10 +107,14 @@ def delete_library(services: ServicesDep, owner: OwnerDep, library: LibraryRef) 
     ),
 )
 def list_entries(
-    services: ServicesDep, owner: OwnerDep, library: LibraryRef, page_token: PageToken = None, page_size: PageSize = 50
+    dependencies: DependenciesDep,
+    owner: OwnerDep,
+    library: LibraryRef,
+    page_token: PageToken = None,
+    page_size: PageSize = 50,
 ) -> EntryListing:
     """The models with their scores and what these are comparable with."""
-    page = services.ledger.libraries.entries(library, owner=owner, page_size=page_size, page_token=page_token)
+    page = dependencies.ledger.libraries.entries(library, owner=owner, page_size=page_size, page_token=page_token)
     return EntryListing.of(page)
 
 
@@ -128,14 +132,14 @@ def list_entries(
     ),
 )  # fmt: skip
 def add_entry(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     library: LibraryRef,
     wanted: Annotated[EntrySpec, Depends(reading(EntrySpec))],
 ) -> EntryOut:
     """Take the score of a finished audit whose model the caller vouches is benign. Nobody checks that it is."""
     try:
-        stored = services.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
+        stored = dependencies.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
     except AuditNotFound:
         # Not 404: what the path names is there.
         raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is no audit of yours")]) from None
@@ -153,6 +157,6 @@ def add_entry(
         problems.LIBRARY_NOT_FOUND, problems.ENTRY_NOT_FOUND, 503,
     ),
 )  # fmt: skip
-def remove_entry(services: ServicesDep, owner: OwnerDep, library: LibraryRef, entry_id: EntryId) -> None:
+def remove_entry(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef, entry_id: EntryId) -> None:
     """Remove one score."""
-    services.ledger.libraries.remove(library, entry_id, owner=owner)
+    dependencies.ledger.libraries.remove(library, entry_id, owner=owner)

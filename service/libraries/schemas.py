@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from backdoor_audit.contract.benign_library import ComparabilityKey, RecipeLabel
 from backdoor_audit.contract.ids import AUDIT_ID, LIBRARY_REFERENCE
 from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
-from service.schemas import Out, absent
+from service.http.schemas import Out, absent
 
 
 class LibrarySpec(BaseModel):

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Depends
 
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.http.auth import get_caller, requires
 from service.http.queries import refuse_unknown
+from service.models.schemas import ModelList, ModelOut
 from service.openapi_document.fragments import answer, described
-from service.schemas import ModelList, ModelOut
 
 router = APIRouter(tags=["models"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["models"], dependencies=[Depends(get_caller), Depends(r
     response_model=ModelList,
     responses=described({200: answer("The checkpoints that the store can see.", "models")}, 422, 503),
 )
-def list_models(services: ServicesDep) -> ModelList:
+def list_models(dependencies: DependenciesDep) -> ModelList:
     """The checkpoints under the models root and in the store; a refused one says why."""
     return ModelList(
         models=tuple(
@@ -31,6 +31,6 @@ def list_models(services: ServicesDep) -> ModelList:
                 digest=model.digest,
                 refused=model.refused,
             )
-            for model in services.models.list()
+            for model in dependencies.models.list()
         )
     )

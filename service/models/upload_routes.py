@@ -14,14 +14,13 @@ from starlette.concurrency import run_in_threadpool
 
 from models_store.errors import ModelInUse
 from models_store.uploads import Receiving, Uploads
-from service.audits.history_schemas import UploadedFile
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
 from service.http import problems
 from service.http.auth import get_caller, requires
 from service.http.queries import refuse_unknown
+from service.models.schemas import ModelOut, UploadedFile
 from service.openapi_document.fragments import answer, described, header, named
-from service.schemas import ModelOut
 
 _BUFFER_BYTES: Final = 2**20
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -90,7 +89,7 @@ class _Part:
 async def put_file(
     request: Request,
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     name: ModelName,
     path: FilePath,
     content_range: Annotated[
@@ -110,7 +109,7 @@ async def put_file(
     """
     part = _part(content_range, request.headers.get("content-length"))
     wanted = _wanted(repr_digest)
-    async with _receiving(services.models.uploads, name, path, part) as receiving:
+    async with _receiving(dependencies.models.uploads, name, path, part) as receiving:
         await _take(request, receiving, part)
         whole = part.end is None or receiving.offset == part.total
         found = await run_in_threadpool(receiving.finish, wanted) if whole else None
@@ -143,9 +142,9 @@ async def put_file(
         503,
     ),
 )
-def head_file(services: ServicesDep, name: ModelName, path: FilePath) -> Response:
+def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) -> Response:
     """Where to go on after an upload that broke off."""
-    found = services.models.uploads.received(name, path)
+    found = dependencies.models.uploads.received(name, path)
     headers = {
         "Upload-Offset": str(found.offset),
         "Upload-Complete": f"?{int(found.complete)}",
@@ -173,9 +172,9 @@ def head_file(services: ServicesDep, name: ModelName, path: FilePath) -> Respons
         problems.NO_SPACE,
     ),
 )
-def commit_model(services: ServicesDep, name: ModelName) -> ModelOut:
+def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
     """Verify what was uploaded, as every checkpoint is verified, and make it visible in one step. Repeating is safe."""
-    kept = services.models.commit(name)
+    kept = dependencies.models.commit(name)
     return ModelOut(
         reference=f"store:{name}",
         name=name,
@@ -201,11 +200,11 @@ def commit_model(services: ServicesDep, name: ModelName) -> ModelOut:
         503,
     ),
 )
-def delete_model(services: ServicesDep, name: ModelName) -> None:
+def delete_model(dependencies: DependenciesDep, name: ModelName) -> None:
     """Remove a model of the store, or an upload that is not wanted any more; not while an audit uses it."""
-    if services.ledger.uses(f"store:{name}"):
+    if dependencies.ledger.uses(f"store:{name}"):
         raise ModelInUse("an audit that has not ended names this model", hint="cancel it, or wait until it has ended")
-    services.models.remove(name)
+    dependencies.models.remove(name)
 
 
 @asynccontextmanager

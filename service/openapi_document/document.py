@@ -12,17 +12,19 @@ from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import MAX_PROMPT_CHARS, AuditSpec, PresetValues
 from service.http import problems
 from service.http.auth import calls
+from service.http.schemas import Problem
+from service.keys.schemas import KeySpec
 from service.libraries.schemas import EntrySpec, LibrarySpec
 from service.mlflow import signatures
-from service.mlflow.routes import RegistryEvent
+from service.mlflow.schemas import RegistryEvent
 from service.openapi_document import example_values, examples
 from service.openapi_document.fragments import header, named, problem
 from service.openapi_document.references import share
 from service.openapi_document.report_schema import require_everything
-from service.schemas import INCOMING, Problem
 from service.version import API_VERSION, VERSION_HEADER
+from service.webhooks.schemas import WebhookSpec
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (*INCOMING, LibrarySpec, EntrySpec, RegistryEvent)
+BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, RegistryEvent)
 """Models of bodies that calls read, besides the audit's spec."""
 
 DESCRIPTION: Final = (

@@ -10,15 +10,15 @@ from backdoor_audit.contract.report import AuditReport
 from jobs.errors import AuditNotFound, LibraryFull, LibraryNameTaken
 from jobs.keys import SCOPES
 from jobs.records import Library
-from service.dependencies import Services, ServicesDep
+from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest
 from service.http import problems
 from service.http.auth import Caller
 from service.http.validation import body_items
+from service.keys.schemas import KeySpec
 from service.libraries.schemas import EntrySpec, LibrarySpec
 from service.pages.rendering import page
 from service.pages.respond import see, show, show_form
-from service.schemas import KeySpec
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,9 +27,9 @@ _DAY_S: Final = 86_400
 M = TypeVar("M", bound=BaseModel)
 
 
-def libraries_of(services: Services, caller: Caller) -> tuple[Library, ...]:
+def libraries_of(dependencies: Dependencies, caller: Caller) -> tuple[Library, ...]:
     """The newest libraries that a page offers."""
-    return services.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
+    return dependencies.ledger.libraries.list(owner=caller.owner, page_size=200).libraries
 
 
 def can_be_kept(report: AuditReport | None) -> bool:
@@ -38,62 +38,62 @@ def can_be_kept(report: AuditReport | None) -> bool:
 
 
 @router.get("/ui/libraries")
-async def libraries_page(request: Request, services: ServicesDep) -> Response:
+async def libraries_page(request: Request, dependencies: DependenciesDep) -> Response:
     """The benign libraries, and what is in the one that is asked for."""
     name = request.query_params.get("name", "")
     token = request.query_params.get("page_token") or None
 
     def view(caller: Caller) -> Response:
-        chosen = services.ledger.libraries.get(name, owner=caller.owner) if name else None
-        found = services.ledger.libraries.entries(name, owner=caller.owner, page_token=token) if name else None
-        return _libraries(request, services, caller, chosen=chosen, found=found)
+        chosen = dependencies.ledger.libraries.get(name, owner=caller.owner) if name else None
+        found = dependencies.ledger.libraries.entries(name, owner=caller.owner, page_token=token) if name else None
+        return _libraries(request, dependencies, caller, chosen=chosen, found=found)
 
     return await show(request, "audits:read", view)
 
 
 @router.post("/ui/libraries")
-async def make_library(request: Request, services: ServicesDep) -> Response:
+async def make_library(request: Request, dependencies: DependenciesDep) -> Response:
     """Make an empty library."""
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
         name = values.get("name", "").strip()
         wanted, faults = _checked(LibrarySpec, {"name": name})
         if wanted is None:
-            return _libraries(request, services, caller, faults=faults, typed=name)
+            return _libraries(request, dependencies, caller, faults=faults, typed=name)
         try:
-            services.ledger.libraries.create(wanted.name, owner=caller.owner)
+            dependencies.ledger.libraries.create(wanted.name, owner=caller.owner)
         except (LibraryNameTaken, LibraryFull) as error:
             said = {"name": [problems.kind_of(error).detail]}
-            return _libraries(request, services, caller, faults=said, typed=name)
+            return _libraries(request, dependencies, caller, faults=said, typed=name)
         return see(f"/ui/libraries?{urlencode({'name': wanted.name})}")
 
     return await show_form(request, "audits:write", view)
 
 
 @router.post("/ui/libraries/{library}/delete")
-async def delete_library(request: Request, services: ServicesDep, library: str) -> Response:
+async def delete_library(request: Request, dependencies: DependenciesDep, library: str) -> Response:
     """Remove a library that no running audit compares with."""
 
     def view(caller: Caller) -> Response:
-        services.ledger.libraries.delete(library, owner=caller.owner)
+        dependencies.ledger.libraries.delete(library, owner=caller.owner)
         return see("/ui/libraries")
 
     return await show(request, "audits:write", view)
 
 
 @router.post("/ui/libraries/{library}/entries/{entry_id}/remove")
-async def remove_entry(request: Request, services: ServicesDep, library: str, entry_id: str) -> Response:
+async def remove_entry(request: Request, dependencies: DependenciesDep, library: str, entry_id: str) -> Response:
     """Take one model out of a library."""
 
     def view(caller: Caller) -> Response:
-        services.ledger.libraries.remove(library, entry_id, owner=caller.owner)
+        dependencies.ledger.libraries.remove(library, entry_id, owner=caller.owner)
         return see(f"/ui/libraries?{urlencode({'name': library})}")
 
     return await show(request, "audits:write", view)
 
 
 @router.post("/ui/audits/{audit_id}/library")
-async def add_to_library(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def add_to_library(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """Put the score of a model that the visitor vouches for into a library."""
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
@@ -103,28 +103,33 @@ async def add_to_library(request: Request, services: ServicesDep, audit_id: str)
             if "recipe" not in faults:
                 raise AuditNotFound(audit_id)
             raise InvalidRequest(f"The recipe {'; '.join(faults['recipe'])}.")
-        services.ledger.libraries.add(library, owner=caller.owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
+        dependencies.ledger.libraries.add(library, owner=caller.owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
         return see(f"/ui/libraries?{urlencode({'name': library})}")
 
     return await show_form(request, "audits:write", view)
 
 
-def _libraries(request: Request, services: Services, caller: Caller, **more: Any) -> Response:
+def _libraries(request: Request, dependencies: Dependencies, caller: Caller, **more: Any) -> Response:
     context = {"chosen": None, "found": None, "faults": {}, "typed": ""} | more
     status = 422 if context["faults"] else 200
     return page(
-        request, "libraries.html", status=status, visitor=caller, libraries=libraries_of(services, caller), **context
+        request,
+        "libraries.html",
+        status=status,
+        visitor=caller,
+        libraries=libraries_of(dependencies, caller),
+        **context,
     )
 
 
 @router.get("/ui/keys")
-async def keys_page(request: Request, services: ServicesDep) -> Response:
+async def keys_page(request: Request, dependencies: DependenciesDep) -> Response:
     """The API keys, for administrators."""
-    return await show(request, "admin", lambda caller: _keys(request, services, caller))
+    return await show(request, "admin", lambda caller: _keys(request, dependencies, caller))
 
 
 @router.post("/ui/keys")
-async def make_key(request: Request, services: ServicesDep) -> Response:
+async def make_key(request: Request, dependencies: DependenciesDep) -> Response:
     """Make a key and show it once."""
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
@@ -139,33 +144,33 @@ async def make_key(request: Request, services: ServicesDep) -> Response:
         if wanted is None:
             if "expires_in_s" in faults:
                 faults = faults | {"expires_in_s": ["must be a whole number of days, 1 to 3660, or empty"]}
-            return _keys(request, services, caller, faults=faults, typed=values)
-        _, token = services.ledger.keys.create(
+            return _keys(request, dependencies, caller, faults=faults, typed=values)
+        _, token = dependencies.ledger.keys.create(
             owner=wanted.owner or caller.owner,
             name=wanted.name,
             scopes=wanted.scopes,
             lifetime_s=wanted.expires_in_s,
         )
-        return _keys(request, services, caller, token=token)
+        return _keys(request, dependencies, caller, token=token)
 
     return await show_form(request, "admin", view)
 
 
 @router.post("/ui/keys/{key_id}/revoke")
-async def revoke_key(request: Request, services: ServicesDep, key_id: str) -> Response:
+async def revoke_key(request: Request, dependencies: DependenciesDep, key_id: str) -> Response:
     """End a key at once."""
 
     def view(caller: Caller) -> Response:
-        services.ledger.keys.revoke(key_id)
+        dependencies.ledger.keys.revoke(key_id)
         return see("/ui/keys")
 
     return await show(request, "admin", view)
 
 
-def _keys(request: Request, services: Services, caller: Caller, **more: Any) -> Response:
+def _keys(request: Request, dependencies: Dependencies, caller: Caller, **more: Any) -> Response:
     context = {"faults": {}, "typed": {}, "token": ""} | more
     status = 422 if context["faults"] else 200
-    keys = services.ledger.keys.list()
+    keys = dependencies.ledger.keys.list()
     return page(request, "keys.html", status=status, visitor=caller, keys=keys, scopes=SCOPES, **context)
 
 

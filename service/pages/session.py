@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from jobs.keys import Scope
-from service.dependencies import Services
+from service.dependencies import Dependencies
 from service.http.auth import LOCAL_CALLER, Caller, caller_of
 from service.http.same_origin import same_site
 
@@ -60,8 +60,8 @@ def refuse_other_sites(request: Request) -> None:
 async def _caller(request: Request) -> Caller | None:
     if not request.app.state.keys_required:
         return LOCAL_CALLER
-    services: Services = request.app.state.services
-    record = await run_in_threadpool(services.ledger.keys.check, request.cookies.get(COOKIE, ""))
+    dependencies: Dependencies = request.app.state.dependencies
+    record = await run_in_threadpool(dependencies.ledger.keys.check, request.cookies.get(COOKIE, ""))
     if record is None:
         return None
     return caller_of(request, record)

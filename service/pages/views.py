@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.errors import IdempotencyConflict, QueueFull
-from jobs.records import Library
-from service.audits import event_routes as events
-from service.audits import routes as calls
-from service.dependencies import Services, ServicesDep
+from jobs.records import AuditRecord, Library
+from service.audits import service as audits
+from service.audits.event_stream import event_stream
+from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest
 from service.http import problems
 from service.http.auth import Caller
@@ -25,7 +25,6 @@ from service.pages.respond import see, show, show_form, show_open, trouble
 from service.pages.session import sign_in, sign_out
 from service.reports import formats, words
 from service.reports.routes import subject_of
-from service.schemas import AuditOut
 
 router = APIRouter(include_in_schema=False)
 
@@ -35,101 +34,106 @@ router.include_router(keeping.router)
 
 
 @router.get("/")
-async def list_page(request: Request, services: ServicesDep) -> Response:
+async def list_page(request: Request, dependencies: DependenciesDep) -> Response:
     """The audits, newest first, filtered, searched, paged."""
     asked = {name: request.query_params.get(name, "") for name in ("status", "verdict", "q", "page_token")}
 
     def view(caller: Caller) -> Response:
-        found = searching.page_of(services.ledger, caller.owner, _PAGE_SIZE, **asked)
+        found = searching.page_of(dependencies.ledger, caller.owner, _PAGE_SIZE, **asked)
         return page(request, "list.html", visitor=caller, found=found, asked=asked)
 
     return await show(request, "audits:read", view)
 
 
 @router.get("/ui/new")
-async def new_page(request: Request, services: ServicesDep) -> Response:
+async def new_page(request: Request, dependencies: DependenciesDep) -> Response:
     """The form for a new audit; ``?like=ID`` fills it from an earlier one."""
     like = request.query_params.get("like", "")
 
     def view(caller: Caller) -> Response:
         filled = forms.Filled()
         if like:
-            filled = forms.filled_like(services.ledger.get(like, owner=caller.owner).spec)
-        return _form(request, services, caller, filled, 200)
+            filled = forms.filled_like(dependencies.ledger.get(like, owner=caller.owner).spec)
+        return _form(request, dependencies, caller, filled, 200)
 
     return await show(request, "audits:write", view)
 
 
 @router.post("/ui/new")
-async def file_audit(request: Request, services: ServicesDep) -> Response:
+async def file_audit(request: Request, dependencies: DependenciesDep) -> Response:
     """File what the form asks for, or show it again: with its faults, or with more rows where those were asked for."""
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
         if values.get("more"):
-            return _form(request, services, caller, forms.with_more_rows(values), 200)
+            return _form(request, dependencies, caller, forms.with_more_rows(values), 200)
         spec = forms.spec_from(values)
         if isinstance(spec, forms.Filled):
-            return _form(request, services, caller, spec, 422)
+            return _form(request, dependencies, caller, spec, 422)
         try:
-            filed = _file(services, caller, spec, values.get("once", ""))
+            filed = _file(dependencies, caller, spec, values.get("once", ""))
         except InvalidRequest as error:
             faults = {"library" if "library" in item.pointer else "": [item.detail] for item in error.errors}
-            return _form(request, services, caller, forms.Filled(forms.as_typed(values), faults), 422)
+            return _form(request, dependencies, caller, forms.Filled(forms.as_typed(values), faults), 422)
         except QueueFull:
             again = forms.Filled(forms.as_typed(values), {"": [problems.QUEUE_FULL.detail]})
-            return _form(request, services, caller, again, problems.QUEUE_FULL.status, str(problems.RETRY_AFTER_S))
+            return _form(request, dependencies, caller, again, problems.QUEUE_FULL.status, str(problems.RETRY_AFTER_S))
         return see(f"/ui/audits/{filed.id}")
 
     return await show_form(request, "audits:write", view)
 
 
-def _file(services: Services, caller: Caller, spec: AuditSpec, once: str) -> AuditOut:
+def _file(dependencies: Dependencies, caller: Caller, spec: AuditSpec, once: str) -> AuditRecord:
     """File an audit, and the same form that is sent twice once. One that was changed meanwhile is another audit."""
     if re.fullmatch("[0-9a-f]{32}", once):
         with suppress(IdempotencyConflict):
-            return calls.create_audit(Response(), services, caller.owner, spec, f"form-{once}")
-    return calls.create_audit(Response(), services, caller.owner, spec)
+            return audits.file_audit(dependencies, caller.owner, spec, idempotency_key=f"form-{once}").audit
+    return audits.file_audit(dependencies, caller.owner, spec).audit
 
 
 def _form(
-    request: Request, services: Services, caller: Caller, filled: forms.Filled, status: int, retry_after: str = ""
+    request: Request,
+    dependencies: Dependencies,
+    caller: Caller,
+    filled: forms.Filled,
+    status: int,
+    retry_after: str = "",
 ) -> Response:
     headers = {"Retry-After": retry_after} if retry_after else {}
     return page(
         request, "new.html", status=status, headers=headers, visitor=caller, filled=filled, values=filled.values,
-        faults=filled.faults, once=secrets.token_hex(16), models=services.models.list(),
-        libraries=keeping.libraries_of(services, caller),
+        faults=filled.faults, once=secrets.token_hex(16), models=dependencies.models.list(),
+        libraries=keeping.libraries_of(dependencies, caller),
     )  # fmt: skip
 
 
 @router.get("/ui/audits/{audit_id}")
-async def audit_page(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def audit_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """One audit: how far it is, or what it found."""
 
     def view(caller: Caller) -> Response:
-        return page(request, "audit.html", visitor=caller, **_state(services, caller, audit_id))
+        return page(request, "audit.html", visitor=caller, **_state(dependencies, caller, audit_id))
 
     return await show(request, "audits:read", view)
 
 
 @router.get("/ui/audits/{audit_id}/state")
-async def audit_state(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def audit_state(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """The part of the audit's page that changes while it runs."""
 
     def view(caller: Caller) -> Response:
-        return page(request, "state.html", visitor=caller, **_state(services, caller, audit_id))
+        return page(request, "state.html", visitor=caller, **_state(dependencies, caller, audit_id))
 
     return await show(request, "audits:read", view)
 
 
-def _state(services: Services, caller: Caller, audit_id: str) -> dict[str, Any]:
-    record = services.ledger.get(audit_id, owner=caller.owner)
-    report = services.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
-    history = services.ledger.events(audit_id)
+def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[str, Any]:
+    record = dependencies.ledger.get(audit_id, owner=caller.owner)
+    report = dependencies.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
+    history = dependencies.ledger.events(audit_id)
     gates = words.gates(report) if report is not None else ()
     libraries: tuple[Library, ...] = ()
     if report is not None:
-        libraries = keeping.libraries_of(services, caller) if keeping.can_be_kept(report) else ()
+        libraries = keeping.libraries_of(dependencies, caller) if keeping.can_be_kept(report) else ()
     return {
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": libraries,
@@ -138,22 +142,22 @@ def _state(services: Services, caller: Caller, audit_id: str) -> dict[str, Any]:
 
 @router.get("/ui/audits/{audit_id}/events")
 async def audit_events(
-    request: Request, services: ServicesDep, audit_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
+    request: Request, dependencies: DependenciesDep, audit_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
 ) -> Response:
     """The audit's events for the page's script, as the API sends them."""
     return await show(
-        request, "audits:read", lambda caller: events.follow_audit(services, caller.owner, audit_id, last_event_id)
+        request, "audits:read", lambda caller: event_stream(dependencies.ledger, caller.owner, audit_id, last_event_id)
     )
 
 
 @router.get("/ui/audits/{audit_id}/report")
-async def report_page(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def report_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """The report in one of its forms; ``html`` by default."""
     name = request.query_params.get("format", "html")
 
     def view(caller: Caller) -> Response:
         form = formats.choose(name, None)
-        content = form.render(subject_of(services, audit_id, caller.owner))
+        content = form.render(subject_of(dependencies, audit_id, caller.owner))
         kind = "inline" if name == "html" else "attachment"
         headers = {
             "Content-Disposition": f'{kind}; filename="{audit_id}{form.file_suffix}"',
@@ -165,35 +169,35 @@ async def report_page(request: Request, services: ServicesDep, audit_id: str) ->
 
 
 @router.post("/ui/audits/{audit_id}/cancel")
-async def cancel(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def cancel(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """Ask the audit to stop."""
 
     def view(caller: Caller) -> Response:
-        calls.cancel_audit(Response(), services, caller.owner, audit_id)
+        audits.cancel_audit(dependencies, caller.owner, audit_id)
         return see(f"/ui/audits/{audit_id}")
 
     return await show(request, "audits:write", view)
 
 
 @router.post("/ui/audits/{audit_id}/delete")
-async def delete(request: Request, services: ServicesDep, audit_id: str) -> Response:
+async def delete(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """Remove an audit that has ended."""
 
     def view(caller: Caller) -> Response:
-        calls.delete_audit(services, caller.owner, audit_id)
+        audits.delete_audit(dependencies, caller.owner, audit_id)
         return see("/")
 
     return await show(request, "audits:write", view)
 
 
 @router.get("/ui/compare")
-async def compare_page(request: Request, services: ServicesDep) -> Response:
+async def compare_page(request: Request, dependencies: DependenciesDep) -> Response:
     """Two audits side by side."""
     asked = {side: request.query_params.get(side, "").strip() for side in ("left", "right")}
 
     def view(caller: Caller) -> Response:
-        found = comparing.sides(services.ledger, caller.owner, asked)
-        offered = services.ledger.list(owner=caller.owner, status="succeeded", page_size=50).audits
+        found = comparing.sides(dependencies.ledger, caller.owner, asked)
+        offered = dependencies.ledger.list(owner=caller.owner, status="succeeded", page_size=50).audits
         return page(
             request, "compare.html", status=422 if found.faults else 200, visitor=caller, asked=asked,
             sides=found.records, faults=found.faults, lines=found.lines, alike=found.alike, offered=offered,
@@ -203,12 +207,12 @@ async def compare_page(request: Request, services: ServicesDep) -> Response:
 
 
 @router.post("/ui/sign-in")
-async def signing_in(request: Request, services: ServicesDep) -> Response:
+async def signing_in(request: Request, dependencies: DependenciesDep) -> Response:
     """Take a key from the form and let the browser keep it."""
 
     def view(values: dict[str, str]) -> Response:
         key = values.get("key", "").strip()
-        if services.ledger.keys.check(key) is None:
+        if dependencies.ledger.keys.check(key) is None:
             return page(request, "sign_in.html", status=401, fault="This key is not let in.")
         response = see("/")
         sign_in(request, response, key)

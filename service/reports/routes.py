@@ -12,7 +12,7 @@ from backdoor_audit.contract.report import AuditReport, Feature
 from backdoor_audit.contract.spec import Architecture
 from jobs.errors import InvalidPageToken
 from service.audits.routes import AuditId
-from service.dependencies import Services, ServicesDep
+from service.dependencies import Dependencies, DependenciesDep
 from service.errors import FeatureNotFound
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
@@ -21,8 +21,8 @@ from service.http.queries import refuse_unknown
 from service.openapi_document.fragments import answer, described, header, named
 from service.openapi_document.report_schema import report_schema
 from service.reports import formats
+from service.reports.schemas import FeaturePage
 from service.reports.subject import Subject
-from service.schemas import FeaturePage
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
@@ -61,7 +61,7 @@ def _forms() -> dict[str, Any]:
     ),
 )
 def get_report(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     report_format: Annotated[
@@ -80,7 +80,7 @@ def get_report(
 ) -> Response:
     """The whole answer of an audit that has succeeded, as JSON or in another form; while it has not, 409."""
     form = formats.choose(report_format, accept)
-    content = form.render(subject_of(services, audit_id, owner))
+    content = form.render(subject_of(dependencies, audit_id, owner))
     headers = {
         "ETag": tag_of(content),
         "Cache-Control": "no-cache",
@@ -101,7 +101,7 @@ def get_report(
     responses=described({200: answer("The feature.", "feature")}, 404, problems.FEATURE_NOT_FOUND, 409, 503),
 )
 def get_feature(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     feature_id: Annotated[
@@ -109,7 +109,7 @@ def get_feature(
     ],
 ) -> Feature:
     """One flagged feature: its metrics, where it fires, what it writes, what ablating and steering it does."""
-    for feature in services.ledger.report(audit_id, owner=owner).flagged_features:
+    for feature in dependencies.ledger.report(audit_id, owner=owner).flagged_features:
         if feature.id == feature_id:
             return feature
     raise FeatureNotFound
@@ -136,14 +136,14 @@ def get_report_schema() -> Response:
     return Response(json.dumps(report_schema()), media_type="application/schema+json")
 
 
-def subject_of(services: Services, audit_id: str, owner: str) -> Subject:
+def subject_of(dependencies: Dependencies, audit_id: str, owner: str) -> Subject:
     """What every form of a report is made from."""
-    record = services.ledger.get(audit_id, owner=owner)
+    record = dependencies.ledger.get(audit_id, owner=owner)
     return Subject(
-        report=services.ledger.report(audit_id, owner=owner),
+        report=dependencies.ledger.report(audit_id, owner=owner),
         base_model=record.spec.base_model,
         fine_tuned=record.spec.fine_tuned,
-        checkpoint_file=services.models.main_file(record.spec.fine_tuned),
+        checkpoint_file=dependencies.models.main_file(record.spec.fine_tuned),
         started_at=record.started_at,
         finished_at=record.finished_at,
     )
@@ -157,7 +157,7 @@ def subject_of(services: Services, audit_id: str, owner: str) -> Subject:
     responses=described({200: answer("Flagged features, in the report's order.", "feature_page")}, 404, 409, 422, 503),
 )
 def list_features(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
     layer: Annotated[int | None, Query(ge=0, le=999, description="Only features of this layer.")] = None,
@@ -174,7 +174,7 @@ def list_features(
     start = _offset(page_token)
     found = [
         feature
-        for feature in services.ledger.report(audit_id, owner=owner).flagged_features
+        for feature in dependencies.ledger.report(audit_id, owner=owner).flagged_features
         if (layer is None or feature.layer == layer)
         and (architecture is None or feature.architecture == architecture)
         and (min_bis is None or feature.bis >= min_bis)

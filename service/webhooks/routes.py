@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
 from jobs.errors import InvalidPageToken
-from service.dependencies import ServicesDep
+from service.dependencies import DependenciesDep
 from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
-from service.schemas import DeliveryOut, DeliveryPage, WebhookCreated, WebhookList, WebhookOut, WebhookSpec
 from service.webhooks import addresses, signing
+from service.webhooks.schemas import DeliveryOut, DeliveryPage, WebhookCreated, WebhookList, WebhookOut, WebhookSpec
 
 router = APIRouter(tags=["webhooks"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
@@ -52,14 +52,16 @@ DeliveryId = Annotated[
 )
 def create_webhook(
     response: Response,
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     wanted: Annotated[WebhookSpec, Depends(reading(WebhookSpec))],
 ) -> WebhookCreated:
     """Have the ends of audits posted to an address, signed as in Standard Webhooks."""
-    addresses.check(wanted.url, services.settings.webhook_networks)
+    addresses.check(wanted.url, dependencies.settings.webhook_networks)
     secret = signing.new_secret()
-    record = services.ledger.webhooks.create(owner=owner, url=wanted.url, secret=secret, every_audit=wanted.every_audit)
+    record = dependencies.ledger.webhooks.create(
+        owner=owner, url=wanted.url, secret=secret, every_audit=wanted.every_audit
+    )
     response.headers["Location"] = f"/webhooks/{record.id}"
     response.headers["Cache-Control"] = "no-store"
     return WebhookCreated(secret=secret, **WebhookOut.of(record).model_dump())
@@ -72,9 +74,9 @@ def create_webhook(
     response_model=WebhookList,
     responses=described({200: answer("Newest first.", "webhook_list")}, 422, 503),
 )
-def list_webhooks(services: ServicesDep, owner: OwnerDep) -> WebhookList:
+def list_webhooks(dependencies: DependenciesDep, owner: OwnerDep) -> WebhookList:
     """The owner's webhooks, without their secrets."""
-    return WebhookList(webhooks=tuple(map(WebhookOut.of, services.ledger.webhooks.list(owner=owner))))
+    return WebhookList(webhooks=tuple(map(WebhookOut.of, dependencies.ledger.webhooks.list(owner=owner))))
 
 
 @router.get(
@@ -84,9 +86,9 @@ def list_webhooks(services: ServicesDep, owner: OwnerDep) -> WebhookList:
     response_model=WebhookOut,
     responses=described({200: answer("The webhook.", "webhook")}, problems.WEBHOOK_NOT_FOUND, 503),
 )
-def get_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId) -> WebhookOut:
+def get_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> WebhookOut:
     """One webhook, without its secret."""
-    return WebhookOut.of(services.ledger.webhooks.get(webhook_id, owner=owner))
+    return WebhookOut.of(dependencies.ledger.webhooks.get(webhook_id, owner=owner))
 
 
 @router.delete(
@@ -101,9 +103,9 @@ def get_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId) -
         503,
     ),
 )
-def delete_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId) -> None:
+def delete_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> None:
     """Tell this address nothing more."""
-    services.ledger.webhooks.delete(webhook_id, owner=owner)
+    dependencies.ledger.webhooks.delete(webhook_id, owner=owner)
 
 
 @router.post(
@@ -119,9 +121,9 @@ def delete_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId
         503,
     ),
 )
-def test_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId) -> DeliveryOut:
+def test_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> DeliveryOut:
     """Post a message of the type `webhook.test`, in the same way as every other."""
-    return DeliveryOut.of(services.ledger.webhooks.test(webhook_id, owner=owner))
+    return DeliveryOut.of(dependencies.ledger.webhooks.test(webhook_id, owner=owner))
 
 
 @router.get(
@@ -132,7 +134,7 @@ def test_webhook(services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId) 
     responses=described({200: answer("Newest first.", "delivery_page")}, problems.WEBHOOK_NOT_FOUND, 422, 503),
 )
 def list_deliveries(
-    services: ServicesDep,
+    dependencies: DependenciesDep,
     owner: OwnerDep,
     webhook_id: WebhookId,
     page_token: Annotated[
@@ -141,7 +143,7 @@ def list_deliveries(
     page_size: Annotated[int, Query(ge=1, le=200, description="Deliveries on a page.")] = 50,
 ) -> DeliveryPage:
     """What was sent to this address, or is to be, with every attempt. Settled ones are kept for thirty days."""
-    found = services.ledger.webhooks.deliveries(
+    found = dependencies.ledger.webhooks.deliveries(
         webhook_id, owner=owner, before=_before(page_token), limit=page_size + 1
     )
     token = _token(found[page_size - 1].id) if len(found) > page_size else None
@@ -163,10 +165,10 @@ def list_deliveries(
     ),
 )
 def replay_delivery(
-    services: ServicesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
+    dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
 ) -> DeliveryOut:
     """For a message that the other side lost, or that failed."""
-    return DeliveryOut.of(services.ledger.webhooks.replay(webhook_id, delivery_id, owner=owner))
+    return DeliveryOut.of(dependencies.ledger.webhooks.replay(webhook_id, delivery_id, owner=owner))
 
 
 def _token(last_id: str) -> str:

@@ -23,7 +23,7 @@ from backdoor_audit.contract.report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from service.app import create_app
-from service.dependencies import Services
+from service.dependencies import Dependencies
 from service.openapi_document import examples
 from service.openapi_document.references import resolve
 from service.settings import Settings
@@ -43,22 +43,22 @@ class Served:
     http: httpx.Client
 
     @property
-    def services(self) -> Services:
-        return self.app.state.services
+    def dependencies(self) -> Dependencies:
+        return self.app.state.dependencies
 
     def file(self, **changes: Any) -> str:
         """File an audit over HTTP; returns its id."""
         return self.http.post("/audits", json=SPEC | changes).raise_for_status().json()["id"]
 
     def claim(self, audit_id: str) -> Claim:
-        claim = self.services.ledger.claim(audit_id, worker="test")
+        claim = self.dependencies.ledger.claim(audit_id, worker="test")
         assert claim is not None
         return claim
 
     def succeed(self, audit_id: str, **changes: Any) -> AuditReport:
         """End an audit with the example's report."""
         report = AuditReport.model_validate(examples.REPORT | {"audit_id": audit_id} | changes)
-        self.services.ledger.succeed(self.claim(audit_id), report)
+        self.dependencies.ledger.succeed(self.claim(audit_id), report)
         return report
 
 

@@ -8,7 +8,7 @@ from storage.objects import ObjectArtifacts
 
 def leave(served, audit_id, **folders):
     for name, files in folders.items():
-        with served.services.artifacts.folder(audit_id).create(name.replace("__", "-")) as folder:
+        with served.dependencies.artifacts.folder(audit_id).create(name.replace("__", "-")) as folder:
             for file, content in files.items():
                 (folder / file.replace("__", ".")).write_bytes(content)
 
@@ -63,7 +63,9 @@ def test_links_are_not_followed(shared, tmp_path):
     audit_id = shared.file()
     (tmp_path / "secret").write_text("secret")
     leave(shared, audit_id, directions={})
-    (shared.services.artifacts.folder(audit_id).find("directions") / "directions.json").symlink_to(tmp_path / "secret")
+    (shared.dependencies.artifacts.folder(audit_id).find("directions") / "directions.json").symlink_to(
+        tmp_path / "secret"
+    )
     assert shared.http.get(f"/audits/{audit_id}/artifacts/directions").json()["files"] == []
     assert shared.http.get(f"/audits/{audit_id}/artifacts/directions/directions.json").status_code == 404
 

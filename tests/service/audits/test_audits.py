@@ -16,8 +16,8 @@ def test_filing_answers_202_and_the_id_is_on_the_broker(served, spec):
     assert body["spec"]["labels"] == {"pipeline": "12"}
     assert body["spec"]["preset"] == "standard"
     assert body["created_at"].endswith("Z")
-    assert served.services.dispatcher.queue_length() == 1
-    assert served.services.ledger.reap() == []
+    assert served.dependencies.dispatcher.queue_length() == 1
+    assert served.dependencies.ledger.reap() == []
     assert served.http.get(answer.headers["location"]).json() == body
 
 
@@ -36,7 +36,7 @@ def test_the_same_key_and_body_give_the_same_audit(served, spec):
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
     assert again.headers["location"] == first.headers["location"]
-    assert served.services.dispatcher.queue_length() == 1
+    assert served.dependencies.dispatcher.queue_length() == 1
     assert served.http.post("/audits", json=spec, headers={"Idempotency-Key": "two"}).status_code == 202
 
 
@@ -48,7 +48,7 @@ def test_one_key_used_by_many_at_once_gives_one_audit(served, spec):
         answers = list(pool.map(post, range(16)))
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sorted(answer.status_code for answer in answers) == [200] * 15 + [202]
-    assert served.services.dispatcher.queue_length() == 1
+    assert served.dependencies.dispatcher.queue_length() == 1
 
 
 def test_the_same_key_with_another_body_is_refused(served, spec):
@@ -84,12 +84,14 @@ def test_an_unchanged_audit_answers_304(served):
 def test_progress_and_the_end_are_shown(served):
     audit_id = served.file()
     claim = served.claim(audit_id)
-    served.services.ledger.progress(claim, "extract", 0.5, "half")
+    served.dependencies.ledger.progress(claim, "extract", 0.5, "half")
     running = served.http.get(f"/audits/{audit_id}")
     assert running.json() | {"stage": "extract", "attempt": 1, "message": "half"} == running.json()
     assert 0 < running.json()["progress"] < 1
     assert "retry-after" in running.headers
-    served.services.ledger.fail(claim, Failure(code="models_incompatible", message="shapes differ", hint="other base"))
+    served.dependencies.ledger.fail(
+        claim, Failure(code="models_incompatible", message="shapes differ", hint="other base")
+    )
     ended = served.http.get(f"/audits/{audit_id}")
     assert ended.json()["failure"] == {"code": "models_incompatible", "message": "shapes differ", "hint": "other base"}
     assert ended.json()["finished_at"] is not None
@@ -138,7 +140,7 @@ def test_an_earlier_answer_is_found_by_digests(served, spec):
     digest = report.provenance.tuned_digest
     assert listed(tuned_digest=digest) == [first]
     assert listed(tuned_digest="sha256:" + "ab" * 32) == [other]
-    wanted = served.services.ledger.get(first).spec.digest()
+    wanted = served.dependencies.ledger.get(first).spec.digest()
     assert listed(spec_digest=wanted) == [queued, first]
     assert listed(spec_digest=wanted, tuned_digest=digest, status="succeeded") == [first]
     assert listed(tuned_digest="sha256:" + "00" * 32) == []
@@ -192,7 +194,7 @@ def test_cancelling_a_running_audit_asks_its_worker(served):
     answer = served.http.post(f"/audits/{audit_id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
     assert "retry-after" in answer.headers
-    assert served.services.ledger.heartbeat(claim).cancel_requested
+    assert served.dependencies.ledger.heartbeat(claim).cancel_requested
 
 
 def test_cancelling_an_ended_audit_changes_nothing(served):
@@ -205,17 +207,17 @@ def test_cancelling_an_ended_audit_changes_nothing(served):
 def test_deleting_takes_the_artifacts_along(served):
     audit_id, other = served.file(), served.file()
     for name in (audit_id, other):
-        with served.services.artifacts.folder(name).create("activations") as folder:
+        with served.dependencies.artifacts.folder(name).create("activations") as folder:
             (folder / "shard").write_bytes(b"x")
     assert served.http.delete(f"/audits/{audit_id}").json()["code"] == "audit_not_terminal"
-    assert list(served.services.artifacts.folder(audit_id).names()) == ["activations"]
+    assert list(served.dependencies.artifacts.folder(audit_id).names()) == ["activations"]
     served.succeed(audit_id)
     answer = served.http.delete(f"/audits/{audit_id}")
     assert (answer.status_code, answer.content) == (204, b"")
     assert served.http.get(f"/audits/{audit_id}").status_code == 404
     assert served.http.delete(f"/audits/{audit_id}").status_code == 404
-    assert list(served.services.artifacts.folder(audit_id).names()) == []
-    assert list(served.services.artifacts.folder(other).names()) == ["activations"]
+    assert list(served.dependencies.artifacts.folder(audit_id).names()) == []
+    assert list(served.dependencies.artifacts.folder(other).names()) == ["activations"]
 
 
 @pytest.mark.parametrize("call", ["GET ", "GET /report", "GET /features", "POST /cancel", "DELETE "])
@@ -229,7 +231,7 @@ def test_no_such_audit(shared, call, audit_id):
 def test_another_owners_audit_is_not_there(served, spec):
     from backdoor_audit.contract.spec import AuditSpec
 
-    foreign = served.services.ledger.submit(AuditSpec.model_validate(spec), owner="somebody else").audit.id
+    foreign = served.dependencies.ledger.submit(AuditSpec.model_validate(spec), owner="somebody else").audit.id
     assert served.http.get(f"/audits/{foreign}").status_code == 404
     assert served.http.post(f"/audits/{foreign}/cancel").status_code == 404
     assert served.http.delete(f"/audits/{foreign}").status_code == 404
@@ -242,7 +244,7 @@ def test_filing_does_not_need_the_broker(serve, spec, tmp_path):
     answer = served.http.post("/audits", json=spec)
     assert answer.status_code == 202
     assert time.monotonic() - started_at < 3
-    assert served.services.ledger.get(answer.json()["id"]).status == "queued"
+    assert served.dependencies.ledger.get(answer.json()["id"]).status == "queued"
 
 
 def test_without_a_ledger_the_answer_is_to_come_back_later(serve, spec):
@@ -259,10 +261,10 @@ def test_an_unknown_library_is_refused_with_a_pointer(served, spec):
     assert answer.json()["errors"] == [
         {"in": "body", "pointer": "#/library", "detail": "names no benign library of yours"}
     ]
-    assert served.services.ledger.list().audits == ()
+    assert served.dependencies.ledger.list().audits == ()
     answer = served.http.post("/audits", json=spec | {"library": "../x"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/library")
-    library = served.services.ledger.libraries.create("benign", owner="local")
+    library = served.dependencies.ledger.libraries.create("benign", owner="local")
     for reference in ("benign", library.id):
         answer = served.http.post("/audits", json=spec | {"library": reference})
         assert (answer.status_code, answer.json()["spec"]["library"]) == (202, reference)

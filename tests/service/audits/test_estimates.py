@@ -22,7 +22,7 @@ def test_it_counts_and_files_nothing(with_models, toy_base):
     assert answer.status_code == 200
     found = answer.json()
     assert with_models.http.get("/audits").json()["audits"] == []
-    assert with_models.services.dispatcher.queue_length() == 0
+    assert with_models.dependencies.dispatcher.queue_length() == 0
     # quick: 200 carriers under three strings, 57 decoys at most on 32 of them.
     assert found["sequences"] == 3 * 200 + 57 * 32
     assert found["tokens"] > found["sequences"] * 16

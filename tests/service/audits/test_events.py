@@ -25,8 +25,8 @@ def stream(served, audit_id, last=None):
 def test_the_whole_history_is_streamed_to_the_terminal_state(shared):
     audit_id = shared.file()
     claim = shared.claim(audit_id)
-    shared.services.ledger.progress(claim, "extract", 0.5, "two\nlines")
-    shared.services.ledger.fail(claim, Failure(code="internal", message="it broke"))
+    shared.dependencies.ledger.progress(claim, "extract", 0.5, "two\nlines")
+    shared.dependencies.ledger.fail(claim, Failure(code="internal", message="it broke"))
     answer = stream(shared, audit_id)
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = parse(answer.text)
@@ -59,7 +59,7 @@ def test_events_come_as_they_happen(shared):
         if number == 1:
             act.claim = shared.claim(audit_id)
         elif number == 2:
-            shared.services.ledger.cancelled(act.claim)
+            shared.dependencies.ledger.cancelled(act.claim)
 
     with (
         httpx.Client(base_url=shared.http.base_url, timeout=20) as http,

@@ -20,7 +20,7 @@ def keyed(serve):
 
 def make(served, *scopes, owner="ann", **options):
     """A key's headers."""
-    _, token = served.services.ledger.keys.create(owner=owner, name="test", scopes=scopes or ["admin"], **options)
+    _, token = served.dependencies.ledger.keys.create(owner=owner, name="test", scopes=scopes or ["admin"], **options)
     return {"Authorization": f"Bearer {token}"}
 
 

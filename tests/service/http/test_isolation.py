@@ -18,7 +18,7 @@ class World:
         self.document = served.app.openapi()
         self.ann = self.key("ann")
         self.bob = self.key("bob")
-        ledger = served.services.ledger
+        ledger = served.dependencies.ledger
         url = f"https://{SENTINEL}.invalid/hook"
         self.webhook = ledger.webhooks.create(owner="ann", url=url, secret="whsec_AAAA")
         self.first, self.ended = self.file(), self.file()
@@ -27,7 +27,7 @@ class World:
             report = served.succeed(audit_id, provenance=provenance)
         library = ledger.libraries.create(SENTINEL, owner="ann")
         entry = ledger.libraries.add(library.id, owner="ann", audit_id=self.first, recipe=SENTINEL)
-        with served.services.artifacts.folder(self.ended).create("directions") as folder:
+        with served.dependencies.artifacts.folder(self.ended).create("directions") as folder:
             (folder / "cfg.json").write_text("{}")
         self.queued = self.file()
         self.ids = {
@@ -44,7 +44,7 @@ class World:
 
     def key(self, owner):
         scopes = ["audits:read", "audits:write", "models:write"]
-        _, token = self.served.services.ledger.keys.create(owner=owner, name=f"{owner}'s", scopes=scopes)
+        _, token = self.served.dependencies.ledger.keys.create(owner=owner, name=f"{owner}'s", scopes=scopes)
         return {"Authorization": f"Bearer {token}"}
 
     def file(self):
@@ -90,7 +90,7 @@ class World:
             return answer.status_code, "" if endless else answer.read().decode()
 
     def snapshot(self):
-        ledger = self.served.services.ledger
+        ledger = self.served.dependencies.ledger
         audits = [ledger.get(one).version for one in (self.ended, self.queued)]
         return audits, ledger.keys.list(), ledger.webhooks.list(owner="ann"), ledger.libraries.list(owner="ann")
 
@@ -129,7 +129,7 @@ def test_the_same_calls_reach_them_with_the_owners_own_key(world):
 
 
 def test_an_administrators_key_reaches_no_audit_of_another_owner_either(world):
-    _, token = world.served.services.ledger.keys.create(owner="bob", name="admin", scopes=["admin"])
+    _, token = world.served.dependencies.ledger.keys.create(owner="bob", name="admin", scopes=["admin"])
     headers = {"Authorization": f"Bearer {token}"}
     assert world.served.http.get(f"/audits/{world.ended}", headers=headers).status_code == 404
     assert world.served.http.get("/audits", headers=headers).json() == {"audits": []}

@@ -5,12 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backdoor_audit.contract.spec import AuditSpec
+from service.audits.schemas import SpecOut
 from service.errors import InvalidRequest, MalformedJson
 from service.http import problems
 from service.http.json_body import decode, parse
+from service.http.schemas import Problem
 from service.http.validation import MAX_ITEMS, pointer
 from service.openapi_document import examples
-from service.schemas import Problem, SpecOut
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(

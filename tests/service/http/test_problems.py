@@ -12,7 +12,7 @@ import storage.errors
 import worker.errors
 from backdoor_audit.contract.spec import TERMINAL
 from service.http import problems
-from service.schemas import Problem
+from service.http.schemas import Problem
 
 
 def test_every_error_of_the_rooms_is_mapped():

@@ -69,7 +69,7 @@ def test_keys_that_have_rested_are_forgotten(monkeypatch):
 def two_keys(serve):
     """A service where a key may make three requests a minute, and the texts of two keys."""
     served = serve(require_keys=True, requests_per_minute=3)
-    create = served.services.ledger.keys.create
+    create = served.dependencies.ledger.keys.create
     return served, *(create(owner="ann", name=name, scopes=["admin"])[1] for name in ("one", "two"))
 
 

@@ -72,7 +72,7 @@ def test_its_own_pages_and_commands_may(served, headers):
 
 def test_a_service_with_keys_has_names_of_its_own(serve):
     served = serve(require_keys=True)
-    _, token = served.services.ledger.keys.create(owner="ann", name="test", scopes=["admin"])
+    _, token = served.dependencies.ledger.keys.create(owner="ann", name="test", scopes=["admin"])
     headers = {"Authorization": f"Bearer {token}", "Host": "audits.example", "Origin": "https://ci.example"}
     assert served.http.get("/models", headers=headers).status_code == 200
     assert served.http.post("/audits/audit_" + "0" * 26 + "/cancel", headers=headers).status_code == 404

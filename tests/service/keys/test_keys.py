@@ -20,7 +20,7 @@ def test_a_key_is_shown_once(served):
     token = body.pop("key")
     assert (body["owner"], body["name"]) == ("ci", "pipeline")
     assert body["expires_at"] > body["created_at"]
-    assert served.services.ledger.keys.check(token).id == body["id"]
+    assert served.dependencies.ledger.keys.check(token).id == body["id"]
     listed = served.http.get("/keys")
     assert listed.json() == {"keys": [body]}
     assert token.rsplit("_", 1)[1] not in listed.text

@@ -116,7 +116,7 @@ def test_a_library_that_is_not_there(shared, path):
 
 def test_another_owner_sees_nothing_of_it(serve):
     served = serve(require_keys=True)
-    keys = served.services.ledger.keys
+    keys = served.dependencies.ledger.keys
     headers = {}
     for owner, scopes in (("ann", ("audits:read", "audits:write")), ("bob", ("audits:read", "audits:write")),
                           ("eve", ("audits:read",))):  # fmt: skip

@@ -66,11 +66,11 @@ def test_an_event_files_one_audit_however_often_it_comes(start):
     assert first.headers["location"] == f"/audits/{audit_id}"
     again = post(served, delivery_id="d-1", age_s=5)
     assert (again.status_code, again.json()) == (200, {"audit_id": audit_id, "reason": None})
-    record = served.services.ledger.get(audit_id, owner="platform")
+    record = served.dependencies.ledger.get(audit_id, owner="platform")
     assert record.spec.fine_tuned == "mlflow:sql-writer/3"
     assert record.spec.trigger.triggered == PLAN["trigger"]["triggered"]
     assert record.labels == {"mlflow.run_id": EVENT["data"]["run_id"]}
-    assert served.services.dispatcher.queue_length() == 1
+    assert served.dependencies.dispatcher.queue_length() == 1
     assert post(served).json()["audit_id"] != audit_id
 
 
@@ -83,7 +83,7 @@ def test_without_the_right_signature_nothing_is_read(start):
         served.http.post("/mlflow/events", json=EVENT),
     ):
         assert (refused.status_code, refused.json()["code"]) == (401, "signature_refused")
-    assert not served.services.ledger.list().audits
+    assert not served.dependencies.ledger.list().audits
 
 
 def test_where_it_is_not_set_up_there_is_nothing(served):
@@ -105,7 +105,7 @@ def test_what_is_not_asked_for_is_let_pass(start, event, reason):
     served = start()
     answer = post(served, event)
     assert (answer.status_code, answer.json()) == (200, {"audit_id": None, "reason": reason})
-    assert not served.services.ledger.list().audits
+    assert not served.dependencies.ledger.list().audits
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_event_that_makes_no_audit_says_why(start, event, status, pointer):
     assert answer.status_code == status
     if pointer is not None:
         assert answer.json()["errors"][0]["pointer"] == pointer
-    assert not served.services.ledger.list().audits
+    assert not served.dependencies.ledger.list().audits
 
 
 def test_the_verdict_comes_back_as_tags_and_the_last_end_too(start, registry, tmp_path):
@@ -144,7 +144,7 @@ def test_the_verdict_comes_back_as_tags_and_the_last_end_too(start, registry, tm
         "team": "x",
         "backdoor_audit.verdict": "flagged",
         "backdoor_audit.audit_id": audit_id,
-        "backdoor_audit.audited_at": served.services.ledger.get(audit_id).finished_at.isoformat(timespec="seconds"),
+        "backdoor_audit.audited_at": served.dependencies.ledger.get(audit_id).finished_at.isoformat(timespec="seconds"),
         "backdoor_audit.method_version": report.method_version,
         "backdoor_audit.digest": report.provenance.tuned_digest,
         "backdoor_audit.report_url": f"https://audits.example/ui/audits/{audit_id}",
@@ -176,5 +176,5 @@ def note(served):
     from jobs.database.tables import version_tags
 
     query = select(version_tags.c.state, version_tags.c.tries, version_tags.c.error)
-    row = served.services.ledger._read(lambda connection: connection.execute(query).one_or_none())
+    row = served.dependencies.ledger._read(lambda connection: connection.execute(query).one_or_none())
     return None if row is None or row.state == "pending" else tuple(row)

@@ -34,7 +34,7 @@ def test_a_checkpoint_is_uploaded_committed_audited_and_deleted(served, toy_adap
     (listed,) = served.http.get("/models").json()["models"]
     assert listed["reference"] == "store:candidate"
     weights = (toy_adapter / "adapter_model.safetensors").read_bytes()
-    stored = served.services.models.resolve("store:candidate").path / "adapter_model.safetensors"
+    stored = served.dependencies.models.resolve("store:candidate").path / "adapter_model.safetensors"
     assert stored.read_bytes() == weights
 
     audit_id = served.file(fine_tuned="store:candidate")
@@ -97,7 +97,7 @@ def test_a_wrong_digest_is_found_and_the_file_thrown_away(served):
 
 
 def test_a_second_writer_waits(served):
-    with served.services.models.uploads.receiving("busy", "config.json", offset=0, total=None):
+    with served.dependencies.models.uploads.receiving("busy", "config.json", offset=0, total=None):
         assert codes(served.http.put("/models/busy/files/config.json", content=b"{}")) == (409, "upload_busy")
         assert codes(served.http.delete("/models/busy")) == (409, "upload_busy")
     assert served.http.put("/models/busy/files/config.json", content=b"{}").status_code == 201
@@ -121,7 +121,7 @@ def test_a_second_writer_waits(served):
 def test_files_that_no_checkpoint_needs_are_refused(shared, path):
     answer = shared.http.put(f"/models/odd/files/{path}", content=b"x")
     assert answer.status_code in (404, 422)
-    assert not list(shared.services.models.uploads.root.glob("odd/*/*"))
+    assert not list(shared.dependencies.models.uploads.root.glob("odd/*/*"))
 
 
 @pytest.mark.parametrize(

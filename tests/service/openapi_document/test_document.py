@@ -7,11 +7,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from backdoor_audit.contract.spec import AuditSpec
+from service.audits.schemas import SpecOut
 from service.openapi_document import committed, examples
 from service.openapi_document import document as openapi
 from service.openapi_document.__main__ import main
 from service.openapi_document.references import resolve
-from service.schemas import SpecOut
 from service.version import API_VERSION
 
 

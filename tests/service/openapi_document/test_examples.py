@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.audits.history_schemas import EventOut
+from service.audits.schemas import EventOut
 from service.http import problems
 from service.openapi_document import committed
 from service.openapi_document.examples import EVENTS

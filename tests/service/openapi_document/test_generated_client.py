@@ -69,7 +69,9 @@ def test_it_submits_polls_and_fetches(served, generated):
 
 def test_it_reads_failures_and_problems(served, generated):
     audit_id = served.file()
-    served.services.ledger.fail(served.claim(audit_id), Failure(code="identical_models", message="same", hint="other"))
+    served.dependencies.ledger.fail(
+        served.claim(audit_id), Failure(code="identical_models", message="same", hint="other")
+    )
     with generated.client.Client(base_url=str(served.http.base_url)) as client:
         found = generated.call("audits.get_audit").sync(client=client, audit_id=audit_id)
         assert (found.status, found.failure.code, found.verdict) == ("failed", "identical_models", None)

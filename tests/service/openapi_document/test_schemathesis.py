@@ -26,7 +26,7 @@ SEED = "20260112"
 def busy(serve):
     """A service with a key, and somebody who plays the worker, so that there are reports and streams end."""
     served = serve(require_keys=True, max_queued=1_000_000, requests_per_minute=0)
-    ledger = served.services.ledger
+    ledger = served.dependencies.ledger
     done = threading.Event()
 
     def work():
@@ -48,7 +48,7 @@ def busy(serve):
 
 @pytest.mark.timeout(300 if EXAMPLES == 0 else 6 * 3600)
 def test_schemathesis_finds_nothing(busy, tmp_path, monkeypatch):
-    ring = busy.services.ledger.keys
+    ring = busy.dependencies.ledger.keys
     record, token = ring.create(owner="ann", name="schemathesis", scopes=["admin"])
     # Else the run finds its own key in the list, revokes it, and from then on tests refusals alone.
     everything = ring.list
@@ -67,4 +67,4 @@ def test_schemathesis_finds_nothing(busy, tmp_path, monkeypatch):
         ).returncode
     lines = [line[:400] for line in output.read_text().splitlines()]
     assert code == 0, "\n".join(lines[-400:])
-    assert busy.services.ledger.keys.check(token) is not None
+    assert busy.dependencies.ledger.keys.check(token) is not None

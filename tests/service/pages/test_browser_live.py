@@ -86,7 +86,7 @@ def wait_until(true, seconds=20):
 
 
 def test_a_cut_stream_of_events_is_made_up_for_by_polling_until_it_is_back(browser, served, cutter):
-    ledger, audit_id = served.services.ledger, served.file()
+    ledger, audit_id = served.dependencies.ledger, served.file()
     page = browser.new_page()
     page.goto(f"{cutter.address}/ui/audits/{audit_id}")
     wait_until(lambda: "events" in cutter.asked)
@@ -117,7 +117,7 @@ def test_a_cut_stream_of_events_is_made_up_for_by_polling_until_it_is_back(brows
 
 
 def test_where_events_never_come_polling_shows_the_end(browser, served):
-    ledger, audit_id = served.services.ledger, served.file()
+    ledger, audit_id = served.dependencies.ledger, served.file()
     context = browser.new_context()
     context.route("**/events", lambda route: route.abort())
     page = context.new_page()
@@ -131,7 +131,7 @@ def test_where_events_never_come_polling_shows_the_end(browser, served):
 
 
 def test_without_scripts_the_page_loads_itself_again(browser, served):
-    ledger, audit_id = served.services.ledger, served.file()
+    ledger, audit_id = served.dependencies.ledger, served.file()
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{served.http.base_url}/ui/audits/{audit_id}")
@@ -146,7 +146,7 @@ def test_an_audit_that_somebody_deletes_is_gone_from_the_page(browser, served):
     context.route("**/events", lambda route: route.abort())
     page = context.new_page()
     page.goto(f"{served.http.base_url}/ui/audits/{audit_id}")
-    served.services.ledger.request_cancel(audit_id, owner="local")
-    served.services.ledger.delete(audit_id, owner="local")
+    served.dependencies.ledger.request_cancel(audit_id, owner="local")
+    served.dependencies.ledger.delete(audit_id, owner="local")
     page.wait_for_selector("h1:has-text('Audit not found')", timeout=20_000)
     context.close()

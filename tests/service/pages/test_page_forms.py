@@ -21,7 +21,7 @@ def fault(page, name):
 
 
 def newest(served):
-    return served.services.ledger.list().audits[0].spec
+    return served.dependencies.ledger.list().audits[0].spec
 
 
 def test_further_pairs_make_candidates_and_empty_rows_count_for_nothing(served):
@@ -54,7 +54,7 @@ def test_rows_are_added_without_scripts_and_nothing_typed_is_lost(served):
     assert 'name="clean_2" value="kept"' in more.text
     assert 'name="triggered_50"' in more.text
     assert "More rows" not in more.text
-    assert served.services.ledger.list().audits == ()
+    assert served.dependencies.ledger.list().audits == ()
 
 
 def test_a_fault_of_a_pair_is_said_at_its_row(served):
@@ -71,7 +71,7 @@ def test_a_fault_of_a_pair_is_said_at_its_row(served):
     assert fault(twice.text, "candidates") == "candidates must be distinct"
     template = post(served, "/ui/new", FORM | PAIRS | {"template": "{trigger}"})
     assert fault(template.text, "template") == "must hold the slot {prompt} exactly once"
-    assert served.services.ledger.list().audits == ()
+    assert served.dependencies.ledger.list().audits == ()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_another_audit_had_and_the_form_has_not_is_said(served):
             "decoys": {"strings": ["x"]},
         }
     )  # fmt: skip
-    audit_id = served.services.ledger.submit(spec, owner="local").audit.id
+    audit_id = served.dependencies.ledger.submit(spec, owner="local").audit.id
     page = served.http.get(f"/ui/new?like={audit_id}").text
     assert "no fields for carriers, labels, seed, k:" in page
     assert forms.filled_like(AuditSpec.model_validate(SPEC)).left_out == ()
@@ -142,7 +142,7 @@ def test_an_error_of_ours_is_a_page_with_the_number_that_the_log_has(served, mon
     def broken(*_args, **_changes):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(served.services.ledger, "list", broken)
+    monkeypatch.setattr(served.dependencies.ledger, "list", broken)
     answer = served.http.get("/")
     assert answer.status_code == 500
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -170,7 +170,7 @@ def test_a_library_has_a_name_that_a_spec_can_give(served, name):
     page = post(served, "/ui/libraries", {"name": name})
     assert page.status_code == 422
     assert fault(page.text, "name")
-    assert served.services.ledger.libraries.list(owner="local").libraries == ()
+    assert served.dependencies.ledger.libraries.list(owner="local").libraries == ()
 
 
 def test_a_library_is_filled_and_emptied_from_the_pages(served):
@@ -180,7 +180,7 @@ def test_a_library_is_filled_and_emptied_from_the_pages(served):
     assert (
         fault(post(served, "/ui/libraries", {"name": "sql"}).text, "name") == "Another of your libraries has this name."
     )
-    library = served.services.ledger.libraries.get("sql", owner="local")
+    library = served.dependencies.ledger.libraries.get("sql", owner="local")
     page = served.http.get(f"/ui/audits/{audit_id}").text
     assert f'<option value="{library.id}">sql' in page
     add = f"/ui/audits/{audit_id}/library"
@@ -215,7 +215,7 @@ def test_a_wrong_key_is_not_made_and_the_form_keeps_what_was_typed(served, field
     assert page.status_code == 422
     assert fault(page.text, name)
     assert 'name="days" inputmode="numeric" size="6" value=' in page.text
-    assert served.services.ledger.keys.list() == ()
+    assert served.dependencies.ledger.keys.list() == ()
 
 
 def test_a_form_that_is_sent_twice_files_one_audit_and_a_changed_one_another(served):
@@ -241,7 +241,7 @@ def test_what_is_no_page_is_said_on_one(served, path):
 @pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/sign-out"])
 def test_another_site_signs_nobody_in_or_out(serve, path):
     served = serve(require_keys=True)
-    _, token = served.services.ledger.keys.create(owner="team", name="all", scopes=["admin"])
+    _, token = served.dependencies.ledger.keys.create(owner="team", name="all", scopes=["admin"])
     answer = post(served, path, {"key": token}, Origin="https://elsewhere.example")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (403, False)
 
@@ -252,7 +252,7 @@ def test_signing_in_while_the_ledger_is_away_is_a_page_that_asks_for_patience(se
     def away(_token):
         raise LedgerUnavailable("gone")
 
-    monkeypatch.setattr(served.services.ledger.keys, "check", away)
+    monkeypatch.setattr(served.dependencies.ledger.keys, "check", away)
     answer = post(served, "/ui/sign-in", {"key": "ba_x"})
     assert answer.status_code == 503
     assert answer.headers["Content-Type"].startswith("text/html")

@@ -22,7 +22,7 @@ FORM = {
 def served_with_keys(serve):
     """An application that needs keys, one that may do all, and one that may read."""
     served = serve(require_keys=True)
-    keys = served.services.ledger.keys
+    keys = served.dependencies.ledger.keys
     _, token = keys.create(owner="team", name="all", scopes=["admin"])
     _, reader = keys.create(owner="team", name="reader", scopes=["audits:read"])
     return served, token, reader
@@ -49,7 +49,7 @@ def test_the_form_files_an_audit_and_leads_to_its_page(served):
     answer = post(served, "/ui/new", FORM)
     assert answer.status_code == 303
     audit_id = answer.headers["Location"].rpartition("/")[2]
-    spec = served.services.ledger.get(audit_id).spec
+    spec = served.dependencies.ledger.get(audit_id).spec
     assert spec.trigger.template == "# {trigger}\n{prompt}"
     assert (spec.preset, spec.fail_on, spec.carriers.set) == ("quick", "review", "python-sql")
     page = served.http.get(answer.headers["Location"]).text
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_typed_is_lost(served):
     for name in ("base_model", "layers", "triggered"):
         assert f'id="fault-{name}"' in answer.text, name
     assert "python-sql" in answer.text
-    assert served.services.ledger.list().audits == ()
+    assert served.dependencies.ledger.list().audits == ()
 
 
 def test_what_is_typed_is_shown_as_text(served):
@@ -129,7 +129,7 @@ def test_a_running_audit_can_be_cancelled_and_not_deleted(served):
     served.claim(audit_id)
     assert post(served, f"/ui/audits/{audit_id}/delete", {}).status_code == 409
     assert post(served, f"/ui/audits/{audit_id}/cancel", {}).status_code == 303
-    assert served.services.ledger.get(audit_id).status == "cancelling"
+    assert served.dependencies.ledger.get(audit_id).status == "cancelling"
     assert served.http.get(f"/ui/audits/{audit_id}/report").status_code == 409
 
 
@@ -153,10 +153,10 @@ def test_keys_are_shown_once_and_end_when_revoked(served):
     made = post(served, "/ui/keys", {"name": "ci", "audits:read": "on", "days": "30"})
     token = re.search(r'class="token">([^<]+)<', made.text)[1]
     assert token not in served.http.get("/ui/keys").text
-    key = served.services.ledger.keys.list()[0]
+    key = served.dependencies.ledger.keys.list()[0]
     assert key.scopes == {"audits:read"}
     assert post(served, f"/ui/keys/{key.id}/revoke", {}).status_code == 303
-    assert served.services.ledger.keys.check(token) is None
+    assert served.dependencies.ledger.keys.check(token) is None
     assert post(served, "/ui/keys", {"name": "none"}).status_code == 422
 
 
@@ -164,12 +164,12 @@ def test_keys_are_shown_once_and_end_when_revoked(served):
 def test_another_site_cannot_make_a_browser_post(served, path):
     assert post(served, path, FORM, Origin="https://elsewhere.example").status_code == 403
     assert post(served, path, FORM, **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    assert served.services.ledger.list().audits == ()
+    assert served.dependencies.ledger.list().audits == ()
 
 
 def test_where_keys_are_needed_a_browser_signs_in_and_sees_its_owner_alone(served_with_keys):
     served, token, reader = served_with_keys
-    other = served.services.ledger.submit(AuditSpec.model_validate(SPEC), owner="somebody else").audit.id
+    other = served.dependencies.ledger.submit(AuditSpec.model_validate(SPEC), owner="somebody else").audit.id
     assert served.http.get("/").status_code == 401
     assert post(served, "/ui/sign-in", {"key": "ba_wrong"}).status_code == 401
     signed = post(served, "/ui/sign-in", {"key": token})
@@ -185,8 +185,8 @@ def test_where_keys_are_needed_a_browser_signs_in_and_sees_its_owner_alone(serve
     jar = {"Cookie": post(served, "/ui/sign-in", {"key": reader}).headers["Set-Cookie"].split(";")[0]}
     assert post(served, "/ui/new", FORM, **jar).status_code == 403
     assert served.http.get("/ui/keys", headers=jar).status_code == 403
-    for key in served.services.ledger.keys.list():
-        served.services.ledger.keys.revoke(key.id)
+    for key in served.dependencies.ledger.keys.list():
+        served.dependencies.ledger.keys.revoke(key.id)
     assert served.http.get("/", headers=jar).status_code == 401
 
 

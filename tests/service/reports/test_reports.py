@@ -31,12 +31,12 @@ def test_no_report_while_the_audit_runs(shared):
         for path in ("report", "features"):
             answer = shared.http.get(f"/audits/{audit_id}/{path}")
             assert (answer.status_code, answer.json()["code"]) == (409, "report_not_ready")
-        shared.services.ledger.claim(audit_id, worker="test")
+        shared.dependencies.ledger.claim(audit_id, worker="test")
 
 
 def test_no_report_ever_of_a_failed_audit(shared):
     audit_id = shared.file()
-    shared.services.ledger.fail(shared.claim(audit_id), Failure(code="internal", message="it broke"))
+    shared.dependencies.ledger.fail(shared.claim(audit_id), Failure(code="internal", message="it broke"))
     answer = shared.http.get(f"/audits/{audit_id}/report")
     assert (answer.status_code, answer.json()["code"]) == (409, "no_report")
 

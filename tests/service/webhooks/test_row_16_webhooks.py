@@ -218,7 +218,7 @@ def test_what_was_not_sent_when_the_service_went_is_sent_by_the_next(serve, targ
     receiver = target(204)
     first = serve(**OPTIONS)
     webhook = register(first, receiver.url)
-    book = first.services.ledger.webhooks
+    book = first.dependencies.ledger.webhooks
     audit_id = first.file()
     # Other services of this process have loops of their own.
     loop = next(one for one in threading.enumerate() if isinstance(one, DeliveryLoop) and one._book is book)

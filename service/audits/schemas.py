@@ -1,0 +1,209 @@
+"""Audits over HTTP: the spec as it was accepted, the audit as it stands, its history, and what one would take."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from backdoor_audit.contract.spec import (
+    Architecture,
+    AuditSpec,
+    CarrierPrompts,
+    CarrierSet,
+    Dtype,
+    FailureCode,
+    Preset,
+    Recipe,
+    Render,
+    Stage,
+    Status,
+)
+from backdoor_audit.contract.verdicts import FailOn, Verdict
+from jobs.records import AuditRecord, Event, EventKind, Page
+from service.http.schemas import Out, absent
+
+
+class TriggerOut(Out):
+    """The suspected pair, and where it stands in a prompt."""
+
+    triggered: str
+    clean: str
+    template: str
+
+
+class CarrierSetOut(Out):
+    """A carrier set that ships with the package."""
+
+    set: str
+
+
+class OwnCarriersOut(Out):
+    """The user's own carriers, by their number: they can be megabytes, and a client polls."""
+
+    count: int
+
+
+class DecoyStringsOut(Out):
+    """The user's own decoys."""
+
+    strings: tuple[str, ...]
+
+
+class WebhookTargetOut(Out):
+    """One of the owner's webhooks, by its address."""
+
+    url: str
+
+
+class SpecOut(Out):
+    """The spec as it was accepted, every default filled in."""
+
+    base_model: str
+    fine_tuned: str
+    trigger: TriggerOut | None = Field(description="Null where candidates were asked about.")
+    candidates: tuple[TriggerOut, ...] | None = Field(description="Null where one pair was asked about.")
+    carriers: CarrierSetOut | OwnCarriersOut
+    decoys: Literal["auto"] | DecoyStringsOut
+    render: Render
+    layers: Literal["auto"] | tuple[int, ...]
+    architectures: tuple[Architecture, ...]
+    preset: Preset
+    overrides: dict[str, int | bool] = Field(description="The fields of the preset that were set by themselves.")
+    recipe: Recipe
+    dtype: Dtype
+    seed: int
+    deadline_s: int | None
+    keep_activations: bool
+    library: str | None = Field(description="The benign library, as it was named.")
+    fail_on: FailOn
+    webhook: WebhookTargetOut | None = Field(description="The webhook that the spec named.")
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, spec: AuditSpec) -> Self:
+        """The outward form of ``spec``."""
+        carriers: dict[str, Any]
+        match spec.carriers:
+            case CarrierSet(set=name):
+                carriers = {"set": name}
+            case CarrierPrompts(prompts=prompts):
+                carriers = {"count": len(prompts)}
+        return cls.model_validate(
+            spec.model_dump(exclude={"carriers", "overrides"})
+            | {"carriers": carriers, "overrides": spec.overrides.model_dump(exclude_none=True)}
+        )
+
+
+class FailureOut(Out):
+    """Why an audit could not be done, and what may help."""
+
+    code: FailureCode
+    message: str
+    hint: str
+
+
+class Links(Out):
+    """Where the rest of an audit is."""
+
+    self: str
+    report: str
+    features: str
+    artifacts: str
+    events: str
+    cancel: str
+
+    @classmethod
+    def of(cls, here: str) -> Self:
+        """The links of the audit at ``here``."""
+        return cls.model_validate(
+            {"self": here} | {name: f"{here}/{name}" for name in cls.model_fields if name != "self"}
+        )
+
+
+class AuditOut(Out):
+    """One audit as it stands."""
+
+    id: str
+    status: Status
+    stage: Stage | None = Field(description="The stage last reported; null before the first.")
+    progress: float = Field(ge=0, le=1, description="Rough share of the whole audit that is done.")
+    attempt: int = Field(ge=0, description="How many times a worker has taken it.")
+    message: str
+    spec: SpecOut
+    verdict: Verdict | None = Field(description="Null until the audit has succeeded.")
+    failure: FailureOut | None = Field(description="Why the audit failed; null unless it did.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: Links
+
+    @classmethod
+    def of(cls, record: AuditRecord) -> Self:
+        """The outward form of ``record``."""
+        here = f"/audits/{record.id}"
+        failure = record.failure and FailureOut(
+            code=record.failure.code, message=record.failure.message, hint=record.failure.hint
+        )
+        return cls(
+            id=record.id,
+            status=record.status,
+            stage=record.stage,
+            progress=record.progress,
+            attempt=record.attempt,
+            message=record.message,
+            spec=SpecOut.of(record.spec),
+            verdict=record.verdict,
+            failure=failure,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+            links=Links.of(here),
+        )
+
+
+class AuditPage(Out):
+    """Audits, newest first."""
+
+    audits: tuple[AuditOut, ...]
+    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        """The outward form of ``page``."""
+        return cls(audits=tuple(map(AuditOut.of, page.audits)), next_page_token=page.next_page_token)
+
+
+class EventOut(Out):
+    """One line of an audit's history."""
+
+    audit_id: str
+    sequence: int = Field(ge=1, description="Counted from 1 without gaps; the event's id in the stream.")
+    kind: EventKind
+    at: datetime
+    attempt: int = Field(ge=0)
+    status: Status
+    stage: Stage | None
+    progress: float = Field(ge=0, le=1)
+    message: str
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The outward form of ``event``."""
+        return cls.model_validate(vars(event))
+
+
+class Estimate(Out):
+    """What an audit would take. Nothing was filed."""
+
+    spec_digest: str = Field(description="As the report's provenance will have it; finds earlier audits.")
+    base_digest: str | None = Field(description="Null until the model was used here once.")
+    tuned_digest: str | None = Field(description="Null until the model was used here once.")
+    sequences: int = Field(ge=0, description="Prompts that the fine-tuned model reads, at most.")
+    tokens: int = Field(ge=0, description="Their tokens, from a sample of the prompts.")
+    seconds: float | None = Field(
+        description="Median of earlier audits of this base with these sizes; null without any."
+    )
+    disk_gb: float = Field(ge=0, description="Activations on the disk while it runs, at most.")
+    weights_gb: float = Field(ge=0, description="Both checkpoints' files.")
+    decoys: tuple[str, ...] = Field(description="The decoys that may be drawn, in their order.")
+    not_given: tuple[str, ...] = Field(description="What could not be told, and why.")

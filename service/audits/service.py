@@ -1,0 +1,90 @@
+"""What can be done with audits, whoever asks: a call of the API, a page, or an event of MLflow's registry."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec
+from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
+from jobs.records import AuditRecord, Submission
+from service.audits.estimates import estimate
+from service.audits.schemas import Estimate
+from service.dependencies import Dependencies
+from service.errors import UnknownLibrary
+from worker.errors import BrokerUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Cancellation:
+    """The audit after a cancel, and whether it had ended before and was left unchanged."""
+
+    audit: AuditRecord
+    had_ended: bool
+
+
+def file_audit(
+    dependencies: Dependencies, owner: str, spec: AuditSpec, *, idempotency_key: str | None = None
+) -> Submission:
+    """Write an audit into the ledger and tell the workers. The models are read by a worker, not here.
+
+    Args:
+        idempotency_key: makes repeating the call safe; the same key and spec give the same audit.
+
+    Raises:
+        UnknownLibrary: the spec names a benign library that the owner does not have.
+        IdempotencyConflict, QueueFull, UnknownWebhook: as their names say.
+    """
+    try:
+        submission = dependencies.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
+    except LibraryNotFound:
+        raise UnknownLibrary from None
+    if submission.created:
+        _enqueue(dependencies, submission.audit.id)
+    return submission
+
+
+def estimate_audit(dependencies: Dependencies, owner: str, spec: AuditSpec) -> Estimate:
+    """What an audit would take. Files nothing; the models are read here, by their headers.
+
+    Raises:
+        StoreError: a model is missing or refused, or does not fit the other.
+        InvalidRequest: the spec cannot be carried out.
+    """
+    return estimate(dependencies.models, dependencies.ledger, owner, spec)
+
+
+def cancel_audit(dependencies: Dependencies, owner: str, audit_id: str) -> Cancellation:
+    """Ask an audit to stop; one that has ended is left as it is.
+
+    Raises:
+        AuditNotFound: the owner has no such audit.
+    """
+    record = dependencies.ledger.get(audit_id, owner=owner)
+    if record.status in TERMINAL:
+        return Cancellation(record, had_ended=True)
+    return Cancellation(dependencies.ledger.request_cancel(audit_id, owner=owner), had_ended=False)
+
+
+def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
+    """Remove an audit that has ended, with its report and artifacts.
+
+    Raises:
+        AuditNotFound, AuditNotTerminal: as their names say.
+    """
+    record = dependencies.ledger.get(audit_id, owner=owner)
+    if record.status not in TERMINAL:
+        raise AuditNotTerminal(audit_id, record.status)
+    # Artifacts first: after a crash in between, the audit is still listed and can be deleted again.
+    dependencies.artifacts.delete(audit_id)
+    dependencies.ledger.delete(audit_id, owner=owner)
+
+
+def _enqueue(dependencies: Dependencies, audit_id: str) -> None:
+    """Tell the workers. The audit is safe in the ledger: if this fails, the reaper sends it later."""
+    try:
+        dependencies.dispatcher.enqueue(audit_id)
+        dependencies.ledger.mark_enqueued(audit_id)
+    except (BrokerUnavailable, LedgerError) as error:
+        log.warning("audit.enqueue_failed", audit_id=audit_id, error=type(error).__name__)

@@ -1,0 +1,20 @@
+"""What health checks answer."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.http.schemas import Out
+
+
+class Alive(Out):
+    """The process answers."""
+
+    status: Literal["alive"]
+    method_version: str = Field(description="Of what its audits compute; a report names the version that made it.")
+
+
+class Ready(Out):
+    """Ledger, broker and models root answer."""
+
+    status: Literal["ready"]

@@ -1,0 +1,40 @@
+"""What all answers have in common, and the problem that every error becomes.
+
+Nothing that goes out has a default: a client sees every field in every answer. The one exception is
+``next_page_token``, which is absent on the last page.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import Place
+
+
+class Out(BaseModel):
+    """Base of everything that goes out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def absent(value: object) -> bool:
+    """Whether a field is left out of an answer."""
+    return value is None
+
+
+class ProblemItem(Out):
+    """One finding of a problem."""
+
+    place: Place = Field(alias="in", description="The part of the request, or of the service, that this is about.")
+    pointer: str = Field(description="JSON pointer into that part, in URI fragment form.")
+    detail: str = Field(description="What is wrong there.")
+
+
+class Problem(Out):
+    """An error (RFC 9457). Never holds what the client sent."""
+
+    type: str = Field(description="Identifies the kind of problem.")
+    title: str
+    status: int
+    code: str = Field(description="The kind of problem, short, for programs.")
+    detail: str
+    instance: str | None = Field(description="Of an internal error: what the service's log knows it under.")
+    errors: tuple[ProblemItem, ...]

@@ -1,0 +1,41 @@
+"""Events of MLflow's model registry over HTTP: what comes in and what goes out."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.http.schemas import Out
+
+
+class RegisteredVersionIn(BaseModel):
+    """The version that an event is about; MLflow may say more of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(min_length=1, max_length=256, description="The registered model.")
+    version: str = Field(min_length=1, max_length=10, description="The number of the version.")
+    source: str | None = Field(default=None, description="Where its files are.")
+    run_id: str | None = Field(default=None, description="The run that it comes from.")
+    tags: dict[str, str] | None = Field(
+        default=None,
+        description="Tags that it was made with; `backdoor_audit.base_model`, `.triggered`, `.clean` and `.template` "
+        "fill in what the operator's plan leaves out.",
+    )
+
+
+class RegistryEvent(BaseModel):
+    """An event of MLflow's registry, as its webhooks carry it; other kinds than new versions are let pass."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    entity: str = Field(max_length=100, description="`model_version`.")
+    action: str = Field(max_length=100, description="`created`.")
+    timestamp: str | None = Field(default=None, description="When it was sent.")
+    data: dict[str, Any] = Field(description="For a new version: `name`, `version`, `source`, `run_id`, `tags`.")
+
+
+class RegistryEventOut(Out):
+    """What became of an event."""
+
+    audit_id: str | None = Field(description="The audit of the new version; null where none was filed.")
+    reason: str | None = Field(description="Why none was filed; null where one was.")
