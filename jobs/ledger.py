@@ -19,7 +19,7 @@ from jobs.clock import BootClock, Clock, DatabaseClock
 from jobs.database import documents, schema
 from jobs.database.connections import Database
 from jobs.database.tables import audits as table
-from jobs.errors import AuditNotTerminal, LedgerUnavailable, ReportNotReady
+from jobs.errors import AuditNotTerminal, LedgerUnavailable, NoReport, ReportNotReady
 from jobs.keys import KeyRing
 from jobs.libraries import Libraries
 from jobs.policy import Policy
@@ -204,7 +204,7 @@ class Ledger:
             row = audits.find(connection, audit_id, owner=owner)
             report = documents.get_report(connection, audit_id)
             if report is None:
-                raise ReportNotReady(audit_id, row["status"])
+                raise (NoReport if row["status"] in TERMINAL else ReportNotReady)(audit_id, row["status"])
             return report
 
         return self._read(work)

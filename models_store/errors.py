@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from common.problem_type import INTERNAL, NO_SPACE, STORE_UNAVAILABLE, ProblemType
+
 
 class StoreError(Exception):
     """A model that cannot be handed out.
@@ -34,6 +36,8 @@ class StoreError(Exception):
         message: what is wrong, with the file and the key.
         hint: what the person who asked can do.
     """
+
+    problem: ClassVar[ProblemType] = INTERNAL
 
     code: ClassVar[str] = "internal"
 
@@ -46,11 +50,22 @@ class StoreError(Exception):
 class InvalidReference(StoreError):
     """The text is not a model reference, or a name holds characters that are not allowed."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "invalid_reference",
+        "Invalid model reference",
+        "Use local:<path under the models root>, store:<name>, hf:<org>/<repo>@<40-hex commit> or "
+        "mlflow:<model>/<version>.",
+    )
+
     code: ClassVar[str] = "invalid_spec"
 
 
 class ModelNotFound(StoreError):
     """Nothing is there under this reference."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "model_not_found", "Model not found", "There is no model with this reference."
+    )
 
     code: ClassVar[str] = "model_not_found"
 
@@ -58,11 +73,19 @@ class ModelNotFound(StoreError):
 class ModelRejected(StoreError):
     """A checkpoint that is not opened: a format, a key, a path or a shape that is not allowed."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "model_rejected", "Checkpoint rejected", "This service does not open this checkpoint."
+    )
+
     code: ClassVar[str] = "model_rejected"
 
 
 class ModelsIncompatible(StoreError):
     """The fine-tuned model is not a fine-tune of this base: modules, shapes or the recorded digest differ."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "models_incompatible", "Incompatible models", "The fine-tuned model is not a fine-tune of this base model."
+    )
 
     code: ClassVar[str] = "models_incompatible"
 
@@ -70,17 +93,29 @@ class ModelsIncompatible(StoreError):
 class NameTaken(StoreError):
     """Another model with other content has this name in the store."""
 
+    problem: ClassVar[ProblemType] = ProblemType("name_taken", "Name taken", "Another model already has this name.")
+
     code: ClassVar[str] = "invalid_spec"
 
 
 class UploadRefused(StoreError):
     """An upload that cannot go on as it was asked to."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "upload_refused", "Upload refused", "The upload cannot continue like this."
+    )
+
     code: ClassVar[str] = "invalid_spec"
 
 
 class OffsetMismatch(UploadRefused):
     """The bytes before the offset are not there; ``offset`` is how many are."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "upload_offset",
+        "Wrong offset",
+        "The upload does not hold the bytes before this part; `Upload-Offset` says how many it holds.",
+    )
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"{offset} bytes are there", hint="go on from there, or begin anew at 0")
@@ -90,17 +125,31 @@ class OffsetMismatch(UploadRefused):
 class UploadBusy(UploadRefused):
     """Somebody else is writing to the same upload."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "upload_busy", "Upload busy", "Another request is writing to this upload."
+    )
+
 
 class UploadIncomplete(UploadRefused):
     """A file of the upload is not all there."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "upload_incomplete", "Upload incomplete", "A file of the upload is incomplete; `errors` names it."
+    )
 
 
 class DigestMismatch(UploadRefused):
     """What arrived is not what was sent; it was deleted."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "digest_mismatch", "Digest mismatch", "The received file does not match its digest and was deleted."
+    )
+
 
 class ModelInUse(StoreError):
     """An audit that has not ended names the model."""
+
+    problem: ClassVar[ProblemType] = ProblemType("model_in_use", "Model in use", "An unfinished audit uses this model.")
 
     code: ClassVar[str] = "invalid_spec"
 
@@ -108,11 +157,15 @@ class ModelInUse(StoreError):
 class NoSpace(StoreError):
     """The disk that holds the store is full."""
 
+    problem: ClassVar[ProblemType] = NO_SPACE
+
     code: ClassVar[str] = "no_space"
 
 
 class StoreUnavailable(StoreError):
     """The disk, the hub or the registry did not answer; asking again later may help."""
+
+    problem: ClassVar[ProblemType] = STORE_UNAVAILABLE
 
     code: ClassVar[str] = "internal"
 

@@ -15,6 +15,9 @@
     ├── SignatureRefused            an event that is not signed as it must be, or is too old
     ├── EventsOff                   events of MLflow are not taken here
     ├── NoSuchPath                  no call has this path
+    ├── MethodNotAllowed            the path does not support the method
+    ├── CrossSiteRequest            a page of another site asks a service without keys for a change
+    ├── UnknownHost                 a service without keys is addressed under a name that is not its own
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
     ├── RangeNotSatisfiable         the file ends before the part that was asked for
@@ -24,7 +27,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from common.problem_type import INTERNAL, INVALID_REQUEST, ProblemType
 
 Place = Literal["body", "query", "header", "path", "service"]
 
@@ -44,6 +49,8 @@ class ServiceError(Exception):
     ``detail`` and ``headers`` are shown to clients, so they never hold their input.
     """
 
+    problem: ClassVar[ProblemType] = INTERNAL
+
     def __init__(
         self,
         detail: str | None = None,
@@ -60,13 +67,19 @@ class ServiceError(Exception):
 class MalformedJson(ServiceError):
     """The body is not one JSON text that everybody reads alike."""
 
+    problem: ClassVar[ProblemType] = ProblemType("malformed_json", "Malformed JSON", "The body is not valid JSON.")
+
 
 class InvalidRequest(ServiceError):
     """The request is well-formed, but not what the call takes."""
 
+    problem: ClassVar[ProblemType] = INVALID_REQUEST
+
 
 class UnknownLibrary(InvalidRequest):
     """The spec names a benign library that the owner does not have."""
+
+    problem: ClassVar[ProblemType] = INVALID_REQUEST
 
     def __init__(self) -> None:
         super().__init__(errors=[ErrorItem("body", "#/library", "names no benign library of yours")])
@@ -75,26 +88,48 @@ class UnknownLibrary(InvalidRequest):
 class UnsupportedMediaType(ServiceError):
     """The body is not declared as JSON."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "unsupported_media_type", "Unsupported media type", "Send the body as Content-Type: application/json."
+    )
+
 
 class NotAcceptable(ServiceError):
     """The representation that was asked for is not there (yet)."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "not_acceptable",
+        "Not acceptable",
+        "The report is not available in this format; the API document lists the formats.",
+    )
 
 
 class ContentTooLarge(ServiceError):
     """The body is over the limit."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "content_too_large", "Body too large", "The body is larger than 8 MiB."
+    )
+
 
 class Unauthenticated(ServiceError):
     """The call needs a key, and the request has none, or one that is wrong, expired or revoked."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "unauthenticated", "API key required", "This call needs an API key. Send it as `Authorization: Bearer …`."
+    )
+
     def __init__(self, *, given: bool) -> None:
         challenge = 'Bearer realm="backdoor-audit"' + (', error="invalid_token"' if given else "")
-        detail = "The key is wrong, has expired or was revoked." if given else None
+        detail = "Invalid, expired or revoked key." if given else None
         super().__init__(detail, headers={"WWW-Authenticate": challenge})
 
 
 class MissingScope(ServiceError):
     """The key is let in, but not for this."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "missing_scope", "Missing scope", "The API key does not have the scope that this call needs."
+    )
 
     def __init__(self, scope: str) -> None:
         challenge = f'Bearer realm="backdoor-audit", error="insufficient_scope", scope="{scope}"'
@@ -104,12 +139,22 @@ class MissingScope(ServiceError):
 class TooManyRequests(ServiceError):
     """The key has made as many requests as it may in a minute."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "too_many_requests", "Too many requests", "This key has reached its limit of requests per minute."
+    )
+
     def __init__(self, wait_s: int) -> None:
         super().__init__(headers={"Retry-After": str(wait_s)})
 
 
 class SignatureRefused(ServiceError):
     """The event is not signed with the secret that this service shares with its sender, or it is too old."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "signature_refused",
+        "Invalid signature",
+        "The event is not signed with the shared secret, or its timestamp is not current.",
+    )
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": 'Signature realm="backdoor-audit"'})
@@ -118,21 +163,73 @@ class SignatureRefused(ServiceError):
 class EventsOff(ServiceError):
     """The operator has not set up events of MLflow."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "events_off",
+        "Not configured",
+        "This service takes no MLflow events. Its operator enables them by setting a secret.",
+    )
+
 
 class NoSuchPath(ServiceError):
     """No call has this path."""
+
+    problem: ClassVar[ProblemType] = ProblemType("not_found", "Not found", "Unknown path.")
+
+
+class MethodNotAllowed(ServiceError):
+    """The path does not support the method."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "method_not_allowed",
+        "Method not allowed",
+        "This path does not support this method; `Allow` lists those it does.",
+    )
+
+
+class CrossSiteRequest(ServiceError):
+    """A page of another site asks a service without keys for a change."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "cross_site",
+        "Cross-site request",
+        "A service without keys accepts no changes requested by pages of other sites.",
+    )
+
+
+class UnknownHost(ServiceError):
+    """A service without keys is addressed under a name that is not its own."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "misdirected",
+        "Unknown host",
+        "A service without keys answers only to localhost, 127.0.0.1 and [::1]. For other host names, require keys.",
+    )
 
 
 class FeatureNotFound(ServiceError):
     """The report flags no feature with this id."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "feature_not_found", "Feature not found", "The report has no flagged feature with this id."
+    )
+
 
 class ArtifactNotFound(ServiceError):
     """The audit left no file or folder with this name."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "artifact_not_found", "Artifact not found", "The audit has no artifact or file with this name."
+    )
+
 
 class RangeNotSatisfiable(ServiceError):
     """The file ends before the part that was asked for."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "range_not_satisfiable",
+        "Range not satisfiable",
+        "The range starts after the end of the file; `Content-Range` gives the file's size.",
+    )
 
     def __init__(self, size: int) -> None:
         super().__init__(headers={"Content-Range": f"bytes */{size}"})
@@ -141,6 +238,12 @@ class RangeNotSatisfiable(ServiceError):
 class NotReady(ServiceError):
     """A part that the service needs does not answer."""
 
+    problem: ClassVar[ProblemType] = ProblemType(
+        "not_ready", "Not ready", "A component does not answer; `errors` names it."
+    )
+
 
 class StartupError(ServiceError):
     """The service refuses to start, and says why."""
+
+    problem: ClassVar[ProblemType] = INTERNAL

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from common.problem_type import INTERNAL, NO_SPACE, STORE_UNAVAILABLE, ProblemType
+
 
 class StorageError(Exception):
     """Something could not be written, read or deleted.
@@ -24,6 +26,8 @@ class StorageError(Exception):
         message: what is wrong; never an address, which may be signed or hold a password.
         hint: what the operator can do.
     """
+
+    problem: ClassVar[ProblemType] = INTERNAL
 
     code: ClassVar[str] = "internal"
 
@@ -36,17 +40,23 @@ class StorageError(Exception):
 class InvalidLocation(StorageError):
     """The address names no folder and no object store that can be used."""
 
+    problem: ClassVar[ProblemType] = INTERNAL
+
     code: ClassVar[str] = "invalid_spec"
 
 
 class DiskFull(StorageError):
     """The local disk, or a quota on it, is full."""
 
+    problem: ClassVar[ProblemType] = NO_SPACE
+
     code: ClassVar[str] = "no_space"
 
 
 class StorageUnavailable(StorageError):
     """The disk or the object store did not answer; trying again later may help."""
+
+    problem: ClassVar[ProblemType] = STORE_UNAVAILABLE
 
     code: ClassVar[str] = "internal"
 

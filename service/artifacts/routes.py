@@ -12,8 +12,7 @@ from starlette.responses import StreamingResponse
 from service.artifacts.schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
 from service.audits.routes import AuditId
 from service.dependencies import Dependencies, DependenciesDep
-from service.errors import ArtifactNotFound
-from service.http import problems
+from service.errors import ArtifactNotFound, RangeNotSatisfiable
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.queries import refuse_unknown
@@ -66,9 +65,7 @@ def list_artifacts(dependencies: DependenciesDep, owner: OwnerDep, audit_id: Aud
     summary="Look at an artifact",
     dependencies=[Depends(requires("audits:read"))],
     response_model=ArtifactOut,
-    responses=described(
-        {200: answer("The artifact with its files.", "artifact")}, 404, problems.ARTIFACT_NOT_FOUND, 503
-    ),
+    responses=described({200: answer("The artifact with its files.", "artifact")}, 404, ArtifactNotFound, 503),
 )
 def get_artifact(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
     """One folder: its kind and its files."""
@@ -99,8 +96,8 @@ def get_artifact(dependencies: DependenciesDep, owner: OwnerDep, audit_id: Audit
             304: {"description": "The client has this file already.", "headers": {"ETag": header("Of the file.")}},
         },
         404,
-        problems.ARTIFACT_NOT_FOUND,
-        problems.RANGE_NOT_SATISFIABLE,
+        ArtifactNotFound,
+        RangeNotSatisfiable,
         503,
     ),
 )

@@ -8,10 +8,10 @@ from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
 from backdoor_audit.contract.verdicts import Verdict
 from jobs.records import AuditRecord
+from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import service
 from service.audits.schemas import AuditOut, AuditPage, Estimate
 from service.dependencies import DependenciesDep
-from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
@@ -56,12 +56,12 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
             },
         },
         400,
-        problems.MODEL_NOT_FOUND,
+        ModelNotFound,
         413,
         415,
         422,
-        problems.MODEL_REJECTED,
-        problems.MODELS_INCOMPATIBLE,
+        ModelRejected,
+        ModelsIncompatible,
         429,
         503,
     ),

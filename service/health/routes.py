@@ -11,7 +11,6 @@ from service.dependencies import Dependencies, DependenciesDep
 from service.errors import ErrorItem, NotReady
 from service.health import metrics
 from service.health.schemas import Alive, Ready
-from service.http import problems
 from service.openapi_document.fragments import answer, described, named
 from worker.errors import WorkerError
 
@@ -33,7 +32,7 @@ async def livez() -> Alive:
     "/readyz",
     summary="Can it take audits?",
     response_model=Ready,
-    responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, problems.NOT_READY),
+    responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, NotReady),
 )
 def readyz(dependencies: DependenciesDep) -> Ready:
     """Asks ledger, broker and models root; 503 names the part that does not answer."""

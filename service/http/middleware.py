@@ -83,7 +83,7 @@ class BodyLimitMiddleware:
             return
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self.limit:
-            await problems.response(problems.TOO_LARGE)(scope, receive, send)
+            await problems.response(ContentTooLarge.problem)(scope, receive, send)
             return
         received = 0
 

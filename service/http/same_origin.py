@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.problem_type import ProblemType
+from service.errors import CrossSiteRequest, UnknownHost
 from service.http import problems
 from service.http.auth import is_loopback
-from service.http.problems import Kind
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
@@ -27,20 +28,20 @@ class LoopbackMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        kind = refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
-        if kind is None:
+        problem = refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
+        if problem is None:
             await self.app(scope, receive, send)
         else:
-            await problems.response(kind)(scope, receive, send)
+            await problems.response(problem)(scope, receive, send)
 
 
-def refusal(method: str, headers: Headers) -> Kind | None:
+def refusal(method: str, headers: Headers) -> ProblemType | None:
     """What is wrong with a request of these headers; None where nothing is."""
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
-        return problems.MISDIRECTED
+        return UnknownHost.problem
     if method not in _SAFE and not same_site(headers):
-        return problems.CROSS_SITE
+        return CrossSiteRequest.problem
     return None
 
 

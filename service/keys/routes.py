@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 
 from backdoor_audit.contract.ids import KEY_ID
+from jobs.errors import KeyNotFound
 from service.dependencies import DependenciesDep
-from service.http import problems
 from service.http.auth import CallerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
@@ -65,9 +65,7 @@ def list_keys(dependencies: DependenciesDep) -> KeyList:
     status_code=204,
     response_class=Response,
     summary="Revoke an API key",
-    responses=described(
-        {204: {"description": "The key is let in no more, from this moment."}}, problems.KEY_NOT_FOUND, 503
-    ),
+    responses=described({204: {"description": "The key is let in no more, from this moment."}}, KeyNotFound, 503),
 )
 def revoke_key(dependencies: DependenciesDep, key_id: KeyId) -> None:
     """End a key. It stays in the list, with the time; revoking it again changes nothing."""

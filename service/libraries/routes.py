@@ -5,10 +5,18 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from backdoor_audit.contract.ids import ENTRY_ID, LIBRARY_REFERENCE
-from jobs.errors import AuditNotFound
+from jobs.errors import (
+    AuditNotFound,
+    EntryExists,
+    EntryNotFound,
+    EntryRefused,
+    LibraryFull,
+    LibraryInUse,
+    LibraryNameTaken,
+    LibraryNotFound,
+)
 from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
-from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
@@ -39,7 +47,7 @@ router = APIRouter(tags=["libraries"], dependencies=[Depends(get_caller), Depend
     openapi_extra=body_of(LibrarySpec, "library_spec"),
     responses=described(
         {201: answer("The library, empty.", "library", {"Location": _LOCATION})},
-        400, problems.LIBRARY_NAME_TAKEN, problems.LIBRARY_FULL, 413, 415, problems.INVALID_REQUEST, 503,
+        400, LibraryNameTaken, LibraryFull, 413, 415, InvalidRequest, 503,
     ),
 )  # fmt: skip
 def create_library(
@@ -59,7 +67,7 @@ def create_library(
     summary="List benign libraries",
     dependencies=[_READ],
     response_model=LibraryListing,
-    responses=described({200: answer("Newest first.", "library_listing")}, problems.INVALID_REQUEST, 503),
+    responses=described({200: answer("Newest first.", "library_listing")}, InvalidRequest, 503),
 )
 def list_libraries(
     dependencies: DependenciesDep, owner: OwnerDep, page_token: PageToken = None, page_size: PageSize = 50
@@ -74,7 +82,7 @@ def list_libraries(
     summary="Look at a benign library",
     dependencies=[_READ],
     response_model=LibraryOut,
-    responses=described({200: answer("The library.", "library")}, problems.LIBRARY_NOT_FOUND, 503),
+    responses=described({200: answer("The library.", "library")}, LibraryNotFound, 503),
 )
 def get_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> LibraryOut:
     """Its name, and how many models it holds."""
@@ -89,7 +97,7 @@ def get_library(dependencies: DependenciesDep, owner: OwnerDep, library: Library
     dependencies=[_WRITE],
     responses=described(
         {204: {"description": "The library and its entries are gone; reports that were made with it stay."}},
-        problems.LIBRARY_NOT_FOUND, problems.LIBRARY_IN_USE, 503,
+        LibraryNotFound, LibraryInUse, 503,
     ),
 )  # fmt: skip
 def delete_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> None:
@@ -102,9 +110,7 @@ def delete_library(dependencies: DependenciesDep, owner: OwnerDep, library: Libr
     summary="List the models of a benign library",
     dependencies=[_READ],
     response_model=EntryListing,
-    responses=described(
-        {200: answer("Newest first.", "entry_listing")}, problems.LIBRARY_NOT_FOUND, problems.INVALID_REQUEST, 503
-    ),
+    responses=described({200: answer("Newest first.", "entry_listing")}, LibraryNotFound, InvalidRequest, 503),
 )
 def list_entries(
     dependencies: DependenciesDep,
@@ -127,8 +133,8 @@ def list_entries(
     openapi_extra=body_of(EntrySpec, "entry_spec"),
     responses=described(
         {201: answer("The score, taken from the audit's report.", "entry")},
-        400, problems.LIBRARY_NOT_FOUND, problems.ENTRY_REFUSED, problems.ENTRY_EXISTS,
-        problems.LIBRARY_FULL, 413, 415, problems.INVALID_REQUEST, 503,
+        400, LibraryNotFound, EntryRefused, EntryExists,
+        LibraryFull, 413, 415, InvalidRequest, 503,
     ),
 )  # fmt: skip
 def add_entry(
@@ -154,7 +160,7 @@ def add_entry(
     dependencies=[_WRITE],
     responses=described(
         {204: {"description": "The entry is gone. Audits that a worker has taken already still compare with it."}},
-        problems.LIBRARY_NOT_FOUND, problems.ENTRY_NOT_FOUND, 503,
+        LibraryNotFound, EntryNotFound, 503,
     ),
 )  # fmt: skip
 def remove_entry(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef, entry_id: EntryId) -> None:

@@ -6,8 +6,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.dependencies import DependenciesDep
-from service.errors import EventsOff
-from service.http import problems
+from service.errors import EventsOff, SignatureRefused
 from service.http.json_body import body_of, parse, require_json
 from service.http.queries import refuse_unknown
 from service.mlflow import service, signatures
@@ -36,8 +35,8 @@ router = APIRouter(tags=["mlflow"], dependencies=[Depends(refuse_unknown)])
             ),
         },
         400,
-        problems.SIGNATURE_REFUSED,
-        problems.EVENTS_OFF,
+        SignatureRefused,
+        EventsOff,
         413,
         415,
         422,

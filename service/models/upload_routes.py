@@ -12,11 +12,21 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from models_store.errors import ModelInUse
+from models_store.errors import (
+    DigestMismatch,
+    InvalidReference,
+    ModelInUse,
+    ModelNotFound,
+    ModelRejected,
+    NameTaken,
+    NoSpace,
+    OffsetMismatch,
+    UploadBusy,
+    UploadIncomplete,
+)
 from models_store.uploads import Receiving, Uploads
 from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
-from service.http import problems
 from service.http.auth import get_caller, requires
 from service.http.queries import refuse_unknown
 from service.models.schemas import ModelOut, UploadedFile
@@ -75,15 +85,15 @@ class _Part:
             201: answer("All of the file is there.", "uploaded_file", _OFFSET),
             202: answer("This part is there; the rest is awaited.", "uploaded_part", _OFFSET, UploadedFile),
         },
-        problems.UPLOAD_OFFSET,
-        problems.UPLOAD_BUSY,
+        OffsetMismatch,
+        UploadBusy,
         413,
         422,
-        problems.DIGEST_MISMATCH,
-        problems.MODEL_REJECTED,
-        problems.INVALID_REFERENCE,
+        DigestMismatch,
+        ModelRejected,
+        InvalidReference,
         503,
-        problems.NO_SPACE,
+        NoSpace,
     ),
 )
 async def put_file(
@@ -137,8 +147,8 @@ async def put_file(
                 },
             }
         },
-        problems.MODEL_NOT_FOUND,
-        problems.MODEL_REJECTED,
+        ModelNotFound,
+        ModelRejected,
         503,
     ),
 )
@@ -162,14 +172,14 @@ def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) ->
     response_model=ModelOut,
     responses=described(
         {201: answer("The model is in the store; `reference` names it in audits.", "model_stored")},
-        problems.MODEL_NOT_FOUND,
-        problems.UPLOAD_INCOMPLETE,
-        problems.UPLOAD_BUSY,
-        problems.NAME_TAKEN,
-        problems.MODEL_REJECTED,
-        problems.INVALID_REFERENCE,
+        ModelNotFound,
+        UploadIncomplete,
+        UploadBusy,
+        NameTaken,
+        ModelRejected,
+        InvalidReference,
         503,
-        problems.NO_SPACE,
+        NoSpace,
     ),
 )
 def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
@@ -193,10 +203,10 @@ def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
     response_class=Response,
     responses=described(
         {204: {"description": "The model is gone, and what was uploaded under its name."}},
-        problems.MODEL_NOT_FOUND,
-        problems.MODEL_IN_USE,
-        problems.UPLOAD_BUSY,
-        problems.INVALID_REFERENCE,
+        ModelNotFound,
+        ModelInUse,
+        UploadBusy,
+        InvalidReference,
         503,
     ),
 )

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import MAX_PROMPT_CHARS, AuditSpec, PresetValues
+from common.problem_type import INTERNAL
+from jobs.errors import LedgerUnavailable, SchemaMismatch
+from service.errors import CrossSiteRequest, InvalidRequest, MissingScope, TooManyRequests, Unauthenticated
 from service.http import problems
 from service.http.auth import calls
 from service.http.schemas import Problem
@@ -109,12 +112,15 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
             ),
         },
     }
-    refused = {"401": (problems.UNAUTHENTICATED,), "403": (problems.MISSING_SCOPE, problems.CROSS_SITE)}
+    refused: dict[str, tuple[type[problems.RoomError], ...]] = {
+        "401": (Unauthenticated,),
+        "403": (MissingScope, CrossSiteRequest),
+    }
     # These calls take no query parameter that they do not know, and look the key up in the ledger.
-    usual = {
-        "422": (problems.INVALID_REQUEST,),
-        "429": (problems.TOO_MANY_REQUESTS,),
-        "503": (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH),
+    usual: dict[str, tuple[type[problems.RoomError], ...]] = {
+        "422": (InvalidRequest,),
+        "429": (TooManyRequests,),
+        "503": (LedgerUnavailable, SchemaMismatch),
     }
     for path, methods, _, scopes in calls(app):
         for method in methods if scopes else ():
@@ -122,18 +128,18 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
             if operation is None:
                 continue
             operation["security"] = [{"key": scopes}]
-            for status, kinds in refused.items():
-                answer = problem(int(status), kinds)
+            for status, errors in refused.items():
+                answer = problem(int(status), errors)
                 answer["headers"] = {
                     "WWW-Authenticate": header("What the call needs."),
                     VERSION_HEADER: {"$ref": "#/components/headers/Version"},
                 }
                 operation["responses"].setdefault(status, answer)
-            for status, kinds in usual.items():
-                answer = problem(int(status), kinds)
+            for status, errors in usual.items():
+                answer = problem(int(status), errors)
                 answer.setdefault("headers", {})[VERSION_HEADER] = {"$ref": "#/components/headers/Version"}
                 there = operation["responses"].setdefault(status, answer)
-                there["content"][problems.MEDIA_TYPE]["examples"] |= named(*(kind.code for kind in kinds))
+                there["content"][problems.MEDIA_TYPE]["examples"] |= named(*(error.problem.code for error in errors))
             operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
@@ -149,11 +155,8 @@ def _drop_unused_examples(document: dict[str, Any]) -> None:
 def _problem_examples() -> dict[str, Any]:
     instance = "urn:uuid:4b9d8ef8-0d65-4c53-8f46-0d4f8a8c3c57"
     return {
-        kind.code: {
-            "summary": kind.title,
-            "value": problems.body(kind, instance=instance if kind is problems.INTERNAL else None),
-        }
-        for kind in sorted({*problems.KINDS.values(), *problems.OTHERS}, key=lambda kind: kind.code)
+        one.code: {"summary": one.title, "value": problems.body(one, instance=instance if one is INTERNAL else None)}
+        for one in sorted({error.problem for error in problems.error_classes()}, key=lambda one: one.code)
     }
 
 

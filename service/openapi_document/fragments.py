@@ -6,25 +6,48 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from jobs.errors import (
+    AuditNotFound,
+    AuditNotTerminal,
+    IdempotencyConflict,
+    LedgerUnavailable,
+    NoReport,
+    QueueFull,
+    ReportNotReady,
+    SchemaMismatch,
+)
+from models_store.errors import OffsetMismatch, StoreUnavailable
+from service.errors import (
+    ContentTooLarge,
+    InvalidRequest,
+    MalformedJson,
+    MethodNotAllowed,
+    NoSuchPath,
+    NotAcceptable,
+    ServiceError,
+    SignatureRefused,
+    UnknownHost,
+    UnsupportedMediaType,
+)
 from service.http import problems
-from service.http.problems import Kind
+from service.http.problems import RoomError
 
 Responses = dict[int | str, dict[str, Any]]
 
-_KINDS: Final[dict[int, tuple[Kind, ...]]] = {
-    400: (problems.MALFORMED_JSON,),
-    404: (problems.AUDIT_NOT_FOUND,),
-    406: (problems.NOT_ACCEPTABLE,),
-    409: (problems.AUDIT_NOT_TERMINAL, problems.REPORT_NOT_READY, problems.REPORT_NEVER),
-    413: (problems.TOO_LARGE,),
-    415: (problems.UNSUPPORTED,),
-    422: (problems.INVALID_REQUEST, problems.IDEMPOTENCY_CONFLICT),
-    429: (problems.QUEUE_FULL,),
-    503: (problems.LEDGER_OUT, problems.SCHEMA_MISMATCH, problems.STORE_OUT),
+_USUAL: Final[dict[int, tuple[type[RoomError], ...]]] = {
+    400: (MalformedJson,),
+    404: (AuditNotFound,),
+    406: (NotAcceptable,),
+    409: (AuditNotTerminal, ReportNotReady, NoReport),
+    413: (ContentTooLarge,),
+    415: (UnsupportedMediaType,),
+    422: (InvalidRequest, IdempotencyConflict),
+    429: (QueueFull,),
+    503: (LedgerUnavailable, SchemaMismatch, StoreUnavailable),
 }
 
 
-_ANYWHERE: Final = (problems.INTERNAL, problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED, problems.MISDIRECTED)
+_ANYWHERE: Final = (ServiceError, NoSuchPath, MethodNotAllowed, UnknownHost)
 """What can meet any request, whatever it asks for."""
 
 
@@ -50,36 +73,37 @@ def named(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/examples/{name}"} for name in names}
 
 
-def described(answers: Mapping[int, dict[str, Any]], *named_problems: int | Kind) -> Responses:
+def described(answers: Mapping[int, dict[str, Any]], *errors: int | type[RoomError]) -> Responses:
     """All answers of a call: its own, and the problems it can answer with; ``default`` stands for all others.
 
-    A problem is named by its status (then it stands for the usual ones of that status) or by its kind.
+    A problem is named by its error class, or by its status, which stands for the usual ones of that status.
     """
     found: Responses = dict(answers.items())
-    kinds: dict[int, tuple[Kind, ...]] = {}
-    for one in named_problems:
-        if isinstance(one, Kind):
-            kinds[one.status] = (*kinds.get(one.status, ()), one)
+    by_status: dict[int, tuple[type[RoomError], ...]] = {}
+    for one in errors:
+        if isinstance(one, int):
+            by_status[one] = (*by_status.get(one, ()), *_USUAL[one])
         else:
-            kinds[one] = (*kinds.get(one, ()), *_KINDS[one])
-    for status, group in kinds.items():
+            status = problems.STATUSES[one.problem.code]
+            by_status[status] = (*by_status.get(status, ()), one)
+    for status, group in by_status.items():
         found[status] = problem(status, group)
     found["default"] = problem(500, _ANYWHERE, "Any other problem.")
     return found
 
 
-def problem(status: int, kinds: tuple[Kind, ...], description: str | None = None) -> dict[str, Any]:
-    """A problem answer with an example of each kind."""
-    examples = named(*(kind.code for kind in kinds))
+def problem(status: int, errors: tuple[type[RoomError], ...], description: str | None = None) -> dict[str, Any]:
+    """A problem answer with an example of each."""
+    examples = named(*(error.problem.code for error in errors))
     found: dict[str, Any] = {
         "description": description or HTTPStatus(status).phrase,
         "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
     headers = {}
-    if any(kind.retry_after_s for kind in kinds):
+    if any(error.problem.code in problems.RETRY_AFTER_S for error in errors):
         headers["Retry-After"] = header("Seconds after which to try again.", "integer")
-    if problems.SIGNATURE_REFUSED in kinds:
+    if SignatureRefused in errors:
         headers["WWW-Authenticate"] = header("What the call needs.")
-    if problems.UPLOAD_OFFSET in kinds:
+    if OffsetMismatch in errors:
         headers["Upload-Offset"] = header("Bytes of the file that are there; go on from here.", "integer")
     return found | ({"headers": headers} if headers else {})

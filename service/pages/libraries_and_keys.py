@@ -63,7 +63,7 @@ async def make_library(request: Request, dependencies: DependenciesDep) -> Respo
         try:
             dependencies.ledger.libraries.create(wanted.name, owner=caller.owner)
         except (LibraryNameTaken, LibraryFull) as error:
-            said = {"name": [problems.kind_of(error).detail]}
+            said = {"name": [problems.detail_of(error)]}
             return _libraries(request, dependencies, caller, faults=said, typed=name)
         return see(f"/ui/libraries?{urlencode({'name': wanted.name})}")
 

@@ -8,9 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse
 
-from jobs.errors import EntryRefused, InvalidPageToken
+from common.problem_type import INTERNAL
+from jobs.errors import InvalidPageToken
 from jobs.keys import Scope
-from service.errors import ServiceError
 from service.http import problems
 from service.http.auth import Caller
 from service.pages.form_data import read_form
@@ -62,23 +62,18 @@ async def _show(request: Request, scope: Scope, view: FormView, *, form: bool = 
 
 def _trouble_of(request: Request, error: Exception, caller: Caller | None) -> Response:
     """The page that tells of an error what the API's problem would."""
-    kind = problems.kind_of(error)
-    title, text = kind.title, kind.detail
-    match error:
-        case InvalidPageToken():
-            title, text = "No such page", "This list has changed its filters; start at its first page."
-        case EntryRefused():
-            text = f"{error.reason[:1].upper()}{error.reason[1:]}."
-        case ServiceError(detail=str(detail)):
-            text = detail
-    if kind is problems.INTERNAL:
+    problem = problems.problem_of(error)
+    title, text = problem.title, problems.detail_of(error)
+    if isinstance(error, InvalidPageToken):
+        title, text = "No such page", "This list has changed its filters; start at its first page."
+    if problem is INTERNAL:
         instance = uuid.uuid4().urn
         problems.log_internal(error, instance=instance)
-        text = f"Something went wrong here. The service's log knows more under {instance}."
-    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
-    if isinstance(error, ServiceError):
-        headers |= error.headers
-    return trouble(request, kind.status, title, text, caller, headers)
+        text = f"Something went wrong. The service's log has the cause under {instance}."
+    headers = problems.headers_of(error)
+    if problem.code in problems.RETRY_AFTER_S:
+        headers = {"Retry-After": str(problems.RETRY_AFTER_S[problem.code])} | headers
+    return trouble(request, problems.STATUSES[problem.code], title, text, caller, headers)
 
 
 def trouble(

@@ -75,8 +75,10 @@ async def file_audit(request: Request, dependencies: DependenciesDep) -> Respons
             faults = {"library" if "library" in item.pointer else "": [item.detail] for item in error.errors}
             return _form(request, dependencies, caller, forms.Filled(forms.as_typed(values), faults), 422)
         except QueueFull:
-            again = forms.Filled(forms.as_typed(values), {"": [problems.QUEUE_FULL.detail]})
-            return _form(request, dependencies, caller, again, problems.QUEUE_FULL.status, str(problems.RETRY_AFTER_S))
+            full = QueueFull.problem
+            again = forms.Filled(forms.as_typed(values), {"": [full.detail]})
+            retry_after = str(problems.RETRY_AFTER_S[full.code])
+            return _form(request, dependencies, caller, again, problems.STATUSES[full.code], retry_after)
         return see(f"/ui/audits/{filed.id}")
 
     return await show_form(request, "audits:write", view)

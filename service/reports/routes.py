@@ -14,7 +14,6 @@ from jobs.errors import InvalidPageToken
 from service.audits.routes import AuditId
 from service.dependencies import Dependencies, DependenciesDep
 from service.errors import FeatureNotFound
-from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches, tag_of
 from service.http.queries import refuse_unknown
@@ -98,7 +97,7 @@ def get_report(
     summary="Look at a feature",
     dependencies=[Depends(requires("audits:read"))],
     response_model=Feature,
-    responses=described({200: answer("The feature.", "feature")}, 404, problems.FEATURE_NOT_FOUND, 409, 503),
+    responses=described({200: answer("The feature.", "feature")}, 404, FeatureNotFound, 409, 503),
 )
 def get_feature(
     dependencies: DependenciesDep,

@@ -7,9 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
-from jobs.errors import InvalidPageToken
+from jobs.errors import (
+    DeliveryNotFound,
+    InvalidPageToken,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookNotFound,
+    WebhookTaken,
+)
 from service.dependencies import DependenciesDep
-from service.http import problems
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
@@ -42,8 +48,8 @@ DeliveryId = Annotated[
             )
         },
         400,
-        problems.WEBHOOK_TAKEN,
-        problems.TOO_MANY_WEBHOOKS,
+        WebhookTaken,
+        TooManyWebhooks,
         413,
         415,
         422,
@@ -84,7 +90,7 @@ def list_webhooks(dependencies: DependenciesDep, owner: OwnerDep) -> WebhookList
     summary="Look at a webhook",
     dependencies=[Depends(requires("audits:read"))],
     response_model=WebhookOut,
-    responses=described({200: answer("The webhook.", "webhook")}, problems.WEBHOOK_NOT_FOUND, 503),
+    responses=described({200: answer("The webhook.", "webhook")}, WebhookNotFound, 503),
 )
 def get_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> WebhookOut:
     """One webhook, without its secret."""
@@ -99,7 +105,7 @@ def get_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: Webh
     dependencies=[Depends(requires("audits:write"))],
     responses=described(
         {204: {"description": "The webhook and its log are gone; what was not sent yet is not sent."}},
-        problems.WEBHOOK_NOT_FOUND,
+        WebhookNotFound,
         503,
     ),
 )
@@ -116,8 +122,8 @@ def delete_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: W
     response_model=DeliveryOut,
     responses=described(
         {202: answer("It will be sent; the log of deliveries says how that went.", "delivery_pending")},
-        problems.WEBHOOK_NOT_FOUND,
-        problems.WEBHOOK_DISABLED,
+        WebhookNotFound,
+        WebhookDisabled,
         503,
     ),
 )
@@ -131,7 +137,7 @@ def test_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: Web
     summary="List deliveries",
     dependencies=[Depends(requires("audits:read"))],
     response_model=DeliveryPage,
-    responses=described({200: answer("Newest first.", "delivery_page")}, problems.WEBHOOK_NOT_FOUND, 422, 503),
+    responses=described({200: answer("Newest first.", "delivery_page")}, WebhookNotFound, 422, 503),
 )
 def list_deliveries(
     dependencies: DependenciesDep,
@@ -158,9 +164,9 @@ def list_deliveries(
     response_model=DeliveryOut,
     responses=described(
         {202: answer("It will be sent again, with the same id and body.", "delivery_pending")},
-        problems.WEBHOOK_NOT_FOUND,
-        problems.DELIVERY_NOT_FOUND,
-        problems.WEBHOOK_DISABLED,
+        WebhookNotFound,
+        DeliveryNotFound,
+        WebhookDisabled,
         503,
     ),
 )

@@ -35,7 +35,7 @@ def test_any_json_is_a_spec_or_a_finding(changes):
     except (MalformedJson, InvalidRequest) as error:
         refused = error
     if refused is not None:
-        Problem.model_validate(problems.body(problems.kind_of(refused), detail=refused.detail, errors=refused.errors))
+        Problem.model_validate(problems.body(refused.problem, detail=refused.detail, errors=refused.errors))
     if isinstance(refused, InvalidRequest):
         assert 0 < len(refused.errors) <= MAX_ITEMS
 

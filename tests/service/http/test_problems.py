@@ -10,51 +10,46 @@ import models_store.errors
 import service.errors
 import storage.errors
 import worker.errors
-from backdoor_audit.contract.spec import TERMINAL
+from common.problem_type import INTERNAL
 from service.http import problems
 from service.http.schemas import Problem
 
 
-def test_every_error_of_the_rooms_is_mapped():
+def ours():
+    return [one for one in problems.error_classes() if not one.__module__.startswith("tests")]
+
+
+def test_the_trees_hold_every_error_of_the_rooms():
+    rooms = (jobs.errors, models_store.errors, storage.errors, worker.errors, service.errors)
     classes = {
         value
-        for module in (jobs.errors, models_store.errors, storage.errors, worker.errors, service.errors)
+        for module in rooms
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == module.__name__
     }
-    pending = list(problems.ROOTS)
-    while pending:
-        root = pending.pop()
-        if not root.__module__.startswith("tests"):
-            classes.add(root)
-        pending += root.__subclasses__()
-    missing = sorted(f"{one.__module__}.{one.__name__}" for one in classes - problems.KINDS.keys())
-    assert not missing, f"service.http.problems.KINDS says nothing about {missing}"
-    assert len(classes) > 20
+    assert classes <= set(ours())
+    assert len(classes) > 60
 
 
-def test_kinds_are_told_apart_by_their_code():
-    kinds = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, problems.Kind)}
-    assert set(problems.KINDS.values()) <= set(kinds.values())
-    assert len({kind.type for kind in kinds.values()}) == len(kinds)
-    for kind in kinds.values():
-        Problem.model_validate(problems.body(kind))
-        assert 400 <= kind.status < 600
-        assert (kind.retry_after_s is not None) == (kind.status in (429, 503))
+def test_every_error_names_its_problem_and_every_problem_has_a_status():
+    unmapped = [one.__qualname__ for one in ours() if "problem" not in vars(one)]
+    assert not unmapped, "write down what a client is told of these errors: give each class its `problem`"
+    codes = {one.problem.code for one in ours()}
+    assert codes == set(problems.STATUSES), "one status for each code, in service.http.problems.STATUSES"
 
 
-def test_an_unmapped_class_is_what_its_nearest_ancestor_is():
-    class Missing(jobs.errors.LedgerUnavailable):
-        pass
+def test_a_problem_is_told_apart_by_its_code():
+    found = {one.problem for one in ours()}
+    assert len({one.code for one in found}) == len(found), "two problems have one code"
+    for one in found:
+        problem = Problem.model_validate(problems.body(one))
+        assert problem.type == "urn:problem-type:backdoor-audit:" + one.code.replace("_", "-")
+        assert 400 <= problem.status < 600
+        assert (one.code in problems.RETRY_AFTER_S) == (problem.status in (429, 503))
 
-    assert problems.kind_of(Missing()) is problems.LEDGER_OUT
-    assert problems.kind_of(KeyError("x")) is problems.INTERNAL
 
-
-@pytest.mark.parametrize("status", sorted(TERMINAL))
-def test_a_report_that_never_comes_is_told_apart(status):
-    assert problems.kind_of(jobs.errors.ReportNotReady("audit_x", status)) is problems.REPORT_NEVER
-    assert problems.kind_of(jobs.errors.ReportNotReady("audit_x", "running")) is problems.REPORT_NOT_READY
+def test_an_error_that_no_room_knows_is_internal():
+    assert problems.problem_of(KeyError("x")) is INTERNAL
 
 
 @pytest.mark.parametrize("path", ["/ui", "/nothing", "/audits/", "/audits//report", "/%2e%2e/etc/passwd", "/redoc"])

@@ -123,11 +123,11 @@ def test_a_hole_is_found(document, where, key, value, said):
 
 def test_every_example_is_used_and_every_problem_is_the_codes(document):
     text = json.dumps([document["paths"], document["components"]["responses"]])
-    kinds = {kind.code: kind for kind in (*problems.KINDS.values(), *problems.OTHERS)}
+    titles = {error.problem.code: error.problem.title for error in problems.error_classes()}
     for name, example in document["components"]["examples"].items():
         assert f'"#/components/examples/{name}"' in text, name
-        if name in kinds:
-            assert example["value"]["title"] == kinds[name].title
+        if name in titles:
+            assert example["value"]["title"] == titles[name]
 
 
 def test_examples_in_other_languages_are_of_these_languages(document):
