@@ -54,6 +54,7 @@ check: $(TEST) ## lint, format, types, import directions, drift of OpenAPI, refe
 	$(BIN)/lint-imports
 	$(BIN)/python -m service.openapi_document --check
 	$(BIN)/python -m tools.reference --check
+	$(BIN)/python -m tools.unasync --check
 	$(BIN)/python -m tools.figures --check
 	@$(MAKE) --no-print-directory vulnerabilities
 

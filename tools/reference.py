@@ -65,8 +65,8 @@ what belongs together and how versions differ.
 _PYTHON: Final = """\
 # The Python client
 
-Methods of `client.AuditClient`. `client.AsyncAuditClient` has the same ones but `report_bytes`, to be awaited; what
-is an iterator here is an asynchronous one there. [How to call it](../how-to/python.md) shows both at work.
+Methods of `backdoor_audit.AuditClient`. `backdoor_audit.AsyncAuditClient` has the same methods, to be awaited; an
+iterator here is an asynchronous iterator there. [How to call it](../how-to/python.md) shows both at work.
 
 """
 

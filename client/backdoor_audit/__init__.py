@@ -1,25 +1,27 @@
 """Client of a Backdoor Audit service: ``AuditClient``, ``AsyncAuditClient``, and the command ``backdoor-audit``.
 
-Both clients are loaded when they are first asked for, so that who needs only ``backdoor_audit.contract`` loads no HTTP
-library.
+They are imported on first use: a program that needs only ``backdoor_audit.contract`` loads no HTTP library.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backdoor_audit.client.asynchronous import AsyncAuditClient
     from backdoor_audit.client.blocking import AuditClient
+    from backdoor_audit.client.retry import RetryPolicy
 
-__all__ = ["AsyncAuditClient", "AuditClient"]
+__all__ = ["AsyncAuditClient", "AuditClient", "RetryPolicy"]
+
+
+_MODULES = {
+    "AsyncAuditClient": "backdoor_audit.client.asynchronous",
+    "AuditClient": "backdoor_audit.client.blocking",
+    "RetryPolicy": "backdoor_audit.client.retry",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AuditClient":
-        from backdoor_audit.client.blocking import AuditClient
-
-        return AuditClient
-    if name == "AsyncAuditClient":
-        from backdoor_audit.client.asynchronous import AsyncAuditClient
-
-        return AsyncAuditClient
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

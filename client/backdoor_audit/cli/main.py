@@ -21,7 +21,7 @@ from backdoor_audit.cli.render import render_report
 from backdoor_audit.cli.reuse import submit_once
 from backdoor_audit.cli.submit_options import Asked, models_root_from, spec_from
 from backdoor_audit.cli.terminal import as_text, out, print_json, save, say
-from backdoor_audit.client.connection import DEFAULT_URL
+from backdoor_audit.client import DEFAULT_URL
 from backdoor_audit.client.errors import ClientError
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import Preset, Recipe, Render

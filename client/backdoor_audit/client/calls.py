@@ -1,20 +1,16 @@
-"""Every call of the API as a value: what to send, whether it may be sent twice, and how to read the answer.
-
-Nothing here does input or output. A client, blocking or asynchronous, executes a :class:`Call` and asks
-:class:`RetryPolicy` what to do when that fails; so the API is written down once.
-"""
+"""Every call of the API, as a function from its arguments to a :class:`backdoor_audit.client.call.Call`."""
 
 import json
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from backdoor_audit.client.errors import AnswerError, ClientError, UnexpectedAnswer, Unreachable, WrongUsage, error_for
+from backdoor_audit.client.call import Call, Received
+from backdoor_audit.client.errors import UnexpectedAnswer, WrongUsage
 from backdoor_audit.client.responses import (
     Alive,
     Audit,
@@ -33,49 +29,7 @@ from backdoor_audit.contract.ids import LIBRARY_REFERENCE
 from backdoor_audit.contract.report import SCHEMA_VERSION, AuditReport
 from backdoor_audit.contract.spec import AuditSpec
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Received:
-    """An HTTP answer, whatever client library it came from; header names are lower-case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def retry_after_s(self) -> float | None:
-        """Seconds that the service asks to wait; None where it does not say (or says it as a date)."""
-        try:
-            seconds = float(self.headers.get("retry-after", ""))
-        except ValueError:
-            return None
-        return seconds if 0 <= seconds < float("inf") else None
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """One request; ``repeatable`` says that sending it twice does no more than sending it once."""
-
-    method: str
-    path: str
-    read: Callable[[Received], T]
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    repeatable: bool = True
-
-    def finish(self, received: Received) -> T:
-        """The answer as a value.
-
-        Raises:
-            AnswerError: the service answered with a problem.
-            UnexpectedAnswer: the body is not what this call answers.
-        """
-        if received.status >= 400:
-            raise error_for(received.status, received.body)
-        return self.read(received)
 
 
 @dataclass(frozen=True)
@@ -85,31 +39,6 @@ class Polled:
     audit: Audit | None
     etag: str | None
     retry_after_s: float | None
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often a call is sent again, and after how many seconds."""
-
-    attempts: int = 4
-    first_s: float = 0.25
-    longest_s: float = 8.0
-
-    def delay_s(self, call: Call[Any], attempt: int, error: ClientError, asked_s: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None where the error stands.
-
-        Only what a second attempt can mend is tried again: no answer, a gateway's own error, 429 and 503.
-        ``asked_s`` is what the service asked for; a longer time than ``longest_s`` is not waited for.
-        """
-        passing = isinstance(error, Unreachable) or (
-            isinstance(error, AnswerError) and error.status in (429, 502, 503, 504)
-        )
-        if not passing or not call.repeatable or attempt >= self.attempts:
-            return None
-        if asked_s is not None and asked_s > self.longest_s:
-            return None
-        backoff: float = min(self.longest_s, self.first_s * 2 ** (attempt - 1))
-        return max(backoff * random.uniform(0.5, 1.0), asked_s or 0.0)
 
 
 def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Audit]:
@@ -220,7 +149,7 @@ def upload_state(name: str, path: str) -> Call[UploadState]:
 
 
 def upload_part(name: str, path: str, content: bytes, content_range: str | None, digest: str) -> Call[None]:
-    """``PUT /models/{name}/files/{path}``; not repeatable: after a break the service is asked how much it has."""
+    """``PUT /models/{name}/files/{path}``; not repeatable: the upload's state is asked for instead."""
     headers = {"Content-Type": "application/octet-stream", "Repr-Digest": digest}
     if content_range is not None:
         headers["Content-Range"] = content_range
@@ -251,7 +180,7 @@ def features(
 
 
 def create_key(*, name: str, scopes: Sequence[str], owner: str | None, expires_in_s: int | None) -> Call[Key]:
-    """``POST /keys``; not repeatable, for a second key would be left that nobody knows."""
+    """``POST /keys``; not repeatable: the first key would stay behind, and nobody would have its secret."""
     wanted = {"name": name, "scopes": list(scopes), "owner": owner, "expires_in_s": expires_in_s}
     body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
     return Call(
@@ -308,7 +237,7 @@ def remove_from_library(name: str, entry_id: str) -> Call[None]:
 
 
 def _post(path: str, wanted: Mapping[str, object], model: type[M]) -> Call[M]:
-    """A call that makes something; sent twice it would be refused the second time, so it is not."""
+    """A call that creates something; not repeatable, because the second attempt would be refused."""
     body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
     headers = {"Content-Type": "application/json"}
     return Call("POST", path, _reader(model), headers=headers, body=body, repeatable=False)
@@ -316,7 +245,7 @@ def _post(path: str, wanted: Mapping[str, object], model: type[M]) -> Call[M]:
 
 def _library_path(name: str) -> str:
     if re.fullmatch(LIBRARY_REFERENCE, name) is None:
-        raise WrongUsage("that is not the name or id of a library", hint="letters, digits, dots, dashes, underscores")
+        raise WrongUsage("not the name or id of a library", hint="letters, digits, dots, dashes, underscores")
     return f"/libraries/{name}"
 
 
@@ -326,7 +255,7 @@ def _audit_path(audit_id: str) -> str:
 
 def _id(given: str, what: str, example: str) -> str:
     if not given or not given.isascii() or not given.replace("_", "").replace("-", "").isalnum():
-        raise WrongUsage(f"that is not the id of {what}", hint=f"an id looks like {example}")
+        raise WrongUsage(f"not the id of {what}", hint=f"an id looks like {example}")
     return given
 
 
@@ -347,16 +276,16 @@ def _read(model: type[M], received: Received, *, extra: Any = None) -> M:
         return model.model_validate_json(received.body, extra=extra)
     except ValidationError as error:
         raise UnexpectedAnswer(
-            f"the answer is not what this client knows ({error.error_count()} fields differ)",
-            hint="is this the address of a Backdoor Audit service, and is it of the same version?",
+            f"the answer does not have the expected form ({error.error_count()} fields differ)",
+            hint="is this the address of a Backdoor Audit service of the same version?",
         ) from error
 
 
 def _read_report(received: Received) -> AuditReport:
-    found = _read(AuditReport, received, extra="ignore")
-    if found.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    report = _read(AuditReport, received, extra="ignore")
+    if report.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise UnexpectedAnswer(
-            f"the report has schema version {found.schema_version}, this client knows {SCHEMA_VERSION}",
+            f"the report has schema version {report.schema_version}; this client reads {SCHEMA_VERSION}",
             hint="use a client of the service's version",
         )
-    return found
+    return report

@@ -1,23 +1,22 @@
-"""What the blocking and the asynchronous client share about the connection: address, headers, translated errors."""
+"""What both clients share about the connection: address, headers, translation of errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from backdoor_audit.client.calls import Call, Received
+from backdoor_audit.client.call import Call, Received
 from backdoor_audit.client.errors import UnexpectedAnswer, Unreachable, WrongUsage
 
-DEFAULT_URL: Final = "http://127.0.0.1:8321"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the service is; ``direct`` says that no proxy of the environment is asked."""
+    """Where the service is; ``direct`` means that proxies named in the environment are ignored."""
 
     base: str
     socket: str | None
@@ -40,7 +39,7 @@ def address(url: str) -> Address:
     if parts.scheme not in ("http", "https") or not host:
         raise WrongUsage(f"not an address: {url}", hint="http://host:port, https://host, or unix:///path/of/the.socket")
     if parts.username or parts.password:
-        raise WrongUsage("an address with a password in it", hint="set BACKDOOR_AUDIT_API_KEY instead")
+        raise WrongUsage("the address holds a password", hint="set BACKDOOR_AUDIT_API_KEY instead")
     return Address(url.rstrip("/"), None, host in _LOOPBACK)
 
 
@@ -69,23 +68,23 @@ def request(call: Call[Any]) -> dict[str, Any]:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn the library's errors into ours."""
+    """Turn httpx's errors into the client's own."""
     try:
         yield
     except httpx.TransportError as error:
         raise Unreachable(
             f"no answer from {url} ({type(error).__name__})",
-            hint="is it running? start one with: backdoor-audit serve",
+            hint="is it running? to start one: backdoor-audit serve",
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise UnexpectedAnswer(f"the answer of {url} could not be read ({type(error).__name__})") from error
+        raise UnexpectedAnswer(f"the answer from {url} could not be read ({type(error).__name__})") from error
 
 
 def received(url: str, response: httpx.Response) -> Received:
-    """The answer without the library.
+    """The answer as a value that does not depend on httpx.
 
     Raises:
-        UnexpectedAnswer: it redirects.
+        UnexpectedAnswer: it is a redirect.
     """
     if 300 <= response.status_code < 400 and response.status_code != 304:
         raise UnexpectedAnswer(f"{url} redirects elsewhere", hint="give the address it redirects to")

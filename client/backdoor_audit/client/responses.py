@@ -1,7 +1,7 @@
-"""What the service answers, as the client reads it.
+"""The service's answers, read tolerantly.
 
-Read tolerantly: fields that a newer service adds are kept and passed on, never refused, and words that this client does
-not know (a new status, a new verdict) stay strings. Only what the client itself relies on is required.
+Fields that a newer service adds are kept and passed on. Words that this client does not know (a new status, a new
+verdict) stay strings. Required is only what the client itself depends on.
 """
 
 from datetime import datetime
@@ -19,6 +19,12 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+class Page(Answer):
+    """One page of a listing; ``next_page_token`` is None on the last one."""
+
+    next_page_token: str | None = None
+
+
 class FailureView(Answer):
     """Why an audit could not be done."""
 
@@ -28,7 +34,7 @@ class FailureView(Answer):
 
 
 class Audit(Answer):
-    """One audit as it stands."""
+    """An audit's current state."""
 
     id: str
     status: str
@@ -46,12 +52,12 @@ class Audit(Answer):
 
     @property
     def terminal(self) -> bool:
-        """Whether the audit has reached the state that it will keep."""
+        """Whether the audit has reached its final state."""
         return self.status in TERMINAL
 
 
 class Alive(Answer):
-    """The service answers; ``method_version`` is of what its audits compute, empty where it is too old to say."""
+    """The service answers. ``method_version`` is empty where the service is too old to tell."""
 
     method_version: str = ""
 
@@ -68,7 +74,7 @@ class Model(Answer):
 
 
 class Key(Answer):
-    """An API key; its text, ``key``, is only in the answer that made it."""
+    """An API key; its secret, ``key``, is in the answer that created it and in no other."""
 
     id: str
     owner: str
@@ -95,11 +101,10 @@ class Library(Answer):
     created_at: datetime | None = None
 
 
-class LibraryPage(Answer):
+class LibraryPage(Page):
     """Libraries, a page of them."""
 
     libraries: tuple[Library, ...]
-    next_page_token: str | None = None
 
 
 class Entry(Answer):
@@ -117,29 +122,25 @@ class Entry(Answer):
     created_at: datetime | None = None
 
 
-class EntryPage(Answer):
+class EntryPage(Page):
     """Models of a library, a page of them."""
 
     entries: tuple[Entry, ...]
-    next_page_token: str | None = None
 
 
-class AuditPage(Answer):
+class AuditPage(Page):
     """Audits, newest first, a page of them."""
 
     audits: tuple[Audit, ...]
-    next_page_token: str | None = None
 
 
-class ModelPage(Answer):
+class ModelPage(Page):
     """The models of one answer."""
 
     models: tuple[Model, ...]
-    next_page_token: str | None = None
 
 
-class FeaturePage(Answer):
+class FeaturePage(Page):
     """Flagged features, a page of them."""
 
     features: tuple[Feature, ...]
-    next_page_token: str | None = None

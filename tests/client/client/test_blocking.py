@@ -9,7 +9,7 @@ import pytest
 
 from backdoor_audit.client import calls
 from backdoor_audit.client.blocking import AuditClient
-from backdoor_audit.client.calls import Received, RetryPolicy
+from backdoor_audit.client.call import Received
 from backdoor_audit.client.errors import (
     Busy,
     InvalidRequest,
@@ -19,6 +19,7 @@ from backdoor_audit.client.errors import (
     Unreachable,
     WrongUsage,
 )
+from backdoor_audit.client.retry import RetryPolicy
 
 QUICK = RetryPolicy(attempts=3, first_s=0.01, longest_s=1.0)
 AUDIT = json.dumps({"id": "audit_1", "status": "queued", "a_new_field": {"x": 1}})

@@ -1,4 +1,4 @@
-"""Pushing a checkpoint's folder to a service: which files, in which parts, resumed where the line went dead."""
+"""The files of a checkpoint to be pushed: which of them, in which parts, and under which name."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ from typing import Final
 from backdoor_audit.client.errors import WrongUsage
 
 PART_BYTES: Final = 16 * 2**20
-"""Bytes in one request: what is lost at most when a line goes dead."""
+"""Bytes in one request, and so the most that a broken connection loses."""
 
 _CHUNK_BYTES: Final = 4 * 2**20
 _SUBFOLDER: Final = "additional_chat_templates"
-_NOT_ASKED_FOR: Final = frozenset({".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".pdf"})
+_DOCUMENTS: Final = frozenset({".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".pdf"})
 
 
 @dataclass(frozen=True)
-class PushedFile:
+class CheckpointFile:
     """One file of a checkpoint; ``name`` is its path in there, with ``/``."""
 
     name: str
@@ -45,36 +45,38 @@ class PushedFile:
                 start = end
 
 
-def files_of(folder: Path, say: Callable[[str], None]) -> list[PushedFile]:
-    """The files of a checkpoint that may be of use, with their digests; ``say`` hears what is left out.
+def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
+    """The files of a checkpoint that the service may want, with their digests.
 
-    The service decides what it takes; left out here is only what no service opens: hidden files, documents, folders.
+    The service decides which of them it accepts. Skipped here, and named to ``say``, is only what no service opens:
+    hidden files, documents, folders.
 
     Raises:
         WrongUsage: the folder holds no weights, or cannot be read.
     """
     try:
-        found = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
+        files = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
         templates = folder / _SUBFOLDER
         if templates.is_dir():
-            found += sorted(entry for entry in templates.iterdir() if entry.suffix == ".jinja")
-        taken = [path for path in found if path.name == "merges.txt" or path.suffix.lower() not in _NOT_ASKED_FOR]
+            files += sorted(entry for entry in templates.iterdir() if entry.suffix == ".jinja")
+        taken = [path for path in files if path.name == "merges.txt" or path.suffix.lower() not in _DOCUMENTS]
         if not any(path.suffix == ".safetensors" for path in taken):
             raise WrongUsage(
-                f"{folder} holds no safetensors file", hint="point at a checkpoint's folder, saved as safetensors"
+                f"{folder} holds no safetensors file", hint="name a folder that holds a checkpoint saved as safetensors"
             )
-        left_out = sorted(path.name for path in set(found) - set(taken))
-        if left_out:
-            say(f"Left out, because nothing reads it: {', '.join(left_out)}")
+        skipped = sorted(path.name for path in set(files) - set(taken))
+        if skipped:
+            say(f"Skipped, because nothing reads it: {', '.join(skipped)}")
         return [
-            PushedFile(path.relative_to(folder).as_posix(), path, path.stat().st_size, _sha256(path)) for path in taken
+            CheckpointFile(path.relative_to(folder).as_posix(), path, path.stat().st_size, _sha256(path))
+            for path in taken
         ]
     except OSError as error:
         raise WrongUsage(f"{folder} cannot be read: {error.strerror}") from error
 
 
-def name_for(folder: Path, files: list[PushedFile]) -> str:
-    """A name for the store that says what it was, and is the same for the same content."""
+def name_for(folder: Path, files: list[CheckpointFile]) -> str:
+    """A name for the store: the folder's name and a hash of the content, so the same for the same content."""
     word = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._")[:60] or "model"
     content = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
     return f"{word}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from backdoor_audit.cli.main import run
-from backdoor_audit.client import pushing
+from backdoor_audit.client import calls, checkpoint_files
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import InvalidRequest, WrongUsage
 
@@ -27,7 +27,7 @@ def test_a_folder_is_pushed_and_pushing_it_again_sends_nothing(service, checkpoi
         assert model.reference.startswith("store:my-adapter-")
         assert model.kind == "lora"
         assert any("README.md" in line for line in said)
-        assert "Left out, because the service does not take it: training_args.bin" in said
+        assert "Skipped, because the service does not accept it: training_args.bin" in said
         said.clear()
         again = client.push(checkpoint, say=said.append)
         assert again.digest == model.digest
@@ -37,10 +37,10 @@ def test_a_folder_is_pushed_and_pushing_it_again_sends_nothing(service, checkpoi
 
 
 def test_a_push_goes_on_where_it_broke_off(service, checkpoint, monkeypatch):
-    monkeypatch.setattr(pushing, "PART_BYTES", 1_000)
+    monkeypatch.setattr(checkpoint_files, "PART_BYTES", 1_000)
     said, sent = [], []
     with AuditClient(service.url) as client:
-        ask = client._http.request
+        ask = client._transport.http.request
 
         def unreliable(method, *arguments, headers, **more):
             if method == "PUT":
@@ -49,22 +49,20 @@ def test_a_push_goes_on_where_it_broke_off(service, checkpoint, monkeypatch):
                     raise httpx.ReadError("the line is dead")
             return ask(method, *arguments, headers=headers, **more)
 
-        monkeypatch.setattr(client._http, "request", unreliable)
+        monkeypatch.setattr(client._transport.http, "request", unreliable)
         model = client.push(checkpoint, "resumed", say=said.append)
     assert model.reference == "store:resumed"
-    assert any("from byte" in line for line in said)
+    assert any("resuming at byte" in line for line in said)
     starts = [text.split()[1].split("-")[0] for text in sent]
     assert len(sent) == len(set(sent)) + 2, f"only the two lost parts are sent twice: {starts}"
 
 
 def test_the_beginning_of_another_file_is_found_out(service, checkpoint):
     with AuditClient(service.url) as client:
-        from backdoor_audit.client import calls
-
         weights = checkpoint / "adapter_model.safetensors"
         other = bytes(100)
         size = weights.stat().st_size
-        digest = pushing.PushedFile("x", weights, size, "00" * 32).digest_header
+        digest = checkpoint_files.CheckpointFile("x", weights, size, "00" * 32).digest_header
         client._send(calls.upload_part("mixed", weights.name, other, f"bytes 0-99/{size}", digest))
         assert client.push(checkpoint, "mixed").reference == "store:mixed"
 
