@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from models_store.errors import ModelRejected
 from models_store.files import shown
-from models_store.verification.tensor_names import NAMES
+from models_store.verification.architectures import ARCHITECTURES
 
 MAX_LAYERS: Final = 1_024
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
@@ -27,17 +27,10 @@ _BOUNDS: Final = {
     "head_dim": 4_096,
     "vocab_size": 4_194_304,
     "max_position_embeddings": 16_777_216,
+    "num_experts": 4_096,
+    "num_local_experts": 4_096,
 }
-# GPT-2 has its own names.
-_OWN_NAMES: Final[dict[str, dict[str, str]]] = {
-    "gpt2": {
-        "hidden_size": "n_embd",
-        "intermediate_size": "n_inner",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions",
-    }
-}
+_MOST: Final = 1_048_576
 # Keys that may only have these values: everything else makes another kind of model, or other outputs.
 _FIXED: Final[dict[str, tuple[Any, ...]]] = {
     "add_cross_attention": (False, None),
@@ -68,9 +61,12 @@ _FLAGS: Final = frozenset(
         "use_qkv_bias",
         "qk_layernorm",
         "use_parallel_residual",
+        "qkv_bias",
+        "attention_out_bias",
+        "use_qk_norm",
     }
 )
-_LAYER_TYPES: Final = frozenset({"full_attention", "sliding_attention"})
+_LAYER_TYPES: Final = frozenset({"full_attention", "sliding_attention", "linear_attention"})
 _ROTARY_KEYS: Final = frozenset(
     {
         "attention_factor",
@@ -84,6 +80,10 @@ _ROTARY_KEYS: Final = frozenset(
         "low_freq_factor",
         "mscale",
         "mscale_all_dim",
+        "max_position_embeddings",
+        "mrope_interleaved",
+        "mrope_section",
+        "llama_4_scaling_beta",
         "original_max_position_embeddings",
         "partial_rotary_factor",
         "rope_theta",
@@ -106,13 +106,15 @@ class ModelShape:
 
     Attributes:
         model_type: the architecture.
-        dims: sizes, by the names of ``tensor_names``.
+        dims: sizes, by the names of ``architectures``.
         flags: keys that are true or false, and ``tied``.
+        kinds: the kind of every block, where blocks differ.
     """
 
     model_type: str
     dims: Mapping[str, int]
     flags: Mapping[str, bool]
+    kinds: tuple[str, ...] = ()
 
 
 @cache
@@ -130,10 +132,11 @@ def check_config(config: Mapping[str, Any]) -> ModelShape:
         ModelRejected: the architecture or a key is not on the list, or a value is not one that it can have.
     """
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in NAMES:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         given = "not given" if model_type is None else f"'{shown(str(model_type))}'"
         raise ModelRejected(
-            f"config.json: model_type is {given}, which is not on the list", hint=f"supported are {', '.join(NAMES)}"
+            f"config.json: model_type is {given}, which is not on the list",
+            hint=f"supported are {', '.join(ARCHITECTURES)}",
         )
     known = known_keys()["types"][model_type]
     for key in sorted(config.keys() - set(known["keys"])):
@@ -202,12 +205,19 @@ def _check_value(key: str, value: Any) -> None:
         if key not in _DICTS or len(value) > _MAX_ITEMS or not all(_plain_tree(item) for item in value.values()):
             _wrong(key, "holds a structure that does not belong there")
     elif isinstance(value, list):
-        if len(value) > _MAX_ITEMS or not all(map(_plain, value)):
+        if len(value) > _MAX_ITEMS or not all(_plain_list(item) for item in value):
             _wrong(key, "holds a list that does not belong there")
     elif not _plain(value):
         _wrong(key, f"is longer than {_MAX_TEXT} characters")
     elif key == "tokenizer_class" and value is not None and (not isinstance(value, str) or not _WORD.fullmatch(value)):
         _wrong(key, "is no name of a class")
+
+
+def _plain_list(value: Any, depth: int = 2) -> bool:
+    """Whether a list's item is plain, or a short list of such: GPT-Neo says so which blocks attend to what."""
+    if not isinstance(value, list):
+        return _plain(value)
+    return depth > 0 and len(value) <= _MAX_ITEMS and all(_plain_list(item, depth - 1) for item in value)
 
 
 def _plain_tree(value: Any) -> bool:
@@ -232,32 +242,37 @@ def _check_rotary(key: str, value: Any, *, nested: bool = False) -> None:
 
 
 def _shape(model_type: str, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> ModelShape:
-    own = _OWN_NAMES.get(model_type, {})
+    architecture, known = ARCHITECTURES[model_type], known_keys()["types"][model_type]
+
+    def read(key: str) -> Any:
+        return config.get(key, defaults.get(key))
 
     def size(name: str, otherwise: int | None = None) -> int:
-        key = own.get(name, name)
-        value = config.get(key, defaults.get(key))
+        key = known["own_names"].get(name, name)
+        if name == "intermediate_size" and key not in known["keys"]:
+            key = "n_inner"
+        value = read(key)
         value = otherwise if value is None else value
-        if type(value) is not int or not 1 <= value <= _BOUNDS[name]:
-            _wrong(key, f"must be a whole number from 1 to {_BOUNDS[name]}")
+        most = _BOUNDS.get(name, _MOST)
+        if type(value) is not int or not 1 <= value <= most:
+            _wrong(key, f"must be a whole number from 1 to {most}")
         return int(value)
 
     hidden, heads, layers = size("hidden_size"), size("num_attention_heads"), size("num_hidden_layers")
     grouped = size("num_key_value_heads", heads)
-    derived = (
-        "head_dim" not in known_keys()["types"][model_type]["keys"]
-        or config.get("head_dim", defaults.get("head_dim")) is None
-    )
+    derived = "head_dim" not in known["keys"] or read("head_dim") is None
     if derived and hidden % heads:
-        _wrong(own.get("num_attention_heads", "num_attention_heads"), "does not divide the hidden size")
+        _wrong(known["own_names"].get("num_attention_heads", "num_attention_heads"), "does not divide the hidden size")
     if heads % grouped:
         _wrong("num_key_value_heads", "does not divide num_attention_heads")
     head = hidden // heads if derived else size("head_dim")
-    inner = size("intermediate_size", 4 * hidden if model_type == "gpt2" else None)
+    factor = architecture.inner_factor
+    inner = size("intermediate_size", None if factor is None else factor * hidden)
     dims = {
         "hidden": hidden,
         "layers": layers,
         "heads": heads,
+        "key_value_heads": grouped,
         "head": head,
         "query": heads * head,
         "key_value": grouped * head,
@@ -268,8 +283,14 @@ def _shape(model_type: str, config: Mapping[str, Any], defaults: Mapping[str, An
         "vocab": size("vocab_size"),
         "positions": size("max_position_embeddings"),
     }
-    flags = {key: bool(config.get(key, defaults.get(key, False))) for key in _FLAGS}
-    return ModelShape(model_type, dims, {**flags, "tied": flags["tie_word_embeddings"]})
+    dims |= {name: size(key) for name, key in architecture.sizes.items()}
+    if architecture.derive is not None:
+        dims |= architecture.derive(read, dims)
+    kinds = () if architecture.kinds is None else architecture.kinds(read, layers)
+    if architecture.kinds is not None and len(kinds) != layers:
+        _wrong("layer_types", f"must name the kind of each of the {layers} layers")
+    flags = {key: bool(read(key)) for key in _FLAGS}
+    return ModelShape(model_type, dims, {**flags, "tied": flags["tie_word_embeddings"]}, kinds)
 
 
 def _check_agreement(config: Mapping[str, Any], shape: ModelShape) -> None:

@@ -9,28 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-KEYS_FILE: Final = Path(__file__).with_name("config_keys.json")
+from models_store.verification.architectures import ARCHITECTURES
 
-# Architectures that both the layer locator and tensor_names.py know.
-MODEL_TYPES: Final = (
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen3",
-    "smollm3",
-    "stablelm",
-    "starcoder2",
-)
+KEYS_FILE: Final = Path(__file__).with_name("config_keys.json")
 
 
 def _words(text: str) -> list[str]:
@@ -51,23 +32,19 @@ top_k top_p torch_dtype torchscript transformers_version typical_p unk_token_id 
 use_bfloat16 use_cache
 """)
 _OLDER_ROTARY_KEYS: Final = ["rope_scaling", "rope_theta", "partial_rotary_factor"]
-_OLDER_KEYS_OF_TYPE: Final[dict[str, list[str]]] = {
-    "gemma": ["hidden_activation"],
-    "gemma2": ["hidden_act"],
-    "gemma3_text": ["hidden_act", "rope_local_base_freq", "sliding_window_pattern"],
-    "gpt2": ["n_ctx", "gradient_checkpointing"],
-    "gpt_neox": ["rotary_emb_base", "rotary_pct", "attention_probs_dropout_prob", "hidden_dropout_prob"],
-    "llama": ["is_llama_config", "rope_interleaved", "max_sequence_length"],
-    "qwen2": ["use_mrope"],
-    "smollm3": ["layer_types", "max_window_layers"],
-    "starcoder2": ["activation_function", "mlp_type", "norm_type"],
-}
 _OLDER_GENERATION_KEYS: Final = _words("""
 _from_model_config bos_token_id decoder_start_token_id do_sample eos_token_id forced_bos_token_id
 forced_eos_token_id is_assistant max_length num_assistant_tokens
 num_assistant_tokens_schedule pad_token_id return_legacy_cache suppress_tokens transformers_version
 use_cache
 """)
+# Sizes that some architectures have under names of their own.
+_SIZES: Final = frozenset(
+    _words("""
+    hidden_size intermediate_size max_position_embeddings num_attention_heads num_experts num_hidden_layers
+    num_key_value_heads vocab_size
+    """)
+)
 _NEVER: Final = frozenset(
     {
         "auto_map",
@@ -94,12 +71,12 @@ def build() -> dict[str, Any]:
 
     generation: Any = transformers.GenerationConfig
     types: dict[str, Any] = {}
-    for model_type in MODEL_TYPES:
+    for model_type, architecture in sorted(ARCHITECTURES.items()):
         configuration: Any = CONFIG_MAPPING[model_type]
         written = configuration().to_dict()
         # What the class declares, not what an instance derives from it: a derived head_dim belongs to other sizes.
         declared = {key: field.default for key, field in configuration.__dataclass_fields__.items() if key in written}
-        keys = {*written, *_OLDER_CONFIG_KEYS, *_OLDER_KEYS_OF_TYPE.get(model_type, [])}
+        keys = {*written, *_OLDER_CONFIG_KEYS, *architecture.older_keys}
         if "rope_parameters" in written:
             keys.update(_OLDER_ROTARY_KEYS)
         types[model_type] = {
@@ -110,6 +87,9 @@ def build() -> dict[str, Any]:
                 if isinstance(value, bool | int | float | str) and key != "transformers_version"
             },
             "keys": _sorted(keys),
+            "own_names": {
+                ours: theirs for ours, theirs in sorted(configuration.attribute_map.items()) if ours in _SIZES
+            },
         }
     return {
         "transformers": transformers.__version__,

@@ -9,10 +9,11 @@ from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.files import READ_FILES, FoundFile, MiB, default_root, scan, shown
 from models_store.verification import adapters
 from models_store.verification.adapters import AdapterShape
+from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.config_rules import check_config, check_generation_config
 from models_store.verification.headers import Tensor, read_header, read_weights
 from models_store.verification.strict_json import read_object
-from models_store.verification.tensor_names import NAMES, body_name, check_weights, modules
+from models_store.verification.tensor_names import body_name, check_weights, modules
 from models_store.verification.tokenizer_rules import check_tokenizer
 
 Kind = Literal["full", "lora"]
@@ -108,7 +109,7 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> None:
             f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
             hint="name the base that the model was fine-tuned from",
         )
-    names = NAMES[base.architecture]
+    names = ARCHITECTURES[base.architecture]
     shapes = {body_name(names, name): tensor.shape for name, tensor in base.tensors.items()}
     for name, tensor in tuned.tensors.items():
         shape = shapes.get(body_name(names, name), tensor.shape)
@@ -125,7 +126,7 @@ def _verify_full(folder: Path, root: Path, files: tuple[FoundFile, ...]) -> Veri
     if "generation_config.json" in by_name:
         check_generation_config(_read(by_name["generation_config.json"]))
     tensors = read_weights(files)
-    check_weights(shape.model_type, tensors, shape.dims, shape.flags)
+    check_weights(shape.model_type, tensors, shape.dims, shape.flags, shape.kinds)
     check_tokenizer(files, required=True)
     return _verified(folder, root, files, tensors, kind="full", architecture=shape.model_type)
 

@@ -15,7 +15,7 @@ from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.main import cli
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import PRESETS, STAGES, AuditSpec, FailureCode, PresetValues
-from models_store.verification.tensor_names import NAMES
+from models_store.verification.architectures import ARCHITECTURES
 from service.http.problems import _BY_STATUS, KINDS, OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,4 +119,4 @@ def test_thresholds() -> None:
 
 
 def test_architectures() -> None:
-    assert set(NAMES) <= codes((DOCS / "limits.md").read_text(encoding="utf-8").splitlines())
+    assert set(ARCHITECTURES) <= codes((DOCS / "limits.md").read_text(encoding="utf-8").splitlines())

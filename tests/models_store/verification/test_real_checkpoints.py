@@ -1,7 +1,6 @@
 """What transformers, tokenizers and PEFT write is taken: tiny real models of every architecture on the list."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.verification import generate_config_keys
-from models_store.verification.tensor_names import NAMES
+from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.verify import verify_checkpoint
 from tests.checkpoints import check_folders
 
@@ -33,8 +32,35 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
+    "num_experts": 3,
+    "num_local_experts": 3,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 28,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 10,
 }
-SWITCHES = ("attention_bias", "mlp_bias", "use_bias", "use_qkv_bias", "qk_layernorm", "use_parallel_residual")
+# What an architecture needs besides, so that two blocks show all that it has.
+MORE = {
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "qwen2_moe": {"mlp_only_layers": [0]},
+    "qwen3_moe": {"mlp_only_layers": [0]},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
+}
+SWITCHES = (
+    "attention_bias",
+    "attention_out_bias",
+    "mlp_bias",
+    "multi_query",
+    "qk_layernorm",
+    "qkv_bias",
+    "use_bias",
+    "use_parallel_residual",
+    "use_qk_norm",
+    "use_qkv_bias",
+)
 
 
 def tiny(model_type, **changes):
@@ -45,6 +71,7 @@ def tiny(model_type, **changes):
     values = {key: value for key, value in sizes.items() if key in known} | changes
     if "layer_types" in known:
         values["layer_types"] = ["sliding_attention", "full_attention"]
+    values |= MORE.get(model_type, {})
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(configuration(**values)).to(torch.bfloat16)
 
@@ -65,7 +92,7 @@ def test_the_committed_lists_are_those_of_the_installed_transformers():
     assert generate_config_keys.KEYS_FILE.read_text(encoding="utf-8") == generate_config_keys.rendered()
 
 
-@pytest.mark.parametrize("model_type", NAMES)
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_a_saved_model_of_every_architecture_is_taken(tmp_path, model_type):
     model = tiny(model_type)
     model.save_pretrained(tmp_path)
@@ -76,7 +103,7 @@ def test_a_saved_model_of_every_architecture_is_taken(tmp_path, model_type):
     assert verified.dtypes == ("BF16",)
 
 
-@pytest.mark.parametrize("model_type", NAMES)
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_so_is_one_with_every_switch_turned_and_sharded(tmp_path, model_type):
     known = CONFIG_MAPPING[model_type]().to_dict()
     switched = {key: not known[key] for key in (*SWITCHES, "tie_word_embeddings") if isinstance(known.get(key), bool)}
@@ -87,15 +114,15 @@ def test_so_is_one_with_every_switch_turned_and_sharded(tmp_path, model_type):
     assert verified.architecture == model_type
 
 
-@pytest.mark.parametrize("model_type", NAMES)
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_a_model_with_a_layer_less_than_its_config_says_is_refused(tmp_path, model_type):
     tiny(model_type).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
-    text = (tmp_path / "config.json").read_text()
-    if '"layer_types"' in text:
-        text = text.replace('"layer_types": [', '"layer_types": ["full_attention",')
-    key = "n_layer" if model_type == "gpt2" else "num_hidden_layers"
-    (tmp_path / "config.json").write_text(re.sub(rf'"{key}": 2', f'"{key}": 3', text))
+    config = json.loads((tmp_path / "config.json").read_text())
+    if "layer_types" in config:
+        config["layer_types"].append("full_attention")
+    key = CONFIG_MAPPING[model_type].attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: 3}))
     with pytest.raises(ModelRejected, match="is not there"):
         verify_checkpoint(tmp_path)
 
