@@ -18,7 +18,7 @@ from audit.models.depths import auto_layers
 # Paths of the list of blocks inside the body (the model without its head), in transformers' naming.
 _BLOCK_PATHS: Final = ("layers", "h", "decoder.layers", "transformer.layers")
 # Head-side operations that scale or shift logits in a way that `logits` below does not reproduce.
-_UNSUPPORTED_HEAD_KEYS: Final = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+_UNSUPPORTED_HEAD_KEYS: Final = ("lm_head_multiplier",)
 
 
 def resolve_layers(wanted: tuple[int, ...] | str, n_blocks: int) -> tuple[int, ...]:
@@ -47,6 +47,7 @@ class ModelParts:
         blocks: the residual blocks in order.
         head: the unembedding, a linear map from ``d_model`` to the vocabulary.
         softcap: Gemma-2's cap c on logits, c·tanh(logits / c); None where there is none.
+        scale: what the head's output is multiplied by (Cohere), or divided by (Granite, as its inverse).
         d_model: width of the residual stream.
     """
 
@@ -55,6 +56,7 @@ class ModelParts:
     head: nn.Module
     softcap: float | None
     d_model: int
+    scale: float = 1.0
 
     @property
     def n_blocks(self) -> int:
@@ -69,6 +71,8 @@ class ModelParts:
             logits = _sliced_linear(final, weight, bias)
         else:
             logits = self.head(final.to(_dtype_of(self.head, final))).float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
@@ -137,8 +141,14 @@ def locate(model: nn.Module) -> ModelParts:
                 head=head,
                 softcap=getattr(text_config, "final_logit_softcapping", None),
                 d_model=int(text_config.hidden_size),
+                scale=_scale_of(text_config),
             )
     raise _unsupported(name, "its blocks are in none of the known places")
+
+
+def _scale_of(config: Any) -> float:
+    """What transformers multiplies the head's output by: Cohere's ``logit_scale``, Granite's ``1 / logits_scaling``."""
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 
 
 def _unsupported(name: str, why: str) -> UnsupportedArchitecture:

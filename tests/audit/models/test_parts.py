@@ -64,12 +64,11 @@ def test_an_unknown_place_of_the_blocks_is_refused_by_name():
     assert caught.value.code == "model_rejected"
 
 
-def test_a_head_that_scales_is_refused():
-    config = transformers.CohereConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    with pytest.raises(UnsupportedArchitecture, match="logit_scale"):
-        locate(transformers.CohereForCausalLM(config))
+def test_a_head_that_does_more_than_we_reproduce_is_refused():
+    model = small_model("llama")
+    model.config.lm_head_multiplier = 0.5
+    with pytest.raises(UnsupportedArchitecture, match="lm_head_multiplier"):
+        locate(model)
 
 
 def test_a_module_that_is_no_language_model_is_refused():

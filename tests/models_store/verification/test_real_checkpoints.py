@@ -15,40 +15,12 @@ from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.verification import generate_config_keys
 from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.verify import verify_checkpoint
+from tests import architectures
 from tests.checkpoints import check_folders
 
 # PEFT asks transformers for an attribute by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 12,
-    "intermediate_size": 40,
-    "vocab_size": 64,
-    "max_position_embeddings": 48,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "num_experts": 3,
-    "num_local_experts": 3,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 20,
-    "shared_expert_intermediate_size": 28,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 6,
-    "linear_value_head_dim": 10,
-}
-# What an architecture needs besides, so that two blocks show all that it has.
-MORE = {
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "qwen2_moe": {"mlp_only_layers": [0]},
-    "qwen3_moe": {"mlp_only_layers": [0]},
-    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
-}
 SWITCHES = (
     "attention_bias",
     "attention_out_bias",
@@ -65,15 +37,7 @@ SWITCHES = (
 
 def tiny(model_type, **changes):
     """A real model of one architecture with random weights."""
-    configuration = CONFIG_MAPPING[model_type]
-    known = configuration().to_dict()
-    sizes = {configuration.attribute_map.get(key, key): value for key, value in SIZES.items()}
-    values = {key: value for key, value in sizes.items() if key in known} | changes
-    if "layer_types" in known:
-        values["layer_types"] = ["sliding_attention", "full_attention"]
-    values |= MORE.get(model_type, {})
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(configuration(**values)).to(torch.bfloat16)
+    return architectures.tiny(model_type, **changes).to(torch.bfloat16)
 
 
 def save_tokenizer(folder):
