@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from audit.models.parts import locate
 from torch import nn
 
-from audit.models.anatomy import locate
 from audit.models.pair import ModelPair
 from audit.models.runner import Runner
 from models_store.verification.architectures import ARCHITECTURES
@@ -30,19 +30,19 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture
 def runner(model: nn.Module) -> Runner:
-    anatomies = {"base": locate(model), "tuned": locate(model)}
-    pair = ModelPair("full", {"base": model, "tuned": model}, anatomies, _tokenizer(), "float32", torch.device("cpu"))
+    parts = {"base": locate(model), "tuned": locate(model)}
+    pair = ModelPair("full", {"base": model, "tuned": model}, parts, _tokenizer(), "float32", torch.device("cpu"))
     return Runner(pair, budget=60)
 
 
 def test_logits_through_its_parts_are_its_own(model, assert_close):
-    anatomy = locate(model)
-    assert (anatomy.n_blocks, anatomy.d_model) == (LAYERS, 32)
+    parts = locate(model)
+    assert (parts.n_blocks, parts.d_model) == (LAYERS, 32)
     ids = torch.randint(3, 97, (2, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(input_ids=ids).logits
-        final = anatomy.body(input_ids=ids).last_hidden_state
-        assert_close(anatomy.logits(final.reshape(-1, 32)).reshape(expected.shape), expected, atol=2e-4)
+        final = parts.body(input_ids=ids).last_hidden_state
+        assert_close(parts.logits(final.reshape(-1, 32)).reshape(expected.shape), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("prefix", [0, 5])
