@@ -1,10 +1,11 @@
-"""Clocks that leases and deadlines are measured with.
+"""The clocks that measure leases, deadlines and retention.
 
-Several processes compare these readings, so they must share the clock, and a jump of the wall clock must neither expire
-a lease nor keep one alive. On PostgreSQL all processes read the database's clock. On SQLite all of them are on one
-machine: they read its boot-time clock, which no one can set and which goes on while the machine sleeps. That clock
-starts anew at boot, so each reading carries the boot's id: a lease of an earlier boot has expired, as its worker is
-gone.
+Several processes compare these readings, so they must share a clock, and a jump of the wall clock must neither expire a
+lease nor keep one alive. On PostgreSQL all processes read the database's clock. On SQLite they all run on one machine
+and read its boot-time clock, which nobody can set and which keeps running while the machine sleeps. That clock restarts
+at boot, so each reading carries the boot's id: a lease of an earlier boot has expired, because its worker is gone.
+
+Tests hand the ledger a clock of their own, so that no test waits for a lease to run out.
 """
 
 import time
@@ -37,7 +38,7 @@ class Clock(Protocol):
     """Where the ledger reads the time."""
 
     def read(self, connection: Connection) -> Instant:
-        """Return the present instant. Call it after taking row locks: waiting for one takes time."""
+        """Return the current instant. Call it after taking row locks: waiting for one takes time."""
 
 
 class DatabaseClock:
@@ -52,7 +53,7 @@ class DatabaseClock:
 
 
 class BootClock:
-    """This machine's boot-time clock; the wall clock where the system has no boot-time clock or no boot id."""
+    """This machine's boot-time clock; the wall clock on systems without a boot-time clock or a boot id."""
 
     def __init__(self, boot_id: Path = _BOOT_ID) -> None:
         try:
@@ -62,7 +63,7 @@ class BootClock:
         self._boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
     def read(self, connection: Connection) -> Instant:
-        """Read the clock of the machine; the database is not asked."""
+        """Read the machine's clock without asking the database."""
         at = datetime.now(UTC)
         if self._boottime is None or self._epoch == _WALL_EPOCH:
             return Instant(at=at, tick=at.timestamp(), epoch=_WALL_EPOCH)

@@ -47,7 +47,7 @@ class KeyRecord:
     revoked_at: datetime | None
 
 
-class KeyRing:
+class KeyRepository:
     """The keys of a ledger; its methods raise what the ledger's do."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:

@@ -5,19 +5,18 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection, delete, exists, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.audits import rows as audits
 from jobs.clock import Clock
-from jobs.database import documents
-from jobs.database import page_tokens as keyset
+from jobs.database import documents, page_tokens
 from jobs.database.connections import Transact
 from jobs.database.tables import audit_libraries, libraries, library_entries
 from jobs.database.tables import audits as audits_table
 from jobs.database.tables import specs as specs_table
+from jobs.database.upsert import insert_if_absent
 from jobs.errors import (
     EntryExists,
     EntryNotFound,
@@ -71,7 +70,7 @@ class Libraries:
                 raise LibraryFull("the owner has as many libraries as one may have")
             at = self._clock.read(connection).at
             row: dict[str, Any] = {"id": new_id(_LIBRARY), "owner": owner, "name": name, "created_at": at}
-            if not _insert_new(connection, libraries, row):
+            if not insert_if_absent(connection, libraries, row):
                 raise LibraryNameTaken("the owner has a library of this name")
             return Library(**row, entries=0)
 
@@ -93,18 +92,18 @@ class Libraries:
         Raises:
             InvalidPageToken: the token is not one of ours, or of another listing.
         """
-        size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
-        mark = keyset.mark("libraries", owner)
+        size = min(max(page_size, 1), page_tokens.MAX_PAGE_SIZE)
+        mark = page_tokens.mark("libraries", owner)
         query = select(libraries).where(libraries.c.owner == owner)
         if page_token is not None:
-            last = keyset.last_id(page_token, mark, lambda text: is_id(text, _LIBRARY))
+            last = page_tokens.last_id(page_token, mark, lambda text: is_id(text, _LIBRARY))
             query = query.where(libraries.c.id < last)
         query = query.order_by(libraries.c.id.desc()).limit(size + 1)
 
         def work(connection: Connection) -> LibraryPage:
             rows = [row._asdict() for row in connection.execute(query)]
             found = tuple(_library(connection, row) for row in rows[:size])
-            return LibraryPage(found, keyset.token(found[-1].id, mark) if len(rows) > size else None)
+            return LibraryPage(found, page_tokens.token(found[-1].id, mark) if len(rows) > size else None)
 
         return self._read(work)
 
@@ -159,7 +158,7 @@ class Libraries:
                 "body": entry.model_dump_json(),
                 "created_at": self._clock.read(connection).at,
             }
-            if not _insert_new(connection, library_entries, row):
+            if not insert_if_absent(connection, library_entries, row):
                 raise EntryExists("the library holds this model already")
             return _stored(row)
 
@@ -174,19 +173,19 @@ class Libraries:
             LibraryNotFound: there is no such library.
             InvalidPageToken: the token is not one of ours, or of another listing.
         """
-        size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
+        size = min(max(page_size, 1), page_tokens.MAX_PAGE_SIZE)
 
         def work(connection: Connection) -> EntryPage:
             library = find(connection, reference, owner)
-            mark = keyset.mark("entries", library["id"])
+            mark = page_tokens.mark("entries", library["id"])
             query = select(library_entries).where(_in(library["id"]))
             if page_token is not None:
-                last = keyset.last_id(page_token, mark, lambda text: is_id(text, _ENTRY))
+                last = page_tokens.last_id(page_token, mark, lambda text: is_id(text, _ENTRY))
                 query = query.where(library_entries.c.id < last)
             query = query.order_by(library_entries.c.id.desc()).limit(size + 1)
             rows = [row._asdict() for row in connection.execute(query)]
             found = tuple(map(_stored, rows[:size]))
-            return EntryPage(found, keyset.token(found[-1].id, mark) if len(rows) > size else None)
+            return EntryPage(found, page_tokens.token(found[-1].id, mark) if len(rows) > size else None)
 
         return self._read(work)
 
@@ -289,10 +288,3 @@ def _parse(body: str) -> LibraryEntry:
 def _fine_tuned(connection: Connection, audit_id: str) -> str:
     body = connection.execute(select(specs_table.c.body).where(specs_table.c.audit_id == audit_id)).scalar_one()
     return documents.parse(AuditSpec, body).fine_tuned
-
-
-def _insert_new(connection: Connection, table: Any, row: Row) -> bool:
-    """Insert a row; False where a unique index has one like it. A neighbour about to commit the same is waited for."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(table.c.id)
-    return connection.execute(statement).scalar_one_or_none() is not None

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, case, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
 from backdoor_audit.contract.verdicts import BY_WEIGHT, Verdict
@@ -19,6 +18,7 @@ from jobs.clock import Clock, Instant
 from jobs.database import documents
 from jobs.database.connections import Transact
 from jobs.database.tables import audits, version_tags
+from jobs.database.upsert import upsert
 
 Row = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ class Ends:
     """None where none of them has succeeded."""
 
 
-class TagBook:
+class VersionTagRepository:
     """The notes of a ledger; its methods raise what the ledger's do."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
@@ -150,14 +150,10 @@ def note_end(connection: Connection, row: Row, now: Instant) -> None:
         return
     due = now.due_in(0)
     fresh: dict[str, Any] = {"state": "pending", "tries": 0, "error": None, "changed_at": now.at}
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(version_tags).values(
-        reference=row["registered_version"], generation=1, leased=False, **fresh, **due
-    )
+    new = {"reference": row["registered_version"], "generation": 1, "leased": False, **fresh, **due}
     # One that is being written stays with its writer, who sees by the generation that there is more to say.
     later = {name: case((version_tags.c.leased, version_tags.c[name]), else_=value) for name, value in due.items()}
-    changes = {"generation": version_tags.c.generation + 1, **fresh, **later}
-    connection.execute(statement.on_conflict_do_update(index_elements=[version_tags.c.reference], set_=changes))
+    upsert(connection, version_tags, new, {"generation": version_tags.c.generation + 1, **fresh, **later})
 
 
 def _gravest(connection: Connection, rows: list[dict[str, Any]]) -> Answer | None:

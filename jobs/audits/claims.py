@@ -12,16 +12,14 @@ from sqlalchemy import Connection, update
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import Failure, Stage
 from jobs import libraries
-from jobs.audits import deadlines, progress, states
-from jobs.audits import lost_attempts as losses
+from jobs.audits import deadlines, lost_attempts, progress, states
 from jobs.audits import rows as audits
 from jobs.audits.lost_attempts import OVERDUE
 from jobs.audits.rows import Row
-from jobs.audits.states import Signal
+from jobs.audits.states import Action
 from jobs.clock import Clock
-from jobs.database import counters as counting
-from jobs.database import documents
-from jobs.database.documents import SpecShelf
+from jobs.database import counters, documents
+from jobs.database.documents import SpecCache
 from jobs.database.tables import audits as table
 from jobs.errors import AuditNotFound, LeaseLost
 from jobs.policy import Policy
@@ -29,7 +27,7 @@ from jobs.records import Claim, Heartbeat
 
 
 def claim(
-    connection: Connection, clock: Clock, policy: Policy, shelf: SpecShelf, audit_id: str, worker: str
+    connection: Connection, clock: Clock, policy: Policy, spec_cache: SpecCache, audit_id: str, worker: str
 ) -> Claim | None:
     """Take a queued audit; None where there is nothing to take.
 
@@ -42,18 +40,18 @@ def claim(
         row = audits.lock(connection, audit_id)
     except AuditNotFound:
         return None
-    if states.after(row["status"], Signal.CLAIM) is None:
+    if states.after(row["status"], Action.CLAIM) is None:
         return None
     now = clock.read(connection)
     if deadlines.has_passed(row, now):
-        audits.transition(connection, row, now, Signal.OVERDUE, OVERDUE.message, failure=audits.failure_json(OVERDUE))
+        audits.transition(connection, row, now, Action.EXPIRE, OVERDUE.message, failure=audits.failure_json(OVERDUE))
         return None
     documents.require_readable(connection, audit_id)
-    spec = shelf.get(connection, [row])[audit_id]
+    spec = spec_cache.get(connection, [row])[audit_id]
     values: dict[str, Any] = {"attempt": row["attempt"] + 1, "worker": worker, **now.due_in(policy.lease_s)}
     if row["started_at"] is None:
         values |= {"started_at": now.at} | deadlines.begin(spec.deadline_s, now)
-    row = audits.transition(connection, row, now, Signal.CLAIM, "", **values)
+    row = audits.transition(connection, row, now, Action.CLAIM, "", **values)
     return Claim(
         audit_id=audit_id,
         attempt=row["attempt"],
@@ -113,19 +111,19 @@ def succeed(connection: Connection, clock: Clock, held: Claim, report: AuditRepo
     now = clock.read(connection)
     if row["status"] == "cancelling":
         message = "cancelled; a report that was ready afterwards was dropped"
-        return audits.transition(connection, row, now, Signal.SUCCEED, message)
+        return audits.transition(connection, row, now, Action.SUCCEED, message)
     documents.put_report(connection, held.audit_id, report)
     row = audits.transition(
         connection,
         row,
         now,
-        Signal.SUCCEED,
+        Action.SUCCEED,
         "",
         verdict=report.verdict,
         progress=1.0,
         tuned_digest=report.provenance.tuned_digest,
     )
-    counting.count_stages(connection, report.provenance.timings_s)
+    counters.count_stages(connection, report.provenance.timings_s)
     return row
 
 
@@ -138,7 +136,7 @@ def fail(connection: Connection, clock: Clock, held: Claim, failure: Failure) ->
     row = _fenced(connection, held)
     now = clock.read(connection)
     message = "cancelled" if row["status"] == "cancelling" else failure.message
-    return audits.transition(connection, row, now, Signal.FAIL, message, failure=audits.failure_json(failure))
+    return audits.transition(connection, row, now, Action.FAIL, message, failure=audits.failure_json(failure))
 
 
 def stop(connection: Connection, clock: Clock, held: Claim) -> Row:
@@ -148,7 +146,7 @@ def stop(connection: Connection, clock: Clock, held: Claim) -> Row:
         LeaseLost: the claim is no longer the live one.
     """
     row = _fenced(connection, held)
-    return audits.transition(connection, row, clock.read(connection), Signal.STOP, "cancelled")
+    return audits.transition(connection, row, clock.read(connection), Action.STOP, "cancelled")
 
 
 def release(connection: Connection, clock: Clock, held: Claim) -> Row:
@@ -160,7 +158,7 @@ def release(connection: Connection, clock: Clock, held: Claim) -> Row:
     row = _fenced(connection, held)
     now = clock.read(connection)
     message = "given back by a worker that shuts down"
-    return audits.transition(connection, row, now, Signal.RELEASE, message, worker=None, **now.due_in(0))
+    return audits.transition(connection, row, now, Action.RELEASE, message, worker=None, **now.due_in(0))
 
 
 def lose(connection: Connection, clock: Clock, policy: Policy, held: Claim, message: str) -> Row:
@@ -172,8 +170,8 @@ def lose(connection: Connection, clock: Clock, policy: Policy, held: Claim, mess
         LeaseLost: the claim is no longer the live one.
     """
     row = _fenced(connection, held)
-    row = losses.take_back(connection, row, clock.read(connection), policy, message, due_s=0)
-    counting.count_transitions(connection, [row["status"]])
+    row = lost_attempts.take_back(connection, row, clock.read(connection), policy, message, due_s=0)
+    counters.count_transitions(connection, [row["status"]])
     return row
 
 

@@ -10,9 +10,8 @@ from backdoor_audit.contract.spec import TERMINAL, Status
 from backdoor_audit.contract.verdicts import Verdict
 from jobs.audits.rows import Row
 from jobs.clock import Clock
-from jobs.database import counters as counting
-from jobs.database import page_tokens as keyset
-from jobs.database.tables import audits, counters
+from jobs.database import counters, page_tokens
+from jobs.database.tables import audits
 from jobs.ids import is_audit_id
 from jobs.records import QueueCounts
 
@@ -38,7 +37,7 @@ def page(
     Raises:
         InvalidPageToken: the token is not one of ours, or was made for other filters.
     """
-    size = min(max(page_size, 1), keyset.MAX_PAGE_SIZE)
+    size = min(max(page_size, 1), page_tokens.MAX_PAGE_SIZE)
     filters = {
         audits.c.owner: owner,
         audits.c.status: status,
@@ -46,14 +45,14 @@ def page(
         audits.c.tuned_digest: tuned_digest,
         audits.c.spec_digest: spec_digest,
     }
-    mark = keyset.mark(*filters.values())
+    mark = page_tokens.mark(*filters.values())
     query = select(audits).where(*(column == value for column, value in filters.items() if value is not None))
     if page_token is not None:
-        query = query.where(audits.c.id < keyset.last_id(page_token, mark, is_audit_id))
+        query = query.where(audits.c.id < page_tokens.last_id(page_token, mark, is_audit_id))
     query = query.order_by(audits.c.id.desc()).limit(size + 1)
     rows: list[Row] = [row._asdict() for row in connection.execute(query)]
     more = len(rows) > size
-    return rows[:size], keyset.token(rows[size - 1]["id"], mark) if more else None
+    return rows[:size], page_tokens.token(rows[size - 1]["id"], mark) if more else None
 
 
 def open_audits(connection: Connection) -> list[Row]:
@@ -68,15 +67,14 @@ def counts(connection: Connection, clock: Clock) -> QueueCounts:
     for status, count in connection.execute(select(audits.c.status, func.count()).group_by(audits.c.status)):
         by_status[status] = count
     oldest = connection.execute(select(func.min(audits.c.queued_at)).where(audits.c.status == "queued")).scalar_one()
-    reaped = connection.execute(select(counters.c.value).where(counters.c.name == counting.REAPED)).scalar_one()
     waited = 0.0 if oldest is None else (clock.read(connection).at - oldest).total_seconds()
-    transitions, stage_seconds = counting.read(connection)
+    totals = counters.read(connection)
     return QueueCounts(
         by_status=by_status,
         oldest_queued_s=max(waited, 0.0),
-        reaped_total=reaped,
-        transitions=transitions,
-        stage_seconds=stage_seconds,
+        reaped_total=totals.reaped,
+        transitions=totals.transitions,
+        stage_seconds=totals.stage_seconds,
     )
 
 

@@ -11,7 +11,7 @@ from backdoor_audit.contract.spec import Failure
 from jobs.audits import deadlines
 from jobs.audits import rows as audits
 from jobs.audits.rows import Row
-from jobs.audits.states import Signal
+from jobs.audits.states import Action
 from jobs.clock import Instant
 from jobs.policy import Policy
 
@@ -35,23 +35,23 @@ def take_back(connection: Connection, row: Row, now: Instant, policy: Policy, me
     """
     lost = row["lost_attempts"] + 1
     if deadlines.has_passed(row, now):
-        return end(connection, row, now, Signal.OVERDUE, OVERDUE, lost)
+        return end(connection, row, now, Action.EXPIRE, OVERDUE, lost)
     if lost >= policy.max_attempts:
         failure = Failure(
             code="worker_lost",
             message=f"the worker was lost {lost} times",
             hint="look at the worker's log and its memory limit; a smaller preset or fewer layers need less",
         )
-        return end(connection, row, now, Signal.EXHAUST, failure, lost)
+        return end(connection, row, now, Action.EXHAUST, failure, lost)
     due = now.due_in(due_s)
     return audits.transition(
-        connection, row, now, Signal.LOSE, message, count=False, lost_attempts=lost, worker=None, **due
+        connection, row, now, Action.LOSE, message, count=False, lost_attempts=lost, worker=None, **due
     )
 
 
-def end(connection: Connection, row: Row, now: Instant, signal: Signal, failure: Failure, lost: int) -> Row:
+def end(connection: Connection, row: Row, now: Instant, action: Action, failure: Failure, lost: int) -> Row:
     """End a locked row for ``failure``, with ``lost`` attempts on its account; return the row as it is then."""
     stored = audits.failure_json(failure)
     return audits.transition(
-        connection, row, now, signal, failure.message, count=False, failure=stored, lost_attempts=lost
+        connection, row, now, action, failure.message, count=False, failure=stored, lost_attempts=lost
     )

@@ -6,12 +6,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, or_, select, update
 
 from backdoor_audit.contract.spec import Status
-from jobs.audits import deadlines
-from jobs.audits import lost_attempts as losses
+from jobs.audits import deadlines, lost_attempts
 from jobs.audits.rows import Row
-from jobs.audits.states import LIVE, Signal
+from jobs.audits.states import LIVE, Action
 from jobs.clock import Instant
-from jobs.database import counters as counting
+from jobs.database import counters
 from jobs.database.tables import audits as table
 from jobs.policy import Policy
 
@@ -49,7 +48,7 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
         if row["status"] in LIVE:
             # The caller enqueues it; it is due again only where that comes to nothing.
             due_s = policy.requeue_after_s
-            after = losses.take_back(connection, row, now, policy, "the worker was lost", due_s=due_s)
+            after = lost_attempts.take_back(connection, row, now, policy, "the worker was lost", due_s=due_s)
             harvest.lost.append((row["id"], after["status"]))
         else:
             after = _hand_out(connection, row, now, policy)
@@ -57,9 +56,9 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
             moved.append(after["status"])
         if after["status"] == "queued":
             harvest.to_enqueue.append(row["id"])
-    counting.count_transitions(connection, moved)
+    counters.count_transitions(connection, moved)
     if harvest.lost:
-        counting.count_reaped(connection, len(harvest.lost))
+        counters.count_reaped(connection, len(harvest.lost))
     return harvest
 
 
@@ -70,6 +69,6 @@ def _due(now: Instant) -> Select[*tuple[Any, ...]]:
 
 def _hand_out(connection: Connection, row: Row, now: Instant, policy: Policy) -> Row:
     if deadlines.has_passed(row, now):
-        return losses.end(connection, row, now, Signal.OVERDUE, losses.OVERDUE, row["lost_attempts"])
+        return lost_attempts.end(connection, row, now, Action.EXPIRE, lost_attempts.OVERDUE, row["lost_attempts"])
     connection.execute(update(table).where(table.c.id == row["id"]).values(**now.due_in(policy.requeue_after_s)))
     return row

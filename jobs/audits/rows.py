@@ -7,11 +7,11 @@ from sqlalchemy import Connection, Select, select, update
 
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Status
 from backdoor_audit.contract.verdicts import Verdict
-from jobs import version_tags as tagging
+from jobs import version_tags
 from jobs.audits import events, states
-from jobs.audits.states import Signal
+from jobs.audits.states import Action
 from jobs.clock import Instant
-from jobs.database import counters as counting
+from jobs.database import counters
 from jobs.database.tables import audits
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
@@ -78,7 +78,7 @@ def change(connection: Connection, row: Row, now: Instant, *, event: EventKind |
 
 
 def transition(
-    connection: Connection, row: Row, now: Instant, signal: Signal, message: str, *, count: bool = True, **values: Any
+    connection: Connection, row: Row, now: Instant, action: Action, message: str, *, count: bool = True, **values: Any
 ) -> Row:
     """Move a locked row along the table of transitions, with an event; return the row as it is then.
 
@@ -86,11 +86,11 @@ def transition(
     transaction that makes several transitions counts them itself, at its end (``jobs.database.counters``).
 
     Raises:
-        ValueError: the signal changes nothing here; the caller looks first (``states.after``).
+        ValueError: the action changes nothing here; the caller looks first (``states.after``).
     """
-    target = states.after(row["status"], signal)
+    target = states.after(row["status"], action)
     if target is None:
-        raise ValueError(f"{signal} does nothing to an audit that is {row['status']}")
+        raise ValueError(f"{action} does nothing to an audit that is {row['status']}")
     if target in TERMINAL:
         values |= _ENDED | {"finished_at": now.at}
     if target == "queued":
@@ -100,10 +100,10 @@ def transition(
             values.pop(column, None)
     changed = change(connection, row, now, event="status", status=target, message=printable(message), **values)
     if count:
-        counting.count_transitions(connection, [target])
+        counters.count_transitions(connection, [target])
     if target in TERMINAL:
         outbox.announce(connection, changed, now)
-        tagging.note_end(connection, changed, now)
+        version_tags.note_end(connection, changed, now)
     return changed
 
 

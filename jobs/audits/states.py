@@ -5,8 +5,8 @@
                     ┌──── release, lose ────┐
                     ▼                       │
     submit ──▶ queued ──── claim ────▶ running ── succeed ──▶ succeeded
-                 │ │                    │ │  └─── fail, exhaust, overdue ──▶ failed
-                 │ └─ overdue ▶ failed  │ └────── stop ──▶ cancelled
+                 │ │                    │ │  └─── fail, exhaust, expire ───▶ failed
+                 │ └─ expire ─▶ failed  │ └────── stop ──▶ cancelled
                  │                      │
                cancel                 cancel
                  ▼                      ▼
@@ -25,7 +25,7 @@ from typing import Final
 from backdoor_audit.contract.spec import Status
 
 
-class Signal(StrEnum):
+class Action(StrEnum):
     """What can happen to an audit."""
 
     CLAIM = "claim"
@@ -44,41 +44,41 @@ class Signal(StrEnum):
     """The lease ran out, attempts are left."""
     EXHAUST = "exhaust"
     """The lease ran out and it was the last attempt."""
-    OVERDUE = "overdue"
+    EXPIRE = "expire"
     """Nobody works on it and its deadline has passed."""
 
 
-_Table = Mapping[tuple[Status, Signal], Status]
+_Table = Mapping[tuple[Status, Action], Status]
 
 TRANSITIONS: Final[_Table] = MappingProxyType(
     {
-        ("queued", Signal.CLAIM): "running",
-        ("queued", Signal.CANCEL): "cancelled",
-        ("queued", Signal.OVERDUE): "failed",
-        ("running", Signal.CANCEL): "cancelling",
-        ("running", Signal.SUCCEED): "succeeded",
-        ("running", Signal.FAIL): "failed",
-        ("running", Signal.STOP): "cancelled",
-        ("running", Signal.RELEASE): "queued",
-        ("running", Signal.LOSE): "queued",
-        ("running", Signal.EXHAUST): "failed",
-        ("running", Signal.OVERDUE): "failed",
-        ("cancelling", Signal.CANCEL): "cancelling",
-        ("cancelling", Signal.SUCCEED): "cancelled",
-        ("cancelling", Signal.FAIL): "cancelled",
-        ("cancelling", Signal.STOP): "cancelled",
-        ("cancelling", Signal.RELEASE): "cancelled",
-        ("cancelling", Signal.LOSE): "cancelled",
-        ("cancelling", Signal.EXHAUST): "cancelled",
-        ("cancelling", Signal.OVERDUE): "cancelled",
+        ("queued", Action.CLAIM): "running",
+        ("queued", Action.CANCEL): "cancelled",
+        ("queued", Action.EXPIRE): "failed",
+        ("running", Action.CANCEL): "cancelling",
+        ("running", Action.SUCCEED): "succeeded",
+        ("running", Action.FAIL): "failed",
+        ("running", Action.STOP): "cancelled",
+        ("running", Action.RELEASE): "queued",
+        ("running", Action.LOSE): "queued",
+        ("running", Action.EXHAUST): "failed",
+        ("running", Action.EXPIRE): "failed",
+        ("cancelling", Action.CANCEL): "cancelling",
+        ("cancelling", Action.SUCCEED): "cancelled",
+        ("cancelling", Action.FAIL): "cancelled",
+        ("cancelling", Action.STOP): "cancelled",
+        ("cancelling", Action.RELEASE): "cancelled",
+        ("cancelling", Action.LOSE): "cancelled",
+        ("cancelling", Action.EXHAUST): "cancelled",
+        ("cancelling", Action.EXPIRE): "cancelled",
     }
 )
-"""(state, signal) → next state. What is not here does not happen; terminal states have no way out."""
+"""(state, action) → next state. What is not here does not happen; terminal states have no way out."""
 
 LIVE: Final[frozenset[Status]] = frozenset({"running", "cancelling"})
 """States in which one worker holds the lease."""
 
 
-def after(status: Status, signal: Signal) -> Status | None:
-    """Return the state that ``signal`` leads to from ``status``, or None where it changes nothing."""
-    return TRANSITIONS.get((status, signal))
+def after(status: Status, action: Action) -> Status | None:
+    """Return the state that ``action`` leads to from ``status``, or None where it changes nothing."""
+    return TRANSITIONS.get((status, action))

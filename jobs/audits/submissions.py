@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from backdoor_audit.contract.spec import AuditSpec
-from jobs import libraries
-from jobs import version_tags as tagging
+from jobs import libraries, version_tags
 from jobs.audits import events
 from jobs.audits import rows as audits
 from jobs.clock import Clock
-from jobs.database import counters as counting
-from jobs.database.documents import SpecShelf
+from jobs.database import counters
+from jobs.database.documents import SpecCache
 from jobs.database.tables import MAX_NAME, idempotency_keys
 from jobs.database.tables import audits as table
+from jobs.database.upsert import insert_if_absent
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
 from jobs.ids import new_audit_id
 from jobs.policy import Policy
@@ -37,7 +36,13 @@ def check_name(what: str, value: str) -> None:
 
 
 def submit(
-    connection: Connection, clock: Clock, policy: Policy, shelf: SpecShelf, spec: AuditSpec, owner: str, key: str | None
+    connection: Connection,
+    clock: Clock,
+    policy: Policy,
+    spec_cache: SpecCache,
+    spec: AuditSpec,
+    owner: str,
+    key: str | None,
 ) -> tuple[Mapping[str, Any], bool]:
     """File an audit, or find the one that the owner's key was used for; return its row and whether it is new.
 
@@ -57,9 +62,9 @@ def submit(
             return _find_audit(connection, earlier["audit_id"], owner), False
     if policy.max_queued is not None:
         _check_room(connection, owner, policy.max_queued)
-    webhook_id = None if spec.webhook is None else outbox.named(connection, owner, spec.webhook.url)
+    webhook_id = None if spec.webhook is None else outbox.webhook_id_of(connection, owner, spec.webhook.url)
     row = _insert(connection, clock, policy, spec, owner, webhook_id)
-    shelf.put(connection, row["id"], spec)
+    spec_cache.put(connection, row["id"], spec)
     if spec.library is not None:
         libraries.attach(connection, row["id"], spec.library, owner)
     if key is not None:
@@ -89,15 +94,8 @@ def _find_audit(connection: Connection, audit_id: str, owner: str) -> Mapping[st
 
 
 def _take_key(connection: Connection, owner: str, key: str, audit_id: str, digest: str) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    # On PostgreSQL this waits for a neighbour that is about to commit the same key.
-    statement = (
-        dialect.insert(idempotency_keys)
-        .values(owner=owner, key=key, audit_id=audit_id, spec_digest=digest)
-        .on_conflict_do_nothing()
-        .returning(idempotency_keys.c.key)
-    )
-    if connection.execute(statement).scalar_one_or_none() is None:
+    row = {"owner": owner, "key": key, "audit_id": audit_id, "spec_digest": digest}
+    if not insert_if_absent(connection, idempotency_keys, row):
         raise KeyTaken
 
 
@@ -120,10 +118,10 @@ def _insert(
         "version": 1,
         "last_event": 1,
         "webhook_id": webhook_id,
-        "registered_version": tagging.registered_version(spec),
+        "registered_version": version_tags.registered_version(spec),
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))
-    counting.count_transitions(connection, ["queued"])
+    counters.count_transitions(connection, ["queued"])
     events.append(connection, row, now, "status")
     return row

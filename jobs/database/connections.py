@@ -173,7 +173,7 @@ class Database:
         mode = self._until_it_goes_through(work, None)
         if mode != "wal":
             # Some file systems cannot share memory; everything works there too, but slower.
-            log.warning("ledger.no_wal", mode=mode)
+            log.warning("ledger.degraded", mode=mode)
 
     def _until_it_goes_through(self, work: Callable[[Connection], T], begin: str | None) -> T:
         options: dict[str, Any] = {_BEGIN: begin}
@@ -190,9 +190,9 @@ class Database:
                     except DBAPIError as error:
                         if not _is_transient(error) or time.monotonic() >= give_up_at:
                             raise
-                        log.warning("ledger.busy", reason=_reason(error))
+                        log.warning("ledger.blocked", reason=_reason(error))
             except LedgerUnavailable as error:
-                log.warning("ledger.unavailable", reason=str(error))
+                log.warning("ledger.failed", reason=str(error))
                 raise
             time.sleep(_PAUSE_S)
 

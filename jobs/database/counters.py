@@ -1,26 +1,39 @@
-"""Counters that never fall, for the metrics: they outlive the audits that they counted.
+"""Counters for the metrics. They never fall: they outlive the audits that they counted.
 
-Each lives in a row of its own. A transaction that counts several takes them in one order (``transitions`` sorted, then
-the rest), so that two never wait for each other.
+Each is a row of its own. A transaction that raises several takes them in one order (``transitions`` sorted, then the
+rest), so that two transactions never wait for each other.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, get_args
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from backdoor_audit.contract.spec import STAGES, Status
 from jobs.database.tables import counters
+from jobs.database.upsert import upsert
 
-REAPED: Final = "reaped"
+_REAPED: Final = "reaped"
 _TO: Final = "to."
 _SECONDS: Final = "seconds."
 
 
+@dataclass(frozen=True)
+class Totals:
+    """All counters; what was never counted is absent from the mappings."""
+
+    reaped: int
+    """Leases that ran out."""
+    transitions: dict[str, int]
+    """How often audits entered each state."""
+    stage_seconds: dict[str, int]
+    """Seconds that succeeded audits spent in each stage."""
+
+
 def count_transitions(connection: Connection, statuses: Iterable[str]) -> None:
-    """Note that audits came into these states."""
+    """Count audits that entered these states."""
     for status, number in sorted(Counter(statuses).items()):
         _add(connection, f"{_TO}{status}", number)
 
@@ -32,24 +45,23 @@ def count_stages(connection: Connection, seconds: Mapping[str, float]) -> None:
 
 
 def count_reaped(connection: Connection, number: int) -> None:
-    """Note that leases ran out."""
-    _add(connection, REAPED, number)
+    """Count leases that ran out."""
+    _add(connection, _REAPED, number)
 
 
-def read(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
-    """Return transitions by state and seconds by stage; what was never counted is not there."""
+def read(connection: Connection) -> Totals:
+    """Return all counters."""
     names = [f"{_TO}{status}" for status in get_args(Status)] + [f"{_SECONDS}{stage}" for stage in STAGES]
-    rows = connection.execute(select(counters).where(counters.c.name.in_(names)))
-    found: dict[str, int] = {row.name: row.value for row in rows}
-    return _under(found, _TO), _under(found, _SECONDS)
+    rows = connection.execute(select(counters).where(counters.c.name.in_([*names, _REAPED])))
+    values: dict[str, int] = {row.name: row.value for row in rows}
+    return Totals(
+        reaped=values.get(_REAPED, 0), transitions=_under(values, _TO), stage_seconds=_under(values, _SECONDS)
+    )
 
 
-def _under(found: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {name.removeprefix(prefix): value for name, value in sorted(found.items()) if name.startswith(prefix)}
+def _under(values: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): value for name, value in sorted(values.items()) if name.startswith(prefix)}
 
 
 def _add(connection: Connection, name: str, amount: int) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    row = insert(counters).values(name=name, value=amount)
-    raised = {"value": counters.c.value + row.excluded.value}
-    connection.execute(row.on_conflict_do_update(index_elements=[counters.c.name], set_=raised))
+    upsert(connection, counters, {"name": name, "value": amount}, {"value": counters.c.value + amount})

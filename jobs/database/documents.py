@@ -34,7 +34,7 @@ def parse(model: type[M], body: str) -> M:
         raise DocumentUnreadable(f"a stored {model.__name__} cannot be read by this version of the code") from error
 
 
-class SpecShelf:
+class SpecCache:
     """Writes specs, and reads them with the least recently used leaving memory first. Safe with several threads."""
 
     def __init__(self, max_chars: int = _CACHE_CHARS) -> None:

@@ -50,7 +50,7 @@ def put(
     return row
 
 
-def named(connection: Connection, owner: str, url: str) -> str:
+def webhook_id_of(connection: Connection, owner: str, url: str) -> str:
     """Return the id of the owner's webhook with this address, for an audit that names it.
 
     Raises:

@@ -86,7 +86,7 @@ class Outgoing:
     """Attempts before this one, since the message was filed or replayed."""
 
 
-class WebhookBook:
+class WebhookRepository:
     """The webhooks of a ledger; its methods raise what the ledger's do."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:

@@ -4,16 +4,15 @@ Like the loop that sends webhooks it lives in the API's process: workers may be 
 and none fails of it. Several replicas share the notes in the ledger; each version goes to one of them at a time.
 """
 
-import random
-import threading
 import time
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
+from common.polling import PollingLoop, retry_pause
 from jobs.errors import LedgerError
-from jobs.version_tags import Ends, TagBook, TagTask
+from jobs.version_tags import Ends, TagTask, VersionTagRepository
 from models_store.errors import ModelNotFound, ModelRejected, StoreError
 from models_store.references import parse_reference
 from models_store.sources.mlflow_registry import MlflowRegistry
@@ -31,7 +30,7 @@ _KEPT_S: Final = 30 * 86_400.0
 log = structlog.get_logger(__name__)
 
 
-class TagLoop(threading.Thread):
+class TagLoop(PollingLoop):
     """Takes versions whose tags are due, one at a time, and writes them.
 
     Args:
@@ -42,36 +41,20 @@ class TagLoop(threading.Thread):
     """
 
     def __init__(
-        self, book: TagBook, registry: MlflowRegistry, retry_s: Sequence[float], public_url: str | None
+        self, book: VersionTagRepository, registry: MlflowRegistry, retry_s: Sequence[float], public_url: str | None
     ) -> None:
-        super().__init__(name="mlflow-tags", daemon=True)
+        super().__init__("mlflow-tags", self._step_once, every_s=_POLL_S, outage_s=_OUTAGE_S, outages=(LedgerError,))
         self._book = book
         self._registry = registry
         self._retry_s = tuple(retry_s)
         self._public_url = public_url
-        self._stopping = threading.Event()
         self._next_prune = time.monotonic() + _PRUNE_EVERY_S
 
-    def run(self) -> None:
-        """Write until told to stop."""
-        pause_s = 0.0
-        while not self._stopping.wait(pause_s):
-            try:
-                pause_s = 0.0 if self._pass() else _POLL_S
-            except LedgerError as error:
-                log.warning("tags wait", error=type(error).__name__)
-                pause_s = _OUTAGE_S
-            except Exception:
-                log.exception("tags broke")
-                pause_s = _OUTAGE_S
+    def _step_once(self) -> float | None:
+        """Write the tags of one version; return how long to pause."""
+        return 0.0 if self._write_next() else None
 
-    def stop(self, patience_s: float = 2.0) -> None:
-        """End; what is under way for longer than ``patience_s`` is written again by whoever comes next."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join(patience_s)
-
-    def _pass(self) -> bool:
+    def _write_next(self) -> bool:
         """Write the tags of one version; return whether there was one."""
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
@@ -80,9 +63,9 @@ class TagLoop(threading.Thread):
         if task is None:
             return False
         error, final = self._write(task)
-        retry_in_s = None if error is None or final else self._pause_s(task.tries)
+        retry_in_s = None if error is None or final else retry_pause(self._retry_s, task.tries)
         self._book.settle(task, error=error, retry_in_s=retry_in_s)
-        log.info("tags written", reference=task.reference, error=error, retry_in_s=retry_in_s)
+        log.info("tags.written", reference=task.reference, error=error, retry_in_s=retry_in_s)
         return True
 
     def _write(self, task: TagTask) -> tuple[str | None, bool]:
@@ -101,15 +84,9 @@ class TagLoop(threading.Thread):
             raise
         except Exception:
             # Else it would be written again for ever, uncounted.
-            log.exception("tags not written", reference=task.reference)
+            log.exception("tags.failed", reference=task.reference)
             return "internal", False
         return None, True
-
-    def _pause_s(self, tries: int) -> float | None:
-        """Seconds until the next attempt, spread by a tenth; None after the last."""
-        if tries >= len(self._retry_s):
-            return None
-        return self._retry_s[tries] * random.uniform(1.0, 1.1)
 
 
 def tags_of(ends: Ends, public_url: str | None) -> dict[str, str]:

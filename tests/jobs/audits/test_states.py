@@ -5,15 +5,15 @@ from typing import get_args
 import pytest
 
 from backdoor_audit.contract.spec import TERMINAL, Status
-from jobs.audits.states import LIVE, TRANSITIONS, Signal, after
+from jobs.audits.states import LIVE, TRANSITIONS, Action, after
 
 STATES = get_args(Status)
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
-@pytest.mark.parametrize("signal", list(Signal))
-def test_nothing_leaves_a_terminal_state(status, signal):
-    assert after(status, signal) is None
+@pytest.mark.parametrize("action", list(Action))
+def test_nothing_leaves_a_terminal_state(status, action):
+    assert after(status, action) is None
 
 
 def test_every_state_can_be_reached_and_every_open_one_left():
@@ -22,19 +22,19 @@ def test_every_state_can_be_reached_and_every_open_one_left():
 
 
 def test_a_cancel_that_was_accepted_is_kept():
-    assert {after("cancelling", signal) for signal in Signal} <= {None, "cancelling", "cancelled"}
+    assert {after("cancelling", action) for action in Action} <= {None, "cancelling", "cancelled"}
 
 
 def test_only_a_queued_audit_is_claimed():
-    assert [status for status in STATES if after(status, Signal.CLAIM)] == ["queued"]
+    assert [status for status in STATES if after(status, Action.CLAIM)] == ["queued"]
 
 
 def test_whoever_holds_a_lease_can_end_it_in_every_way():
     for status in LIVE:
-        for signal in set(Signal) - {Signal.CLAIM, Signal.CANCEL}:
-            assert after(status, signal) is not None
+        for action in set(Action) - {Action.CLAIM, Action.CANCEL}:
+            assert after(status, action) is not None
 
 
 def test_the_table_is_read_only():
     with pytest.raises(TypeError):
-        TRANSITIONS["succeeded", Signal.CLAIM] = "running"
+        TRANSITIONS["succeeded", Action.CLAIM] = "running"

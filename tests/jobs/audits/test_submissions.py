@@ -97,7 +97,7 @@ def test_unknown_ids(ledger, audit_id):
 def test_large_unicode_specs_come_back_whole(ledger, make_spec):
     spec = make_spec(carriers={"prompts": [f"Grüße {n} 你好 \U0001f600 \\ \" '" for n in range(500)]})
     audit_id = ledger.submit(spec, owner="ann").audit.id
-    ledger._shelf._parsed.clear()
+    ledger._spec_cache._parsed.clear()
     assert ledger.get(audit_id).spec == spec
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.database.documents import SpecShelf
+from jobs.database.documents import SpecCache
 
 
 @pytest.fixture
@@ -15,10 +15,10 @@ def rows(ledger, make_spec):
 
 
 def test_what_was_read_is_kept_by_digest(ledger, rows):
-    shelf = SpecShelf()
+    spec_cache = SpecCache()
     with ledger._database.reading() as connection:
-        first = shelf.get(connection, rows)
-    again = shelf.get(None, rows)
+        first = spec_cache.get(connection, rows)
+    again = spec_cache.get(None, rows)
     assert [first[row["id"]].seed for row in rows] == [0, 1, 2, 0]
     assert all(again[row["id"]] is first[row["id"]] for row in rows)
     assert first[rows[0]["id"]] is first[rows[3]["id"]]
@@ -26,17 +26,17 @@ def test_what_was_read_is_kept_by_digest(ledger, rows):
 
 def test_the_least_recently_used_leave_first(ledger, rows):
     with ledger._database.reading() as connection:
-        one = len(next(iter(SpecShelf().get(connection, rows[:1]).values())).model_dump_json())
-        shelf = SpecShelf(max_chars=2 * one + 10)
-        shelf.get(connection, rows[:2])
-        shelf.get(connection, rows[:1])
-        shelf.get(connection, rows[2:3])
-        assert list(shelf._parsed) == [rows[0]["spec_digest"], rows[2]["spec_digest"]]
-        assert shelf._chars <= 2 * one + 10
+        one = len(next(iter(SpecCache().get(connection, rows[:1]).values())).model_dump_json())
+        spec_cache = SpecCache(max_chars=2 * one + 10)
+        spec_cache.get(connection, rows[:2])
+        spec_cache.get(connection, rows[:1])
+        spec_cache.get(connection, rows[2:3])
+        assert list(spec_cache._parsed) == [rows[0]["spec_digest"], rows[2]["spec_digest"]]
+        assert spec_cache._chars <= 2 * one + 10
 
 
 def test_what_is_larger_than_the_bound_is_read_each_time(ledger, rows):
-    shelf = SpecShelf(max_chars=10)
+    spec_cache = SpecCache(max_chars=10)
     with ledger._database.reading() as connection:
-        assert shelf.get(connection, rows[:1])[rows[0]["id"]].seed == 0
-    assert not shelf._parsed
+        assert spec_cache.get(connection, rows[:1])[rows[0]["id"]].seed == 0
+    assert not spec_cache._parsed

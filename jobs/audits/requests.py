@@ -1,0 +1,186 @@
+"""The half of the ledger that the API uses: file audits, look at them, cancel and delete them."""
+
+import builtins
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, delete, update
+
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
+from backdoor_audit.contract.verdicts import Verdict
+from jobs.audits import events, listings, states, submissions
+from jobs.audits import rows as audits
+from jobs.audits.rows import Row
+from jobs.audits.states import Action
+from jobs.database import documents
+from jobs.database.session import Session
+from jobs.database.tables import audits as table
+from jobs.errors import AuditNotTerminal, LedgerUnavailable, NoReport, ReportNotReady
+from jobs.records import AuditRecord, Event, Page, QueueCounts, Submission
+
+log = structlog.get_logger(__name__)
+
+_KEY_RACES: Final = 10
+
+
+class AuditRequests(Session):
+    """What those who ask for audits may do. Every method is one transaction."""
+
+    def submit(self, spec: AuditSpec, *, owner: str, idempotency_key: str | None = None) -> Submission:
+        """File an audit; with a key that the owner has used before for the same spec, return that audit.
+
+        Raises:
+            IdempotencyConflict: the key was used for another spec.
+            LibraryNotFound: the owner has no library as the spec names one.
+            QueueFull: the owner has as many audits queued as one may have.
+            UnknownWebhook: the spec names an address that is none of the owner's webhooks.
+            ValueError: the owner or the key is empty, or longer than 255 characters.
+        """
+        submissions.check_name("owner", owner)
+        if idempotency_key is not None:
+            submissions.check_name("the idempotency key", idempotency_key)
+
+        def work(connection: Connection) -> tuple[Row, bool]:
+            return submissions.submit(
+                connection, self._clock, self._policy, self._spec_cache, spec, owner, idempotency_key
+            )
+
+        for _ in range(_KEY_RACES):
+            try:
+                row, created = self._write(work)
+            except submissions.KeyTaken:
+                continue
+            if created:
+                log.info("audit.submitted", audit_id=row["id"])
+            # With equal digests, the caller's spec is the stored one.
+            return Submission(audit=audits.record(row, spec), created=created)
+        raise LedgerUnavailable("the idempotency key is being used by too many requests at once")
+
+    def get(self, audit_id: str, *, owner: str | None = None) -> AuditRecord:
+        """Return one audit.
+
+        Raises:
+            AuditNotFound: there is none, or it is another owner's.
+        """
+        return self._read(lambda connection: self._record(connection, audits.find(connection, audit_id, owner=owner)))
+
+    def list(
+        self,
+        *,
+        owner: str | None = None,
+        status: Status | None = None,
+        verdict: Verdict | None = None,
+        tuned_digest: str | None = None,
+        spec_digest: str | None = None,
+        page_size: int = 50,
+        page_token: str | None = None,
+    ) -> Page:
+        """Return a page of audits, newest first; ``page_size`` is brought into 1–200.
+
+        Only an audit that has succeeded has a ``tuned_digest``.
+
+        Raises:
+            InvalidPageToken: the token is not one of ours, or was made for other filters.
+        """
+
+        def work(connection: Connection) -> Page:
+            rows, token = listings.page(
+                connection,
+                owner=owner,
+                status=status,
+                verdict=verdict,
+                tuned_digest=tuned_digest,
+                spec_digest=spec_digest,
+                page_size=page_size,
+                page_token=page_token,
+            )
+            specs = self._spec_cache.get(connection, rows)
+            found = tuple(audits.record(row, specs[row["id"]]) for row in rows)
+            return Page(audits=found, next_page_token=token)
+
+        return self._read(work)
+
+    def uses(self, reference: str) -> bool:
+        """Say whether an audit that has not ended, whosever it is, names this model."""
+
+        def work(connection: Connection) -> bool:
+            specs = self._spec_cache.get(connection, listings.open_audits(connection)).values()
+            return any(reference in (spec.base_model, spec.fine_tuned) for spec in specs)
+
+        return self._read(work)
+
+    def report(self, audit_id: str, *, owner: str | None = None) -> AuditReport:
+        """Return the report of an audit.
+
+        Raises:
+            AuditNotFound: there is no such audit, or it is another owner's.
+            ReportNotReady: the audit has not ended.
+            NoReport: it ended without one.
+        """
+
+        def work(connection: Connection) -> AuditReport:
+            row = audits.find(connection, audit_id, owner=owner)
+            report = documents.get_report(connection, audit_id)
+            if report is None:
+                raise (NoReport if row["status"] in TERMINAL else ReportNotReady)(audit_id, row["status"])
+            return report
+
+        return self._read(work)
+
+    def events(self, audit_id: str, *, after: int = 0, limit: int = 500) -> builtins.list[Event]:
+        """Return the history of an audit from the event after number ``after``; empty for an unknown audit."""
+        return self._read(lambda connection: events.read(connection, audit_id, after=after, limit=limit))
+
+    def request_cancel(self, audit_id: str, *, owner: str | None = None) -> AuditRecord:
+        """Cancel a queued audit at once, ask a running one to stop; leave one that has ended as it is.
+
+        Raises:
+            AuditNotFound: there is none, or it is another owner's.
+        """
+
+        def work(connection: Connection) -> AuditRecord:
+            row = audits.lock(connection, audit_id, owner=owner)
+            target = states.after(row["status"], Action.CANCEL)
+            if target is not None and target != row["status"]:
+                now = self._clock.read(connection)
+                message = "cancelled" if target == "cancelled" else "a cancel was asked for"
+                row = audits.transition(connection, row, now, Action.CANCEL, message)
+            return self._record(connection, row)
+
+        record = self._write(work)
+        log.info("audit.cancel_requested", audit_id=audit_id, status=record.status)
+        return record
+
+    def delete(self, audit_id: str, *, owner: str | None = None) -> None:
+        """Remove an audit that has ended, with its report, events and key. When this returns, delete its artifacts.
+
+        Raises:
+            AuditNotFound: there is none, or it is another owner's.
+            AuditNotTerminal: it has not ended.
+        """
+
+        def work(connection: Connection) -> None:
+            row = audits.lock(connection, audit_id, owner=owner)
+            if row["status"] not in TERMINAL:
+                raise AuditNotTerminal(audit_id, row["status"])
+            connection.execute(delete(table).where(table.c.id == audit_id))
+
+        self._write(work)
+        log.info("audit.deleted", audit_id=audit_id)
+
+    def mark_enqueued(self, audit_id: str) -> None:
+        """Note that the id was put on the broker, so that ``reap`` does not hand it out for ``requeue_after_s``."""
+
+        def work(connection: Connection) -> None:
+            due = self._clock.read(connection).due_in(self._policy.requeue_after_s)
+            connection.execute(update(table).where(table.c.id == audit_id, table.c.status == "queued").values(**due))
+
+        self._write(work)
+
+    def counts(self) -> QueueCounts:
+        """Return the numbers for the metrics."""
+        return self._read(lambda connection: listings.counts(connection, self._clock))
+
+    def _record(self, connection: Connection, row: Row) -> AuditRecord:
+        return audits.record(row, self._spec_cache.get(connection, [row])[row["id"]])
