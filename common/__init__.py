@@ -1,1 +1,1 @@
-"""What every process of the server shares: how it logs."""
+"""What every process of the server shares: settings, logs, polling loops."""

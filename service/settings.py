@@ -1,43 +1,19 @@
-"""What the operator sets, read from the environment once, by ``python -m service``."""
+"""The settings of the API. Read once, by ``python -m service``, and passed inward."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_settings import NoDecode
 
+from common.settings import CommonSettings, InvalidSettings, split_commas
 from models_store.sources.mlflow_registry import MlflowRegistry
 from service.errors import StartupError
 
 
-class Settings(BaseSettings):
-    """Frozen. Each field is also an environment variable: ``BACKDOOR_AUDIT_`` and its name in capitals."""
+class Settings(CommonSettings):
+    """The settings of one process of the API."""
 
-    model_config = SettingsConfigDict(env_prefix="BACKDOOR_AUDIT_", frozen=True, extra="ignore", env_ignore_empty=True)
-
-    data_dir: Path = Field(description="Artifacts, caches and, by default, the ledger and the broker's socket.")
-    models_root: Path = Field(description="Where local: references are looked up; never written to.")
-    database_url: str = Field(
-        default_factory=lambda data: f"sqlite:///{data['data_dir']}/ledger.sqlite3",
-        description="The ledger: sqlite:///file or postgresql://…",
-    )
-    broker_url: str = Field(
-        default_factory=lambda data: f"redis+socket://{data['data_dir']}/broker/valkey.sock",
-        description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.",
-    )
-    artifacts_url: str = Field(
-        default_factory=lambda data: f"{data['data_dir']}/audits",
-        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see, or "
-        "an object store: s3://, gs://, az://.",
-    )
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind to.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port to bind to; 0 takes a free one.")
     listen_fd: int | None = Field(
@@ -46,29 +22,6 @@ class Settings(BaseSettings):
     require_keys: bool = Field(
         default=False,
         description="Ask for API keys on a loopback address or a unix socket, too; elsewhere they always are.",
-    )
-    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
-    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")
-    requeue_after_s: float = Field(
-        default=60,
-        gt=0,
-        description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
-    )
-    offline: bool = Field(
-        default=True, description="Never download; what hf: and mlflow: references name must have been fetched before."
-    )
-    allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(), description="Hub organisations that hf: references may name."
-    )
-    mlflow_tracking_uri: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")] | None = Field(
-        default=None, description="Address of the MLflow server whose registry mlflow: references name."
-    )
-    mlflow_models: Annotated[frozenset[str], NoDecode] = Field(
-        default=frozenset(),
-        description="Registered models that mlflow: references may name; `*` is any text.",
-    )
-    mlflow_limit_gb: float = Field(
-        default=200, gt=0, description="The most that is fetched of one registered version, GiB."
     )
     mlflow_tags: bool = Field(default=False, description="Write verdicts back as tags of registered versions.")
     mlflow_event_secret: SecretStr | None = Field(
@@ -112,24 +65,15 @@ class Settings(BaseSettings):
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have for ending.")
 
-    @field_validator("data_dir", "models_root", "hub_dir", "webhook_ca_file", "mlflow_audits")
+    @field_validator("webhook_ca_file", "mlflow_audits")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
+    def _absolute_file(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
-
-    @field_validator("allowed_organisations", "mlflow_models", mode="before")
-    @classmethod
-    def _separated(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return frozenset(name.strip() for name in value.split(",") if name.strip())
-        return value
 
     @field_validator("webhook_networks", "webhook_retry_s", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return split_commas(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _mlflow_is_whole(self) -> Self:
@@ -145,22 +89,17 @@ class Settings(BaseSettings):
         if self.mlflow_tracking_uri is None:
             return None
         return MlflowRegistry(
-            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=int(self.mlflow_limit_gb * 2**30)
+            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=self.mlflow_limit_bytes
         )
 
     @classmethod
     def load(cls, **values: Any) -> Self:
-        """Read the environment; ``values`` go before it.
+        """Read the environment; ``values`` take precedence.
 
         Raises:
-            StartupError: a setting is missing or not valid; the message names it and never repeats its value.
+            StartupError: a setting is missing or not valid.
         """
         try:
-            return cls(**values)
-        except ValidationError as error:
-            # What is wrong between settings names them itself.
-            found = "; ".join(
-                (f"BACKDOOR_AUDIT_{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
-                for item in error.errors()
-            )
-            raise StartupError(f"the settings are not usable: {found}") from None
+            return super().load(**values)
+        except InvalidSettings as error:
+            raise StartupError(str(error)) from None

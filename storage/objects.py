@@ -42,7 +42,7 @@ _UPLOADS_AT_ONCE: Final = 4
 _RETRY_WITHIN: Final = timedelta(seconds=10)
 _RETRIES: Final = 4
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class _Index(BaseModel):
@@ -179,7 +179,7 @@ class ObjectArtifacts:
                     if digest.hexdigest() != file.sha256:
                         raise _Damaged
         except _Damaged:
-            _log.warning("artifact_damaged", audit_id=audit_id, name=name)
+            log.warning("artifact_damaged", audit_id=audit_id, name=name)
             return False
         return True
 

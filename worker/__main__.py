@@ -23,7 +23,7 @@ from storage.errors import InvalidLocation
 from storage.locations import is_object_store
 from storage.objects import ObjectArtifacts
 from worker.app import create_app
-from worker.attempt import Surroundings
+from worker.attempts.context import WorkerContext
 from worker.dispatch import Dispatcher
 from worker.errors import SettingsError
 from worker.reaper import Reaper
@@ -39,7 +39,7 @@ EXIT_UNAVAILABLE: Final = 3
 
 _MIGRATE_PATIENCE_S: Final = 60.0
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
     try:
         settings = WorkerSettings.load()
     except SettingsError as error:
-        _log.error("settings_unusable", reason=str(error))
+        log.error("settings.rejected", reason=str(error))
         return EXIT_USAGE
     return run(settings)
 
@@ -57,14 +57,14 @@ def main() -> int:
 def run(settings: WorkerSettings) -> int:
     """Serve audits with ``settings`` until a signal ends it; return the exit status."""
     try:
-        published = ObjectArtifacts(settings.artifacts) if is_object_store(settings.artifacts) else None
+        published = ObjectArtifacts(settings.artifacts_url) if is_object_store(settings.artifacts_url) else None
         workspaces = ArtifactStore(settings.workspaces)
     except InvalidLocation as error:
-        _log.error("settings_unusable", reason=f"artifacts_url: {error.message}", hint=error.hint)
+        log.error("settings.rejected", reason=f"artifacts_url: {error.message}", hint=error.hint)
         return EXIT_USAGE
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(
-        settings.ledger_url,
+        settings.database_url,
         lease_s=settings.lease_s,
         max_attempts=settings.max_attempts,
         requeue_after_s=settings.requeue_after_s,
@@ -72,9 +72,9 @@ def run(settings: WorkerSettings) -> int:
     try:
         _migrate(ledger)
     except LedgerError as error:
-        _log.error("ledger_unusable", error=type(error).__name__, reason=str(error))
+        log.error("ledger.rejected", error=type(error).__name__, reason=str(error))
         return EXIT_UNAVAILABLE
-    surroundings = Surroundings(
+    context = WorkerContext(
         settings=settings,
         ledger=ledger,
         models=ModelsStore(
@@ -89,34 +89,34 @@ def run(settings: WorkerSettings) -> int:
         shutdown=Shutdown(),
         published=published,
     )
-    dispatcher = Dispatcher(settings.queue_url)
+    dispatcher = Dispatcher(settings.broker_url)
     reaper = Reaper(
         ledger,
         dispatcher,
         reap_s=settings.reap_s,
         patience_s=2 * settings.heartbeat_s,
-        artifacts=surroundings.artifacts,
+        artifacts=context.artifacts,
         published=published,
     )
     reaper.start()
     try:
-        return _consume(surroundings, dispatcher)
+        return _consume(context, dispatcher)
     finally:
         reaper.stop()
         dispatcher.close()
         ledger.close()
 
 
-def _consume(surroundings: Surroundings, dispatcher: Dispatcher) -> int:
+def _consume(context: WorkerContext, dispatcher: Dispatcher) -> int:
     """Run the Celery worker in this thread."""
-    shutdown = surroundings.shutdown
-    app = create_app(surroundings.settings.queue_url)
+    shutdown = context.shutdown
+    app = create_app(context.settings.broker_url)
 
     def leave() -> None:
         """Have Celery end the worker after the task that is running."""
         state.should_stop = EXIT_UNAVAILABLE
 
-    register(app, surroundings, dispatcher, leave)
+    register(app, context, dispatcher, leave)
 
     def keep_logging(**_: Any) -> None:
         """Celery leaves logging alone when somebody listens to this signal."""
@@ -124,7 +124,7 @@ def _consume(surroundings: Surroundings, dispatcher: Dispatcher) -> int:
     def on_ready(**_: Any) -> None:
         # Celery would restart the process by its argv, which is not how it was started.
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
-        _log.info("worker_ready", worker=worker_name(), device=surroundings.settings.device)
+        log.info("worker.started", worker=worker_name(), device=context.settings.device)
 
     def on_shutdown(**_: Any) -> None:
         shutdown.request()
@@ -141,7 +141,7 @@ def _consume(surroundings: Surroundings, dispatcher: Dispatcher) -> int:
         without_heartbeat=True,
     )
     worker.start()
-    _log.info("worker_ended", status=worker.exitcode or 0)
+    log.info("worker.stopped", status=worker.exitcode or 0)
     return int(worker.exitcode or 0)
 
 
@@ -158,7 +158,7 @@ def _migrate(ledger: Ledger) -> None:
         except LedgerUnavailable:
             if time.monotonic() >= give_up_at:
                 raise
-            _log.warning("ledger_awaited")
+            log.warning("ledger.awaited")
             time.sleep(1)
         else:
             return

@@ -15,7 +15,7 @@ from worker.dispatch import Dispatcher
 from worker.errors import WorkerError
 from worker.settings import WorkerSettings
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def main() -> int:
@@ -23,15 +23,15 @@ def main() -> int:
     configure()
     try:
         settings = WorkerSettings.load()
-        ledger = Ledger(settings.ledger_url)
+        ledger = Ledger(settings.database_url)
         try:
-            with Dispatcher(settings.queue_url) as dispatcher:
+            with Dispatcher(settings.broker_url) as dispatcher:
                 dispatcher.ping()
             healthy = ledger.schema_is_current()
         finally:
             ledger.close()
     except (LedgerError, WorkerError) as error:
-        _log.error("unhealthy", error=type(error).__name__)
+        log.error("health.failed", error=type(error).__name__)
         return 1
     return 0 if healthy else 1
 

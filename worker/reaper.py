@@ -1,10 +1,10 @@
 """Brings lost and forgotten audits back to the broker, and clears away what ended audits left on the disk."""
 
-import threading
 from typing import Final
 
 import structlog
 
+from common.polling import PollingLoop
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from storage.artifacts import ArtifactStore
@@ -16,7 +16,7 @@ from worker.errors import BrokerUnavailable
 
 _PASSES_A_SWEEP: Final = 6
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def reap_once(ledger: Ledger, dispatcher: Dispatcher) -> list[str]:
@@ -34,7 +34,7 @@ def reap_once(ledger: Ledger, dispatcher: Dispatcher) -> list[str]:
         return []
     for audit_id in ids:
         dispatcher.enqueue(audit_id)
-    _log.info("audits_enqueued_again", count=len(ids))
+    log.info("audits.requeued", count=len(ids))
     return ids
 
 
@@ -53,7 +53,7 @@ def sweep(ledger: Ledger, artifacts: Artifacts) -> list[str]:
     for audit_id in gone:
         artifacts.delete(audit_id)
     if gone:
-        _log.info("artifacts_swept", count=len(gone))
+        log.info("artifacts.swept", count=len(gone))
     return gone
 
 
@@ -71,18 +71,18 @@ def sweep_workspaces(ledger: Ledger, workspaces: ArtifactStore) -> list[str]:
     for audit_id in gone:
         workspaces.delete(audit_id)
     if gone:
-        _log.info("workspaces_swept", count=len(gone))
+        log.info("workspaces.swept", count=len(gone))
     return gone
 
 
-class Reaper(threading.Thread):
+class Reaper(PollingLoop):
     """Calls ``reap_once`` at once and then every ``reap_s`` seconds, and ``sweep`` with every sixth of them.
 
     Args:
         ledger: what is asked.
         dispatcher: where lost audits go.
         reap_s: seconds between two passes.
-        patience_s: after the ledger was away, how long live workers have for renewing leases that ran out meanwhile.
+        patience_s: after an outage of the ledger, how long live workers may take to renew leases that ran out.
         artifacts: what is swept; None sweeps nothing.
         published: the object store, where ``artifacts`` are working copies of what is kept there.
     """
@@ -97,43 +97,34 @@ class Reaper(threading.Thread):
         artifacts: ArtifactStore | None = None,
         published: ObjectArtifacts | None = None,
     ) -> None:
-        super().__init__(name="reaper", daemon=True)
+        outages = (LedgerError, BrokerUnavailable, StorageError, OSError)
+        super().__init__("reaper", self.step, every_s=reap_s, outages=outages)
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._reap_s = reap_s
         self._patience_s = patience_s
         self._artifacts = artifacts
         self._published = published
         self._passes = 0
         self._ledger_was_away = False
-        self._stop_event = threading.Event()
 
-    def run(self) -> None:
-        """Reap until told to stop."""
-        while True:
-            try:
-                self._pass()
-            except LedgerUnavailable as error:
-                self._ledger_was_away = True
-                _log.warning("reaper_waits", error=type(error).__name__)
-            except (LedgerError, BrokerUnavailable, StorageError, OSError) as error:
-                _log.warning("reaper_waits", error=type(error).__name__)
-            except Exception:
-                _log.exception("reaper_broke")
-            if self._stop_event.wait(self._reap_s):
-                return
+    def step(self) -> float | None:
+        """Reap once, and sweep every sixth time; after an outage of the ledger, wait first.
 
-    def stop(self, timeout_s: float = 5) -> None:
-        """End the thread after the pass that it is in."""
-        self._stop_event.set()
-        self.join(timeout_s)
-
-    def _pass(self) -> None:
+        Raises:
+            LedgerError, BrokerUnavailable, StorageError, OSError: something is down; the next pass tries again.
+        """
         if self._ledger_was_away:
             self._ledger.ping()
             self._ledger_was_away = False
-            if self._stop_event.wait(self._patience_s):
-                return
+            return self._patience_s
+        try:
+            self._reap()
+        except LedgerUnavailable:
+            self._ledger_was_away = True
+            raise
+        return None
+
+    def _reap(self) -> None:
         self._passes += 1
         reap_once(self._ledger, self._dispatcher)
         if self._artifacts is not None and self._passes % _PASSES_A_SWEEP == 1:

@@ -12,43 +12,44 @@ from celery import Celery
 from jobs.errors import DocumentUnreadable, LedgerUnavailable, SchemaMismatch, SpecTooNew
 from jobs.records import Claim
 from worker.app import TASK
-from worker.attempt import Attempt, Surroundings
+from worker.attempts.attempt import Attempt
+from worker.attempts.context import WorkerContext
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
 
 _RETRY_S: Final = 1.0
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
-def register(app: Celery, surroundings: Surroundings, dispatcher: Dispatcher, leave: Callable[[], None]) -> None:
+def register(app: Celery, context: WorkerContext, dispatcher: Dispatcher, leave: Callable[[], None]) -> None:
     """Teach ``app`` to run audits with what this worker has; ``leave`` is called where it can run none any more."""
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def run_audit(audit_id: str) -> None:
-        perform(surroundings, dispatcher, audit_id, leave)
+        perform(context, dispatcher, audit_id, leave)
 
 
-def perform(surroundings: Surroundings, dispatcher: Dispatcher, audit_id: str, leave: Callable[[], None]) -> None:
+def perform(context: WorkerContext, dispatcher: Dispatcher, audit_id: str, leave: Callable[[], None]) -> None:
     """Run one audit, unless another worker has it, it has ended, or it is for a newer worker than this one."""
-    if surroundings.shutdown.requested:
+    if context.shutdown.requested:
         _put_back(dispatcher, audit_id)
         return
     try:
-        claim = _claim(surroundings, audit_id)
+        claim = _claim(context, audit_id)
     except (SpecTooNew, DocumentUnreadable) as error:
         # Other audits may be of this version. The ledger hands this one out again, until a newer worker takes it.
-        _log.error("worker_too_old_for_audit", audit_id=audit_id, reason=str(error))
+        log.error("audit.skipped", audit_id=audit_id, reason=str(error))
         return
     except SchemaMismatch as error:
-        _log.error("worker_too_old", reason=str(error))
+        log.error("worker.outdated", reason=str(error))
         _put_back(dispatcher, audit_id)
         leave()
         return
     if claim is None:
         return
     with structlog.contextvars.bound_contextvars(audit_id=claim.audit_id, attempt=claim.attempt):
-        Attempt(surroundings, claim).run()
+        Attempt(context, claim).run()
 
 
 def worker_name() -> str:
@@ -56,7 +57,7 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _claim(surroundings: Surroundings, audit_id: str) -> Claim | None:
+def _claim(context: WorkerContext, audit_id: str) -> Claim | None:
     """Claim, waiting for a ledger that is away: the message has left the broker, so nobody else will try soon.
 
     Raises:
@@ -65,11 +66,11 @@ def _claim(surroundings: Surroundings, audit_id: str) -> Claim | None:
     """
     while True:
         try:
-            return surroundings.ledger.claim(audit_id, worker=worker_name())
+            return context.ledger.claim(audit_id, worker=worker_name())
         except LedgerUnavailable:
-            if surroundings.shutdown.requested:
+            if context.shutdown.requested:
                 return None
-            _log.warning("ledger_awaited", audit_id=audit_id)
+            log.warning("ledger.awaited", audit_id=audit_id)
             time.sleep(_RETRY_S)
 
 
@@ -78,4 +79,4 @@ def _put_back(dispatcher: Dispatcher, audit_id: str) -> None:
     try:
         dispatcher.enqueue(audit_id)
     except BrokerUnavailable:
-        _log.warning("message_dropped", audit_id=audit_id)
+        log.warning("message.dropped", audit_id=audit_id)

@@ -180,7 +180,7 @@ def test_two_workers_run_two_audits_at_once_and_no_log_repeats_what_they_were_gi
         wait_healthy(cluster, "api")
         wait_healthy(cluster, "worker")
         # A worker's health asks for broker and ledger alone, not whether it consumes.
-        wait_for(lambda: all('"worker_ready"' in cluster.log(f"worker-{number}") for number in (1, 2)), 90)
+        wait_for(lambda: all('"worker.started"' in cluster.log(f"worker-{number}") for number in (1, 2)), 90)
         url = f"http://127.0.0.1:{cluster.api_port}"
         assert httpx.get(f"{url}/audits", trust_env=False).status_code == 401
         http = running.enter_context(httpx.Client(base_url=url, headers=key, trust_env=False, timeout=60))

@@ -79,8 +79,8 @@ def test_row_19_old_worker_new_api(system: System) -> None:
     audit_id = system.ledger.submit(toy_spec(), owner="local").audit.id
     with _newer(system, "UPDATE specs SET version = '9.0'", "UPDATE specs SET version = '1.0'"):
         system.dispatcher.enqueue(audit_id)
-        wait_for(lambda: bool(system.logged("worker_too_old_for_audit")), 60, old.log)
-        line = system.logged("worker_too_old_for_audit")[0]
+        wait_for(lambda: bool(system.logged("audit.skipped")), 60, old.log)
+        line = system.logged("audit.skipped")[0]
         assert line["audit_id"] == audit_id
         assert "9.0" in line["reason"]
         record = system.ledger.get(audit_id)
@@ -98,7 +98,7 @@ def test_row_19_old_worker_new_api(system: System) -> None:
         another = system.ledger.submit(toy_spec(seed=2), owner="local").audit.id
         system.dispatcher.enqueue(another)
         assert old.process.wait(120) == 3, "it ends"
-        assert "9999" in system.logged("worker_too_old")[0]["reason"]
+        assert "9999" in system.logged("worker.outdated")[0]["reason"]
         record = system.ledger.get(another)
         assert (record.status, record.attempt) == ("queued", 0)
     system.start_worker()

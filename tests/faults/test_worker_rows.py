@@ -121,7 +121,7 @@ def test_row_05_worker_stopped_past_its_lease(system: System, undisturbed: Audit
     assert gone, "the sandbox of a lost lease is killed"
 
     def endings() -> list[str]:
-        return [line["ending"] for line in sleeper.logged() if line["event"] == "attempt_ended"]
+        return [line["ending"] for line in sleeper.logged() if line["event"] == "attempt.ended"]
 
     until(lambda: bool(endings()), 30, "the sleeper never noticed")
     assert endings() == ["FORGOTTEN"], "what it did afterwards counted for nothing"
@@ -155,7 +155,7 @@ def test_row_13_worker_told_to_go_during_training(system: System, undisturbed: A
     assert worker.process.wait(60) == 0
     assert time.monotonic() - told < grace_s, "it went within its grace period"
     assert not sandbox.is_running()
-    assert not any(line["event"] == "sandbox_killed" for line in worker.logged()), "nothing had to be killed"
+    assert not any(line["event"] == "sandbox.killed" for line in worker.logged()), "nothing had to be killed"
     record = system.ledger.get(audit_id)
     assert (record.status, record.stage) == ("queued", "train")
     before = system.marks(audit_id)

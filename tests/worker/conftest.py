@@ -50,7 +50,7 @@ class Worker:
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def wait_ready(self, timeout_s: float = 120) -> None:
-        wait_for(lambda: any(line["event"] == "worker_ready" for line in self.logged()), timeout_s, self.log)
+        wait_for(lambda: any(line["event"] == "worker.started" for line in self.logged()), timeout_s, self.log)
 
     def sandbox(self, timeout_s: float = 120) -> psutil.Process:
         """The sandbox that runs, once there is one."""

@@ -88,7 +88,7 @@ def test_an_audit_through_the_api_and_out_of_the_bucket_again(
     assert http.delete(f"/audits/{audit_id}").status_code == 204
     assert keys(bucket_url) == []
     log = worker.log.read_text()
-    assert "artifact_store_awaited" in log
+    assert "artifacts.delayed" in log
     assert SECRET not in log
     for path in stack.data_dir.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes()
@@ -123,7 +123,7 @@ def test_a_worker_on_another_machine_goes_on_with_what_is_in_the_bucket(
     first.end()
     second = stack.start_worker(data_dir=str(tmp_path / "two"))
     second.sandbox()
-    (fetched,) = [line["names"] for line in second.logged() if line["event"] == "artifacts_fetched"]
+    (fetched,) = [line["names"] for line in second.logged() if line["event"] == "artifacts.fetched"]
     assert {"plan", "continuations", "directions"} <= set(fetched)
     assert not [name for name in fetched if name.startswith(("tuned-", "base-", "decoy-"))]
     stack.ledger.request_cancel(audit_id)

@@ -46,7 +46,7 @@ def test_a_report_that_was_written_before_the_crash_is_not_made_again(stack: "St
     worker = stack.start_worker()
     assert stack.end_of(audit_id).status == "succeeded"
     assert stack.ledger.report(audit_id) == report
-    assert not any(line["event"] == "sandbox_running" for line in worker.logged())
+    assert not any(line["event"] == "sandbox.launched" for line in worker.logged())
     assert list(workspace.names()) == [REPORT_FOLDER]
 
 

@@ -18,9 +18,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 def test_two_folders_are_enough(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = WorkerSettings.load()
-    assert settings.ledger_url == f"sqlite:///{tmp_path}/ledger.sqlite3"
-    assert settings.queue_url == f"redis+socket://{tmp_path}/broker/valkey.sock"
-    assert settings.artifacts == f"{tmp_path}/audits"
+    assert settings.database_url == f"sqlite:///{tmp_path}/ledger.sqlite3"
+    assert settings.broker_url == f"redis+socket://{tmp_path}/broker/valkey.sock"
+    assert settings.artifacts_url == f"{tmp_path}/audits"
     assert settings.cache_dir == tmp_path / "cache" / "base"
     assert settings.cache_bytes == 20 * 1024**3
     assert settings.offline
@@ -38,8 +38,8 @@ def test_the_environment_wins(environment: pytest.MonkeyPatch) -> None:
     }.items():
         environment.setenv(f"BACKDOOR_AUDIT_{name}", value)
     settings = WorkerSettings.load()
-    assert settings.ledger_url == "postgresql://db/audits"
-    assert settings.queue_url == "redis://queue:6379/0"
+    assert settings.database_url == "postgresql://db/audits"
+    assert settings.broker_url == "redis://queue:6379/0"
     assert settings.allowed_organisations == {"one", "two"}
     assert not settings.offline
     assert settings.device == "cuda:1"
@@ -48,7 +48,7 @@ def test_the_environment_wins(environment: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_variable_is_an_absent_one(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     environment.setenv("BACKDOOR_AUDIT_DATABASE_URL", "")
-    assert WorkerSettings.load().ledger_url.startswith("sqlite")
+    assert WorkerSettings.load().database_url.startswith("sqlite")
 
 
 def test_relative_folders_become_absolute(environment: pytest.MonkeyPatch) -> None:

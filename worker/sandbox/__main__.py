@@ -46,7 +46,7 @@ _MAX_REQUEST_BYTES: Final = 1 << 30
 _PROGRESS_INTERVAL_S: Final = 0.2
 _INTERRUPTS: Final[dict[Reason, type[Interrupted]]] = {"cancel": Cancelled, "deadline": DeadlineExceeded}
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class ShuttingDown(Interrupted):
@@ -131,7 +131,7 @@ def fence(request: Request) -> list[str]:
         file_bytes=request.limits.file_bytes,
         reach=reach_of(request, Path(tempfile.gettempdir())),
     )
-    _log.info("sandbox_started", walls=sorted(name for name, stands in walls.items() if stands))
+    log.info("sandbox.confined", walls=sorted(name for name, stands in walls.items() if stands))
     return sorted(name for name, stands in walls.items() if not stands)
 
 
@@ -208,7 +208,7 @@ def failure_of(error: Exception) -> Failure:
         )
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-    _log.error("audit_broke", error=type(error).__name__, places=places)
+    log.error("audit.broke", error=type(error).__name__, places=places)
     return Failure(
         code="internal",
         message=f"the audit broke on an unexpected {type(error).__name__}",

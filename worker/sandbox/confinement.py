@@ -42,7 +42,7 @@ _CAPABILITY_VERSION: Final = 0x20080522
 _ROOT_KEEPS: Final = 1 << 1 | 1 << 2
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def die_with_parent() -> None:
@@ -75,7 +75,7 @@ def confine(*, memory_bytes: int | None, file_bytes: int | None, reach: Reach) -
     walls["system_calls"] = refuse_system_calls()
     missing = sorted(name for name, stands in walls.items() if not stands)
     if missing:
-        _log.warning("sandbox_walls_missing", missing=missing)
+        log.warning("sandbox.weakened", missing=missing)
     return walls
 
 

@@ -28,7 +28,7 @@ _PASSED_ON: Final = (
 _SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
 _CLIENT_ROOT: Final = Path(backdoor_audit.__file__).resolve().parents[1]
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def sandbox_environment(scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -120,7 +120,7 @@ class SandboxProcess:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            _log.warning("sandbox_killed", reason="it did not end")
+            log.warning("sandbox.killed", reason="it did not end")
             self.kill()
             return self._process.wait()
 

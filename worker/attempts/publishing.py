@@ -7,6 +7,7 @@ attempt on another machine goes on where the last one stopped, less the activati
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,6 +16,7 @@ import structlog
 
 from audit.retention import is_activations
 from backdoor_audit.contract.spec import Failure
+from common.polling import PollingLoop
 from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError
 from storage.objects import ObjectArtifacts
@@ -26,7 +28,7 @@ _RETRY_S: Final = 5.0
 _JOIN_S: Final = 10.0
 _MAX_FOLDERS: Final = 4_096
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Publisher:
@@ -56,7 +58,6 @@ class Publisher:
         self._wanted = wanted
         self._published: set[str] = set()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
 
     def fetch(self) -> None:
         """Bring what earlier attempts have published; the report alone where there is one.
@@ -70,7 +71,7 @@ class Publisher:
         missing = [name for name in chosen if self._workspace.find(name) is None]
         fetched = [name for name in missing if self._store.fetch(self._audit_id, name, self._workspace)]
         if fetched:
-            _log.info("artifacts_fetched", names=fetched)
+            log.info("artifacts.fetched", names=fetched)
 
     def publish(self) -> None:
         """Publish everything, the report last: where it is, all is.
@@ -86,27 +87,20 @@ class Publisher:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Publish what gets finished, in a thread, for as long as the sandbox runs."""
-        thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        thread.start()
+        """Publish artifacts as they are finished, in a thread, while the sandbox runs."""
+        loop = PollingLoop("publisher", self._publish_finished, every_s=_EVERY_S, outages=(StorageError, OSError))
+        loop.start()
         try:
             yield
         finally:
-            self._stop.set()
-            thread.join(_JOIN_S)
+            loop.stop(_JOIN_S)
 
-    def _run(self) -> None:
-        while not self._stop.wait(_EVERY_S):
-            try:
-                with self._lock:
-                    for name in self._names():
-                        # A report in the making is the sandbox's word; it is published when it has been read.
-                        if name not in self._published and name != REPORT_FOLDER and not is_activations(name):
-                            self._publish_one(name)
-            except StorageError as error:
-                _log.warning("artifacts_wait", reason=error.message)
-            except OSError as error:
-                _log.warning("artifacts_wait", reason=type(error).__name__)
+    def _publish_finished(self) -> None:
+        with self._lock:
+            for name in self._names():
+                # A report in the making is the sandbox's word; it is published when it has been read.
+                if name not in self._published and name != REPORT_FOLDER and not is_activations(name):
+                    self._publish_one(name)
 
     def _publish_one(self, name: str) -> None:
         folder = self._workspace.find(name)
@@ -135,16 +129,15 @@ def insist(
     Returns:
         None when it is done; else the reason, or what the local disk refused, which trying again would not help.
     """
-    pause = threading.Event()
     while (reason := why_stop()) is None:
         try:
             action()
         except StorageError as error:
-            _log.warning("artifact_store_awaited", reason=error.message)
+            log.warning("artifacts.delayed", reason=error.message)
             waiting("waiting for the artifact store")
-            pause.wait(_RETRY_S)
+            time.sleep(_RETRY_S)
         except OSError as error:
-            _log.error("artifacts_unreadable", error=type(error).__name__)
+            log.error("artifacts.rejected", error=type(error).__name__)
             return _local_failure(error)
         else:
             return why_stop()

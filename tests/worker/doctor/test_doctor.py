@@ -9,7 +9,9 @@ import pytest
 import redis
 
 from jobs.ledger import Ledger
-from worker import doctor
+from worker.dispatch import broker_client
+from worker.doctor import broker, database, devices, disk, models
+from worker.doctor.finding import Finding
 from worker.settings import WorkerSettings
 
 
@@ -24,34 +26,34 @@ def states(found, name):
 
 
 def test_a_migrated_ledger_is_well_and_an_untouched_one_is_no_fault(settings):
-    assert [each.state for each in doctor._database(settings)] == ["ok"]
-    ledger = Ledger(settings.ledger_url)
+    assert [each.state for each in database.check(settings)] == ["ok"]
+    ledger = Ledger(settings.database_url)
     ledger.migrate()
     ledger.close()
-    found = list(doctor._database(settings))
+    found = list(database.check(settings))
     assert {each.state for each in found} == {"ok"}
     assert [each.name for each in found] == ["database", "database clock", "queue"]
 
 
 def test_a_file_that_is_no_database_is_bad(settings, tmp_path):
     (tmp_path / "ledger.sqlite3").write_bytes(b"not a database" * 100)
-    found = list(doctor._database(settings))
+    found = list(database.check(settings))
     assert states(found, "database") == ["bad"]
     assert found[0].advice
 
 
 def test_the_policy_of_the_broker_is_read(settings, broker_url):
-    client = doctor.broker_client(broker_url)
+    client = broker_client(broker_url)
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("appendonly", "yes")
-    found = list(doctor._broker(settings))
+    found = list(broker.check(settings))
     assert states(found, "broker eviction") == ["ok"]
     assert states(found, "broker persistence") == ["ok"]
     client.config_set("maxmemory", str(512 * 1024**2))
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("appendonly", "no")
     try:
-        found = list(doctor._broker(settings))
+        found = list(broker.check(settings))
     finally:  # the server is shared
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "0")
@@ -62,40 +64,42 @@ def test_the_policy_of_the_broker_is_read(settings, broker_url):
 
 def test_a_broker_that_is_out_is_bad_where_it_was_named(settings):
     gone = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
-    assert states(list(doctor._broker(gone)), "broker") == ["bad"]
+    assert states(list(broker.check(gone)), "broker") == ["bad"]
 
 
 def test_models_root_disk_and_artifacts(settings, tmp_path, monkeypatch):
-    assert states(list(doctor._models(settings)), "models root") == ["warning"]
+    assert states(list(models.check_root(settings)), "models root") == ["warning"]
     nowhere = settings.model_copy(update={"models_root": tmp_path / "nowhere"})
-    assert states(list(doctor._models(nowhere)), "models root") == ["bad"]
-    assert states(list(doctor._artifacts(settings)), "artifacts") == ["ok"]
-    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 1 << 60)
-    assert states(list(doctor._disk(settings)), "disk") == ["bad"]
+    assert states(list(models.check_root(nowhere)), "models root") == ["bad"]
+    assert states(list(disk.check_artifacts(settings)), "artifacts") == ["ok"]
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 1 << 60)
+    assert states(list(disk.check_disk(settings)), "disk") == ["bad"]
 
 
 def test_the_registry_is_looked_at_where_there_is_one(settings, registry):
-    assert not list(doctor._registry(settings))
+    assert not list(models.check_registry(settings))
     options = {"mlflow_tracking_uri": registry.url, "mlflow_models": frozenset({"*"}), "offline": False}
     for changes, state in (({}, "ok"), ({"offline": True}, "warning"), ({"mlflow_models": frozenset()}, "warning")):
-        (found,) = doctor._registry(settings.model_copy(update=options | changes))
+        (found,) = models.check_registry(settings.model_copy(update=options | changes))
         assert (found.state, bool(found.advice)) == (state, state != "ok")
-    (found,) = doctor._registry(settings.model_copy(update=options | {"mlflow_tracking_uri": "http://127.0.0.1:9"}))
+    (found,) = models.check_registry(
+        settings.model_copy(update=options | {"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    )
     assert found.state == "bad"
 
 
 def test_a_missing_gpu_is_named(settings):
     asked = settings.model_copy(update={"device": "cuda:7"})
-    found = list(doctor._devices(asked))
+    found = list(devices.check(asked))
     assert [each.state for each in found] == ["bad"]
     assert "cuda:7" in found[0].found
 
 
 def test_the_device_is_looked_at_behind_the_fence(settings):
     """A torch that an audit could not load is one that the doctor cannot load either."""
-    (found,) = doctor._devices(settings)
+    (found,) = devices.check(settings)
     assert (found.name, found.state) == ("device", "ok" if "with bfloat16" in found.found else "warning")
-    fenced, free = doctor._seen("auto"), doctor._seen("auto", "--open")
+    fenced, free = devices.probe("auto"), devices.probe("auto", "--open")
     assert fenced is not None
     assert free is not None
     assert set(fenced["missing"]) < {
@@ -111,16 +115,16 @@ def test_a_gpu_that_the_fence_hides_is_told_apart_from_none(settings, monkeypatc
         cuda = ["A GPU"] if options else []
         return {"torch": "2", "built_for_gpus": True, "cuda": cuda, "threads": 1, "bf16": True, "missing": []}
 
-    monkeypatch.setattr(doctor, "_seen", seen)
-    (found,) = doctor._devices(settings.model_copy(update={"device": device}))
+    monkeypatch.setattr(devices, "probe", seen)
+    (found,) = devices.check(settings.model_copy(update={"device": device}))
     assert found.state == "bad"
-    assert "A GPU, but not behind the fence" in found.found
-    assert not [each for each in doctor._devices(settings.model_copy(update={"device": "cpu"})) if each.state == "bad"]
+    assert "A GPU, but not inside the sandbox" in found.found
+    assert not [each for each in devices.check(settings.model_copy(update={"device": "cpu"})) if each.state == "bad"]
 
 
 def test_torch_that_cannot_be_loaded_is_bad(settings, monkeypatch):
-    monkeypatch.setattr(doctor, "_seen", lambda *_: None)
-    assert [each.state for each in doctor._devices(settings)] == ["bad"]
+    monkeypatch.setattr(devices, "probe", lambda *_: None)
+    assert [each.state for each in devices.check(settings)] == ["bad"]
 
 
 def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(settings, tmp_path):
@@ -133,13 +137,13 @@ def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(se
     done = subprocess.run(
         [sys.executable, "-m", "worker.doctor"], check=False, env=environment, capture_output=True, text=True
     )
-    found = [doctor.Finding(**each) for each in json.loads(done.stdout)]
+    found = [Finding(**each) for each in json.loads(done.stdout)]
     assert done.returncode == 1
     assert [each.name for each in found if each.state == "bad"] == ["models root"]
 
 
 def test_the_client_it_asks_with_gives_up_soon(broker_url):
-    client = doctor.broker_client(broker_url)
+    client = broker_client(broker_url)
     assert isinstance(client, redis.Redis)
     assert client.connection_pool.connection_kwargs["socket_timeout"] <= 1
     client.close()

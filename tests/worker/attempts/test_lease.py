@@ -9,7 +9,7 @@ import pytest
 
 from jobs.ledger import Ledger
 from tests.toy import toy_spec
-from worker.lease import LeaseKeeper
+from worker.attempts.lease import LeaseKeeper
 from worker.sandbox.protocol import Progress
 
 

@@ -14,7 +14,7 @@ from worker.sandbox.protocol import Progress
 _PROGRESS_INTERVAL_S: Final = 1.0
 _RETRY_S: Final = 1.0
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper(threading.Thread):
@@ -69,7 +69,7 @@ class LeaseKeeper(threading.Thread):
             except LedgerUnavailable:
                 self._wait_for_ledger()
             except LedgerError as error:
-                _log.error("lease_trouble", error=type(error).__name__)
+                log.error("lease.failed", error=type(error).__name__)
                 self._wait_for_ledger()
 
     def _look_after(self) -> None:

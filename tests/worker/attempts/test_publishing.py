@@ -15,9 +15,12 @@ from storage.errors import StorageUnavailable
 from storage.objects import ObjectArtifacts
 from tests.buckets import Buckets
 from tests.toy import toy_spec
-from worker import doctor, publishing
-from worker.attempt import Attempt, End, Surroundings
-from worker.publishing import Publisher, insist
+from worker.attempts import publishing
+from worker.attempts.attempt import Attempt
+from worker.attempts.context import WorkerContext
+from worker.attempts.endings import End
+from worker.attempts.publishing import Publisher, insist
+from worker.doctor import disk
 from worker.reaper import sweep, sweep_workspaces
 from worker.sandbox.protocol import REPORT_FOLDER
 from worker.settings import WorkerSettings
@@ -156,7 +159,7 @@ def test_an_attempt_that_nobody_waits_for_leaves_nothing_in_the_store(
         data_dir=tmp_path, models_root=toy_models, device="cpu", lease_s=6, heartbeat_s=1, artifacts_url=bucket_url
     )
     assert settings.workspaces == str(tmp_path / "work")
-    around = Surroundings(
+    context = WorkerContext(
         settings=settings,
         ledger=ledger,
         models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
@@ -167,20 +170,20 @@ def test_an_attempt_that_nobody_waits_for_leaves_nothing_in_the_store(
     audit_id = ledger.submit(toy_spec(), owner="me").audit.id
     claim = ledger.claim(audit_id, worker="w")
     assert claim is not None
-    fill(around.artifacts.folder(audit_id), "plan")
-    store.publish(audit_id, "plan", around.artifacts.root / audit_id / "plan")
+    fill(context.artifacts.folder(audit_id), "plan")
+    store.publish(audit_id, "plan", context.artifacts.root / audit_id / "plan")
     ledger.cancelled(claim)
     ledger.delete(audit_id)
-    assert Attempt(around, claim).run() is End.FORGOTTEN
+    assert Attempt(context, claim).run() is End.FORGOTTEN
     assert list(store.audits()) == []
-    assert list(around.artifacts.audits()) == []
+    assert list(context.artifacts.audits()) == []
 
 
 def test_the_doctor_tries_the_store(bucket_url: str, buckets: Buckets, tmp_path: Path) -> None:
     settings = WorkerSettings(data_dir=tmp_path, models_root=tmp_path, artifacts_url=bucket_url)
-    assert [each.state for each in doctor._artifacts(settings)] == ["ok", "ok"]
+    assert [each.state for each in disk.check_artifacts(settings)] == ["ok", "ok"]
     with buckets.down():
-        found = list(doctor._artifacts(settings))
+        found = list(disk.check_artifacts(settings))
     assert [each.state for each in found] == ["bad", "ok"]
     assert "object store" in found[0].found
 
@@ -188,11 +191,11 @@ def test_the_doctor_tries_the_store(bucket_url: str, buckets: Buckets, tmp_path:
 def test_the_doctor_does_not_wait_long_for_a_silent_store(
     bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_STORE_WITHIN_S", 0.3)
+    monkeypatch.setattr(disk, "_STORE_WITHIN_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         settings = WorkerSettings(data_dir=tmp_path, models_root=tmp_path, artifacts_url=bucket_url)
         started_at = time.monotonic()
-        first, _ = doctor._artifacts(settings)
+        first, _ = disk.check_artifacts(settings)
         assert time.monotonic() - started_at < 5
-    assert (first.state, "silent" in first.found) == ("bad", True)
+    assert (first.state, "does not answer" in first.found) == ("bad", True)

@@ -1,0 +1,100 @@
+"""The settings that the API and the workers share. Read once, by an entry point, and passed inward."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX: Final = "BACKDOOR_AUDIT_"
+
+
+class InvalidSettings(Exception):
+    """A setting is missing or not valid; the message names it and never repeats its value."""
+
+
+class CommonSettings(BaseSettings):
+    """Frozen. Each field is an environment variable: ``BACKDOOR_AUDIT_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(description="Artifacts, caches and, by default, the ledger and the broker's socket.")
+    models_root: Path = Field(description="Where local: references are looked up; never written to.")
+    database_url: str = Field(
+        default_factory=lambda data: f"sqlite:///{data['data_dir']}/ledger.sqlite3",
+        description="The ledger: sqlite:///file or postgresql://…",
+    )
+    broker_url: str = Field(
+        default_factory=lambda data: f"redis+socket://{data['data_dir']}/broker/valkey.sock",
+        description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.",
+    )
+    artifacts_url: str = Field(
+        default_factory=lambda data: f"{data['data_dir']}/audits",
+        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see, or "
+        "an object store: s3://, gs://, az://.",
+    )
+    hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
+    offline: bool = Field(
+        default=True, description="Never download; what hf: and mlflow: references name must have been fetched before."
+    )
+    allowed_organisations: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(), description="Hub organisations that hf: references may name."
+    )
+    mlflow_tracking_uri: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")] | None = Field(
+        default=None, description="Address of the MLflow server whose registry mlflow: references name."
+    )
+    mlflow_models: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Registered models that mlflow: references may name; `*` is any text.",
+    )
+    mlflow_limit_gb: float = Field(
+        default=200, gt=0, description="The most that is fetched of one registered version, GiB."
+    )
+    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")
+    requeue_after_s: float = Field(
+        default=60,
+        gt=0,
+        description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
+    )
+
+    @field_validator("data_dir", "models_root", "hub_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("allowed_organisations", "mlflow_models", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        return frozenset(split_commas(value)) if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """Read the environment; ``values`` take precedence.
+
+        Raises:
+            InvalidSettings: a setting is missing or not valid.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            # What is wrong between two settings names them itself.
+            problems = "; ".join(
+                (f"{ENV_PREFIX}{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
+                for item in error.errors()
+            )
+            raise InvalidSettings(f"invalid settings: {problems}") from None
+
+    @property
+    def store_dir(self) -> Path:
+        """Where ``store:`` models lie."""
+        return self.data_dir / "store"
+
+    @property
+    def mlflow_limit_bytes(self) -> int:
+        """``mlflow_limit_gb`` in bytes."""
+        return int(self.mlflow_limit_gb * 2**30)
+
+
+def split_commas(text: str) -> tuple[str, ...]:
+    """Return the parts of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

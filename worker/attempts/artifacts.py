@@ -1,0 +1,119 @@
+"""The artifacts of one attempt: the report that it reads, what it publishes, and what it deletes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Literal
+
+import structlog
+from pydantic import ValidationError
+
+from audit.retention import forget_activations
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import Failure, Stage
+from jobs.records import Claim
+from storage.artifacts import ArtifactFolder
+from storage.errors import StorageError
+from storage.locations import Artifacts
+from worker.attempts.context import WorkerContext
+from worker.attempts.publishing import Publisher, insist
+from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER, Progress, Reason
+
+_MAX_REPORT_BYTES: Final = 256 * 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class AttemptArtifacts:
+    """The working folder of one audit and, if there is one, the object store around it.
+
+    Args:
+        context: what the worker has.
+        claim: whose artifacts these are.
+        why_stop: the reason to give up waiting for the store, None while there is none.
+        report_progress: told what the attempt waits for.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        claim: Claim,
+        *,
+        why_stop: Callable[[], Reason | None],
+        report_progress: Callable[[Progress], None],
+    ) -> None:
+        self.folder: Final[ArtifactFolder] = context.artifacts.folder(claim.audit_id)
+        self._context = context
+        self._claim = claim
+        self._why_stop = why_stop
+        self._report_progress = report_progress
+        self._publisher = (
+            None
+            if context.published is None
+            else Publisher(
+                context.published,
+                claim.audit_id,
+                self.folder,
+                keep_activations=claim.spec.keep_activations,
+                wanted=lambda: why_stop() is None,
+            )
+        )
+
+    def read_report(self) -> AuditReport | None:
+        """Return the report that the sandbox wrote; None if there is none. It is validated as a stranger's file."""
+        folder = self.folder.find(REPORT_FOLDER)
+        if folder is None:
+            return None
+        path = folder / REPORT_FILE
+        try:
+            if path.stat().st_size > _MAX_REPORT_BYTES:
+                raise ValueError("the report is too large")
+            report = AuditReport.model_validate_json(path.read_bytes())
+            if report.audit_id != self._claim.audit_id:
+                raise ValueError("the report is another audit's")
+        except (OSError, ValueError, ValidationError) as error:
+            log.error("report.rejected", error=type(error).__name__)
+            return None
+        return report
+
+    def publishing(self) -> AbstractContextManager[None]:
+        """Publish finished artifacts while the sandbox runs; nothing without an object store."""
+        return nullcontext() if self._publisher is None else self._publisher.running()
+
+    def persist(self, what: Literal["fetch", "publish"]) -> Failure | Reason | None:
+        """Fetch or publish artifacts, waiting for a store that is down; None when done, or without a store."""
+        if self._publisher is None:
+            return None
+        action = self._publisher.fetch if what == "fetch" else self._publisher.publish
+        stage: Stage
+        stage, fraction = ("resolve", 0) if what == "fetch" else ("report", 1)
+
+        def waiting(message: str) -> None:
+            self._report_progress(Progress(stage=stage, fraction=fraction, message=message))
+
+        return insist(action, self._why_stop, waiting)
+
+    def forget_activations(self) -> None:
+        """Delete the activations, unless the spec keeps them."""
+        if self._claim.spec.keep_activations:
+            return
+        try:
+            forget_activations(self.folder)
+        except OSError as error:
+            log.warning("activations.left", error=type(error).__name__)
+
+    def drop(self) -> None:
+        """Delete everything: an audit without a report leaves nothing of use, and it may be gigabytes."""
+        self._drop(self._context.artifacts)
+        if self._context.published is not None:
+            self._drop(self._context.published)
+
+    def drop_working_copy(self) -> None:
+        """Delete the local folder if everything in it has been published."""
+        if self._publisher is not None:
+            self._drop(self._context.artifacts)
+
+    def _drop(self, artifacts: Artifacts) -> None:
+        try:
+            artifacts.delete(self._claim.audit_id)
+        except (OSError, StorageError) as error:
+            log.warning("artifacts.left", error=type(error).__name__)  # the sweep deletes them

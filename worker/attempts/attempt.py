@@ -1,0 +1,243 @@
+"""One attempt at one audit: from the claim to the fenced write that ends it. Torch-free.
+
+::
+
+    claimed ─▶ resolve both references ─▶ start the sandbox ─▶ follow it ─▶ settle with the ledger
+
+``worker.attempts.endings`` lists how it can end.
+"""
+
+import os
+import threading
+import time
+from typing import Final, get_args
+
+import structlog
+
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.spec import Failure, FailureCode
+from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
+from jobs.records import Claim
+from models_store.errors import StoreError
+from models_store.store import Checkpoint
+from worker.attempts.artifacts import AttemptArtifacts
+from worker.attempts.context import WorkerContext
+from worker.attempts.endings import DEADLINE_PASSED, End, Ending, name_of, tell
+from worker.attempts.lease import LeaseKeeper
+from worker.errors import ProtocolError
+from worker.sandbox.confinement import default_memory_bytes
+from worker.sandbox.process import SandboxProcess
+from worker.sandbox.protocol import Failed, Finished, Limits, ModelFolder, Outcome, Progress, Reason, Request
+
+_TICK_S: Final = 0.25
+_END_S: Final = 15.0
+"""How long a sandbox that has sent its outcome may take to end."""
+_RETRY_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Attempt:
+    """Carries one claim to its end."""
+
+    def __init__(self, context: WorkerContext, claim: Claim) -> None:
+        self._context = context
+        self._claim = claim
+        self._lease = LeaseKeeper(context.ledger, claim, heartbeat_s=context.settings.heartbeat_s)
+        self._artifacts = AttemptArtifacts(context, claim, why_stop=self._why_leave, report_progress=self._lease.report)
+
+    def run(self) -> Ending:
+        """Do the work and tell the ledger how it ended; return what it was told."""
+        self._lease.start()
+        try:
+            ending = self._fetch() or self._work()
+            if isinstance(ending, AuditReport):
+                ending = self._publish() or ending
+            told = self._settle(ending)
+        finally:
+            self._lease.stop()
+        if self._is_of_no_use(ending, told=told):
+            self._artifacts.drop()
+        elif told and isinstance(ending, AuditReport):
+            self._artifacts.drop_working_copy()
+        return ending
+
+    def _fetch(self) -> Failure | End | None:
+        return self._stop_ending(self._artifacts.persist("fetch"))
+
+    def _publish(self) -> Failure | End | None:
+        return self._stop_ending(self._artifacts.persist("publish"))
+
+    def _stop_ending(self, stopped: Failure | Reason | None) -> Failure | End | None:
+        return stopped if stopped is None or isinstance(stopped, Failure) else self._stopped(stopped)
+
+    def _work(self) -> Ending:
+        if (report := self._artifacts.read_report()) is not None:
+            # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
+            self._artifacts.forget_activations()
+            return report
+        models = self._resolve()
+        if isinstance(models, Failure | End):
+            return models
+        with SandboxProcess(self._request(*models)) as sandbox, self._artifacts.publishing():
+            log.info("sandbox.launched", pid=sandbox.pid)
+            try:
+                outcome = self._follow(sandbox)
+            except ProtocolError as error:
+                log.error("protocol.broken", error=str(error))
+                return Failure(code="internal", message="the audit's process broke the protocol")
+            if isinstance(outcome, Finished | Failed):
+                sandbox.wait(_END_S)
+        return self._ending(outcome)
+
+    # Resolve
+
+    def _resolve(self) -> tuple[Checkpoint, Checkpoint] | Failure | End:
+        """Resolve both references; in a thread, since hashing and downloads take long and can't be interrupted."""
+        results: list[tuple[Checkpoint, Checkpoint] | Failure] = []
+
+        def resolve() -> None:
+            models, spec = self._context.models, self._claim.spec
+            try:
+                pair = models.resolve(spec.base_model), models.resolve(spec.fine_tuned)
+                models.check_pair(*pair)
+                results.append(pair)
+            except StoreError as error:
+                results.append(_store_failure(error))
+            except Exception as error:
+                log.exception("resolve.failed")
+                results.append(
+                    Failure(code="internal", message=f"the models could not be read: {type(error).__name__}")
+                )
+
+        self._lease.report(Progress(stage="resolve", fraction=0))
+        thread = threading.Thread(target=resolve, name="resolve", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_TICK_S)
+            if thread.is_alive() and (reason := self._why_stop()) is not None:
+                return self._stopped(reason)
+        self._lease.report(Progress(stage="resolve", fraction=1))
+        return results[0]
+
+    def _request(self, base: Checkpoint, tuned: Checkpoint) -> Request:
+        settings = self._context.settings
+        return Request(
+            audit_id=self._claim.audit_id,
+            spec=self._claim.spec,
+            library=self._claim.library,
+            base=ModelFolder(path=base.path, root=base.root, digest=base.digest),
+            tuned=ModelFolder(path=tuned.path, root=tuned.root, digest=tuned.digest),
+            workspace=self._artifacts.folder.root,
+            cache=settings.cache_dir,
+            cache_bytes=settings.cache_bytes,
+            device=settings.device,
+            device_map=settings.device_map,
+            limits=Limits(
+                memory_bytes=settings.sandbox_memory_bytes or default_memory_bytes(settings.device),
+                file_bytes=settings.sandbox_file_bytes,
+            ),
+            parent_pid=os.getpid(),
+        )
+
+    # Follow
+
+    def _follow(self, sandbox: SandboxProcess) -> Outcome | End | Failure:
+        """Pass progress one way and interrupts the other, until the sandbox has said how it ended.
+
+        Raises:
+            ProtocolError: it sent something that is not a message.
+        """
+        asked: Reason | None = None
+        patience = 0.0
+        while True:
+            for message in sandbox.messages(_TICK_S):
+                if not isinstance(message, Progress):
+                    return message
+                self._lease.report(message)
+            if sandbox.silent:
+                log.warning("sandbox.lost", status=sandbox.wait(_END_S))
+                return End.ABANDONED if asked is None else self._stopped(asked)
+            if self._lease.lost:
+                return End.FORGOTTEN
+            reason = self._why_stop()
+            if reason is not None and asked is None:
+                asked = reason
+                patience = time.monotonic() + self._context.settings.interrupt_grace_s
+                sandbox.interrupt(reason)
+            if asked is not None and (time.monotonic() >= patience or self._out_of_time()):
+                log.warning("sandbox.killed", reason=asked)
+                return self._stopped(asked)
+
+    def _why_stop(self) -> Reason | None:
+        if self._lease.cancel_requested:
+            return "cancel"
+        if self._lease.overdue:
+            return "deadline"
+        return "shutdown" if self._context.shutdown.requested else None
+
+    def _out_of_time(self) -> bool:
+        return self._context.shutdown.is_over(self._context.settings.shutdown_grace_s)
+
+    # Settle
+
+    def _ending(self, outcome: Outcome | End | Failure) -> Ending:
+        if isinstance(outcome, End | Failure):
+            return outcome
+        if isinstance(outcome, Failed):
+            return outcome.failure
+        if isinstance(outcome, Finished):
+            report = self._artifacts.read_report()
+            return report or Failure(code="internal", message="the audit ended without a readable report")
+        return self._stopped(outcome.reason)
+
+    def _stopped(self, reason: Reason) -> End | Failure:
+        if self._lease.lost:
+            return End.FORGOTTEN
+        if reason == "cancel":
+            return End.CANCELLED
+        return DEADLINE_PASSED if reason == "deadline" else End.RELEASED
+
+    def _settle(self, ending: Ending) -> bool:
+        """Write the ending into the ledger, waiting for one that is down; return whether that was done.
+
+        It is not done if another attempt has the audit, or if the worker must go before the ledger is back.
+        """
+        log.info("attempt.ended", ending=name_of(ending))
+        while ending is not End.FORGOTTEN:
+            try:
+                tell(self._context.ledger, self._claim, ending)
+                return True
+            except LeaseLost:
+                log.warning("attempt.fenced")
+                return False
+            except LedgerUnavailable:
+                if self._out_of_time():
+                    return False
+                time.sleep(_RETRY_S)
+        return False
+
+    def _why_leave(self) -> Reason | None:
+        # An attempt that has lost its lease has no reason of its own to stop; any will do.
+        return "shutdown" if self._lease.lost else self._why_stop()
+
+    def _is_of_no_use(self, ending: Ending, *, told: bool) -> bool:
+        """Whether nobody will read what this attempt wrote: the audit has no report and never will, or is deleted."""
+        if told:
+            return ending is End.CANCELLED or isinstance(ending, Failure)
+        try:
+            record = self._context.ledger.get(self._claim.audit_id)
+        except AuditNotFound:
+            return True
+        except LedgerError:
+            return False
+        return record.status in ("failed", "cancelled")
+
+
+def _store_failure(error: StoreError) -> Failure:
+    known = get_args(FailureCode)
+    return Failure(
+        code=error.code if error.code in known else "internal",
+        message=error.message,
+        hint=error.hint,
+    )

@@ -1,0 +1,23 @@
+"""What every attempt of one worker shares."""
+
+from dataclasses import dataclass
+
+from jobs.ledger import Ledger
+from models_store.store import ModelsStore
+from storage.artifacts import ArtifactStore
+from storage.objects import ObjectArtifacts
+from worker.settings import WorkerSettings
+from worker.shutdown import Shutdown
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Made once, by the entry point."""
+
+    settings: WorkerSettings
+    ledger: Ledger
+    models: ModelsStore
+    artifacts: ArtifactStore
+    shutdown: Shutdown
+    published: ObjectArtifacts | None = None
+    """The object store that artifacts end up in; None if that is the folder that audits are worked on in."""

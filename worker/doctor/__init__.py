@@ -1,0 +1,1 @@
+"""``python -m worker.doctor``: checks everything that the service depends on, and says what to do about it."""
