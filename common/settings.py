@@ -81,6 +81,7 @@ class CommonSettings(BaseSettings):
             problems = "; ".join(
                 (f"{ENV_PREFIX}{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
                 for item in error.errors()
+                if item["type"] != "default_factory_not_called"  # what is missing is named already
             )
             raise InvalidSettings(f"invalid settings: {problems}") from None
 

@@ -1,18 +1,15 @@
-"""Ids: what they are of, and 26 characters, time-ordered and random; and the text of random secrets."""
+"""Ids: a prefix that names the kind, and a ULID in lower case; and the text of random secrets."""
 
 import re
 import secrets
-import time
 from typing import Final
+
+from ulid import PureRandomPolicy, ULIDGenerator
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PREFIX: Final = "audit_"
-_RANDOM_BITS: Final = 80
-_TIME_BITS: Final = 48
-_LENGTH: Final = 26
+_ULID: Final = re.compile(rf"[{_ALPHABET}]{{26}}")
 _SECRET_BITS: Final = 256
-_SECRET_LENGTH: Final = 52
-_PATTERN: Final = re.compile(rf"[{_ALPHABET}]{{{_LENGTH}}}")
 
 
 def new_audit_id() -> str:
@@ -21,28 +18,26 @@ def new_audit_id() -> str:
 
 
 def new_id(prefix: str) -> str:
-    """Return ``prefix`` and 48 bits of milliseconds, then 80 random bits, in Crockford's base 32, lowercase.
+    """Return ``prefix`` and a new ULID: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32.
 
     Ids made in different milliseconds sort by time, so that a newest-first listing is a walk along the primary key.
+    Source: https://github.com/ulid/spec. The library's shared generator holds a lock, which a fork could leave locked;
+    one generator per id holds none.
     """
-    milliseconds = time.time_ns() // 1_000_000 & (1 << _TIME_BITS) - 1
-    return prefix + _digits(milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS), _LENGTH)
+    return prefix + str(ULIDGenerator(policy=PureRandomPolicy()).generate()).lower()
 
 
 def new_secret() -> str:
     """Return 256 random bits as 52 characters of the same alphabet."""
-    return _digits(secrets.randbits(_SECRET_BITS), _SECRET_LENGTH)
+    number = secrets.randbits(_SECRET_BITS)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(0, _SECRET_BITS, 5))
 
 
 def is_id(text: str, prefix: str) -> bool:
     """Say whether ``text`` has the form of an id with this prefix."""
-    return text.startswith(prefix) and _PATTERN.fullmatch(text[len(prefix) :]) is not None
+    return text.startswith(prefix) and _ULID.fullmatch(text[len(prefix) :]) is not None
 
 
 def is_audit_id(text: str) -> bool:
     """Say whether ``text`` has the form of an audit id."""
     return is_id(text, _PREFIX)
-
-
-def _digits(number: int, length: int) -> str:
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))

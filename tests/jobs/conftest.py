@@ -26,6 +26,7 @@ from backdoor_audit.contract.report import (
 from backdoor_audit.contract.spec import AuditSpec
 from jobs.database.tables import audits
 from jobs.ledger import Ledger
+from tests.clocks import ManualClock
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +122,12 @@ def open_ledger():
     yield open_
     for ledger in opened:
         ledger.close()
+
+
+@pytest.fixture
+def clock():
+    """A clock that a test moves; for ledgers that are opened with it."""
+    return ManualClock()
 
 
 @pytest.fixture

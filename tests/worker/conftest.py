@@ -15,6 +15,7 @@ import pytest
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
+from tests.clocks import ManualClock
 from tests.processes import mortal
 from worker.dispatch import Dispatcher
 
@@ -22,9 +23,15 @@ LEASE_S = 6.0
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty ledger on SQLite with short leases."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=1.0, requeue_after_s=0.2)
+def clock() -> ManualClock:
+    """The clock of the ledger; it moves when a test says so."""
+    return ManualClock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
+    """An empty ledger on SQLite, with leases of a second of its clock."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=1.0, requeue_after_s=0.2, clock=clock)
     ledger.migrate()
     yield ledger
     ledger.close()

@@ -112,7 +112,7 @@ def test_unusable_settings_are_said_in_one_line() -> None:
         [sys.executable, "-m", "worker"], env={"PATH": "/bin"}, capture_output=True, text=True, timeout=60, check=False
     )
     assert process.returncode == 2
-    assert "data_dir" in process.stderr
+    assert "BACKDOOR_AUDIT_DATA_DIR" in process.stderr
     assert "Traceback" not in process.stderr
 
 

@@ -1,23 +1,44 @@
 """The lease keeper against a real ledger."""
 
 import sqlite3
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jobs.errors import LedgerError
 from jobs.ledger import Ledger
+from jobs.records import Claim, Heartbeat
+from tests.clocks import ManualClock
 from tests.toy import toy_spec
+from tests.worker.conftest import wait_for
 from worker.attempts.lease import LeaseKeeper
 from worker.sandbox.protocol import Progress
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    give_up_at = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
+class WatchedLedger(Ledger):
+    """A ledger that counts the heartbeats that it answered, and those that failed."""
+
+    answered = 0
+    failed = 0
+
+    def heartbeat(self, claim: Claim) -> Heartbeat:
+        try:
+            answer = super().heartbeat(claim)
+        except LedgerError:
+            self.failed += 1
+            raise
+        self.answered += 1
+        return answer
+
+
+@pytest.fixture
+def watched(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> Iterator[WatchedLedger]:
+    """Another door to the same database, which gives up on a locked one at once."""
+    watched = WatchedLedger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=3, busy_s=0.1, clock=clock)
+    yield watched
+    watched.close()
 
 
 @pytest.fixture
@@ -25,80 +46,73 @@ def audit_id(ledger: Ledger) -> str:
     return ledger.submit(toy_spec(deadline_s=10), owner="me").audit.id
 
 
-def test_the_lease_outlives_its_length(audit_id: str, tmp_path: Path) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=3)
+def claimed(ledger: Ledger, audit_id: str) -> Claim:
     claim = ledger.claim(audit_id, worker="w")
     assert claim is not None
-    keeper = LeaseKeeper(ledger, claim, heartbeat_s=0.5)
+    return claim
+
+
+def test_the_lease_outlives_its_length(watched: WatchedLedger, audit_id: str, clock: ManualClock) -> None:
+    keeper = LeaseKeeper(watched, claimed(watched, audit_id), heartbeat_s=0.02)
     keeper.start()
-    time.sleep(4)
-    assert ledger.reap() == []
+    for _ in range(3):
+        clock.advance(2)
+        renewed = watched.answered + 2  # the first of them may have read the clock before it moved
+        wait_for(lambda renewed=renewed: watched.answered >= renewed, 30)
+        assert watched.reap() == []
     keeper.stop()
     assert not keeper.lost
-    time.sleep(3.1)
-    assert ledger.reap() == [audit_id]
-    ledger.close()
+    clock.advance(3)
+    assert watched.reap() == [audit_id]
 
 
 def test_progress_arrives_with_each_new_stage(ledger: Ledger, audit_id: str) -> None:
-    claim = ledger.claim(audit_id, worker="w")
-    assert claim is not None
-    keeper = LeaseKeeper(ledger, claim, heartbeat_s=10)
+    keeper = LeaseKeeper(ledger, claimed(ledger, audit_id), heartbeat_s=10)
     keeper.start()
     keeper.report(Progress(stage="extract", fraction=0.5, message="base"))
-    wait_until(lambda: ledger.get(audit_id).stage == "extract")
+    wait_for(lambda: ledger.get(audit_id).stage == "extract", 30)
     keeper.report(Progress(stage="train", fraction=0.1))
-    wait_until(lambda: ledger.get(audit_id).stage == "train")
+    wait_for(lambda: ledger.get(audit_id).stage == "train", 30)
     keeper.stop()
 
 
 def test_a_cancel_comes_back(ledger: Ledger, audit_id: str) -> None:
-    claim = ledger.claim(audit_id, worker="w")
-    assert claim is not None
-    keeper = LeaseKeeper(ledger, claim, heartbeat_s=0.1)
+    keeper = LeaseKeeper(ledger, claimed(ledger, audit_id), heartbeat_s=0.1)
     keeper.start()
     assert not keeper.cancel_requested
     ledger.request_cancel(audit_id)
-    wait_until(lambda: keeper.cancel_requested)
+    wait_for(lambda: keeper.cancel_requested, 30)
     keeper.stop()
 
 
-def test_a_lost_lease_is_noticed(ledger: Ledger, audit_id: str) -> None:
-    first = ledger.claim(audit_id, worker="w")
-    assert first is not None
-    time.sleep(1.2)
+def test_a_lost_lease_is_noticed(ledger: Ledger, audit_id: str, clock: ManualClock) -> None:
+    first = claimed(ledger, audit_id)
+    clock.advance(1.2)
     assert ledger.reap() == [audit_id]
-    assert ledger.claim(audit_id, worker="v") is not None
+    claimed(ledger, audit_id)
     keeper = LeaseKeeper(ledger, first, heartbeat_s=0.1)
     keeper.start()
-    wait_until(lambda: keeper.lost)
+    wait_for(lambda: keeper.lost, 30)
     keeper.stop()
 
 
-def test_a_locked_database_is_waited_for(ledger: Ledger, audit_id: str, tmp_path: Path) -> None:
-    impatient = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", lease_s=60, busy_s=0.1)
-    claim = impatient.claim(audit_id, worker="w")
-    assert claim is not None
-    keeper = LeaseKeeper(impatient, claim, heartbeat_s=0.2)
-    keeper.start()
+def test_a_locked_database_is_waited_for(ledger: Ledger, watched: WatchedLedger, audit_id: str, tmp_path: Path) -> None:
+    keeper = LeaseKeeper(watched, claimed(watched, audit_id), heartbeat_s=0.1)
     with sqlite3.connect(tmp_path / "ledger.sqlite3", isolation_level=None) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
+        keeper.start()
         keeper.report(Progress(stage="train", fraction=0.5))
-        time.sleep(1.5)
+        wait_for(lambda: watched.failed > 0, 30)
         assert keeper.is_alive()
         blocker.execute("ROLLBACK")
     blocker.close()
-    wait_until(lambda: ledger.get(audit_id).stage == "train")
+    wait_for(lambda: ledger.get(audit_id).stage == "train", 30)
     keeper.stop()
-    impatient.close()
+    assert not keeper.lost
 
 
 def test_the_deadline_is_counted_down_here(ledger: Ledger) -> None:
-    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
-    claim = ledger.claim(audit_id, worker="w")
-    assert claim is not None
+    claim = claimed(ledger, ledger.submit(toy_spec(), owner="me").audit.id)
     assert not LeaseKeeper(ledger, claim, heartbeat_s=1).overdue
-    from dataclasses import replace
-
     assert LeaseKeeper(ledger, replace(claim, seconds_left=-0.1), heartbeat_s=1).overdue
     assert not LeaseKeeper(ledger, replace(claim, seconds_left=60.0), heartbeat_s=1).overdue

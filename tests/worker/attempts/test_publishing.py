@@ -15,6 +15,7 @@ from storage.errors import StorageUnavailable
 from storage.objects import ObjectArtifacts
 from tests.buckets import Buckets
 from tests.toy import toy_spec
+from tests.worker.conftest import wait_for
 from worker.attempts import publishing
 from worker.attempts.attempt import Attempt
 from worker.attempts.context import WorkerContext
@@ -88,16 +89,19 @@ def test_what_is_finished_is_published_while_the_sandbox_runs(
     store: ObjectArtifacts, tmp_path: Path, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "_EVERY_S", 0.1)
+    tries: list[str] = []
+    passes: list[int] = []
+    publish_one, names = Publisher._publish_one, Publisher._names
+    monkeypatch.setattr(Publisher, "_publish_one", lambda self, name: (tries.append(name), publish_one(self, name))[1])
+    monkeypatch.setattr(Publisher, "_names", lambda self: (passes.append(1), names(self))[1])
     workspace = ArtifactFolder(tmp_path / "here")
     with publisher(store, workspace, keep=True).running():
         with buckets.down():
             fill(workspace, "plan", "tuned-clean-a", REPORT_FOLDER)
-            time.sleep(0.5)
-        give_up_at = time.monotonic() + 30
-        while store.list(AUDIT) != ["plan"]:
-            assert time.monotonic() < give_up_at
-            time.sleep(0.1)
-        time.sleep(0.5)
+            wait_for(lambda: bool(tries), 30)
+        wait_for(lambda: store.list(AUDIT) == ["plan"], 30)
+        seen = len(passes)
+        wait_for(lambda: len(passes) >= seen + 3, 30)
         assert store.list(AUDIT) == ["plan"], "neither activations nor a report that nobody has read"
 
 

@@ -1,0 +1,24 @@
+"""A clock that stands still until a test moves it."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from jobs.clock import Instant
+
+
+class ManualClock:
+    """Given to a ledger, or shared by several of one database; ``advance`` lets leases, deadlines and waits run out."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._began_at = datetime.now(UTC)
+
+    def advance(self, seconds: float) -> None:
+        """Let this many seconds pass."""
+        self._seconds += seconds
+
+    def read(self, connection: Connection | None) -> Instant:
+        """Return the time that the test has set; the database is not asked."""
+        at = self._began_at + timedelta(seconds=self._seconds)
+        return Instant(at=at, tick=self._seconds, epoch="manual")
