@@ -1,6 +1,6 @@
-"""What the tags of registered versions are to say: noted with the end of an audit, written by whoever takes it.
+"""The tags of registered versions: noted when an audit ends, written by whoever takes the note.
 
-As with webhooks, the note is written in the transaction that makes it true. There is one note a version, and its tags
+As with webhooks, the note is written in the transaction that makes it true. There is one note per version, and its tags
 are made from all audits of the version at the time of writing: attempts can be repeated, and of two audits that end
 together neither overwrites the other's answer.
 """
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, or_, select, update
+from sqlalchemy import Connection, case, delete, select, update
 
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
 from backdoor_audit.contract.verdicts import BY_WEIGHT, Verdict
 from jobs.clock import Clock, Instant
 from jobs.database import documents
 from jobs.database.connections import Transact
+from jobs.database.due import NOT_DUE, is_due
 from jobs.database.tables import audits, version_tags
 from jobs.database.upsert import upsert
 
@@ -57,7 +58,7 @@ class Ends:
 
 
 class VersionTagRepository:
-    """The notes of a ledger; its methods raise what the ledger's do."""
+    """The notes of a ledger. Every method is one transaction, and may raise what the ledger raises."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
         self._read = read
@@ -68,9 +69,7 @@ class VersionTagRepository:
         """Take a version whose tags are due; nobody else gets it for ``lease_s``. None where none is due."""
 
         def due(connection: Connection) -> Any:
-            now = self._clock.read(connection)
-            passed = or_(version_tags.c.due_tick <= now.tick, version_tags.c.due_epoch != now.epoch)
-            return version_tags.c.due_tick.is_not(None) & passed
+            return is_due(version_tags, self._clock.read(connection))
 
         def anything(connection: Connection) -> bool:
             query = select(version_tags.c.reference).where(due(connection)).limit(1)
@@ -104,7 +103,7 @@ class VersionTagRepository:
         return self._read(work)
 
     def settle(self, task: TagTask, *, error: str | None, retry_in_s: float | None) -> None:
-        """Write down how an attempt ended. Where another audit has ended meanwhile, the tags are due again at once."""
+        """Record how an attempt ended. If another audit has ended meanwhile, the tags are due again at once."""
 
         def work(connection: Connection) -> None:
             here = version_tags.c.reference == task.reference
@@ -124,13 +123,13 @@ class VersionTagRepository:
                 values |= now.due_in(retry_in_s)
             else:
                 state = "written" if error is None else "failed"
-                values |= {"state": state, "due_tick": None, "due_epoch": None}
+                values |= {"state": state, **NOT_DUE}
             connection.execute(update(version_tags).where(here).values(**values))
 
         self._write(work)
 
     def prune(self, *, older_than_s: float) -> int:
-        """Forget notes that nothing has changed about for this long; return how many."""
+        """Delete notes that have not changed for this long; return how many."""
 
         def work(connection: Connection) -> int:
             limit = self._clock.read(connection).at - timedelta(seconds=older_than_s)

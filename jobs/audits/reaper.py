@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, or_, select, update
+from sqlalchemy import Connection, Select, select, update
 
 from backdoor_audit.contract.spec import Status
 from jobs.audits import deadlines, lost_attempts
@@ -11,6 +11,7 @@ from jobs.audits.rows import Row
 from jobs.audits.states import LIVE, Action
 from jobs.clock import Instant
 from jobs.database import counters
+from jobs.database.due import is_due
 from jobs.database.tables import audits as table
 from jobs.policy import Policy
 
@@ -63,8 +64,7 @@ def reap(connection: Connection, now: Instant, policy: Policy) -> Harvest:
 
 
 def _due(now: Instant) -> Select[*tuple[Any, ...]]:
-    passed = or_(table.c.due_tick <= now.tick, table.c.due_epoch != now.epoch)
-    return select(table).where(table.c.due_tick.is_not(None), passed)
+    return select(table).where(is_due(table, now))
 
 
 def _hand_out(connection: Connection, row: Row, now: Instant, policy: Policy) -> Row:

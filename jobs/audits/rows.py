@@ -12,6 +12,7 @@ from jobs.audits import events, states
 from jobs.audits.states import Action
 from jobs.clock import Instant
 from jobs.database import counters
+from jobs.database.due import NOT_DUE
 from jobs.database.tables import audits
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
@@ -21,7 +22,6 @@ from jobs.webhooks import outbox
 Row = Mapping[str, Any]
 
 _MAX_MESSAGE: Final = 2_000
-_ENDED: Final[dict[str, Any]] = {"due_tick": None, "due_epoch": None}
 
 
 def find(connection: Connection, audit_id: str, *, owner: str | None) -> Row:
@@ -92,7 +92,7 @@ def transition(
     if target is None:
         raise ValueError(f"{action} does nothing to an audit that is {row['status']}")
     if target in TERMINAL:
-        values |= _ENDED | {"finished_at": now.at}
+        values |= {**NOT_DUE, "finished_at": now.at}
     if target == "queued":
         values |= {"queued_at": now.at}
     for state, column in (("succeeded", "verdict"), ("failed", "failure")):

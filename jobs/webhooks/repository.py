@@ -1,18 +1,19 @@
-"""Webhooks: their addresses and secrets, the log of their deliveries, and what a sender takes from the outbox."""
+"""Webhooks: their addresses and secrets, the log of their deliveries, and what senders take from the outbox."""
 
 import builtins
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from jobs.audits.submissions import check_name
 from jobs.clock import Clock
 from jobs.database.connections import Transact
+from jobs.database.due import NOT_DUE, is_due
 from jobs.database.tables import MAX_URL, deliveries, webhooks
 from jobs.errors import (
     DeliveryNotFound,
@@ -24,70 +25,18 @@ from jobs.errors import (
 from jobs.ids import new_id
 from jobs.webhooks import outbox
 from jobs.webhooks.outbox import Row
-
-State = Literal["pending", "delivered", "failed"]
+from jobs.webhooks.records import AttemptRecord, DeliveryRecord, Outgoing, WebhookRecord
 
 MAX_WEBHOOKS: Final = 20
-"""Webhooks that one owner may have: each makes every audit's end one request dearer."""
+"""Webhooks that one owner may have: each costs one request at the end of every audit."""
 
 _KEPT_ATTEMPTS: Final = 20
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class WebhookRecord:
-    """One webhook, without its secret."""
-
-    id: str
-    owner: str
-    url: str
-    every_audit: bool
-    created_at: datetime
-    disabled_at: datetime | None
-
-
-@dataclass(frozen=True)
-class AttemptRecord:
-    """One try at a delivery."""
-
-    at: str
-    """When it began, ISO 8601."""
-    status: int | None
-    """The HTTP status of the answer; None where there was none."""
-    error: str | None
-    """Why it did not count, in a word; None where it did."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class DeliveryRecord:
-    """One message for one webhook, and how sending it went; ``attempts`` has the last ones, oldest first."""
-
-    id: str
-    webhook_id: str
-    audit_id: str | None
-    kind: str
-    state: State
-    created_at: datetime
-    attempts: tuple[AttemptRecord, ...]
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message that a sender has taken, for as long as it said."""
-
-    id: str
-    webhook_id: str
-    url: str
-    secret: str
-    body: str
-    tries: int
-    """Attempts before this one, since the message was filed or replayed."""
-
-
 class WebhookRepository:
-    """The webhooks of a ledger; its methods raise what the ledger's do."""
+    """The webhooks of a ledger. Every method is one transaction, and may raise what the ledger raises."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
         self._read = read
@@ -97,7 +46,7 @@ class WebhookRepository:
     # For owners
 
     def create(self, *, owner: str, url: str, secret: str, every_audit: bool = True) -> WebhookRecord:
-        """Note an address that is told of audits' ends.
+        """Register an address that is notified when audits end.
 
         Raises:
             ValueError: a name or address that cannot be stored.
@@ -143,7 +92,7 @@ class WebhookRepository:
         return self._read(lambda connection: _webhook(_find(connection, webhook_id, owner)))
 
     def delete(self, webhook_id: str, *, owner: str) -> None:
-        """Remove a webhook, with its log and what it was still to be told.
+        """Delete a webhook, with its log and its pending messages.
 
         Raises:
             WebhookNotFound: there is none, or it is another owner's.
@@ -157,7 +106,7 @@ class WebhookRepository:
         log.info("webhook.deleted", webhook_id=webhook_id)
 
     def test(self, webhook_id: str, *, owner: str) -> DeliveryRecord:
-        """File a message that says nothing, to see it arrive.
+        """File a test message.
 
         Raises:
             WebhookNotFound, WebhookDisabled: as their names say.
@@ -212,15 +161,13 @@ class WebhookRepository:
     # For senders
 
     def take(self, *, limit: int, lease_s: float, skip: Collection[str] = ()) -> builtins.list[Outgoing]:
-        """Take messages that are due, at most one a webhook and none of the webhooks in ``skip``.
+        """Take messages that are due, at most one per webhook and none of the webhooks in ``skip``.
 
-        Nobody else gets them for ``lease_s``; a sender that dies before it settles one lets it go after that.
+        Nobody else gets them for ``lease_s``, so a message whose sender dies before it settles it is sent again.
         """
 
         def due(connection: Connection) -> Any:
-            now = self._clock.read(connection)
-            passed = or_(deliveries.c.due_tick <= now.tick, deliveries.c.due_epoch != now.epoch)
-            return deliveries.c.due_tick.is_not(None) & passed & deliveries.c.webhook_id.not_in(list(skip))
+            return is_due(deliveries, self._clock.read(connection)) & deliveries.c.webhook_id.not_in(list(skip))
 
         def anything(connection: Connection) -> bool:
             return connection.execute(select(deliveries.c.id).where(due(connection)).limit(1)).first() is not None
@@ -250,18 +197,18 @@ class WebhookRepository:
         return self._write(work) if self._read(anything) else []
 
     def settle(self, delivery_id: str, attempt: AttemptRecord, *, delivered: bool, retry_in_s: float | None) -> None:
-        """Write down how an attempt ended; without a next one, a message that was not delivered has failed."""
+        """Record how an attempt ended; without a next one, a message that was not delivered has failed."""
 
         def work(connection: Connection) -> None:
             query = select(deliveries).where(deliveries.c.id == delivery_id).with_for_update()
             found = connection.execute(query).one_or_none()
             if found is None or found.state != "pending":
-                # Its webhook was removed, or a second sender was quicker.
+                # Its webhook was deleted, or another sender was quicker.
                 return
             attempts = [*json.loads(found.attempts), asdict(attempt)][-_KEPT_ATTEMPTS:]
             values: dict[str, Any] = {"attempts": json.dumps(attempts), "tries": found.tries + 1}
             if delivered or retry_in_s is None:
-                values |= {"state": "delivered" if delivered else "failed", "due_tick": None, "due_epoch": None}
+                values |= {"state": "delivered" if delivered else "failed", **NOT_DUE}
             else:
                 values |= self._clock.read(connection).due_in(retry_in_s)
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
@@ -269,12 +216,12 @@ class WebhookRepository:
         self._write(work)
 
     def disable(self, webhook_id: str) -> None:
-        """Tell a webhook nothing more, since its other side said that it is gone."""
+        """Stop notifying a webhook, because its receiver answered 410 Gone."""
 
         def work(connection: Connection) -> None:
             now = self._clock.read(connection).at
             connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(disabled_at=now))
-            given_up = {"state": "failed", "due_tick": None, "due_epoch": None}
+            given_up = {"state": "failed", **NOT_DUE}
             pending = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
             connection.execute(update(deliveries).where(pending).values(**given_up))
 
@@ -282,7 +229,7 @@ class WebhookRepository:
         log.warning("webhook.disabled", webhook_id=webhook_id)
 
     def prune(self, *, older_than_s: float) -> int:
-        """Forget deliveries that are settled and older than this; return how many."""
+        """Delete settled deliveries that are older than this; return how many."""
 
         def work(connection: Connection) -> int:
             limit = self._clock.read(connection).at - timedelta(seconds=older_than_s)

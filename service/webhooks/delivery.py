@@ -10,7 +10,7 @@ from typing import Final
 import httpcore
 import structlog
 
-from jobs.webhooks.repository import AttemptRecord, Outgoing
+from jobs.webhooks.records import AttemptRecord, Outgoing
 from service.version import API_VERSION
 from service.webhooks import signing
 from service.webhooks.addresses import AddressRefused, CheckedBackend, Network, split

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from jobs.webhooks.repository import DeliveryRecord, WebhookRecord
+from jobs.webhooks.records import DeliveryRecord, WebhookRecord
 from service.http.schemas import Out, absent
 
 

@@ -13,7 +13,8 @@ import structlog
 
 from common.polling import PollingLoop, retry_pause
 from jobs.errors import LedgerError
-from jobs.webhooks.repository import Outgoing, WebhookRepository
+from jobs.webhooks.records import Outgoing
+from jobs.webhooks.repository import WebhookRepository
 from service.webhooks.delivery import Sender
 
 _AT_ONCE: Final = 4

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from jobs.clock import BootClock
-from jobs.webhooks.repository import AttemptRecord
+from jobs.webhooks.records import AttemptRecord
 
 
 def test_it_ticks_and_names_its_boot():

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text, update
 
+from backdoor_audit.contract import ids
 from jobs import keys
 from jobs.database.tables import api_keys
 from jobs.errors import KeyNotFound
@@ -20,7 +21,7 @@ def ring(ledger):
 def test_a_key_is_let_in_until_it_is_revoked(ring):
     assert not ring.any_live()
     record, token = ring.create(owner="ann", name="pipeline", scopes=["audits:write", "audits:read"])
-    assert re.fullmatch(keys.KEY_ID, record.id)
+    assert re.fullmatch(ids.KEY_ID, record.id)
     assert record.scopes == {"audits:read", "audits:write"}
     assert record.expires_at is record.revoked_at is None
     assert ring.check(token) == record

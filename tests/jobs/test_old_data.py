@@ -10,7 +10,7 @@ from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import AuditSpec
 from jobs.ids import is_audit_id
 from jobs.ledger import Ledger
-from jobs.webhooks.repository import AttemptRecord
+from jobs.webhooks.records import AttemptRecord
 from storage.artifacts import ArtifactStore
 
 OLD = Path(__file__).with_name("data") / "1c5fc3e"

@@ -6,6 +6,7 @@ import re
 import pytest
 from sqlalchemy import select, text
 
+from backdoor_audit.contract.ids import WEBHOOK_ID
 from backdoor_audit.contract.spec import Failure
 from jobs.database.tables import audits, deliveries
 from jobs.errors import (
@@ -17,7 +18,7 @@ from jobs.errors import (
     WebhookTaken,
 )
 from jobs.webhooks import repository as webhooks
-from jobs.webhooks.repository import AttemptRecord
+from jobs.webhooks.records import AttemptRecord
 
 URL = "https://a.example/hook"
 REFUSED = AttemptRecord("2026-01-01T00:00:00+00:00", 500, "status", 0.1)
@@ -39,7 +40,7 @@ def news(book, webhook, owner="ann"):
 
 
 def test_every_end_is_in_the_outbox(ledger, book, hook, spec, make_report, make_due):
-    assert re.fullmatch(webhooks.WEBHOOK_ID, hook.id)
+    assert re.fullmatch(WEBHOOK_ID, hook.id)
     ids = [ledger.submit(spec, owner="ann").audit.id for _ in range(4)]
     ledger.succeed(ledger.claim(ids[0], worker="w"), make_report(ids[0]))
     ledger.fail(ledger.claim(ids[1], worker="w"), Failure(code="internal", message="x"))
