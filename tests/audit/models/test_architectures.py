@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from audit.models.parts import locate
 from torch import nn
 
 from audit.models.pair import ModelPair
+from audit.models.parts import locate
 from audit.models.runner import Runner
 from models_store.verification.architectures import ARCHITECTURES
 from tests.architectures import tiny
