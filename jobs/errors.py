@@ -12,15 +12,15 @@
     ├── LibraryNotFound             no such benign library, or another owner's
     ├── LibraryNameTaken            the owner has a library of this name
     ├── LibraryInUse                an audit that has not ended compares with the library
-    ├── LibraryFull                 the library, or the owner's list of them, is as long as it may be
+    ├── LibraryFull                 the library, or the owner's list of libraries, is full
     ├── EntryNotFound               no such entry in this library
     ├── EntryRefused                the audit has no score that a library could take
     ├── EntryExists                 the library holds this model already
-    ├── QueueFull                   the owner has as many audits queued as one may have
+    ├── QueueFull                   the owner's queue is full
     ├── WebhookNotFound             no such webhook, or another owner's
     ├── WebhookTaken                the owner has a webhook with this address already
-    ├── TooManyWebhooks             the owner has as many webhooks as there may be
-    ├── WebhookDisabled             the webhook is told nothing more; its other side is gone
+    ├── TooManyWebhooks             the owner has the maximum number of webhooks
+    ├── WebhookDisabled             the receiver answered 410 Gone; nothing more is sent
     ├── DeliveryNotFound            no such delivery of this webhook
     ├── UnknownWebhook              a spec names an address that is none of the owner's webhooks
     ├── InvalidPageToken            a page token that this ledger did not make for this listing
@@ -135,7 +135,7 @@ class LibraryInUse(LedgerError):
 
 
 class LibraryFull(LedgerError):
-    """The library, or the owner's list of libraries, is as long as it may be."""
+    """The library, or the owner's list of libraries, is full."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "library_full",
@@ -165,7 +165,7 @@ class EntryRefused(LedgerError):
 
 
 class EntryExists(LedgerError):
-    """The library holds a score of this model already: one a model."""
+    """The library holds a score of this model already: one per model."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "entry_exists", "Model already in library", "The library already has a score for this model."
@@ -173,7 +173,7 @@ class EntryExists(LedgerError):
 
 
 class QueueFull(LedgerError):
-    """The owner has as many audits in the queue as one may have; there is room again when a worker takes one."""
+    """The owner's queue is full; there is room again when a worker takes an audit."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "queue_full", "Queue full", "You have reached the limit of queued audits. Try again when some have started."
@@ -197,7 +197,7 @@ class WebhookTaken(LedgerError):
 
 
 class TooManyWebhooks(LedgerError):
-    """The owner has as many webhooks as one may have."""
+    """The owner has the maximum number of webhooks."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "too_many_webhooks", "Webhook limit reached", "Delete a webhook before you add another."
@@ -205,7 +205,7 @@ class TooManyWebhooks(LedgerError):
 
 
 class WebhookDisabled(LedgerError):
-    """The webhook is told nothing more, since its other side said that it is gone."""
+    """The webhook is disabled, because its receiver answered 410 Gone."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "webhook_disabled",

@@ -1,8 +1,8 @@
-"""API keys: who may ask, and for what.
+"""API keys: who may call the API, and for what.
 
 A key is ``ba_<id>_<secret>``. The id finds the row and is no secret; of the secret the row has its SHA-256 alone. A
 slow password hash would add nothing: a secret has 256 random bits, so there is no list of likely ones to try, and each
-request would pay for the slowness. Nothing is kept in memory between calls: a revocation holds from the next request.
+request would pay for it. Nothing is kept in memory between calls: a revocation holds from the next request.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class KeyRecord:
 
 
 class KeyRepository:
-    """The keys of a ledger; its methods raise what the ledger's do."""
+    """The keys of a ledger. Every method is one transaction, and may raise what the ledger raises."""
 
     def __init__(self, read: Transact, write: Transact, clock: Clock) -> None:
         self._read = read
@@ -58,7 +58,7 @@ class KeyRepository:
     def create(
         self, *, owner: str, name: str, scopes: Iterable[Scope], lifetime_s: float | None = None
     ) -> tuple[KeyRecord, str]:
-        """Make a key; return its record and its text, which nobody can see again.
+        """Create a key; return its record and its text, which cannot be read again.
 
         Raises:
             ValueError: no scope, an unknown one, a name that cannot be stored, or a lifetime that has ended.
@@ -115,7 +115,7 @@ class KeyRepository:
         log.info("key.revoked", key_id=key_id)
 
     def check(self, token: str) -> KeyRecord | None:
-        """Return the key that ``token`` is the text of, None where it is none, is wrong, or has ended.
+        """Return the key whose text is ``token``; None if it is malformed, wrong, revoked or expired.
 
         The comparison takes as long for a wrong secret as for a right one, and is made for an unknown id, too.
         """
@@ -137,7 +137,7 @@ class KeyRepository:
         return self._read(work)
 
     def any_live(self) -> bool:
-        """Say whether there is a key that would be let in."""
+        """Say whether any key is valid now."""
 
         def work(connection: Connection) -> bool:
             now = self._clock.read(connection).at

@@ -43,7 +43,7 @@ _ENTRY: Final = "entry_"
 
 
 class Libraries:
-    """The ledger's door to benign libraries. Every method is one transaction, and may raise what the ledger raises.
+    """The benign libraries of a ledger. Every method is one transaction, and may raise what the ledger raises.
 
     An owner sees no other owner's libraries; ``reference`` is a library's id or its name.
     """
@@ -54,11 +54,11 @@ class Libraries:
         self._clock = clock
 
     def create(self, name: str, *, owner: str) -> Library:
-        """Make an empty library.
+        """Create an empty library.
 
         Raises:
             LibraryNameTaken: the owner has one of this name.
-            LibraryFull: the owner has as many as one may have.
+            LibraryFull: the owner has the maximum number of libraries.
             ValueError: the name has the form of an id.
         """
         if is_id(name, _LIBRARY):
@@ -67,7 +67,7 @@ class Libraries:
         def work(connection: Connection) -> Library:
             owned = select(func.count()).select_from(libraries).where(libraries.c.owner == owner)
             if connection.execute(owned).scalar_one() >= MAX_LIBRARIES:
-                raise LibraryFull("the owner has as many libraries as one may have")
+                raise LibraryFull("the owner has the maximum number of libraries")
             at = self._clock.read(connection).at
             row: dict[str, Any] = {"id": new_id(_LIBRARY), "owner": owner, "name": name, "created_at": at}
             if not insert_if_absent(connection, libraries, row):
@@ -129,14 +129,14 @@ class Libraries:
         log.info("library.deleted")
 
     def add(self, reference: str, *, owner: str, audit_id: str, recipe: str | None) -> StoredEntry:
-        """Take the score of a finished audit, whose model the owner vouches is benign.
+        """Add the score of a finished audit, whose model the owner vouches is benign.
 
         Raises:
             LibraryNotFound: there is no such library.
             AuditNotFound: the owner has no such audit.
             EntryRefused: the audit has no score that a library could take.
             EntryExists: the library holds this model already.
-            LibraryFull: the library is as long as it may be.
+            LibraryFull: the library is full.
         """
 
         def work(connection: Connection) -> StoredEntry:
@@ -148,7 +148,7 @@ class Libraries:
             entry = entry_of(report, recipe)
             held = select(func.count()).select_from(library_entries).where(_in(library["id"]))
             if connection.execute(held).scalar_one() >= MAX_ENTRIES:
-                raise LibraryFull("the library is as long as it may be")
+                raise LibraryFull("the library is full")
             row = {
                 "id": new_id(_ENTRY),
                 "library_id": library["id"],

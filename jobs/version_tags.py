@@ -38,7 +38,7 @@ class TagTask:
 
 @dataclass(frozen=True)
 class Answer:
-    """The gravest answer that audits of a version have given; of several such the last."""
+    """The gravest verdict of a version's audits; the latest of several such."""
 
     audit_id: str
     verdict: Verdict
@@ -89,7 +89,7 @@ class VersionTagRepository:
         return self._write(work) if self._read(anything) else None
 
     def ends(self, reference: str) -> Ends | None:
-        """How the audits of a version have ended; None where all of them were deleted since."""
+        """Return how the audits of a version have ended; None if all of them were deleted since."""
 
         def work(connection: Connection) -> Ends | None:
             here = (audits.c.registered_version == reference) & audits.c.status.in_(TERMINAL)
@@ -139,7 +139,7 @@ class VersionTagRepository:
 
 
 def registered_version(spec: AuditSpec) -> str | None:
-    """The version of a registered model that a spec audits; None where it audits another checkpoint."""
+    """Return the version of a registered model that a spec audits; None if it audits another checkpoint."""
     return spec.fine_tuned if spec.fine_tuned.startswith(_PREFIX) else None
 
 
@@ -150,7 +150,7 @@ def note_end(connection: Connection, row: Row, now: Instant) -> None:
     due = now.due_in(0)
     fresh: dict[str, Any] = {"state": "pending", "tries": 0, "error": None, "changed_at": now.at}
     new = {"reference": row["registered_version"], "generation": 1, "leased": False, **fresh, **due}
-    # One that is being written stays with its writer, who sees by the generation that there is more to say.
+    # Tags that are being written stay with their writer, who sees by the generation that they are out of date.
     later = {name: case((version_tags.c.leased, version_tags.c[name]), else_=value) for name, value in due.items()}
     upsert(connection, version_tags, new, {"generation": version_tags.c.generation + 1, **fresh, **later})
 

@@ -1,7 +1,7 @@
-"""``python -m worker``: one worker for one device, until it is told to go.
+"""``python -m worker``: one worker for one device, until it is stopped.
 
 SIGTERM (or Ctrl-C) once: the running audit stops at its next progress report and goes back to the queue, at its stage.
-Twice, or after the grace period: its sandbox is killed, and the audit goes back all the same.
+Twice, or after the grace period: its sandbox is killed, and the audit still goes back to the queue.
 """
 
 import logging
@@ -33,9 +33,9 @@ from worker.shutdown import Shutdown
 from worker.tasks import register, worker_name
 
 EXIT_USAGE: Final = 2
-"""The settings are not usable."""
+"""The settings are invalid."""
 EXIT_UNAVAILABLE: Final = 3
-"""The database does not answer, or is of another version, be it from the start or since newer code migrated it."""
+"""The database does not answer, or its schema is of another version, at the start or since newer code migrated it."""
 
 _MIGRATE_PATIENCE_S: Final = 60.0
 
@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 def main() -> int:
     """Read the environment, run the worker, return its exit status."""
     configure()
-    hide_memory()  # Its environment may hold a password; sandboxes run as the same user.
+    hide_memory()  # The environment may hold a password, and sandboxes run as the same user.
     try:
         settings = WorkerSettings.load()
     except SettingsError as error:
@@ -149,7 +149,7 @@ def _migrate(ledger: Ledger) -> None:
     """Bring the schema up to date, waiting for a database that starts at the same time.
 
     Raises:
-        LedgerUnavailable: it did not come.
+        LedgerUnavailable: it did not come up in time.
     """
     give_up_at = time.monotonic() + _MIGRATE_PATIENCE_S
     while True:

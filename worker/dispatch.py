@@ -25,7 +25,7 @@ _TIMEOUT_S: Final = 0.8
 class Dispatcher:
     """Sends audits to whichever worker is free; safe to share between threads.
 
-    Every call ends within two seconds: a broker that is out is the reaper's business, not a reason to keep a client
+    Every call ends within two seconds: an outage of the broker is the reaper's business, and no reason to keep a client
     waiting.
     """
 

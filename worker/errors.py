@@ -20,7 +20,7 @@ class WorkerError(Exception):
 
 
 class BrokerUnavailable(WorkerError):
-    """The broker could not be reached in time, or refused the message (for one that is out of memory)."""
+    """The broker could not be reached in time, or refused the message (because it is out of memory)."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "broker_unavailable", "Broker unavailable", "The message broker did not answer. Try again."

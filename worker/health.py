@@ -1,7 +1,7 @@
-"""``python -m worker.health``: whether what a worker needs is there; the health check of its container.
+"""``python -m worker.health``: the health check of a worker's container.
 
-It asks broker and ledger, not the worker: one that works on an audit is busy for hours, and one that died is started
-again by whoever runs the container.
+It asks the broker and the ledger, not the worker: a worker may be busy with an audit for hours, and one that died is
+restarted by whatever runs the container.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Brings lost and forgotten audits back to the broker, and clears away what ended audits left on the disk."""
+"""Sends lost and forgotten audits to the broker again, and deletes what ended audits left on the disk."""
 
 from typing import Final
 
@@ -79,7 +79,7 @@ class Reaper(PollingLoop):
     """Calls ``reap_once`` at once and then every ``reap_s`` seconds, and ``sweep`` with every sixth of them.
 
     Args:
-        ledger: what is asked.
+        ledger: where audits are looked up.
         dispatcher: where lost audits go.
         reap_s: seconds between two passes.
         patience_s: after an outage of the ledger, how long live workers may take to renew leases that ran out.

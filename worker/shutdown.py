@@ -1,4 +1,4 @@
-"""Whether the worker has been asked to go, as seen by everything that runs in it."""
+"""Whether the worker has been asked to stop, as seen by everything that runs in it."""
 
 import time
 
@@ -15,16 +15,16 @@ class Shutdown:
         self._since: float | None = None
 
     def request(self) -> None:
-        """Count one more request to go."""
+        """Count one more request to stop."""
         self.requests += 1
         if self._since is None:
             self._since = time.monotonic()
 
     @property
     def requested(self) -> bool:
-        """Whether the worker should end what it does in good order."""
+        """Whether the worker should wind down."""
         return self.requests > 0
 
     def is_over(self, grace_s: float) -> bool:
-        """Whether there is no more time for good order: ``grace_s`` has passed, or somebody asked twice."""
+        """Whether the time for winding down is over: ``grace_s`` has passed, or a second request came."""
         return self.requests > 1 or (self._since is not None and time.monotonic() - self._since >= grace_s)

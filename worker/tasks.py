@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 def register(app: Celery, context: WorkerContext, dispatcher: Dispatcher, leave: Callable[[], None]) -> None:
-    """Teach ``app`` to run audits with what this worker has; ``leave`` is called where it can run none any more."""
+    """Register the task that runs audits; ``leave`` is called when this worker can run no more of them."""
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def run_audit(audit_id: str) -> None:
@@ -53,12 +53,12 @@ def perform(context: WorkerContext, dispatcher: Dispatcher, audit_id: str, leave
 
 
 def worker_name() -> str:
-    """Who claims: this host and process."""
+    """Return the name that claims carry: this host and process."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _claim(context: WorkerContext, audit_id: str) -> Claim | None:
-    """Claim, waiting for a ledger that is away: the message has left the broker, so nobody else will try soon.
+    """Claim, waiting for a ledger that is down: the message has left the broker, so nobody else will try soon.
 
     Raises:
         SchemaMismatch: newer code has migrated the database.
@@ -75,7 +75,7 @@ def _claim(context: WorkerContext, audit_id: str) -> Claim | None:
 
 
 def _put_back(dispatcher: Dispatcher, audit_id: str) -> None:
-    """Return a message that came too late; where that fails the reaper sees to it."""
+    """Return a message that came too late; if that fails, the reaper sends it again."""
     try:
         dispatcher.enqueue(audit_id)
     except BrokerUnavailable:

@@ -1,4 +1,4 @@
-"""What a worker does with an audit: claim it, keep the lease, tell how far it is, end it or give it back.
+"""What a worker does with an audit: claim it, keep the lease, report progress, end it or give it back.
 
 Every write here is fenced: it locks the row and compares the attempt number. A lease that has run out, but that no
 reaper has acted on, still holds: the attempt number alone decides, so a worker that could not reach the database for

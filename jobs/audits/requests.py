@@ -1,4 +1,4 @@
-"""The half of the ledger that the API uses: file audits, look at them, cancel and delete them."""
+"""The half of the ledger that the API uses: submit, read, cancel and delete audits."""
 
 import builtins
 from typing import Final
@@ -25,7 +25,7 @@ _KEY_RACES: Final = 10
 
 
 class AuditRequests(Session):
-    """What those who ask for audits may do. Every method is one transaction."""
+    """What a client may do. Every method is one transaction."""
 
     def submit(self, spec: AuditSpec, *, owner: str, idempotency_key: str | None = None) -> Submission:
         """File an audit; with a key that the owner has used before for the same spec, return that audit.
@@ -33,8 +33,8 @@ class AuditRequests(Session):
         Raises:
             IdempotencyConflict: the key was used for another spec.
             LibraryNotFound: the owner has no library as the spec names one.
-            QueueFull: the owner has as many audits queued as one may have.
-            UnknownWebhook: the spec names an address that is none of the owner's webhooks.
+            QueueFull: the owner's queue is full.
+            UnknownWebhook: the spec names a webhook that the owner has not registered.
             ValueError: the owner or the key is empty, or longer than 255 characters.
         """
         submissions.check_name("owner", owner)

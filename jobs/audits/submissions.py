@@ -22,11 +22,11 @@ from jobs.webhooks import outbox
 
 
 class KeyTaken(Exception):
-    """The key was taken, or set free, between our look and our next step; roll back and look again."""
+    """The key was taken or freed between two statements; roll back and try again."""
 
 
 def check_name(what: str, value: str) -> None:
-    """Refuse names that a database would cut or refuse.
+    """Refuse names that a database would truncate or reject.
 
     Raises:
         ValueError: empty, too long, or not printable text.
@@ -49,8 +49,8 @@ def submit(
     Raises:
         IdempotencyConflict: the key was used with another spec.
         LibraryNotFound: the owner has no library as the spec names one.
-        QueueFull: the owner has as many audits queued as one may have.
-        UnknownWebhook: the spec names an address that is none of the owner's webhooks.
+        QueueFull: the owner's queue is full.
+        UnknownWebhook: the spec names a webhook that the owner has not registered.
         KeyTaken: the key was taken at this very moment; roll back and call again.
     """
     digest = spec.digest()

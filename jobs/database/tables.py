@@ -193,12 +193,12 @@ webhooks: Final = Table(
     Column("id", _audit_id(), primary_key=True),
     Column("owner", String(MAX_NAME), nullable=False),
     Column("url", String(MAX_URL), nullable=False),
-    # Standard Webhooks signs with it, so it cannot be hashed.
+    # Messages are signed with it, so it cannot be hashed.
     Column("secret", String(64), nullable=False),
-    # Whether it hears of every audit of its owner, or of those alone that name it.
+    # Whether it is notified of every audit of its owner, or only of those that name it.
     Column("every_audit", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    # Set when the other side said that it is gone.
+    # Set when the receiver answered 410 Gone.
     Column("disabled_at", UtcDateTime),
     UniqueConstraint("owner", "url"),
 )
@@ -208,7 +208,7 @@ deliveries: Final = Table(
     metadata,
     Column("id", _audit_id(), primary_key=True),
     Column("webhook_id", _audit_id(), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
-    # No foreign key: what was said of an audit outlives it.
+    # No foreign key: messages about an audit outlive it.
     Column("audit_id", _audit_id()),
     Column("kind", String(32), nullable=False),
     Column("body", Text, nullable=False),
@@ -234,16 +234,16 @@ Index(
 version_tags: Final = Table(
     "version_tags",
     metadata,
-    # One row a version, not one an audit: whoever writes the tags of a version writes them alone, from all its audits.
+    # One row per version, not per audit: one writer at a time writes a version's tags, from all its audits.
     Column("reference", String(MAX_REFERENCE), primary_key=True),
     Column("state", String(16), nullable=False),
-    # Raised with each end of an audit of the version, so that a writer sees that there is more to say.
+    # Raised whenever an audit of the version ends, so that a writer sees that its tags are out of date.
     Column("generation", Integer, nullable=False),
     # Whether somebody writes them now, until ``due_tick``.
     Column("leased", Boolean, nullable=False),
     # Attempts since the last end.
     Column("tries", Integer, nullable=False),
-    # Why the last attempt did not count, in a word.
+    # Why the last attempt failed, in a word.
     Column("error", String(32)),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("due_tick", Double),

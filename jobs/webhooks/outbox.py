@@ -1,7 +1,7 @@
 """The outbox of webhooks: what is to be said, written in the transaction that makes it true.
 
 An audit's end and the messages about it commit together, so a crash loses neither: whoever sends finds the messages in
-the table. A message is sent at least once; its id stays the same, so that the other side can tell a repetition.
+the table. A message is sent at least once; its id stays the same, so that the receiver can recognise a repetition.
 """
 
 import json
@@ -18,7 +18,7 @@ from jobs.ids import new_id
 Row = Mapping[str, Any]
 
 TEST: Final = "webhook.test"
-"""The kind of a message that says nothing but that messages arrive."""
+"""The kind of a test message."""
 
 
 def announce(connection: Connection, row: Row, now: Instant) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the lease of one attempt alive, in a thread of its own, and brings back what the ledger has to say."""
+"""Keeps the lease of one attempt alive, in a thread of its own, and learns whether to stop."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper(threading.Thread):
-    """Sends heartbeats and the latest progress; a slow or missing database delays this thread alone.
+    """Sends heartbeats and the latest progress; a slow or unreachable database delays only this thread.
 
     While the ledger cannot be reached it tries again every second, for as long as the attempt lasts: a lease that ran
     out meanwhile still holds where nobody took over, and where somebody did the next call says so.
@@ -46,7 +46,7 @@ class LeaseKeeper(threading.Thread):
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def report(self, progress: Progress) -> None:
-        """Take note of progress; the last one of each second reaches the ledger, and each new stage at once."""
+        """Take note of progress; the ledger gets the latest of each second, and each new stage at once."""
         self._progress = progress
         if progress.stage != self._stage_told:
             self._wake.set()
@@ -58,7 +58,7 @@ class LeaseKeeper(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Look after the lease until told to stop or until it is lost."""
+        """Keep the lease until told to stop or until it is lost."""
         while not self._stopping and not self.lost:
             self._wake.wait(self._pause())
             self._wake.clear()

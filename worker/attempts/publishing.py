@@ -1,8 +1,9 @@
 """The artifacts of one attempt and the object store they are kept in. Torch-free.
 
-The sandbox works in a local folder and knows of no store. Around it, the worker fetches what an earlier attempt has
-published, publishes each folder soon after it is finished, and all of it before the ledger hears of a success. So an
-attempt on another machine goes on where the last one stopped, less the activations, which are computed again.
+The sandbox works in a local folder and knows nothing of the store. Around it, the worker fetches what an earlier
+attempt has published, publishes each folder soon after it is finished, and all of it before the ledger hears of a
+success. So an attempt on another machine goes on where the last one stopped, except for activations, which are
+computed again.
 """
 
 import errno
@@ -119,12 +120,12 @@ class Publisher:
 def insist(
     action: Callable[[], None], why_stop: Callable[[], Reason | None], waiting: Callable[[str], None]
 ) -> Failure | Reason | None:
-    """Do something with the store until it works, or there is a reason to stop.
+    """Repeat an action on the store until it succeeds, or there is a reason to stop.
 
     Args:
-        action: what is done; it may be done several times.
+        action: the action; it may run several times.
         why_stop: asked between two tries.
-        waiting: told after each try that failed, in words for people.
+        waiting: called after each failed try, with a message for people.
 
     Returns:
         None when it is done; else the reason, or what the local disk refused, which trying again would not help.

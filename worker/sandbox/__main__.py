@@ -177,7 +177,7 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
     if missing_walls:
         warning = f"this machine did not permit all walls of the sandbox; missing: {', '.join(missing_walls)}"
         report = report.model_copy(update={"warnings": (*report.warnings, warning)})
-    # One that is there is not ours to send: the worker has looked at it, and would have taken it.
+    # A report that is there is not ours to send: the worker has checked it, and would have taken it.
     workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:
         (folder / REPORT_FILE).write_text(report.model_dump_json(), encoding="utf-8")
@@ -211,8 +211,8 @@ def failure_of(error: Exception) -> Failure:
     log.error("audit.broke", error=type(error).__name__, places=places)
     return Failure(
         code="internal",
-        message=f"the audit broke on an unexpected {type(error).__name__}",
-        hint="the worker's log names the place; please report it",
+        message=f"the audit failed with an unexpected {type(error).__name__}",
+        hint="the worker's log says where; please report it",
     )
 
 

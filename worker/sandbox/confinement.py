@@ -1,4 +1,4 @@
-"""The walls that a sandbox puts around itself before it opens anything. Linux; elsewhere most of them are missing.
+"""The walls that a sandbox puts up around itself before it opens anything. Linux; most are missing elsewhere.
 
 =====================  ================================================================================
 ``no_core_dumps``      RLIMIT_CORE 0
@@ -8,7 +8,7 @@
 ``no_network``         a network namespace that holds nothing
 ``no_capabilities``    root is left without what makes it root, but may still read its user's files
 ``files``              Landlock: what may be opened (``landlock.py``)
-``system_calls``       seccomp: no new processes, connections, signals to others (``system_calls.py``)
+``system_calls``       seccomp: no new processes, connections, signals to others (``seccomp.py``)
 =====================  ================================================================================
 
 To be called while the process has one thread and before torch is imported: a namespace can't be left by a process with

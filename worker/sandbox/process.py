@@ -80,7 +80,7 @@ class SandboxProcess:
         self._reading = reading
         self._splitter = LineSplitter()
         self.silent = False
-        """Whether the sandbox has closed its pipe: it says nothing more."""
+        """Whether the sandbox has closed its pipe and will send nothing more."""
         self._tell(request.line())
 
     @property
@@ -89,10 +89,10 @@ class SandboxProcess:
         return self._process.pid
 
     def messages(self, timeout_s: float) -> list[FromSandbox]:
-        """Return what the sandbox has said, waiting up to ``timeout_s`` for something; empty when it says nothing.
+        """Return the messages of the sandbox, waiting up to ``timeout_s`` for the first; empty if there is none.
 
         Raises:
-            ProtocolError: it said something else.
+            ProtocolError: it sent something else.
         """
         if self.silent or not select.select([self._reading], [], [], timeout_s)[0]:
             return []
@@ -120,7 +120,7 @@ class SandboxProcess:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            log.warning("sandbox.killed", reason="it did not end")
+            log.warning("sandbox.killed", reason="it did not end in time")
             self.kill()
             return self._process.wait()
 
