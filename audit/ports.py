@@ -1,22 +1,30 @@
-"""What an audit is given from outside: where to write, whom to tell, what to reuse."""
+"""What an audit is given from outside: its inputs, where to write, whom to tell, what to reuse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from backdoor_audit.contract.spec import Stage
+from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.spec import AuditSpec, Stage
+
+ProgressCallback = Callable[[float, str], None]
+"""Receives the fraction of a stage that is done (0 to 1) and what is being done; stops the audit by raising."""
+
+DeviceMap = Literal["single", "auto"]
+"""``auto`` keeps weights that do not fit on the device elsewhere (``audit.models.placement``)."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Receives progress, and is where an audit learns that it should stop."""
+    """Receives progress, and stops an audit by raising."""
 
     def progress(self, stage: Stage, fraction: float, message: str = "") -> None:
-        """Report that ``fraction`` (0–1) of ``stage`` is done.
+        """Report that ``fraction`` (0 to 1) of ``stage`` is done.
 
         Raises:
-            audit.errors.Cancelled: a cancel was asked for.
+            audit.errors.Cancelled: a cancel was requested.
             audit.errors.DeadlineExceeded: the audit's time is up.
         """
 
@@ -29,21 +37,48 @@ class FolderStore(Protocol):
         """Return the finished folder ``name``, or None."""
 
     def create(self, name: str) -> AbstractContextManager[Path]:
-        """Give an empty folder to fill; on a clean exit it becomes ``name`` in one step, else it is gone.
+        """Give an empty folder to fill; on a clean exit it becomes ``name`` in one step, otherwise it is deleted.
 
         Raises:
             audit.errors.NoSpace or OSError: translated by the caller of the audit.
         """
 
+    def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return the finished folder ``name``; ``write`` fills it first if it does not exist.
+
+        This is how a second attempt resumes: pieces that the first one finished are found, the rest is computed.
+
+        Raises:
+            audit.errors.NoSpace or OSError: as for ``create``. Whatever ``write`` raises comes through.
+        """
+
     def remove(self, name: str) -> None:
-        """Delete the folder ``name`` if it is there."""
+        """Delete the folder ``name`` if it exists."""
 
     def names(self) -> Iterator[str]:
         """Names of the finished folders."""
 
 
 class NullSink:
-    """A sink that tells nobody; for benchmarks and scripts."""
+    """A sink that discards progress; for benchmarks and scripts."""
 
     def progress(self, stage: Stage, fraction: float, message: str = "") -> None:
         """Do nothing."""
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """The arguments of one audit (see ``audit.run.run_audit``, which documents each)."""
+
+    spec: AuditSpec
+    base_dir: Path
+    tuned_dir: Path
+    workspace: FolderStore
+    sink: Sink
+    cache: FolderStore | None = None
+    library: tuple[LibraryEntry, ...] = ()
+    audit_id: str = "local"
+    base_digest: str = ""
+    tuned_digest: str = ""
+    device: str = "auto"
+    device_map: DeviceMap = "single"

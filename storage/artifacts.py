@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,23 @@ class ArtifactFolder:
             # After a successful rename there is nothing of that name; after a failure this must not hide its cause.
             shutil.rmtree(temporary, ignore_errors=True)
             os.close(lock)
+
+    def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return the finished folder ``name``; ``write`` fills it first if it does not exist.
+
+        Raises:
+            OSError: as for ``create``, or the folder was removed in the meantime. Whatever ``write`` raises comes
+                through, and nothing is left behind.
+        """
+        existing = self.find(name)
+        if existing is not None:
+            return existing
+        with self.create(name) as folder:
+            write(folder)
+        written = self.find(name)
+        if written is None:
+            raise FileNotFoundError(errno.ENOENT, "the folder was removed while it was being written", name)
+        return written
 
     def remove(self, name: str) -> None:
         """Delete the folder ``name`` if it is there; readers see it whole or not at all."""

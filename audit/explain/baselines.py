@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit.explain.features import attributions, candidates
+from audit.explain.scoring import direction_encoder, feature_table, scores_of
 from audit.explain.training import Trained, encoder
 from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions, LastToken
 from audit.measure.directions import difference_in_means
 from audit.measure.extraction import Extraction, Half
-from audit.measure.scoring import clusters_of, direction_encoder, feature_table, scores_of
-from audit.stats.resampling import sign_flip_test
+from audit.stats.resampling import clusters_of, sign_flip_test
 from backdoor_audit.contract.report import Baselines, Scores
 from backdoor_audit.contract.spec import Architecture
 

@@ -14,8 +14,9 @@ from audit.explain.features import Selection
 from audit.explain.steering import Run, continuations
 from audit.explain.training import Trained, encoder
 from audit.measure.ablation import orthonormal
-from audit.measure.extraction import CONDITIONS, Extraction, SpanTokens
+from audit.measure.extraction import CONDITIONS, Extraction
 from audit.measure.preflight import AuditSetup
+from audit.measure.spans import SpanTokens
 from audit.prompts.carriers import cluster_of
 from audit.prompts.rendering import Tokens
 from backdoor_audit.contract.feature_report import (

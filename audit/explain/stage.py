@@ -1,6 +1,6 @@
 """The explain stage: the dictionaries' answer to where the behaviour sits, beside the cheap baselines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,17 +11,17 @@ from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
 from audit.explain.baselines import baselines_of
 from audit.explain.explanations import explain_features
 from audit.explain.features import Selection, attributions, candidates, gradient_on, median_seed, pick, subspace_overlap
+from audit.explain.scoring import FeatureTable, feature_table, scores_of
 from audit.explain.training import Trained, encoder, training_source
 from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions, effects
 from audit.measure.extraction import Extraction
-from audit.measure.scoring import FeatureTable, clusters_of, feature_table, scores_of
-from audit.stats.resampling import sign_flip_test
+from audit.ports import ProgressCallback
+from audit.stats.resampling import clusters_of, sign_flip_test
 from audit.verdict.gates import MIN_RECOVERED
 from backdoor_audit.contract.report import Baselines, DictionaryRow, Feature, Localisation, Scores
 from backdoor_audit.contract.spec import Architecture
 
-Report = Callable[[float, str], None]
 LOCALISED_SHARE = 0.3
 
 
@@ -52,14 +52,14 @@ def explain(
     untrained: Mapping[Architecture, Trained],
     *,
     flag: bool,
-    report: Report,
+    progress: ProgressCallback,
 ) -> Explanation:
     """Score every dictionary on B; with ``flag`` also pick the features that carry the behaviour.
 
     Args:
         flag: whether there is anything to explain; without it no feature is flagged.
     """
-    report(0.0, "scoring the features")
+    progress(0.0, "scoring the features")
     scored = _score_all(extraction, directions, trained)
     rows = tuple(_dictionary_row(each) for each in scored)
     at_layer = [each for each in scored if each.trained.layer == directions.layer]
@@ -71,7 +71,7 @@ def explain(
     scores = _best_scores(extraction, confirmation, next(e for e in at_layer if e.trained.architecture == first))
     if flag:
         for number, architecture in enumerate(extraction.setup.spec.architectures):
-            report(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
+            progress(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
             own = [each for each in at_layer if each.trained.architecture == architecture]
             picked = [pick(extraction, each.trained, directions, gradient_b) for each in own]
             chosen = median_seed(picked)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,9 +23,8 @@ from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
 from audit.dictionaries.untrained import untrained_dictionary
 from audit.measure.extraction import CONDITIONS, Extraction
+from audit.ports import ProgressCallback
 from backdoor_audit.contract.spec import Architecture
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trained:
 
 
 def train_dictionaries(
-    extraction: Extraction, chosen_layer: int, report: Report
+    extraction: Extraction, chosen_layer: int, progress: ProgressCallback
 ) -> tuple[tuple[Trained, ...], dict[Architecture, Trained]]:
     """Train what the preset asks for; finished dictionaries of an earlier attempt are read back.
 
@@ -56,56 +56,62 @@ def train_dictionaries(
         The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
     """
     setup = extraction.setup
-    plan = [
-        (architecture, layer, seed)
+    jobs = [
+        _Job(architecture, layer, seed)
         for architecture in setup.spec.architectures
         for layer in setup.layers
         for seed in range(setup.sizes.seeds)
         if seed == 0 or layer == chosen_layer or setup.sizes.seeds_everywhere
     ]
-    trained = _train_all(extraction, plan, report)
+    trained = _train_all(extraction, jobs, progress)
     source = training_source(extraction, chosen_layer)
     untrained = {}
     for architecture in setup.spec.architectures:
         shape = CrosscoderConfig if architecture == "crosscoder" else DiffSAEConfig
         width, k = _width(extraction)
-        plain = shape(d_model=setup.pair.d_model, n_latents=width, k=k)
-        dictionary, quality = untrained_dictionary(plain, source, _settings(extraction, setup.spec.seed))
+        config = shape(d_model=setup.pair.d_model, n_latents=width, k=k)
+        dictionary, quality = untrained_dictionary(config, source, _settings(extraction, setup.spec.seed))
         # On the CPU, as those that are read back from files are: it reads the same rows.
         untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, setup.sizes.k, quality)
     return trained, untrained
 
 
-Plan = Sequence[tuple[Architecture, int, int]]
+class _Job(NamedTuple):
+    """One dictionary to train."""
+
+    architecture: Architecture
+    layer: int
+    seed: int
 
 
-def _train_all(extraction: Extraction, plan: Plan, report: Report) -> tuple[Trained, ...]:
+def _train_all(extraction: Extraction, jobs: Sequence[_Job], progress: ProgressCallback) -> tuple[Trained, ...]:
     """Train every (architecture, layer, seed).
 
     On a CPU several are trained at once, each on one core: their matrices are too small to fill more, and one thread
-    each makes the weights independent of how many cores there are. What ``report`` raises ends all of them.
+    each makes the weights independent of how many cores there are. What ``progress`` raises ends all of them.
     """
-    done = [0.0] * len(plan)
+    done = [0.0] * len(jobs)
     stopped = threading.Event()
     lock = threading.Lock()
 
     def run(number: int) -> Trained:
-        architecture, layer, seed = plan[number]
+        job = jobs[number]
 
         def tell(fraction: float) -> None:
             if stopped.is_set():
                 raise _Stopped
             done[number] = fraction
             with lock:
-                report(sum(done) / len(plan), f"{len(plan)} dictionaries, {sum(part == 1.0 for part in done)} finished")
+                finished = sum(part == 1.0 for part in done)
+                progress(sum(done) / len(jobs), f"{len(jobs)} dictionaries, {finished} finished")
 
         with _one_thread(on_cpu):
-            return _train_one(extraction, training_source(extraction, layer), architecture, layer, seed, tell)
+            return _train_one(extraction, job, tell)
 
     on_cpu = extraction.setup.pair.device.type == "cpu"
     workers = max(1, torch.get_num_threads()) if on_cpu else 1
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(run, number) for number in range(len(plan))]
+        futures = [pool.submit(run, number) for number in range(len(jobs))]
         wait(futures, return_when=FIRST_EXCEPTION)
         failed = [future for future in futures if future.done() and future.exception() is not None]
         if failed:
@@ -177,28 +183,19 @@ def _settings(extraction: Extraction, seed: int) -> TrainSettings:
     )
 
 
-def _train_one(
-    extraction: Extraction,
-    source: TensorSource,
-    architecture: Architecture,
-    layer: int,
-    seed: int,
-    tell: Callable[[float], None],
-) -> Trained:
-    store, k = extraction.store, extraction.setup.sizes.k
-    name = f"dictionary-{architecture}-{layer}-{seed}"
-    found = store.find(name)
-    if found is None:
-        with store.create(name) as folder:
-            settings = _settings(extraction, seed)
-            dictionary, summary = train(_config(extraction, architecture), source, settings, progress=tell)
-            assert isinstance(dictionary, DiffSAE | Crosscoder)
-            export.save(dictionary, folder, provenance={"layer": layer, "seed": seed})
-            (folder / "quality.json").write_text(json.dumps(asdict(summary.quality)), encoding="utf-8")
-        found = store.find(name)
-        assert found is not None
-    tell(1.0)
-    return Trained(export.load(found).dictionary, layer, architecture, seed, k, _quality(found))
+def _train_one(extraction: Extraction, job: _Job, progress: Callable[[float], None]) -> Trained:
+    def write(folder: Path) -> None:
+        source = training_source(extraction, job.layer)
+        settings = _settings(extraction, job.seed)
+        dictionary, summary = train(_config(extraction, job.architecture), source, settings, progress=progress)
+        assert isinstance(dictionary, DiffSAE | Crosscoder)
+        export.save(dictionary, folder, provenance={"layer": job.layer, "seed": job.seed})
+        (folder / "quality.json").write_text(json.dumps(asdict(summary.quality)), encoding="utf-8")
+
+    folder = extraction.store.obtain(f"dictionary-{job.architecture}-{job.layer}-{job.seed}", write)
+    progress(1.0)
+    k = extraction.setup.sizes.k
+    return Trained(export.load(folder).dictionary, job.layer, job.architecture, job.seed, k, _quality(folder))
 
 
 def _quality(folder: Path) -> Quality:

@@ -91,7 +91,7 @@ def score_model(
     if not base_digest or not tuned_digest:
         raise ValueError("a score needs the digests of both models")
     if spec.trigger is None:
-        raise InvalidAudit("the score of a model is of one pair", hint="give a trigger instead of candidates")
+        raise InvalidAudit("a model is scored on one pair", hint="give a trigger instead of candidates")
 
     def work(budget: int) -> ModelScore:
         sink.progress("preflight", 0.0)
@@ -100,16 +100,16 @@ def score_model(
         setup = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
         score = own_score(setup, _pair_effect(setup), workspace, base_digest=base_digest, cache=cache)
         if score is None:
-            raise InvalidAudit("the effect of the pair is not a finite number")
+            raise InvalidAudit(
+                "the effect of the pair is infinite or NaN",
+                hint="a model that overflows cannot be scored: leave it out",
+            )
         return score
 
-    found = workspace.find(_NAME)
-    if found is None:
-        score = within_memory(work)
-        with workspace.create(_NAME) as folder:
-            (folder / _FILE).write_text(score.model_dump_json(), encoding="utf-8")
-    else:
-        score = ModelScore.model_validate_json((found / _FILE).read_bytes())
+    def write(folder: Path) -> None:
+        (folder / _FILE).write_text(within_memory(work).model_dump_json(), encoding="utf-8")
+
+    score = ModelScore.model_validate_json((workspace.obtain(_NAME, write) / _FILE).read_bytes())
     sink.progress("calibrate", 1.0)
     return LibraryEntry(**score.model_dump(), tuned_digest=tuned_digest, recipe=recipe)
 

@@ -23,17 +23,17 @@ from audit.measure.directions import variance_matched_subspaces
 from audit.measure.divergence import carrier_kl
 from audit.measure.extraction import Extraction
 from audit.measure.finite import check_number
-from audit.measure.scoring import clusters_of
 from audit.models.runner import Activations
-from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio
+from audit.ports import ProgressCallback
+from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio, clusters_of
 from audit.stats.statistics import p_decoy_all, rank
 from backdoor_audit.contract.report import Interval
 
 NULL_SUBSPACES: Final = 19
-# Share of the whole subspace's effect on A that the tested directions must keep.
+"""Random subspaces that the pair's is compared with (docs/decisions/0004-null-subspaces.md)."""
 KEPT_EFFECT_SHARE: Final = 0.9
-
-Report = Callable[[float, str], None]
+"""Share of the whole subspace's effect on A that the tested directions must keep
+(docs/decisions/0013-smallest-subspace.md)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Confirmation:
 
     Attributes:
         layer: the layer chosen on A.
-        effect: T on B's decoy carriers, nats a carrier.
+        effect: T on B's decoy carriers, nats per carrier.
         causal: None where the pair did not react and nothing can be undone.
     """
 
@@ -88,7 +88,11 @@ class Confirmation:
 
 
 def confirm(
-    extraction: Extraction, directions: Directions, *, assess_causal: Callable[[Behaviour], bool], report: Report
+    extraction: Extraction,
+    directions: Directions,
+    *,
+    assess_causal: Callable[[Behaviour], bool],
+    progress: ProgressCallback,
 ) -> Confirmation:
     """Read on B what the directions fitted on A do, and compare it with the decoys.
 
@@ -96,13 +100,13 @@ def confirm(
         extraction: activations and decoys.
         directions: of the pair, fitted on A's decoy carriers.
         assess_causal: whether the behaviour is strong enough to ask what causes it.
-        report: told the fraction done; may raise to stop.
+        progress: receives the fraction done; may raise to stop.
 
     Raises:
         OutputsNotFinite: a divergence of B overflows, of the models as they are or ablated.
     """
     setup = extraction.setup
-    report(0.0, "behaviour on the confirming half")
+    progress(0.0, "behaviour on the confirming half")
     behaviour = measure_behaviour(extraction)
     leading = directions.basis[directions.layer][:, :1]
     on_b = extraction.contrast("b", decoy_carriers_only=True)
@@ -110,7 +114,7 @@ def confirm(
     _check(extraction, effect)
     causal = None
     if assess_causal(behaviour):
-        causal = _causal(extraction, directions, report)
+        causal = _causal(extraction, directions, progress)
     decoy_effects = [decoy.effect for decoy in extraction.decoys]
     silent = [decoy.effect for decoy, fires in zip(extraction.decoys, extraction.responding, strict=True) if not fires]
     return Confirmation(
@@ -150,7 +154,7 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
 
 
 def intact_kl(extraction: Extraction, contrast: Contrast) -> Float[Tensor, "carriers"]:
-    """KL(ft_t‖ft_c), nats a carrier, nothing ablated."""
+    """KL(ft_t‖ft_c), nats per carrier, nothing ablated."""
     return kls_from_clean(extraction.setup.runner, contrast, [_final(contrast.string)])[0]
 
 
@@ -159,7 +163,7 @@ def _final(activations: Activations) -> Tensor:
     return activations.final
 
 
-def _causal(extraction: Extraction, directions: Directions, report: Report) -> Causal:
+def _causal(extraction: Extraction, directions: Directions, progress: ProgressCallback) -> Causal:
     """Ablate along the subspace and along random ones of the same rank and of fine-tuning's own variance."""
     setup, layer = extraction.setup, directions.layer
     contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
@@ -167,11 +171,11 @@ def _causal(extraction: Extraction, directions: Directions, report: Report) -> C
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
     found = effects(setup.runner, contrast, layer, [basis, basis[:, :1]])
     _check(extraction, *(float(kls.sum()) for kls in (found.intact, *found.ablated)))
-    report(0.5, "random subspaces")
+    progress(0.5, "random subspaces")
     null_effects = effects(setup.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
     _check(extraction, *(float(kls.sum()) for kls in null_effects.ablated))
     null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
-    report(0.9, "steering")
+    progress(0.9, "steering")
     share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(setup.b))
     return Causal(
         layer=layer,
@@ -215,7 +219,7 @@ def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_mod
 
 
 def _neutral_damage(extraction: Extraction, layer: int, basis: Float[Tensor, "d_model rank"]) -> float:
-    """KL(ablated‖intact) on plain prompts of B whose coefficients are replaced by the clean run's, nats a carrier."""
+    """KL(ablated‖intact) on plain prompts of B whose coefficients are replaced by the clean run's, nats per carrier."""
     runner = extraction.setup.runner
     plain, clean = extraction.tuned["plain", "b"], extraction.tuned["clean", "b"]
     bases = extraction.base["plain", "b"], extraction.base["clean", "b"]
@@ -248,6 +252,3 @@ def _size_p(size: float | None, others: Sequence[float | None]) -> float | None:
     if size is None or not others:
         return None
     return p_decoy_all(abs(size), [math.inf if other is None else abs(other) for other in others])
-
-
-__all__ = ["Behaviour", "Causal", "Confirmation", "confirm", "measure_behaviour"]

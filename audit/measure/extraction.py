@@ -1,6 +1,6 @@
 """The extract stage: both models' activations under every string, and what each decoy does.
 
-Each piece is a folder of its own, written whole or not at all, so that a second attempt goes on after the last one.
+Each piece is a folder of its own, written whole or not at all, so that a second attempt resumes after the last one.
 """
 
 import json
@@ -10,8 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
-import torch
-from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,9 +17,10 @@ from audit.measure.activations import after, first, read_activations, span_rows,
 from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, reaction
 from audit.measure.finite import check_number, check_runs
 from audit.measure.preflight import AuditSetup
+from audit.measure.spans import DecoyTokens, SpanTokens, span_carriers
 from audit.models.pair import Side
 from audit.models.runner import Activations
-from audit.ports import FolderStore
+from audit.ports import FolderStore, ProgressCallback
 from audit.prompts.rendering import Tokens
 from backdoor_audit.contract.spec import Carrier
 
@@ -29,11 +28,10 @@ Condition = Literal["triggered", "clean", "plain"]
 # The halves as they are captured: of A, the carriers that decoys are shown on too, and the rest of it.
 Half = Literal["a", "rest", "b"]
 CONDITIONS: Final[tuple[Condition, ...]] = ("triggered", "clean", "plain")
-# A decoy responds when its own reaction on A reaches this, and this share of the pair's (method, section 5).
 RESPONSE_NATS: Final = 0.1
+"""A decoy responds when its own reaction on A reaches this many nats per carrier (docs/method.md, section 5) …"""
 RESPONSE_SHARE: Final = 0.1
-
-Report = Callable[[float, str], None]
+"""… and this share of the pair's reaction. The report calls such a decoy ``firing``."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class DecoyResult:
 
     Attributes:
         string: the decoy.
-        reaction: its reaction on A, nats a carrier; under ``RESPONSE_NATS`` an upper bound of it.
+        reaction: its reaction on A, nats per carrier; below ``RESPONSE_NATS`` an upper bound of it.
         layer: the layer that its own half A chose.
-        effect_a: at that layer, rank 1, on A, nats a carrier.
+        effect_a: at that layer, rank 1, on A, nats per carrier.
         effect: T, the same on B.
         amplification: per layer, of its own leading direction, on B; None where the base reads both strings alike.
     """
@@ -92,70 +90,32 @@ class Extraction:
         """Whether there are such activations."""
         return (condition, half) in self.tuned
 
-    def span(self, condition: Condition, half: Half, layer: int) -> "SpanTokens":
+    def span(self, condition: Condition, half: Half, layer: int) -> SpanTokens:
         """Prompt tokens of the pair's runs from the string on."""
         tuned, base = self.tuned[condition, half], self.base[condition, half]
         rows = tuned.hidden[layer][span_rows(tuned.layout)]
         return SpanTokens(base.hidden[layer][span_rows(base.layout)], rows, span_carriers(base))
 
-    def decoy_tokens(self, index: int) -> "DecoyTokens":
+    def decoy_tokens(self, index: int) -> DecoyTokens:
         """Activations of one decoy's prompts."""
-        found = self.store.find(_decoy_name(index))
-        assert found is not None
-        return DecoyTokens(load_file(found / "activations.safetensors"))
+        folder = self.store.find(_decoy_name(index))
+        assert folder is not None
+        return DecoyTokens(load_file(folder / "activations.safetensors"))
 
 
-@dataclass(frozen=True)
-class DecoyTokens:
-    """Prompt activations of one decoy, by name: ``{a,b}.{tuned,base}.{layer}``."""
-
-    tensors: dict[str, Tensor]
-
-    def span(self, half: Literal["a", "b"], layer: int) -> "SpanTokens":
-        """Prompt tokens from the string on."""
-        names = (f"{half}.base.{layer}", f"{half}.tuned.{layer}", f"{half}.carrier")
-        return SpanTokens(*(self.tensors[name] for name in names))
-
-    def last_delta(self, half: Literal["a", "b"], layer: int) -> Float[Tensor, "carriers d_model"]:
-        """Δ at the last prompt token, float32."""
-        span = self.span(half, layer)
-        last = torch.ones(len(span.carrier), dtype=torch.bool)
-        last[:-1] = span.carrier[1:] != span.carrier[:-1]
-        return span.tuned[last].float() - span.base[last].float()
-
-
-@dataclass(frozen=True)
-class SpanTokens:
-    """Both models' activations at prompt tokens from the string on, and which carrier each row belongs to."""
-
-    base: Float[Tensor, "tokens d_model"]
-    tuned: Float[Tensor, "tokens d_model"]
-    carrier: Int[Tensor, "tokens"]
-
-    def pooled(self) -> "SpanTokens":
-        """One row a carrier, the mean over its tokens, float32: what the seed paper's dictionaries see."""
-        carriers = int(self.carrier[-1]) + 1
-        counts = torch.bincount(self.carrier, minlength=carriers).unsqueeze(1)
-        means = [
-            torch.zeros(carriers, rows.shape[1]).index_add_(0, self.carrier, rows.float()) / counts
-            for rows in (self.base, self.tuned)
-        ]
-        return SpanTokens(means[0], means[1], torch.arange(carriers))
-
-
-def extract(setup: AuditSetup, store: FolderStore, report: Report) -> Extraction:
+def extract(setup: AuditSetup, store: FolderStore, progress: ProgressCallback) -> Extraction:
     """Activations the pair, then draw decoys one at a time until enough of them are silent.
 
     Args:
-        setup: what to look at.
+        setup: the models, the carriers and the pair.
         store: the audit's folder.
-        report: told the fraction done and what is being done; may raise to stop.
+        progress: receives the fraction done; may raise to stop.
 
     Raises:
         OutputsNotFinite: under one of the strings a model computes infinite values or NaN.
     """
-    continuations = _continuations(setup, store, report)
-    tuned, base = _pair(setup, store, continuations, report)
+    continuations = _continuations(setup, store, progress)
+    tuned, base = _pair(setup, store, continuations, progress)
     pair = Extraction(setup, store, tuned, base, (), (), 0.0, False)
     reacts = _reactions(setup, pair.contrast("a").clean)
     pair_reaction = reacts(pair.contrast("a"))
@@ -168,22 +128,24 @@ def extract(setup: AuditSetup, store: FolderStore, report: Report) -> Extraction
         silent = len(responding) - sum(responding)
         if silent >= wanted:
             break
-        report(0.4 + 0.6 * silent / wanted, f"decoy {index + 1}, {silent} of {wanted} silent")
+        progress(0.4 + 0.6 * silent / wanted, f"decoy {index + 1}, {silent} of {wanted} silent")
         result = _decoy(setup, store, pair, reacts, index, string)
         results.append(result)
         responding.append(screened and result.reaction >= max(RESPONSE_NATS, RESPONSE_SHARE * pair_reaction))
     return Extraction(setup, store, tuned, base, tuple(results), tuple(responding), pair_reaction, screened)
 
 
-def _continuations(setup: AuditSetup, store: FolderStore, report: Report) -> dict[Half, list[tuple[int, ...]]]:
+def _continuations(
+    setup: AuditSetup, store: FolderStore, progress: ProgressCallback
+) -> dict[Half, list[tuple[int, ...]]]:
     """Greedy continuations of the clean prompts by the fine-tuned model; forced under every string.
 
     One continuation serves all: where a string makes the model answer differently, the first token at which it does
     is reached along the clean answer, and is compared there.
     """
-    found = store.find("continuations")
-    if found is None:
-        report(0.0, "greedy continuations")
+
+    def write(folder: Path) -> None:
+        progress(0.0, "greedy continuations")
         forced: tuple[tuple[Half, tuple[Carrier, ...]], ...] = (("a", setup.a[: setup.decoys_a]), ("b", setup.b))
         texts = {
             half: setup.runner.greedy(
@@ -191,16 +153,15 @@ def _continuations(setup: AuditSetup, store: FolderStore, report: Report) -> dic
             )
             for half, carriers in forced
         }  # fmt: skip
-        with store.create("continuations") as folder:
-            (folder / "continuations.json").write_text(json.dumps(texts), encoding="utf-8")
-        found = store.find("continuations")
-        assert found is not None
-    read = json.loads((found / "continuations.json").read_text(encoding="utf-8"))
+        (folder / "continuations.json").write_text(json.dumps(texts), encoding="utf-8")
+
+    folder = store.obtain("continuations", write)
+    read = json.loads((folder / "continuations.json").read_text(encoding="utf-8"))
     return {"a": [tuple(row) for row in read["a"]], "b": [tuple(row) for row in read["b"]]}
 
 
 def _pair(
-    setup: AuditSetup, store: FolderStore, continuations: dict[Half, list[tuple[int, ...]]], report: Report
+    setup: AuditSetup, store: FolderStore, continuations: dict[Half, list[tuple[int, ...]]], progress: ProgressCallback
 ) -> tuple[dict[tuple[Condition, Half], Activations], dict[tuple[Condition, Half], Activations]]:
     strings = {"triggered": setup.trigger.triggered, "clean": setup.trigger.clean, "plain": None}
     tuned: dict[tuple[Condition, Half], Activations] = {}
@@ -210,7 +171,7 @@ def _pair(
     )  # fmt: skip
     for number, condition in enumerate(CONDITIONS):
         for half, carriers in halves:
-            report(0.1 + 0.1 * number, f"activations of both models under the {condition} string")
+            progress(0.1 + 0.1 * number, f"activations of both models under the {condition} string")
             if half == "rest" and (condition == "plain" or not carriers):
                 continue
             prompts = setup.tokens(carriers, strings[condition])
@@ -231,14 +192,8 @@ def _forced(prompts: Sequence[Tokens], continuations: Sequence[tuple[int, ...]])
     return [prompt.continued(text) for prompt, text in zip(prompts, continuations, strict=True)]
 
 
-def _stored(store: FolderStore, name: str, make: Callable[[], Activations]) -> Activations:
-    found = store.find(name)
-    if found is None:
-        with store.create(name) as folder:
-            write_activations(folder, make())
-        found = store.find(name)
-        assert found is not None
-    return read_activations(found)
+def _stored(store: FolderStore, name: str, run: Callable[[], Activations]) -> Activations:
+    return read_activations(store.obtain(name, lambda folder: write_activations(folder, run())))
 
 
 def _decoy_name(index: int) -> str:
@@ -260,15 +215,13 @@ def _decoy(
     string: str,
 ) -> DecoyResult:
     """Measure one decoy as the pair is measured: own gradients, own directions, own layer."""
-    found = store.find(_decoy_name(index))
-    if found is None:
-        with store.create(_decoy_name(index)) as folder:
-            result, tensors = _measure_decoy(setup, pair, reacts, string)
-            save_file(tensors, folder / "activations.safetensors")
-            (folder / "decoy.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
-        found = store.find(_decoy_name(index))
-        assert found is not None
-    return read_decoy(found)
+
+    def write(folder: Path) -> None:
+        result, tensors = _measure_decoy(setup, pair, reacts, string)
+        save_file(tensors, folder / "activations.safetensors")
+        (folder / "decoy.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+
+    return read_decoy(store.obtain(_decoy_name(index), write))
 
 
 def read_decoy(folder: Path) -> DecoyResult:
@@ -318,9 +271,3 @@ def _decoy_tensors(on_a: Contrast, on_b: Contrast, layers: Sequence[int]) -> dic
                 tensors[f"{half}.{side}.{layer}"] = activations.hidden[layer][rows].contiguous()
         tensors[f"{half}.carrier"] = span_carriers(contrast.base_string)
     return tensors
-
-
-def span_carriers(activations: Activations) -> Tensor:
-    """Which sequence each prompt row from the string on belongs to."""
-    counts = [len(activations.layout.prompt_span_rows(index)) for index in range(len(activations.layout))]
-    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))

@@ -44,11 +44,11 @@ def check_runs(trigger: TriggerSpec, runs: Mapping[tuple[Side, str | None], Sequ
         OutputsNotFinite: at least one holds a value that is not finite; the message says where, and where not.
     """
     counted = {
-        place: (
-            sum(int(broken(activations).sum()) for activations in activations),
-            sum(len(each.layout) for each in activations),
+        run: (
+            sum(int(broken(activations).sum()) for activations in recorded),
+            sum(len(each.layout) for each in recorded),
         )
-        for place, activations in runs.items()
+        for run, recorded in runs.items()
     }
     if any(count for count, _ in counted.values()):
         sides = dict.fromkeys(side for side, _ in counted)

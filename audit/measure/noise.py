@@ -30,26 +30,26 @@ _FILE: Final = "noise.json"
 def numeric_noise(
     setup: AuditSetup, store: FolderStore, *, base_digest: str = "", cache: FolderStore | None = None
 ) -> float:
-    """τ in nats a carrier, above zero; measured once a base, carriers and clean string where there is a cache.
+    """τ in nats per carrier, above zero; with a cache, measured once per base, carriers and clean string.
 
     Args:
-        setup: what the audit looks at.
+        setup: the models, the carriers and the pair.
         store: the audit's folder, where a second attempt finds what the first measured.
         base_digest: the base's content digest; the cache is used only where it is given.
         cache: shared between audits.
     """
     prompts = setup.tokens((*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b]), setup.trigger.clean)
     shared = cache is not None and bool(base_digest)
-    places = [(store, _NAME)]
+    copies = [(store, _NAME)]
     if cache is not None and shared:
-        places.append((cache, _key(setup, prompts, base_digest)))
-    for place, name in places:
-        found = place.find(name)
-        if found is not None:
-            return float(json.loads((found / _FILE).read_text(encoding="utf-8"))["noise_nats"])
+        copies.append((cache, _key(setup, prompts, base_digest)))
+    for folders, name in copies:
+        existing = folders.find(name)
+        if existing is not None:
+            return float(json.loads((existing / _FILE).read_text(encoding="utf-8"))["noise_nats"])
     noise = _measure(setup, prompts)
-    for place, name in places:
-        with place.create(name) as folder:
+    for folders, name in copies:
+        with folders.create(name) as folder:
             (folder / _FILE).write_text(json.dumps({"noise_nats": noise}), encoding="utf-8")
     return noise
 

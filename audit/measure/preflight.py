@@ -1,139 +1,174 @@
-"""What one audit looks at: the models, the carriers of both halves, the layers, the rendering.
+"""What one audit works on: the loaded models, the carriers of both halves, the layers, the rendering.
 
-Everything that can be known before the first long computation is checked here.
+Everything that can be checked before the first long computation is checked here.
 """
 
-import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
-from audit.errors import InvalidAudit, ModelRejected
+import torch
+
+from audit.errors import InvalidAudit, ModelRejected, NoSpace, UnsupportedArchitecture
 from audit.measure.activations import BaseRuns
 from audit.measure.divergence import log_probabilities
 from audit.models.pair import ModelPair, Side
 from audit.models.parts import resolve_layers
 from audit.models.runner import Runner
+from audit.plan import AuditPlan, plan_audit
 from audit.ports import FolderStore
-from audit.prompts import carriers as carrier_sets
-from audit.prompts.decoys import draw
 from audit.prompts.rendering import Renderer, Rendering, Tokens, check_pair, choose_rendering
-from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, PresetValues, TriggerSpec
+from backdoor_audit.contract.spec import AuditSpec, Carrier, PresetValues, TriggerSpec
 
-MIN_DECOY_CARRIERS_PER_HALF = 8
+_SUPPORTED_HEAD_DIFFERENCE: Final = 0.1
+"""Largest Σ|p − q| between the model's own next-token distribution and the one that we compute from its parts."""
+_DISK_MARGIN: Final = 1.5
 
 
 @dataclass
 class AuditSetup:
-    """The fixed parts of one audit.
+    """A plan with its models loaded, for one pair of strings.
 
     Attributes:
-        trigger: the pair that is looked at.
-        a, b: carriers of the halves; the first ``decoys_a`` and ``decoys_b`` of them are also shown under decoys.
+        trigger: the pair that is tested.
         drawn_as: the pair that decoys are drawn for: the first of all candidates that can have the same ones.
-        suspects: strings that are no decoys because they are suspected themselves.
         warnings: what the report's reader should know.
     """
 
-    spec: AuditSpec
+    plan: AuditPlan
     trigger: TriggerSpec
-    sizes: PresetValues
     pair: ModelPair
     runner: Runner
     base: BaseRuns
     renderer: Renderer
     rendering: Rendering
     layers: tuple[int, ...]
-    a: tuple[Carrier, ...]
-    b: tuple[Carrier, ...]
-    decoys_a: int
-    decoys_b: int
     warnings: list[str] = field(default_factory=list)
     drawn_as: TriggerSpec | None = None
-    suspects: tuple[str, ...] = ()
-    _wanted: int = 0
+    _length: int = 0
+
+    @property
+    def spec(self) -> AuditSpec:
+        """The spec of the audit."""
+        return self.plan.spec
+
+    @property
+    def sizes(self) -> PresetValues:
+        """The preset with the spec's overrides."""
+        return self.plan.sizes
+
+    @property
+    def a(self) -> tuple[Carrier, ...]:
+        """Carriers of the half that discovers."""
+        return self.plan.a
+
+    @property
+    def b(self) -> tuple[Carrier, ...]:
+        """Carriers of the half that confirms."""
+        return self.plan.b
+
+    @property
+    def decoys_a(self) -> int:
+        """How many carriers of A, the first ones, are also shown under decoys."""
+        return self.plan.decoy_carriers
+
+    @property
+    def decoys_b(self) -> int:
+        """How many carriers of B, the first ones, are also shown under decoys."""
+        return self.plan.decoy_carriers
 
     def tokens(self, carriers: Sequence[Carrier], string: str | None) -> list[Tokens]:
-        """Prompts of carriers under a string (None: ``plain``)."""
+        """Prompts of carriers under a string (None: the ``plain`` condition)."""
         return [self.renderer.tokens(carrier, string) for carrier in carriers]
 
     def decoys(self) -> list[str]:
-        """Every decoy that may be drawn, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
-        trigger = self.drawn_as or self.trigger
-        if not isinstance(self.spec.decoys, str):
-            given = list(self.spec.decoys.strings)
-            random.Random(f"decoys:{self.spec.seed}").shuffle(given)
-            fitting = [string for string in given if self._fits(string)]
-            if len(fitting) < len(given):
-                self.warnings.append(
-                    f"{len(given) - len(fitting)} of {len(given)} decoys were left out: decoys have as many tokens as "
-                    "the triggered string"
-                )
-            return fitting[: self.sizes.max_decoys]
-        drawn = draw(
-            trigger.triggered, trigger.clean, self.pair.tokenizer, self.spec.seed, self.sizes.max_decoys, self._fits,
-            suspects=self.suspects,
-        )  # fmt: skip
-        return list(drawn)
+        """Every decoy that may be shown, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
+        decoys = self.plan.decoys(self.pair.tokenizer, self._fits, self.drawn_as or self.trigger)
+        if decoys.left_out:
+            self.warnings.append(
+                f"{decoys.left_out} of {decoys.given} decoys were left out: decoys have as many tokens as the "
+                "triggered string"
+            )
+        return list(decoys.strings)
 
     @property
     def triggered_length(self) -> int:
         """Tokens of the first carrier under the triggered string; decoys give as many."""
-        if self._wanted == 0:
-            self._wanted = len(self.renderer.tokens(self.a[0], self.trigger.triggered))
-        return self._wanted
+        if self._length == 0:
+            self._length = len(self.renderer.tokens(self.a[0], self.trigger.triggered))
+        return self._length
 
     def _fits(self, string: str) -> bool:
         return len(self.renderer.tokens(self.a[0], string)) == self.triggered_length
 
     def of_pair(self, trigger: TriggerSpec) -> "AuditSetup":
-        """The same setup of another pair: the models, carriers and layers are shared.
+        """The same setup for another pair: models, carriers and layers are shared.
 
         Raises:
-            TriggerNotDistinguishable, InvalidAudit: this pair cannot be told apart, or its prompts are too long.
+            TriggerNotDistinguishable, InvalidAudit: this pair's strings give the same tokens, or prompts are too long.
         """
         renderer = Renderer(self.pair.tokenizer, trigger, self.rendering)
-        found = replace(self, trigger=trigger, renderer=renderer, warnings=[], _wanted=0)
-        found.warnings.extend(_check_pair(found))
-        return found
+        other = replace(self, trigger=trigger, renderer=renderer, warnings=[], _length=0)
+        other.warnings.extend(_check_pair(other))
+        return other
 
 
 def prepare(
-    spec: AuditSpec,
-    pair: ModelPair,
-    runner: Runner,
-    *,
-    base_digest: str,
-    cache: FolderStore | None,
+    spec: AuditSpec, pair: ModelPair, runner: Runner, *, base_digest: str, cache: FolderStore | None
 ) -> AuditSetup:
     """Check the spec against the models and choose layers, rendering and carriers.
 
     Raises:
         LayerNotFound, TriggerNotDistinguishable, InvalidAudit: the spec cannot be carried out on these models.
-        ModelRejected: the model's outputs are not finite, or its head is not what we reproduce.
+        ModelRejected: a model's outputs are not finite.
+        UnsupportedArchitecture: a model's head is more than one linear map.
     """
-    sizes = spec.sizes()
+    plan = plan_audit(spec)
     layers = resolve_layers(spec.layers, pair.n_blocks)
     rendering = choose_rendering(spec.render, pair.tokenizer)
     trigger = spec.pairs[0]
     renderer = Renderer(pair.tokenizer, trigger, rendering)
-    a, b = _halves(spec, sizes)
-    per_half = min(sizes.decoy_carriers // 2, len(a), len(b))
-    if per_half < MIN_DECOY_CARRIERS_PER_HALF:
-        raise InvalidAudit(f"{per_half} carriers a half under decoys are too few", hint="ask for at least 16 in all")
     base = BaseRuns(runner, layers, base_digest, cache)
-    setup = AuditSetup(
-        spec, trigger, sizes, pair, runner, base, renderer, rendering, layers, a, b, per_half, per_half
-    )  # fmt: skip
+    setup = AuditSetup(plan, trigger, pair, runner, base, renderer, rendering, layers)
     setup.warnings.extend(_check_pair(setup))
-    _check_head(pair, renderer.tokens(a[0], trigger.clean))
+    _check_head(pair, renderer.tokens(plan.a[0], trigger.clean))
     return setup
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Refuse to start where the disk that holds ``folder`` has fewer than ``needed`` free bytes.
+
+    Raises:
+        NoSpace: it has.
+    """
+    free = free_bytes(folder)
+    if free < needed:
+        raise NoSpace(
+            f"the audit may need {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free",
+            hint="free some disk space, or submit a smaller preset (--preset quick) or fewer layers (--layers)",
+        )
+
+
+def disk_bytes(setup: AuditSetup, sequences: int) -> int:
+    """Bytes that the activations of so many sequences may take, with a margin of one half."""
+    pair = setup.pair
+    width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(setup.layers)
+    carriers = (*setup.a, *setup.b)
+    tokens = sum(len(prompt) + setup.sizes.continuation_tokens for prompt in setup.tokens(carriers, None))
+    return int(_DISK_MARGIN * 2 * width * (tokens / len(carriers)) * sequences)
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk that holds ``path``."""
+    return shutil.disk_usage(path).free
 
 
 def _check_pair(setup: AuditSetup) -> list[str]:
     """Check one pair's strings on the carriers; gives what the report's reader should know."""
     equal = check_pair(setup.renderer, setup.a[0])
-    _check_lengths(setup.pair, setup.renderer, (*setup.a, *setup.b), setup.sizes.continuation_tokens)
+    _check_lengths(setup)
     if equal:
         return []
     return [
@@ -142,31 +177,23 @@ def _check_pair(setup: AuditSetup) -> list[str]:
     ]
 
 
-def _halves(spec: AuditSpec, sizes: PresetValues) -> tuple[tuple[Carrier, ...], tuple[Carrier, ...]]:
-    given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
-    return carrier_sets.split_ab(given, sizes.carriers, spec.seed)
-
-
-def _check_lengths(pair: ModelPair, renderer: Renderer, carriers: Sequence[Carrier], continuation: int) -> None:
-    limit = getattr(pair.parts["base"].body.config, "max_position_embeddings", None)
+def _check_lengths(setup: AuditSetup) -> None:
+    limit = getattr(setup.pair.parts["base"].body.config, "max_position_embeddings", None)
     if limit is None:
         return
+    renderer, continuation = setup.renderer, setup.sizes.continuation_tokens
     strings = (renderer.trigger.triggered, renderer.trigger.clean)
-    for carrier in carriers:
+    for carrier in (*setup.a, *setup.b):
         length = max(len(renderer.tokens(carrier, string)) for string in strings) + continuation
         if length > limit:
             raise InvalidAudit(
                 f"a carrier has {length} tokens with its continuation, more than the model's {limit} positions",
-                hint="use shorter prompts or fewer continuation tokens",
+                hint="use shorter prompts, or set overrides.continuation_tokens lower",
             )
 
 
 def _check_head(pair: ModelPair, prompt: Tokens) -> None:
-    """Compare our logits (body, then head) with the model's own on one prompt."""
-    import torch
-
-    from audit.errors import UnsupportedArchitecture
-
+    """Compare the logits that we compute (body, then head) with the model's own on one prompt."""
     ids = torch.tensor([prompt.ids], device=pair.device)
     sides: tuple[Side, ...] = ("base", "tuned")
     for side in sides:
@@ -176,16 +203,12 @@ def _check_head(pair: ModelPair, prompt: Tokens) -> None:
             final = parts.body(input_ids=ids, use_cache=False).last_hidden_state[0, -1:]
             ours = log_probabilities(parts, final)[0]
         if not bool(torch.isfinite(theirs).all()):
-            raise ModelRejected(f"the {side} model's outputs are not finite", hint="the checkpoint may be damaged")
-        if float((theirs.exp() - ours.exp()).abs().sum()) > 0.1:
+            raise ModelRejected(
+                f"the {side} model's outputs are infinite or NaN",
+                hint="the checkpoint may be damaged: save it again, or audit it with --dtype float32",
+            )
+        if float((theirs.exp() - ours.exp()).abs().sum()) > _SUPPORTED_HEAD_DIFFERENCE:
             raise UnsupportedArchitecture(
                 f"the {side} model computes its outputs in a way that is not supported",
                 hint="supported are heads that are one linear map of the last hidden state",
             )
-
-
-def peek_disk(path: Path) -> int:
-    """Free bytes on the disk that holds ``path``."""
-    import shutil
-
-    return shutil.disk_usage(path).free

@@ -24,7 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.models.lora import Switch, fuse
 from audit.models.parts import ModelParts, locate
-from audit.models.placement import DeviceMap, Room, place, room_of
+from audit.models.placement import Room, dispatch, room_of
+from audit.ports import DeviceMap
 from audit.translate import is_out_of_memory
 from backdoor_audit.contract.spec import Dtype
 
@@ -159,11 +160,11 @@ def load_pair(
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen)
     if device_map == "auto":
-        _place(pair, room)
+        _dispatch(pair, room)
     return pair
 
 
-def _place(pair: ModelPair, room: Room | None) -> None:
+def _dispatch(pair: ModelPair, room: Room | None) -> None:
     """Bring the models from the CPU to wherever there is room for them."""
     pair.folder = Path(tempfile.mkdtemp(prefix="weights-"))
     weakref.finalize(pair, shutil.rmtree, pair.folder, ignore_errors=True)
@@ -174,7 +175,7 @@ def _place(pair: ModelPair, room: Room | None) -> None:
         folder.mkdir()
         inner = model.get_base_model() if pair.kind == "lora" else model
         found = room_of(pair.device, models=len(different) - number) if room is None else room
-        pair.elsewhere += place(inner, pair.parts[side], pair.device, found, folder)
+        pair.elsewhere += dispatch(inner, pair.parts[side], pair.device, found, folder)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -8,7 +8,7 @@ audit knows the difference. The moving is accelerate's (``dispatch_model``).
 import resource
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import psutil
 import torch
@@ -16,7 +16,6 @@ from torch import nn
 
 from audit.models.parts import ModelParts
 
-DeviceMap = Literal["single", "auto"]
 Room = Mapping[int | str, int]
 """Bytes that weights may take, by the number of a GPU, ``cpu`` and ``disk``."""
 
@@ -34,14 +33,14 @@ def room_of(device: torch.device, *, models: int) -> Room:
     free: dict[int | str, int]
     free = {"cpu": psutil.virtual_memory().available} if device.type == "cpu" else get_max_memory()
     if device.index is not None:
-        free = {place: size for place, size in free.items() if place in (device.index, "cpu")}
+        free = {where: size for where, size in free.items() if where in (device.index, "cpu")}
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if limit != resource.RLIM_INFINITY and "cpu" in free:
         free["cpu"] = min(free["cpu"], limit)
-    return {place: int(size * _WEIGHTS_SHARE / models) for place, size in free.items()}
+    return {where: int(size * _WEIGHTS_SHARE / models) for where, size in free.items()}
 
 
-def place(model: nn.Module, parts: ModelParts, device: torch.device, room: Room, folder: Path) -> int:
+def dispatch(model: nn.Module, parts: ModelParts, device: torch.device, room: Room, folder: Path) -> int:
     """Put a model where there is room for it.
 
     Args:

@@ -1,8 +1,9 @@
-"""The report's tables and its provenance, from what the stages found."""
+"""The report: what the stages came to, as the contract's tables, sentences and provenance."""
 
 import importlib.metadata
 import platform
 import resource
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,43 +15,153 @@ from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
-from audit.models.pair import ModelPair
+from audit.ports import AuditInputs
 from audit.prompts import carriers as carrier_sets
 from audit.reporting import wording
 from audit.verdict import gates as gating
+from audit.verdict.multiple_pairs import PanelResult
 from backdoor_audit.contract.report import (
     AlsoFiresOn,
     AuditReport,
     Baselines,
     DecoyRow,
     DirectionRow,
+    Gates,
+    Power,
     Provenance,
     Scores,
     Sizes,
 )
+from backdoor_audit.contract.verdicts import Verdict
 
 
-def tables(
-    extraction: Extraction, directions: Directions, confirmation: Confirmation, found: Explanation
-) -> dict[str, Any]:
-    """The report's tables: scores, directions, dictionaries, features, decoys, sizes."""
-    setup, pair_reaction = extraction.setup, extraction.pair_reaction
-    decoys = [
+@dataclass(frozen=True)
+class Results:
+    """What the stages of one audit came to.
+
+    Attributes:
+        shifted: layers whose leading direction is amplified beyond what the decoys show.
+        panel: all candidates; None where a single pair was tested.
+    """
+
+    extraction: Extraction
+    directions: Directions
+    confirmation: Confirmation
+    explanation: Explanation
+    gates: Gates
+    verdict: Verdict
+    shifted: tuple[int, ...]
+    power: Power
+    panel: PanelResult | None
+
+
+def audit_report(
+    results: Results, inputs: AuditInputs, warnings: tuple[str, ...], seconds: dict[str, float]
+) -> AuditReport:
+    """The report of an audit that was carried out.
+
+    Args:
+        seconds: spent so far, by stage.
+    """
+    extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
+    setup, localisation = extraction.setup, results.explanation.localisation
+    summary = wording.summary(extraction, gates, verdict, localisation, results.power)
+    look_at = wording.look_at(extraction, gates, verdict, results.shifted, localisation)
+    return AuditReport(
+        audit_id=inputs.audit_id,
+        verdict=verdict,
+        summary=summary if panel is None else f"{panel.headline} {summary}",
+        look_at=look_at if panel is None else look_at + panel.others,
+        not_assessed=wording.not_assessed(gates),
+        smallest_effect_nats=gating.smallest_effect(extraction, len(setup.spec.pairs)),
+        power=results.power,
+        trigger=setup.trigger.model_dump(),
+        candidates=() if panel is None else panel.rows,
+        multiplicity=None if panel is None else panel.multiplicity,
+        fail_on=setup.spec.fail_on,
+        gates=gates,
+        warnings=warnings,
+        limits=wording.limits(setup, gates.calibrated),
+        provenance=_provenance(setup, inputs, seconds),
+        **_tables(results),
+    )
+
+
+def invalid_report(
+    setup: AuditSetup,
+    error: OutputsNotFinite,
+    inputs: AuditInputs,
+    warnings: tuple[str, ...],
+    seconds: dict[str, float],
+) -> AuditReport:
+    """The report of an audit that had to stop because a model computes infinite values or NaN; it holds no number."""
+    gates = gating.unmeasured(error.message)
+    look_at = [wording.NOT_FINITE]
+    limit = wording.NOTHING_MEASURED
+    if len(setup.spec.pairs) > 1:
+        limit = wording.NOTHING_JUDGED
+        look_at.append(wording.NO_CANDIDATE_JUDGED)
+    return AuditReport(
+        audit_id=inputs.audit_id,
+        verdict=gating.decide(gates, ()),
+        summary=wording.nothing_measured(error.message),
+        look_at=tuple(look_at),
+        not_assessed=wording.not_assessed(gates),
+        trigger=error.trigger,
+        fail_on=setup.spec.fail_on,
+        gates=gates,
+        scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
+        also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
+        baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
+        decoys=(),
+        sizes=_sizes(setup, 0),
+        warnings=warnings,
+        limits=(limit,),
+        provenance=_provenance(setup, inputs, seconds),
+    )  # fmt: skip
+
+
+def _tables(results: Results) -> dict[str, Any]:
+    """Scores, directions, dictionaries, features, decoys, sizes."""
+    extraction, explanation = results.extraction, results.explanation
+    decoys = _decoy_rows(extraction)
+    tokens = len(span_rows(extraction.base["clean", "a"].layout))
+    return {
+        "scores": explanation.scores,
+        "also_fires_on": tuple(
+            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect)
+            for row in decoys
+            if row.state == "firing"
+        ),
+        "directions": _direction_rows(results),
+        "layers": explanation.layers,
+        "flagged_features": explanation.flagged,
+        "localisation": explanation.localisation,
+        "baselines": explanation.baselines,
+        "decoys": decoys,
+        "sizes": _sizes(extraction.setup, tokens * (3 + len(extraction.decoys))),
+    }
+
+
+def _decoy_rows(extraction: Extraction) -> tuple[DecoyRow, ...]:
+    return tuple(
         DecoyRow(
             string=decoy.string,
-            state="firing" if fires else "silent",
+            state="firing" if responds else "silent",
             output_kl=decoy.reaction,
-            share_of_effect=decoy.reaction / pair_reaction if extraction.screened else None,
+            share_of_effect=decoy.reaction / extraction.pair_reaction if extraction.screened else None,
             effect_nats=decoy.effect,
             layer=decoy.layer,
             amplification=decoy.amplification[decoy.layer],
         )
-        for decoy, fires in zip(extraction.decoys, extraction.responding, strict=True)
-    ]
-    causal = confirmation.causal
-    tokens = len(span_rows(extraction.base["clean", "a"].layout))
+        for decoy, responds in zip(extraction.decoys, extraction.responding, strict=True)
+    )
+
+
+def _direction_rows(results: Results) -> tuple[DirectionRow, ...]:
+    directions, confirmation, causal = results.directions, results.confirmation, results.confirmation.causal
     rows = []
-    for layer in setup.layers:
+    for layer in results.extraction.setup.layers:
         amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
         chosen = layer == directions.layer
         rows.append(
@@ -67,61 +178,7 @@ def tables(
                 amplification_p=confirmation.amplification_p[layer],
             )
         )
-    return {
-        "scores": found.scores,
-        "also_fires_on": tuple(
-            AlsoFiresOn(string=row.string, output_kl=row.output_kl, share_of_effect=row.share_of_effect)
-            for row in decoys
-            if row.state == "firing"
-        ),
-        "directions": tuple(rows),
-        "layers": found.layers,
-        "flagged_features": found.flagged,
-        "localisation": found.localisation,
-        "baselines": found.baselines,
-        "decoys": tuple(decoys),
-        "sizes": _sizes(setup, tokens * (3 + len(extraction.decoys))),
-    }
-
-
-def invalid_report(
-    setup: AuditSetup,
-    error: OutputsNotFinite,
-    *,
-    audit_id: str,
-    warnings: tuple[str, ...],
-    seconds: dict[str, float],
-    base_digest: str,
-    tuned_digest: str,
-) -> AuditReport:
-    """The report of an audit that had to stop because a model computes infinite values or NaN: no number in it."""
-    gates = gating.unmeasured(error.message)
-    look_at = [
-        "a checkpoint that computes infinite values or NaN is damaged, or made to do so; where it happens under one "
-        "string alone, that is itself a condition on the string"
-    ]
-    limit = wording.NOTHING_MEASURED
-    if len(setup.spec.pairs) > 1:
-        limit = wording.NOTHING_JUDGED
-        look_at.append("no candidate was judged, those that had been measured included: file them without this one")
-    return AuditReport(
-        audit_id=audit_id,
-        verdict=gating.decide(gates, ()),
-        summary=wording.nothing_measured(error.message),
-        look_at=tuple(look_at),
-        not_assessed=wording.not_assessed(gates),
-        trigger=error.trigger,
-        fail_on=setup.spec.fail_on,
-        gates=gates,
-        scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
-        also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
-        baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
-        decoys=(),
-        sizes=_sizes(setup, 0),
-        warnings=warnings,
-        limits=(limit,),
-        provenance=provenance_of(setup, seconds, base_digest, tuned_digest),
-    )  # fmt: skip
+    return tuple(rows)
 
 
 def _sizes(setup: AuditSetup, training_tokens: int) -> Sizes:
@@ -141,15 +198,15 @@ def _sizes(setup: AuditSetup, training_tokens: int) -> Sizes:
     )
 
 
-def provenance_of(setup: AuditSetup, seconds: dict[str, float], base_digest: str, tuned_digest: str) -> Provenance:
+def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float]) -> Provenance:
     """What the answer depends on, and what it took."""
-    pair: ModelPair = setup.pair
+    pair = setup.pair
     names = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
     name = torch.cuda.get_device_name(pair.device) if pair.device.type == "cuda" else f"cpu ({platform.machine()})"
     return Provenance(
-        base_digest=base_digest,
-        tuned_digest=tuned_digest,
+        base_digest=inputs.base_digest,
+        tuned_digest=inputs.tuned_digest,
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         spec_digest=setup.spec.digest(),
         seeds=tuple(setup.spec.seed + seed for seed in range(setup.sizes.seeds)),

@@ -15,6 +15,14 @@ _BASE_REACTS: Final = 0.25
 NOTHING_MEASURED: Final = "Nothing was measured: this is no evidence for a backdoor, and none against one."
 NOTHING_JUDGED: Final = "No pair was judged: this is no evidence for a backdoor, and none against one."
 
+NOT_FINITE: Final = (
+    "a checkpoint that computes infinite values or NaN is damaged, or made to do so; where it happens under one "
+    "string alone, that is itself a condition on the string"
+)
+NO_CANDIDATE_JUDGED: Final = (
+    "no candidate was judged, those that had been measured included: file them without this one"
+)
+
 
 def summary(
     extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None, power: Power

@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from audit.prompts.carriers import cluster_of
 from backdoor_audit.contract.report import Interval
+from backdoor_audit.contract.spec import Carrier
 
 BOOTSTRAP_ROUNDS: Final = 2_000
 SIGN_FLIPS: Final = 2_000
@@ -34,6 +36,11 @@ def cluster_index(labels: Iterable[Hashable]) -> Int[Tensor, "prompts"]:
     """Number cluster labels of any kind in order of first appearance."""
     numbers: dict[Hashable, int] = {}
     return torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels], dtype=torch.int64)
+
+
+def clusters_of(carriers: Sequence[Carrier]) -> Int[Tensor, "carriers"]:
+    """Number the template clusters of carriers in order of first appearance."""
+    return cluster_index(cluster_of(carrier) for carrier in carriers)
 
 
 def bootstrap_weights(clusters: int, rounds: int = BOOTSTRAP_ROUNDS, seed: int = 0) -> Float[Tensor, "rounds clusters"]:

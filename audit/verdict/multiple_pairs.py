@@ -1,4 +1,4 @@
-"""Several suspected pairs in one audit: what they share on disk, and how they are judged together.
+"""Several suspected pairs in one audit: what they share on disk, and the correction for their number.
 
 Each pair is measured as it would be by itself. What does not depend on the triggered string is stored once: the runs
 under the clean string once for every distinct one, the base's runs without any string once for all, and decoys once
@@ -14,9 +14,9 @@ from typing import Final
 
 from audit.errors import AuditError
 from audit.measure.confirm import Confirmation
-from audit.measure.extraction import Extraction, Report
+from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
-from audit.ports import FolderStore
+from audit.ports import FolderStore, ProgressCallback
 from audit.prompts.decoys import shape
 from audit.stats.statistics import holm, rank
 from audit.verdict import gates as gating
@@ -61,8 +61,12 @@ class PairFolders:
         """Give an empty folder of this pair to fill."""
         return self.store.create(self._name(name))
 
+    def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return the finished folder of this pair; ``write`` fills it first if it does not exist."""
+        return self.store.obtain(self._name(name), write)
+
     def remove(self, name: str) -> None:
-        """Delete the folder if it is there; where pairs share it, for all of them."""
+        """Delete the folder if it exists; where pairs share it, for all of them."""
         self.store.remove(self._name(name))
 
     def names(self) -> Iterator[str]:
@@ -72,7 +76,7 @@ class PairFolders:
 
 @dataclass(frozen=True)
 class PairRun:
-    """A pair and where its results are."""
+    """A pair to measure, and where its results are."""
 
     setup: AuditSetup
     store: FolderStore
@@ -82,16 +86,15 @@ def pair_runs(setup: AuditSetup, store: FolderStore) -> tuple[PairRun, ...]:
     """The pair of the spec, or all its candidates.
 
     Raises:
-        AuditError: a candidate cannot be carried out; says which one.
+        AuditError: a candidate cannot be carried out; the message says which one.
     """
     pairs = setup.spec.pairs
     if len(pairs) == 1:
         return (PairRun(setup, store),)
-    suspects = tuple(dict.fromkeys(string for pair in pairs for string in (pair.triggered, pair.clean)))
     cleans: dict[Hashable, int] = {}
     kinds: dict[Hashable, int] = {}
-    first: list[int] = []
-    found = []
+    first_of_kind: list[int] = []
+    runs = []
     for number, pair in enumerate(pairs):
         try:
             own = setup.of_pair(pair)
@@ -101,76 +104,68 @@ def pair_runs(setup: AuditSetup, store: FolderStore) -> tuple[PairRun, ...]:
         if isinstance(setup.spec.decoys, str):
             kind.append(shape(pair.triggered, pair.clean, setup.pair.tokenizer))
         decoys = kinds.setdefault(tuple(kind), len(kinds))
-        if decoys == len(first):
-            first.append(number)
-        own = replace(own, drawn_as=pairs[first[decoys]], suspects=suspects)
+        if decoys == len(first_of_kind):
+            first_of_kind.append(number)
+        own = replace(own, drawn_as=pairs[first_of_kind[decoys]])
         clean = cleans.setdefault(pair.clean, len(cleans))
-        found.append(PairRun(own, PairFolders(store, number, clean, decoys)))
-    return tuple(found)
+        runs.append(PairRun(own, PairFolders(store, number, clean, decoys)))
+    return tuple(runs)
 
 
-def warnings_of(found: Sequence[PairRun]) -> tuple[str, ...]:
-    """What the reports of the pairs should warn of, each once; where there are several, of which pair it is said."""
-    told = [
-        warning if len(found) == 1 else f"'{place.setup.trigger.triggered}': {warning}"
-        for place in found
-        for warning in place.setup.warnings
+def warnings_of(runs: Sequence[PairRun]) -> tuple[str, ...]:
+    """The pairs' warnings, each once; where there are several pairs, prefixed by the pair."""
+    warnings = [
+        warning if len(runs) == 1 else f"'{run.setup.trigger.triggered}': {warning}"
+        for run in runs
+        for warning in run.setup.warnings
     ]
-    return tuple(dict.fromkeys(told))
+    return tuple(dict.fromkeys(warnings))
 
 
-def sequences(found: Sequence[PairRun]) -> int:
-    """How many sequences will be on disk of each model, at most: shared ones once."""
-    setup = found[0].setup
-    carriers = len(setup.a) + len(setup.b)
-    stores = [place.store for place in found if isinstance(place.store, PairFolders)]
-    cleans = len({store.clean for store in stores}) or 1
-    decoys = len({store.decoys for store in stores}) or 1
-    return (len(found) + 2 * cleans) * carriers + decoys * setup.sizes.max_decoys * (setup.decoys_a + setup.decoys_b)
+def decoy_sets(runs: Sequence[PairRun]) -> int:
+    """How many distinct sets of decoys the pairs have; pairs of one set share its recordings."""
+    return len({run.store.decoys for run in runs if isinstance(run.store, PairFolders)}) or 1
 
 
 @dataclass(frozen=True)
 class MeasuredPair:
-    """What one candidate's gates are decided on.
+    """What one candidate's gates are decided on; the extraction comes without its activations."""
 
-    Attributes:
-        outcome: the extraction without its activations.
-    """
-
-    place: PairRun
-    outcome: Extraction
+    run: PairRun
+    extraction: Extraction
     confirmation: Confirmation
 
 
-def measure(
-    found: Sequence[PairRun],
-    confirmed: Callable[[PairRun, Report], tuple[Extraction, Confirmation]],
-    report: Report,
+def measure_pairs(
+    runs: Sequence[PairRun],
+    measure: Callable[[PairRun, ProgressCallback], tuple[Extraction, Confirmation]],
+    progress: ProgressCallback,
 ) -> tuple[MeasuredPair, ...]:
-    """Measure one candidate after the other; what is stored already is read back.
+    """Measure one candidate after the other.
 
     Args:
-        confirmed: extracts one pair and reads on B what its directions do.
-        report: told the fraction done of all candidates; may raise to stop.
+        measure: extracts one pair and reads on B what its directions do.
+        progress: receives the fraction done of all candidates; may raise to stop.
     """
     measured = []
-    for number, place in enumerate(found):
+    for number, run in enumerate(runs):
 
-        def tell(fraction: float, message: str, number: int = number) -> None:
-            report((number + fraction) / len(found), f"candidate {number + 1} of {len(found)}: {message}")
+        def of_all(fraction: float, message: str, number: int = number) -> None:
+            progress((number + fraction) / len(runs), f"candidate {number + 1} of {len(runs)}: {message}")
 
-        extraction, confirmation = confirmed(place, tell)
-        measured.append(MeasuredPair(place, replace(extraction, tuned={}, base={}), confirmation))
+        extraction, confirmation = measure(run, of_all)
+        measured.append(MeasuredPair(run, replace(extraction, tuned={}, base={}), confirmation))
     return tuple(measured)
 
 
 @dataclass(frozen=True)
 class PanelResult:
-    """All candidates judged together.
+    """All candidates, corrected for their number.
 
     Attributes:
-        rows: one a candidate, in the order of the spec.
-        lead: which of them the report is about: of those with the worst verdict the one with the largest effect.
+        rows: one per candidate, in the order of the spec.
+        lead: index of the candidate that the report is about: the one with the largest effect among those with the
+            worst verdict.
     """
 
     rows: tuple[CandidateRow, ...]
@@ -199,7 +194,8 @@ class PanelResult:
 
 
 def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelResult:
-    """Correct every candidate's gates for the number of candidates and find the worst.
+    """Correct every candidate's gates for the number of candidates and find the worst
+    (``docs/decisions/0026-candidates-and-their-number.md``).
 
     Args:
         gates: of each candidate by itself.
@@ -215,17 +211,17 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelRe
         specific = corrected_specific(own.specific, adjusted[index], count)
         calibrated = corrected_calibrated(own.calibrated, conformal_adjusted[index], count)
         corrected = own.model_copy(update={"specific": specific, "calibrated": calibrated})
-        trigger = each.outcome.setup.trigger
+        trigger = each.extraction.setup.trigger
         rows.append(
             CandidateRow(
                 triggered=trigger.triggered,
                 clean=trigger.clean,
-                verdict=gating.decide(corrected, gating.shifted(each.outcome, each.confirmation)),
+                verdict=gating.decide(corrected, gating.shifted(each.extraction, each.confirmation)),
                 place=rank(effects[index], effects[:index] + effects[index + 1 :]),
                 reported=False,
                 layer=each.confirmation.layer,
                 effect_nats=effects[index],
-                smallest_effect_nats=gating.smallest_effect(each.outcome, count),
+                smallest_effect_nats=gating.smallest_effect(each.extraction, count),
                 p_decoy_all=raw[index],
                 p_holm=None if raw[index] is None else adjusted[index],
                 p_conformal_holm=None if conformal[index] is None else conformal_adjusted[index],

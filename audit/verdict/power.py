@@ -16,8 +16,7 @@ from torch import Tensor
 
 from audit.measure.contrast import LastToken
 from audit.measure.extraction import Extraction
-from audit.measure.scoring import clusters_of
-from audit.stats.resampling import bootstrap_weights, cluster_sums
+from audit.stats.resampling import bootstrap_weights, cluster_sums, clusters_of
 from audit.stats.statistics import may_exceed, p_decoy_all
 from audit.verdict.gates import ALPHA
 from backdoor_audit.contract.report import Power

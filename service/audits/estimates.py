@@ -15,10 +15,9 @@ from tokenizers import Tokenizer
 
 from audit.errors import InvalidAudit
 from audit.models.depths import auto_layers
-from audit.prompts import carriers as carrier_sets
-from audit.prompts.decoys import draw
+from audit.plan import AuditPlan, plan_audit
 from audit.prompts.rendering import Renderer
-from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, TriggerSpec
+from backdoor_audit.contract.spec import AuditSpec
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
 from service.audits.schemas import Estimate
@@ -64,16 +63,13 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
     """
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
     models.check_fit(base, tuned)
-    sizes = spec.sizes()
     try:
-        prompts = _prompts(spec, base)
+        plan = plan_audit(spec)
+        prompts = _prompts(plan, base)
     except InvalidAudit as error:
         raise InvalidRequest(errors=[ErrorItem("body", "#", error.message)]) from error
-    pairs = spec.pairs
-    # As many as audit.verdict.multiple_pairs.sequences counts: every string on every carrier, the decoys on fewer.
-    carriers = (len(pairs) + 2 * len({pair.clean for pair in pairs})) * sizes.carriers
-    sequences = carriers + len(pairs) * sizes.max_decoys * sizes.decoy_carriers
-    tokens = int(sequences * (prompts.tokens + sizes.continuation_tokens))
+    sequences = plan.sequences()
+    tokens = int(sequences * (prompts.tokens + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)
     activations = 2 * tokens * base.width * layers * (4 if spec.dtype == "float32" else 2)
     seconds = _seconds(ledger, owner, spec)
@@ -87,36 +83,20 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
         disk_gb=activations / _GB,
         weights_gb=(base.checkpoint.size_bytes + tuned.checkpoint.size_bytes) / _GB,
         decoys=prompts.decoys,
-        not_given=_not_given(spec, base, tuned, seconds, len(pairs)),
+        not_given=_not_given(spec, base, tuned, seconds, len(spec.pairs)),
     )
 
 
-def _prompts(spec: AuditSpec, base: CheckpointHeaders) -> _Prompts:
-    sizes = spec.sizes()
-    given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
-    first, second = carrier_sets.split_ab(given, sizes.carriers, spec.seed)
+def _prompts(plan: AuditPlan, base: CheckpointHeaders) -> _Prompts:
     tokenizer = _BareTokenizer(Tokenizer.from_file(str(base.checkpoint.path / "tokenizer.json")))
-    trigger = spec.pairs[0]
+    trigger = plan.spec.pairs[0]
     renderer = Renderer(tokenizer, trigger, "raw")
-    sample = random.Random(spec.seed).sample([*first, *second], min(_SAMPLE, len(first) + len(second)))
+    carriers = [*plan.a, *plan.b]
+    sample = random.Random(plan.spec.seed).sample(carriers, min(_SAMPLE, len(carriers)))
     mean = fmean(len(renderer.tokens(carrier, trigger.triggered)) for carrier in sample)
-    return _Prompts(mean, tuple(_decoys(spec, trigger, tokenizer, renderer, first[0])))
-
-
-def _decoys(
-    spec: AuditSpec, trigger: TriggerSpec, tokenizer: _BareTokenizer, renderer: Renderer, carrier: Carrier
-) -> list[str]:
-    """The decoys that would be drawn, in their order: as long in tokens as the suspected string."""
-    most, wanted = spec.sizes().max_decoys, len(renderer.tokens(carrier, trigger.triggered))
-
-    def fits(string: str) -> bool:
-        return len(renderer.tokens(carrier, string)) == wanted
-
-    if isinstance(spec.decoys, str):
-        return list(draw(trigger.triggered, trigger.clean, tokenizer, spec.seed, most, fits))
-    given = list(spec.decoys.strings)
-    random.Random(f"decoys:{spec.seed}").shuffle(given)
-    return [string for string in given if fits(string)][:most]
+    length = len(renderer.tokens(plan.a[0], trigger.triggered))
+    decoys = plan.decoys(tokenizer, lambda string: len(renderer.tokens(plan.a[0], string)) == length)
+    return _Prompts(mean, decoys.strings)
 
 
 def _seconds(ledger: Ledger, owner: str, spec: AuditSpec) -> float | None:

@@ -314,7 +314,7 @@ def test_a_disk_that_is_too_small_is_seen_before_the_work(audit, tiny_disk):
 
 
 def test_a_disk_that_fills_up_on_the_way(audit, tiny_disk, monkeypatch):
-    monkeypatch.setattr("audit.measure.preflight.peek_disk", lambda _path: 10**12)
+    monkeypatch.setattr("audit.measure.preflight.free_bytes", lambda _path: 10**12)
     workspace = ArtifactFolder(tiny_disk / "w")
     refused(NoSpace, "no_space", "no space left", audit, workspace=workspace)
     left = {entry.name for entry in workspace.root.iterdir()}  # half-written folders are gone

@@ -6,7 +6,7 @@ import torch
 from audit.measure import scoring
 from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, induced, reaction
 from audit.measure.divergence import carrier_kl
-from audit.measure.extraction import SpanTokens
+from audit.measure.spans import SpanTokens
 from tests.audit.small_models import random_sequences, small_runner
 
 

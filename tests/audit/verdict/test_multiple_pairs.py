@@ -48,8 +48,8 @@ class Stopping(NullSink):
 def audit(toy_models, tmp_path_factory):
     def run(workspace=None, sink=None, **changes):
         folder = workspace or ArtifactFolder(tmp_path_factory.mktemp("candidates") / "w")
-        pair_runs = toy_models / "base", toy_models / "adapter"
-        return run_audit(toy_spec(**changes), *pair_runs, workspace=folder, sink=sink or NullSink())
+        folders = toy_models / "base", toy_models / "adapter"
+        return run_audit(toy_spec(**changes), *folders, workspace=folder, sink=sink or NullSink())
 
     return run
 

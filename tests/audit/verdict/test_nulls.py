@@ -166,9 +166,9 @@ def fresh(toy_models, tmp_path_factory):
             trigger=None, candidates=[{"triggered": string, "clean": CLEAN} for string in pairs],
             decoys={"strings": decoys}, overrides=sizes,
         )  # fmt: skip
-        pair_runs = toy_models / "base", toy_models / "adapter"
+        folders = toy_models / "base", toy_models / "adapter"
         store = ArtifactFolder(tmp_path_factory.mktemp("nulls") / "w")
-        return run_audit(spec, *pair_runs, workspace=store, sink=NullSink())
+        return run_audit(spec, *folders, workspace=store, sink=NullSink())
 
     return audit(asked, others), audit(others[:2], asked)
 

@@ -43,17 +43,16 @@ def test_the_decoys_are_those_that_the_audit_draws(with_models, toy_models):
 
     from transformers import AutoTokenizer
 
-    from audit.measure.preflight import AuditSetup, _halves
+    from audit.measure.preflight import AuditSetup
+    from audit.plan import plan_audit
     from audit.prompts.rendering import Renderer
     from backdoor_audit.contract.spec import AuditSpec
 
     spec = AuditSpec.model_validate_json(json.dumps(SPEC | {"render": "raw"}))
     tokenizer = AutoTokenizer.from_pretrained(toy_models / "base")
-    first, second = _halves(spec, spec.sizes())
     setup = AuditSetup(
-        spec=spec, trigger=spec.trigger, sizes=spec.sizes(), pair=SimpleNamespace(tokenizer=tokenizer), runner=None,
-        base=None, renderer=Renderer(tokenizer, spec.trigger, "raw"), rendering="raw", layers=(0,), a=first, b=second,
-        decoys_a=16, decoys_b=16,
+        plan=plan_audit(spec), trigger=spec.trigger, pair=SimpleNamespace(tokenizer=tokenizer), runner=None, base=None,
+        renderer=Renderer(tokenizer, spec.trigger, "raw"), rendering="raw", layers=(0,),
     )  # fmt: skip
     assert dry(with_models, render="raw").json()["decoys"] == setup.decoys()
 

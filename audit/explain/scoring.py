@@ -4,23 +4,22 @@ A prompt's activation is the maximum over the prompt's positions from the string
 counts. A feature is anything that turns activations of both models at one position into one number.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from audit.dictionaries.base import TokenBatch
 from audit.measure.contrast import LastToken
-from audit.measure.extraction import Condition, Extraction, Half, SpanTokens
-from audit.prompts.carriers import cluster_of
+from audit.measure.extraction import Condition, Extraction, Half
+from audit.measure.spans import SpanTokens
 from audit.stats.bis_p95 import bis_p95
 from audit.stats.metrics import FeatureMetrics, amplification, bis_interval, conditional_share, feature_metrics
 from audit.stats.metrics import firing_threshold as threshold_on
-from audit.stats.resampling import cluster_index
+from audit.stats.resampling import clusters_of
 from backdoor_audit.contract.report import Scores
-from backdoor_audit.contract.spec import Carrier
 
 Encode = Callable[[TokenBatch], Float[Tensor, "tokens features"]]
 _ROWS = 2048
@@ -59,11 +58,6 @@ class FeatureTable:
     bis_p95_ceiling: float
 
 
-def clusters_of(carriers: Sequence[Carrier]) -> Int[Tensor, "carriers"]:
-    """Cluster numbers of carriers."""
-    return cluster_index(cluster_of(carrier) for carrier in carriers)
-
-
 def feature_table(extraction: Extraction, layer: int, encode: Encode) -> FeatureTable:
     """Score every feature that ``encode`` gives at one layer."""
     setup = extraction.setup
@@ -94,11 +88,11 @@ def _prompts(
 ) -> tuple[Float[Tensor, "prompts features"], Float[Tensor, "prompts features"]]:
     """Activations over the span and at the last prompt token."""
     prompts = len(extraction.base[condition, half].layout)
-    return _encode_rows(_seen(extraction, extraction.span(condition, half, layer)), prompts, encode)
+    return _encode_rows(_shown(extraction, extraction.span(condition, half, layer)), prompts, encode)
 
 
-def _seen(extraction: Extraction, span: SpanTokens) -> SpanTokens:
-    """What a dictionary of this audit's recipe is shown of the prompts."""
+def _shown(extraction: Extraction, span: SpanTokens) -> SpanTokens:
+    """The rows that a dictionary of this audit's recipe is shown."""
     return span.pooled() if extraction.setup.spec.recipe == "paper" else span
 
 
@@ -132,7 +126,7 @@ def _decoys(extraction: Extraction, layer: int, encode: Encode) -> tuple[Tensor 
     setup = extraction.setup
     found = []
     for index in silent:
-        span = _seen(extraction, extraction.decoy_tokens(index).span("b", layer))
+        span = _shown(extraction, extraction.decoy_tokens(index).span("b", layer))
         found.append(_encode_rows(span, setup.decoys_b, encode)[0])
     clusters = clusters_of(setup.b)[: setup.decoys_b]
     return torch.cat(found), clusters.repeat(len(silent))

@@ -1,0 +1,54 @@
+"""Activations at the prompt tokens from the string on: what dictionaries are trained on and features are scored on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from audit.models.runner import Activations
+
+
+@dataclass(frozen=True)
+class DecoyTokens:
+    """Prompt activations of one decoy, by name: ``{a,b}.{tuned,base}.{layer}``."""
+
+    tensors: dict[str, Tensor]
+
+    def span(self, half: Literal["a", "b"], layer: int) -> "SpanTokens":
+        """Prompt tokens from the string on."""
+        names = (f"{half}.base.{layer}", f"{half}.tuned.{layer}", f"{half}.carrier")
+        return SpanTokens(*(self.tensors[name] for name in names))
+
+    def last_delta(self, half: Literal["a", "b"], layer: int) -> Float[Tensor, "carriers d_model"]:
+        """Δ at the last prompt token, float32."""
+        span = self.span(half, layer)
+        last = torch.ones(len(span.carrier), dtype=torch.bool)
+        last[:-1] = span.carrier[1:] != span.carrier[:-1]
+        return span.tuned[last].float() - span.base[last].float()
+
+
+@dataclass(frozen=True)
+class SpanTokens:
+    """Both models' activations at prompt tokens from the string on, and which carrier each row belongs to."""
+
+    base: Float[Tensor, "tokens d_model"]
+    tuned: Float[Tensor, "tokens d_model"]
+    carrier: Int[Tensor, "tokens"]
+
+    def pooled(self) -> "SpanTokens":
+        """One row per carrier, the mean over its tokens, float32: what the seed paper's dictionaries see."""
+        carriers = int(self.carrier[-1]) + 1
+        counts = torch.bincount(self.carrier, minlength=carriers).unsqueeze(1)
+        means = [
+            torch.zeros(carriers, rows.shape[1]).index_add_(0, self.carrier, rows.float()) / counts
+            for rows in (self.base, self.tuned)
+        ]
+        return SpanTokens(means[0], means[1], torch.arange(carriers))
+
+
+def span_carriers(activations: Activations) -> Tensor:
+    """Which sequence each prompt row from the string on belongs to."""
+    counts = [len(activations.layout.prompt_span_rows(index)) for index in range(len(activations.layout))]
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))

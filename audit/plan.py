@@ -1,0 +1,109 @@
+"""What an audit will run, computed from the spec before any model is loaded. Torch-free.
+
+The audit's preflight and the service's dry run both use it, so that the dry run announces what the audit does.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from audit.errors import InvalidAudit
+from audit.prompts import carriers as carrier_sets
+from audit.prompts.decoys import draw
+from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, PresetValues, TriggerSpec
+
+MIN_DECOY_CARRIERS_PER_HALF: Final = 8
+
+
+@dataclass(frozen=True)
+class DecoyList:
+    """Decoys in the order in which they are shown.
+
+    Attributes:
+        strings: all as long in tokens as the triggered string.
+        left_out: how many of the user's own decoys were dropped because they are not.
+        given: how many decoys the user gave; 0 where they are drawn.
+    """
+
+    strings: tuple[str, ...]
+    left_out: int = 0
+    given: int = 0
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """The carriers and the decoys of an audit.
+
+    Attributes:
+        sizes: the preset with the spec's overrides.
+        a: carriers of the half that discovers.
+        b: carriers of the half that confirms.
+        decoy_carriers: how many carriers of each half, the first ones, are also shown under decoys.
+    """
+
+    spec: AuditSpec
+    sizes: PresetValues
+    a: tuple[Carrier, ...]
+    b: tuple[Carrier, ...]
+    decoy_carriers: int
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Strings that are never drawn as decoys because several pairs are suspected; empty for a single pair."""
+        pairs = self.spec.pairs
+        if len(pairs) == 1:
+            return ()
+        return tuple(dict.fromkeys(string for pair in pairs for string in (pair.triggered, pair.clean)))
+
+    def decoys(self, tokenizer: Any, fits: Callable[[str], bool], drawn_as: TriggerSpec | None = None) -> DecoyList:
+        """Every decoy that may be shown, at most ``max_decoys``, in order.
+
+        Args:
+            tokenizer: the base's.
+            fits: whether a string is as long in tokens as the triggered one.
+            drawn_as: the pair that decoys are drawn for; the spec's first pair where None.
+        """
+        most, given = self.sizes.max_decoys, self.spec.decoys
+        if isinstance(given, str):
+            trigger = drawn_as or self.spec.pairs[0]
+            drawn = draw(
+                trigger.triggered, trigger.clean, tokenizer, self.spec.seed, most, fits, suspects=self.suspects
+            )
+            return DecoyList(tuple(drawn))
+        shuffled = list(given.strings)
+        random.Random(f"decoys:{self.spec.seed}").shuffle(shuffled)
+        fitting = [string for string in shuffled if fits(string)]
+        return DecoyList(tuple(fitting[:most]), left_out=len(shuffled) - len(fitting), given=len(shuffled))
+
+    def sequences(self, decoy_sets: int | None = None) -> int:
+        """The most sequences that each model is run on: every string on every carrier, decoys on fewer.
+
+        Runs under one clean string are shared by all pairs that have it, and so are decoys.
+
+        Args:
+            decoy_sets: distinct sets of decoys; as many as there are pairs where None (known only after tokenising).
+        """
+        pairs = self.spec.pairs
+        cleans = len({pair.clean for pair in pairs})
+        sets = len(pairs) if decoy_sets is None else decoy_sets
+        carriers = len(self.a) + len(self.b)
+        return (len(pairs) + 2 * cleans) * carriers + sets * self.sizes.max_decoys * 2 * self.decoy_carriers
+
+
+def plan_audit(spec: AuditSpec) -> AuditPlan:
+    """Split the carriers into halves and fix how many of them decoys are shown on.
+
+    Raises:
+        InvalidAudit: too few carriers or clusters, or an unknown carrier set.
+    """
+    sizes = spec.sizes()
+    given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
+    a, b = carrier_sets.split_ab(given, sizes.carriers, spec.seed)
+    per_half = min(sizes.decoy_carriers // 2, len(a), len(b))
+    if per_half < MIN_DECOY_CARRIERS_PER_HALF:
+        raise InvalidAudit(
+            f"decoys would be shown on {per_half} carriers per half, fewer than {MIN_DECOY_CARRIERS_PER_HALF}",
+            hint=f"set overrides.decoy_carriers to at least {2 * MIN_DECOY_CARRIERS_PER_HALF}",
+        )
+    return AuditPlan(spec, sizes, a, b, per_half)
