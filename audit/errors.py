@@ -3,7 +3,7 @@
 ::
 
     AuditError                      code, message, hint
-    ├── InvalidAudit                the spec asks for what cannot be done        (internal to preflight)
+    ├── InvalidAudit                invalid_spec
     │   ├── LayerNotFound           invalid_spec
     │   └── TriggerNotDistinguishable   trigger_not_distinguishable
     ├── ModelRejected               model_rejected
@@ -25,7 +25,13 @@ from backdoor_audit.contract.spec import FailureCode
 
 
 class AuditError(Exception):
-    """An audit that could not be done; ``code`` is one of the published failure codes."""
+    """An audit that could not be carried out.
+
+    Attributes:
+        code: one of the published failure codes.
+        message: what is wrong, for the user.
+        hint: what the user can do about it; empty for interruptions.
+    """
 
     code: ClassVar[FailureCode] = "internal"
 
@@ -36,13 +42,13 @@ class AuditError(Exception):
 
 
 class InvalidAudit(AuditError):
-    """The spec is well-formed, but cannot be carried out on these models."""
+    """The spec is valid, but cannot be carried out on these models."""
 
     code: ClassVar[FailureCode] = "invalid_spec"
 
 
 class LayerNotFound(InvalidAudit):
-    """A layer was asked for that the model does not have."""
+    """The spec names a layer that the model does not have."""
 
 
 class TriggerNotDistinguishable(InvalidAudit):
@@ -52,13 +58,13 @@ class TriggerNotDistinguishable(InvalidAudit):
 
 
 class ModelRejected(AuditError):
-    """A checkpoint that is not opened, or whose content is not usable (NaN weights)."""
+    """A checkpoint that cannot be read, or whose content is unusable (NaN weights)."""
 
     code: ClassVar[FailureCode] = "model_rejected"
 
 
 class UnsupportedArchitecture(ModelRejected):
-    """The layer locator does not know where this architecture keeps its blocks."""
+    """No known place holds this architecture's blocks, or its head is more than one linear map."""
 
 
 class OutputsNotFinite(ModelRejected):
@@ -69,7 +75,10 @@ class OutputsNotFinite(ModelRejected):
     """
 
     def __init__(self, message: str, *, trigger: dict[str, str]) -> None:
-        super().__init__(message, hint="the checkpoint may be damaged, or made to break under this string")
+        super().__init__(
+            message,
+            hint="save or download the checkpoint again; if it stays so, it may have been made to break under this string",
+        )
         self.trigger = trigger
 
 
@@ -86,7 +95,7 @@ class IdenticalModels(AuditError):
 
 
 class OutOfMemory(AuditError):
-    """Memory ran out even at half the batch."""
+    """Memory ran out even with half the batch."""
 
     code: ClassVar[FailureCode] = "out_of_memory"
 
@@ -98,7 +107,7 @@ class NoSpace(AuditError):
 
 
 class InvalidDictionary(AuditError):
-    """A saved dictionary whose files are damaged, or of a layout that is not ours."""
+    """A saved dictionary whose files are damaged or have another layout."""
 
 
 class Interrupted(AuditError):
@@ -106,7 +115,7 @@ class Interrupted(AuditError):
 
 
 class Cancelled(Interrupted):
-    """A cancel was asked for."""
+    """A cancel was requested."""
 
 
 class DeadlineExceeded(Interrupted):

@@ -1,4 +1,4 @@
-"""The boundary of the science: foreign errors become the audit's own, and memory that runs out is answered once."""
+"""The boundary of the science: foreign errors become the audit's own; work that ran out of memory is retried once."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from audit.errors import AuditError, NoSpace, OutOfMemory
 
 BATCH_TOKENS: Final = 4096
-"""Padded tokens a batch."""
+"""Padded tokens per batch."""
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _OUT_OF_MEMORY: Final = (
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 def within_memory(work: Callable[[int], T]) -> T:
-    """Run ``work`` with a budget of padded tokens a batch, and once more at half of it where memory runs out.
+    """Run ``work`` with a budget of padded tokens per batch, and once more with half of it if memory runs out.
 
     Raises:
-        OutOfMemory: memory ran out at half the batch, too.
+        OutOfMemory: memory ran out with half the batch, too.
         NoSpace: the disk is full.
     """
     with translated():
@@ -76,9 +76,15 @@ def translated() -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         if is_out_of_space(error):
-            raise NoSpace("no space left for the audit's activations", hint="free some disk space") from error
+            raise NoSpace(
+                "no space left for the audit's activations",
+                hint="free some disk space, or submit a smaller preset (--preset quick)",
+            ) from error
         raise
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            raise OutOfMemory("memory ran out even at half the batch", hint="use a larger machine") from error
+            raise OutOfMemory(
+                "memory ran out even at half the batch",
+                hint="use a machine with more memory, or device_map auto on the worker (BACKDOOR_AUDIT_DEVICE_MAP=auto)",
+            ) from error
         raise

@@ -18,7 +18,7 @@ from audit.dictionaries.training import TrainSettings, train
 from audit.explain.training import Trained, training_source
 from audit.measure.contrast import Directions
 from audit.measure.extraction import CONDITIONS, Extraction
-from audit.models.runner import Layout
+from audit.models.layout import Layout
 from backdoor_audit.contract.spec import Architecture
 
 

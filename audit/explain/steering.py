@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audit.models.generation import left_padded, pad_token, plain_generation
+from audit.models.hooks import contiguous_input
 from audit.models.parts import ModelParts
-from audit.models.runner import Runner, contiguous_input, left_padded, pad_token, plain_generation
+from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
 
 

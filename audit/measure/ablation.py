@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from audit.models.runner import Layout
+from audit.models.layout import Layout
 
 
 @dataclass(frozen=True)

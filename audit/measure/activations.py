@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audit.models.runner import Activations, Layout, Runner
+from audit.models.layout import Layout
+from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 

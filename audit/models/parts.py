@@ -33,7 +33,7 @@ def resolve_layers(wanted: tuple[int, ...] | str, n_blocks: int) -> tuple[int, .
     if missing:
         raise LayerNotFound(
             f"layer {missing[0]} does not exist: the model has {n_blocks} blocks, numbered 0 to {n_blocks - 1}",
-            hint="name layers that exist, or use 'auto'",
+            hint="set layers to existing ones (--layers 3,5), or leave it out for auto",
         )
     return tuple(sorted(wanted))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from audit.models.pair import load_tokenizer
+from audit.models.loading import load_tokenizer
 from backdoor_audit.contract.spec import TriggerSpec
 from benchmarks._setup import rendered
 from tests.toy import CLEAN, TRIGGERED, toy_carriers

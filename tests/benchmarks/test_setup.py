@@ -1,6 +1,6 @@
 import pytest
 
-from audit.models.pair import load_tokenizer
+from audit.models.loading import load_tokenizer
 from benchmarks._goals import at_least, at_most
 from benchmarks._setup import alternate, base_folder, median_ratio, sql_prompts
 

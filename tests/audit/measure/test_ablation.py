@@ -1,7 +1,7 @@
 import torch
 
 from audit.measure.ablation import Alignment, orthonormal, replace_along
-from audit.models.runner import Layout
+from audit.models.layout import Layout
 from audit.prompts.rendering import Tokens
 
 

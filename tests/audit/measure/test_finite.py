@@ -7,8 +7,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from audit.errors import OutputsNotFinite
 from audit.measure.finite import broken, check_number, check_runs
 from audit.measure.preflight import prepare
+from audit.models.layout import Layout
 from audit.models.pair import load_pair
-from audit.models.runner import Activations, Layout, Runner
+from audit.models.runner import Activations, Runner
 from audit.ports import NullSink
 from audit.prompts.rendering import Tokens
 from audit.run import run_audit

@@ -3,7 +3,9 @@ import torch
 
 from audit.measure.divergence import divergence_from, symmetric_divergence
 from audit.models import runner as forward
-from audit.models.runner import Layout, Runner, common_prefix
+from audit.models.layout import Layout
+from audit.models.prefix import common_prefix
+from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
 from tests.audit.small_models import LAYERS, random_sequences, small_pair, small_runner
 
