@@ -77,7 +77,7 @@ class OutputsNotFinite(ModelRejected):
     def __init__(self, message: str, *, trigger: dict[str, str]) -> None:
         super().__init__(
             message,
-            hint="save or download the checkpoint again; if it stays so, it may have been made to break under this string",
+            hint="download the checkpoint again; if it stays so, it may be made to break under this string",
         )
         self.trigger = trigger
 

@@ -85,6 +85,6 @@ def translated() -> Iterator[None]:
         if is_out_of_memory(error):
             raise OutOfMemory(
                 "memory ran out even at half the batch",
-                hint="use a machine with more memory, or device_map auto on the worker (BACKDOOR_AUDIT_DEVICE_MAP=auto)",
+                hint="use a worker with more memory, or set BACKDOOR_AUDIT_DEVICE_MAP=auto on this one",
             ) from error
         raise

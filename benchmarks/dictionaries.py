@@ -23,7 +23,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
-from audit.explain.features import Selection, gradient_on, pick, span_overlap
+from audit.explain.features import Selection, gradient_on, select, span_overlap
 from audit.measure.contrast import effects, fit_directions
 from audit.measure.extraction import extract
 from audit.measure.preflight import prepare
@@ -116,7 +116,7 @@ def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Se
 def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any], Selection]:
     """Train one dictionary, pick its features, and what there is to say of it."""
     trained, seconds = train_variant(scene, variant, seed)
-    picked = pick(scene.extraction, trained, scene.directions, scene.gradient_b)
+    picked = select(scene.extraction, trained, scene.directions, scene.gradient_b)
     assert picked.recovered is not None, "the directions' effect was measured on the same carriers"
     fve, dead, l0 = explained_difference(scene, variant, trained.dictionary)
     row = {

@@ -16,21 +16,21 @@ from audit.measure.extraction import Extraction
 
 MAX_FEATURES: Final = 4
 CANDIDATES: Final = 8
-# A further feature must add this share of the intact effect on A, or the search ends.
 MIN_GAIN: Final = 0.02
-# The search ends as well once the features undo this share of it.
+"""The search ends when no further feature adds this share of the intact effect on A …"""
 UNDONE_SHARE: Final = 0.95
+"""… or when the features undo this share of it."""
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The features of one dictionary that were picked on A, and what they recover on B.
+    """The features of one dictionary that were selected on A, and what they recover on B.
 
     Attributes:
-        indices: in the order picked.
+        indices: in the order selected.
         attribution: of every feature of the dictionary, on B, nats a carrier.
-        alone, together: per picked feature, what it recovers on B by itself, and with those before it.
+        alone, together: per selected feature, what it recovers on B by itself, and with those before it.
     """
 
     trained: Trained
@@ -77,8 +77,12 @@ def candidates(attribution: Float[Tensor, "features"], count: int = CANDIDATES) 
     return [int(index) for index in attribution.abs().topk(min(count, len(attribution))).indices]
 
 
-def pick(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Selection:
-    """Pick up to four features greedily by the effect that ablating them has on A; read them on B."""
+def select(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Selection:
+    """Select up to ``MAX_FEATURES`` features greedily by the effect that ablating them has on A; read them on B.
+
+    Args:
+        gradient_b: ∂KL(run‖ft_c)/∂h over the span on B's decoy carriers.
+    """
     layer, runner = trained.layer, extraction.setup.runner
     on_a = extraction.contrast("a")
     on_b = extraction.contrast("b", decoy_carriers_only=True)
@@ -99,9 +103,9 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
             break
     if not chosen:
         chosen = candidates(on_a_first_order, 1)
-    sets = [[index] for index in chosen] + [chosen[: place + 1] for place in range(len(chosen))]
+    sets = [[index] for index in chosen] + [chosen[: count + 1] for count in range(len(chosen))]
     read: Effects = effects(runner, on_b, layer, [_span(rows, each) for each in sets])
-    values = [read.recovered(place) for place in range(len(sets))]
+    values = [read.recovered(index) for index in range(len(sets))]
     return Selection(
         trained,
         tuple(chosen),
@@ -111,17 +115,17 @@ def pick(extraction: Extraction, trained: Trained, directions: Directions, gradi
     )
 
 
-def median_seed(found: Sequence[Selection]) -> Selection:
+def median_seed(selections: Sequence[Selection]) -> Selection:
     """The dictionary whose features recover the median; the lower of the two middle ones where the count is even.
 
     Where it was not measured, it was measured of none, and the one in the middle is taken as they came.
     """
-    return sorted(found, key=lambda picked: picked.recovered or 0.0)[(len(found) - 1) // 2]
+    return sorted(selections, key=lambda selection: selection.recovered or 0.0)[(len(selections) - 1) // 2]
 
 
-def subspace_overlap(found: Sequence[Selection]) -> float | None:
-    """``span_overlap`` of the picked features' decoder rows."""
-    return span_overlap([picked.basis for picked in found])
+def subspace_overlap(selections: Sequence[Selection]) -> float | None:
+    """``span_overlap`` of the selected features' decoder rows."""
+    return span_overlap([selection.basis for selection in selections])
 
 
 def span_overlap(bases: Sequence[Float[Tensor, "d_model rank"]]) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -9,8 +10,16 @@ from torch import Tensor
 
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
 from audit.explain.baselines import baselines_of
-from audit.explain.explanations import explain_features
-from audit.explain.features import Selection, attributions, candidates, gradient_on, median_seed, pick, subspace_overlap
+from audit.explain.descriptions import describe_features
+from audit.explain.features import (
+    Selection,
+    attributions,
+    candidates,
+    gradient_on,
+    median_seed,
+    select,
+    subspace_overlap,
+)
 from audit.explain.scoring import FeatureTable, feature_table, scores_of
 from audit.explain.training import Trained, encoder, training_source
 from audit.measure.confirm import Confirmation
@@ -22,12 +31,13 @@ from audit.verdict.gates import MIN_RECOVERED
 from backdoor_audit.contract.report import Baselines, DictionaryRow, Feature, Localisation, Scores
 from backdoor_audit.contract.spec import Architecture
 
-LOCALISED_SHARE = 0.3
+LOCALISED_SHARE: Final = 0.3
+"""Share of the directions' recovery that the features must reach for the behaviour to count as localised."""
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """What the report says beyond the gates."""
+class ExplainResult:
+    """What the explain stage adds to the report."""
 
     scores: Scores
     layers: tuple[DictionaryRow, ...]
@@ -53,8 +63,8 @@ def explain(
     *,
     flag: bool,
     progress: ProgressCallback,
-) -> Explanation:
-    """Score every dictionary on B; with ``flag`` also pick the features that carry the behaviour.
+) -> ExplainResult:
+    """Score every dictionary on B; with ``flag`` also select the features that carry the behaviour.
 
     Args:
         flag: whether there is anything to explain; without it no feature is flagged.
@@ -73,22 +83,22 @@ def explain(
         for number, architecture in enumerate(extraction.setup.spec.architectures):
             progress(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
             own = [each for each in at_layer if each.trained.architecture == architecture]
-            picked = [pick(extraction, each.trained, directions, gradient_b) for each in own]
-            chosen = median_seed(picked)
-            source = own[picked.index(chosen)]
-            explained = explain_features(
-                extraction, chosen, picked, trained, untrained[architecture],
+            selections = [select(extraction, each.trained, directions, gradient_b) for each in own]
+            chosen = median_seed(selections)
+            source = own[selections.index(chosen)]
+            explanations = describe_features(
+                extraction, chosen, selections, trained, untrained[architecture],
                 [float(source.table.metrics.threshold.value[index]) for index in chosen.indices],
             )  # fmt: skip
             features = [
                 feature.model_copy(update={"explanation": explanation})
-                for feature, explanation in zip(_features(extraction, chosen, source), explained, strict=True)
+                for feature, explanation in zip(_features(extraction, chosen, source), explanations, strict=True)
             ]
             flagged.extend(features)
             if architecture == first:
-                localisation = _localisation(picked, _directions_recover(extraction, directions))
+                localisation = _localisation(selections, _directions_recover(extraction, directions))
                 scores = _scores_of_flagged(extraction, confirmation, source, chosen, features)
-    return Explanation(scores, rows, tuple(flagged), localisation, baselines)
+    return ExplainResult(scores, rows, tuple(flagged), localisation, baselines)
 
 
 def _score_all(extraction: Extraction, directions: Directions, trained: Sequence[Trained]) -> list[_Scored]:
@@ -141,10 +151,14 @@ def _best_scores(extraction: Extraction, confirmation: Confirmation, scored: _Sc
 
 
 def _scores_of_flagged(
-    extraction: Extraction, confirmation: Confirmation, scored: _Scored, picked: Selection, features: Sequence[Feature]
+    extraction: Extraction,
+    confirmation: Confirmation,
+    scored: _Scored,
+    selection: Selection,
+    features: Sequence[Feature],
 ) -> Scores:
-    """Scores of the flagged feature that was picked first: the one whose ablation does most on A."""
-    index = picked.indices[0]
+    """Scores of the flagged feature that was selected first: the one whose ablation does most on A."""
+    index = selection.indices[0]
     return scores_of(
         extraction,
         scored.table,
@@ -152,18 +166,18 @@ def _scores_of_flagged(
         scored.trained.direction(index),
         extraction.contrast("b").last(scored.trained.layer),
         name=features[0].id,
-        attribution=float(picked.attribution[index]),
+        attribution=float(selection.attribution[index]),
         p_signflip=float(scored.p_signflip[index]),
         output_kl=confirmation.behaviour.output_kl,
     )
 
 
-def _features(extraction: Extraction, picked: Selection, scored: _Scored) -> list[Feature]:
-    trained, table = picked.trained, scored.table
+def _features(extraction: Extraction, selection: Selection, scored: _Scored) -> list[Feature]:
+    trained, table = selection.trained, scored.table
     last = extraction.contrast("b").last(trained.layer)
     norms, scaling = _crosscoder_columns(extraction, trained)
     found = []
-    for place, index in enumerate(picked.indices):
+    for number, index in enumerate(selection.indices):
         row = table.metrics.at(index)
         sizes = scores_of(
             extraction, table, index, trained.direction(index), last,
@@ -188,13 +202,13 @@ def _features(extraction: Extraction, picked: Selection, scored: _Scored) -> lis
                 auroc=row.auroc,
                 d_z=row.d_z,
                 p_signflip=float(scored.p_signflip[index]),
-                attribution=float(picked.attribution[index]),
+                attribution=float(selection.attribution[index]),
                 amplification=sizes.amplification,
                 amplification_interval=sizes.amplification_interval,
                 conditional_share=sizes.conditional_share,
                 conditional_share_interval=sizes.conditional_share_interval,
-                recovered=picked.alone[place],
-                recovered_cumulative=picked.together[place],
+                recovered=selection.alone[number],
+                recovered_cumulative=selection.together[number],
                 relative_decoder_norm=None if norms is None else float(norms[index]),
                 latent_scaling=_finite(scaling, index),
             )
@@ -224,8 +238,8 @@ def _directions_recover(extraction: Extraction, directions: Directions) -> float
     return effects(extraction.setup.runner, on_b, directions.layer, [directions.basis[directions.layer]]).recovered()
 
 
-def _localisation(picked: Sequence[Selection], whole: float | None) -> Localisation:
-    chosen = median_seed(picked)
+def _localisation(selections: Sequence[Selection], whole: float | None) -> Localisation:
+    chosen = median_seed(selections)
     enough = whole is not None and whole >= MIN_RECOVERED
     share = chosen.recovered / whole if enough and whole and chosen.recovered is not None else None
     localised = None if share is None else share >= LOCALISED_SHARE
@@ -243,8 +257,8 @@ def _localisation(picked: Sequence[Selection], whole: float | None) -> Localisat
         directions_recovered=whole,
         share=share,
         localised=localised,
-        seeds=tuple(each.trained.seed for each in picked),
-        recovered_by_seed=tuple(each.recovered for each in picked),
-        subspace_overlap=subspace_overlap(picked),
+        seeds=tuple(each.trained.seed for each in selections),
+        recovered_by_seed=tuple(each.recovered for each in selections),
+        subspace_overlap=subspace_overlap(selections),
         note=note,
     )

@@ -41,7 +41,7 @@ def check_tokenizers(base_dir: Path, tuned_dir: Path) -> None:
     if missing:
         raise ModelRejected(
             "the base has no tokenizer.json",
-            hint="save the base again with its fast tokenizer: AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
+            hint="save its fast tokenizer with it: AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
         )
     try:  # read and written by the same library: older ones wrote the same merges in another form
         with panics_as_errors():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from audit.errors import OutputsNotFinite
-from audit.explain.stage import Explanation
+from audit.explain.stage import ExplainResult
 from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
 from audit.measure.contrast import Directions
@@ -47,7 +47,7 @@ class Results:
     extraction: Extraction
     directions: Directions
     confirmation: Confirmation
-    explanation: Explanation
+    explanation: ExplainResult
     gates: Gates
     verdict: Verdict
     shifted: tuple[int, ...]

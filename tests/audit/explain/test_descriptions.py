@@ -1,25 +1,18 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from audit.explain.explanations import _Prompt, _Shown, alike, excerpt, logit_lens
+from audit.explain.descriptions import alike, logit_lens
 from audit.explain.features import Selection
 from audit.explain.training import Trained
 from audit.ports import NullSink
-from audit.prompts.rendering import Tokens
 from audit.run import run_audit
 from backdoor_audit.contract.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS
 from storage.artifacts import ArtifactFolder
 from tests.audit.small_models import SHAPES, small_runner
 from tests.toy import SMALL, toy_spec
-
-
-class AuditSetup:
-    """The two fields of a setup that explaining a direction reads."""
-
-    def __init__(self, runner):
-        self.runner, self.pair = runner, runner.pair
 
 
 def naive_lens(runner, row):
@@ -40,8 +33,9 @@ def test_the_lens_is_norm_and_head_alone(shape, assert_close):
             if "norm" in name or "ln_f" in name:
                 value.add_(0.3 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
     rows = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
-    got = logit_lens(AuditSetup(runner), rows)
-    scaled = logit_lens(AuditSetup(runner), 7.0 * rows)
+    setup = SimpleNamespace(runner=runner, pair=runner.pair)
+    got = logit_lens(setup, rows)
+    scaled = logit_lens(setup, 7.0 * rows)
     for row, lens, again in zip(rows, got, scaled, strict=True):
         expected = naive_lens(runner, row)
         values, indices = expected.sort(descending=True)
@@ -49,41 +43,6 @@ def test_the_lens_is_norm_and_head_alone(shape, assert_close):
         assert [token.token_id for token in lens.suppressed] == indices.flip(0)[:10].tolist()
         assert_close(torch.tensor([token.logit for token in lens.promoted]), values[:10], atol=1e-4)
         assert [token.token_id for token in again.promoted] == [token.token_id for token in lens.promoted]
-
-
-def test_excerpts_are_short_and_hold_no_control_characters():
-    assert excerpt("a\x00b\x1b[2J\tc\n", 20) == "a\ufffdb\ufffd[2J\tc\n"
-    assert excerpt("abcdef", 4) == "abc…"
-    assert excerpt("abcdef", 4, keep_end=True) == "…def"
-    assert excerpt("abcd", 4) == "abcd"
-
-
-def shown(*prompts):
-    rows = [
-        _Prompt(group, "decoy" if "decoys" in group else group, "s", carrier, Tokens((5, 6, 7), 3, 1), (2,), (value,))
-        for group, carrier, value in prompts
-    ]
-    return _Shown(AuditSetup(small_runner()), rows, 0, threshold=1.0)
-
-
-def test_firing_is_counted_by_condition_against_the_threshold():
-    found = shown(
-        ("triggered", 0, 3.0), ("triggered", 1, 1.0), ("clean", 0, 0.0), ("firing_decoys", 0, 4.0), ("clean", 1, 0.5)
-    ).by_condition()
-    assert [(row.condition, row.prompts, row.share) for row in found] == [
-        ("triggered", 2, 0.5), ("clean", 2, 0.0), ("firing_decoys", 1, 1.0)
-    ]  # fmt: skip
-    assert found[0].strongest.fires
-    assert found[0].strongest.carrier == 0
-    assert not found[1].strongest.fires
-    assert shown(("clean", 0, 0.0)).by_condition()[0].strongest is None
-
-
-def test_the_strongest_prompts_are_of_different_carriers():
-    found = shown(*[("triggered", n % 8, float(n)) for n in range(16)], ("firing_decoys", 7, 99.0)).strongest()
-    assert [(token.carrier, token.activation) for token in found] == [
-        (7, 99.0), (6, 14.0), (5, 13.0), (4, 12.0), (3, 11.0), (2, 10.0)
-    ]  # fmt: skip
 
 
 class Rows:
