@@ -262,3 +262,22 @@ def test_a_folder_that_is_held_for_long_counts_as_absent(tmp_path, monkeypatch):
     fcntl.flock(held, fcntl.LOCK_EX)
     assert cache.find("a") is None
     os.close(held)
+
+
+def test_obtain_writes_once_and_leaves_nothing_after_a_failure(tmp_path):
+    folder, written = ArtifactFolder(tmp_path / "root"), []
+
+    def write(path):
+        (path / "file").write_text("whole")
+        written.append(path)
+
+    def fail(path):
+        (path / "file").write_text("half")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        folder.obtain("name", fail)
+    assert list(folder.names()) == []
+    for _ in range(2):
+        assert (folder.obtain("name", write) / "file").read_text() == "whole"
+    assert len(written) == 1

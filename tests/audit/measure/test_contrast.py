@@ -3,10 +3,8 @@ import math
 import pytest
 import torch
 
-from audit.measure import scoring
 from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, induced, reaction
 from audit.measure.divergence import carrier_kl
-from audit.measure.spans import SpanTokens
 from tests.audit.small_models import random_sequences, small_runner
 
 
@@ -95,18 +93,6 @@ def test_the_layer_with_the_largest_effect_is_chosen(runner, contrast, assert_cl
         assert found.gradient[layer].shape == contrast.did(layer).shape
     part = first_carriers(contrast, 3)
     assert len(part.string.layout) == len(part.base_clean.layout) == 3
-
-
-@pytest.mark.parametrize("rows", [1, 3, 100])
-def test_a_prompts_activation_is_the_largest_over_its_span(rows, monkeypatch, assert_close):
-    monkeypatch.setattr(scoring, "_ROWS", rows)
-    generator = torch.Generator().manual_seed(0)
-    base, tuned = torch.randn(9, 4, generator=generator), torch.randn(9, 4, generator=generator)
-    carriers = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 3])
-    most, last = scoring._encode_rows(SpanTokens(base, tuned, carriers), 4, lambda batch: batch.tuned - batch.base)
-    delta = tuned - base
-    assert_close(most, torch.stack([delta[carriers == index].amax(0) for index in range(4)]))
-    assert_close(last, torch.stack([delta[carriers == index][-1] for index in range(4)]))
 
 
 def test_a_size_that_the_base_does_not_measure_is_none_and_never_zero(contrast):
