@@ -1,10 +1,10 @@
-"""What a finished audit need not keep. Torch-free: the worker calls it too."""
+"""What is deleted when an audit has finished. Torch-free: the worker calls it too."""
 
 from audit.ports import FolderStore
 
 
 def is_activations(name: str) -> bool:
-    """Whether a folder of a workspace holds activations: large, and of no use after the audit."""
+    """Whether a folder of a workspace holds activations, which are large and useless after the audit."""
     return name.startswith(("tuned-", "base-", "decoy-"))
 
 

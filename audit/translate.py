@@ -63,8 +63,8 @@ def is_out_of_space(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _NO_SPACE
     # safetensors gives the number of an OSError in its text alone
-    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
-    return found is not None and int(found[1]) in _NO_SPACE
+    number = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
+    return number is not None and int(number[1]) in _NO_SPACE
 
 
 @contextlib.contextmanager

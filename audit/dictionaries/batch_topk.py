@@ -27,11 +27,11 @@ class BatchTopKConfig:
     n_latents: int
     """Number of features."""
     k: int
-    """Active latents a token, on average over a batch."""
+    """Active latents per token, on average over a batch."""
     aux_coefficient: float = 1 / 32
     """Weight of the auxiliary loss; 0 turns it off."""
     aux_k: int | None = None
-    """Dead latents a token that the auxiliary loss uses; half of ``d_model`` where None."""
+    """Dead latents per token that the auxiliary loss uses; half of ``d_model`` where None."""
     dead_after_share: float = 1 / 16
     """A latent silent for this share of the whole budget counts as dead, so that the auxiliary loss can act inside a
     small budget too (a fixed number of tokens, as with the large dictionaries of the literature, could not)."""
@@ -152,7 +152,7 @@ class BatchTopKCore:
     def calibrate(
         self, inputs: Float[Tensor, "tokens width"], score_weights: Float[Tensor, "n_latents"] | None = None
     ) -> None:
-        """Set the threshold by one sample instead of by training: k active latents a token on it."""
+        """Set the threshold by one sample instead of by training: k active latents per token on it."""
         scores = F.linear(inputs, self.W_enc, self.b_enc - self.W_enc @ self.b_dec)
         if score_weights is not None:
             scores = scores * score_weights

@@ -39,7 +39,7 @@ class Crosscoder:
     b_dec_tuned: Float[Tensor, "d_model"]
     threshold: Float[Tensor, "n_latents"]
     k: int
-    """Active latents a token that it was trained for."""
+    """Active latents per token that it was trained for."""
     scale_base: float
     """The factor that gave the base activations unit mean norm; already part of the weights."""
     scale_tuned: float
@@ -208,7 +208,7 @@ class CrosscoderTrainee:
         """Nothing."""
 
     def calibrate(self, batch: TokenBatch) -> None:
-        """Set the threshold by this batch: k active latents a token."""
+        """Set the threshold by this batch: k active latents per token."""
         self.core.calibrate(self._inputs(batch), self._decoder_norms())
 
     @torch.no_grad()

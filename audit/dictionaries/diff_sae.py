@@ -29,7 +29,7 @@ class DiffSAE:
     b_dec: Float[Tensor, "d_model"]
     threshold: Float[Tensor, "n_latents"]
     k: int
-    """Active latents a token that it was trained for."""
+    """Active latents per token that it was trained for."""
     input_scale: float
     """The factor that gave Δ unit mean norm in training; kept as a record, already part of the weights."""
     recipe: Literal["default", "paper"] = "default"
@@ -118,7 +118,7 @@ class DiffSAETrainee:
         self.core.after_step()
 
     def calibrate(self, batch: TokenBatch) -> None:
-        """Set the threshold by this batch: k active latents a token."""
+        """Set the threshold by this batch: k active latents per token."""
         self.core.calibrate(batch.delta * self.scale)
 
     @torch.no_grad()

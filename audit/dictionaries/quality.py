@@ -22,7 +22,7 @@ class Quality:
     fve_top1pct: float
     """The same sums over the 1% of tokens with the largest ‖Δ‖; deviations still from the mean over all tokens."""
     l0: float
-    """Active latents a token."""
+    """Active latents per token."""
     dead_share: float
     """Share of latents that fire on none of the tokens."""
     var_ratio: float

@@ -66,12 +66,12 @@ def logit_lens(setup: AuditSetup, rows: Float[Tensor, "features d_model"]) -> li
     logits = setup.runner.unembed(rows)
     logits = logits - logits.mean(1, keepdim=True)
     count = min(LENS_TOKENS, logits.shape[1])
-    found = []
+    lenses = []
     for row in logits:
         ends = [row.topk(count).indices.tolist(), row.topk(count, largest=False).indices.tolist()]
         promoted, suppressed = (tuple(_lens_token(setup, index, float(row[index])) for index in end) for end in ends)
-        found.append(LogitLens(promoted=promoted, suppressed=suppressed))
-    return found
+        lenses.append(LogitLens(promoted=promoted, suppressed=suppressed))
+    return lenses
 
 
 def _lens_token(setup: AuditSetup, index: int, logit: float) -> LensToken:
@@ -84,14 +84,14 @@ def alike(own: Trained, index: int, seeds: Sequence[Selection], trained: Sequenc
     middle = layers.index(own.layer)
     near = layers[max(0, middle - 1) : middle + 2]
     selected = {each.trained.seed: each.indices for each in seeds}
-    found = []
+    rows = []
     for other in trained:
         if other.architecture != own.architecture or other.layer not in near:
             continue
         if (other.layer, other.seed) == (own.layer, own.seed):
             continue
         closest, cosine = _closest(own.direction(index), other)
-        found.append(
+        rows.append(
             AlikeFeature(
                 feature=other.feature_id(closest),
                 layer=other.layer,
@@ -100,7 +100,7 @@ def alike(own: Trained, index: int, seeds: Sequence[Selection], trained: Sequenc
                 picked=closest in selected[other.seed] if other.layer == own.layer and other.seed in selected else None,
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def _closest(row: Float[Tensor, "d_model"], other: Trained) -> tuple[int, float]:

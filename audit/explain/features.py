@@ -29,7 +29,7 @@ class Selection:
 
     Attributes:
         indices: in the order selected.
-        attribution: of every feature of the dictionary, on B, nats a carrier.
+        attribution: of every feature of the dictionary, on B, nats per carrier.
         alone, together: per selected feature, what it recovers on B by itself, and with those before it.
     """
 
@@ -57,10 +57,10 @@ def attributions(
     carriers: int,
 ) -> Float[Tensor, "features"]:
     """Σ over the span of ⟨DiD, u⟩·⟨∂KL/∂h, u⟩, mean over carriers, nats, for every unit row u."""
-    found = []
+    parts = []
     for part in torch.split(rows.float().cpu(), _CHUNK):
-        found.append(((did @ part.T) * (gradient @ part.T)).sum(0) / carriers)
-    return torch.cat(found)
+        parts.append(((did @ part.T) * (gradient @ part.T)).sum(0) / carriers)
+    return torch.cat(parts)
 
 
 def gradient_on(extraction: Extraction, contrast: Contrast, layer: int) -> Float[Tensor, "span d_model"]:
@@ -93,13 +93,13 @@ def select(extraction: Extraction, trained: Trained, directions: Directions, gra
     chosen: list[int] = []
     reached = 0.0
     while pool and len(chosen) < MAX_FEATURES:
-        found = effects(runner, on_a, layer, [_span(rows, [*chosen, index]) for index in pool])
-        best = max(range(len(pool)), key=found.nats)
-        if found.nats(best) - reached < MIN_GAIN * float(found.intact.mean()):
+        trial = effects(runner, on_a, layer, [_span(rows, [*chosen, index]) for index in pool])
+        best = max(range(len(pool)), key=trial.nats)
+        if trial.nats(best) - reached < MIN_GAIN * float(trial.intact.mean()):
             break
-        reached = found.nats(best)
+        reached = trial.nats(best)
         chosen.append(pool.pop(best))
-        if reached >= UNDONE_SHARE * float(found.intact.mean()):
+        if reached >= UNDONE_SHARE * float(trial.intact.mean()):
             break
     if not chosen:
         chosen = candidates(on_a_first_order, 1)

@@ -103,25 +103,25 @@ class FeatureFiring:
 
     def by_condition(self) -> tuple[FiringUnder, ...]:
         """One row per condition that has prompts."""
-        found = []
+        rows = []
         for group in _ORDER:
             own = [prompt for prompt in self.prompts if prompt.group == group]
             if own:
                 firing = sum(self._activation(prompt) > self.threshold for prompt in own)
                 best = max(own, key=self._activation)
                 token = self._token(best) if self._activation(best) > 0.0 else None
-                found.append(FiringUnder(condition=group, prompts=len(own), share=firing / len(own), strongest=token))
-        return tuple(found)
+                rows.append(FiringUnder(condition=group, prompts=len(own), share=firing / len(own), strongest=token))
+        return tuple(rows)
 
     def strongest(self) -> tuple[FiringToken, ...]:
         """The prompts with the largest activations, at most one per carrier."""
-        found: dict[int, FiringToken] = {}
+        by_carrier: dict[int, FiringToken] = {}
         for prompt in sorted(self.prompts, key=self._activation, reverse=True):
-            if len(found) == STRONGEST or self._activation(prompt) <= 0.0:
+            if len(by_carrier) == STRONGEST or self._activation(prompt) <= 0.0:
                 break
-            if prompt.carrier not in found:
-                found[prompt.carrier] = self._token(prompt)
-        return tuple(found.values())
+            if prompt.carrier not in by_carrier:
+                by_carrier[prompt.carrier] = self._token(prompt)
+        return tuple(by_carrier.values())
 
     def _activation(self, prompt: PromptFiring) -> float:
         return prompt.activation[self.feature]

@@ -120,16 +120,16 @@ def _encode_rows(
 
 
 def _decoys(extraction: Extraction, layer: int, encode: Encode) -> tuple[Tensor | None, Tensor | None]:
-    silent = [index for index, fires in enumerate(extraction.responding) if not fires]
+    silent = [index for index, responds in enumerate(extraction.responding) if not responds]
     if not silent:
         return None, None
     setup = extraction.setup
-    found = []
+    activations = []
     for index in silent:
         span = _shown(extraction, extraction.decoy_tokens(index).span("b", layer))
-        found.append(_encode_rows(span, setup.decoys_b, encode)[0])
+        activations.append(_encode_rows(span, setup.decoys_b, encode)[0])
     clusters = clusters_of(setup.b)[: setup.decoys_b]
-    return torch.cat(found), clusters.repeat(len(silent))
+    return torch.cat(activations), clusters.repeat(len(silent))
 
 
 def direction_encoder(direction: Float[Tensor, "d_model"]) -> Encode:

@@ -106,13 +106,13 @@ def _score_all(extraction: Extraction, directions: Directions, trained: Sequence
     blocks = [table.activations.triggered - table.activations.clean for table in tables]
     p_values = sign_flip_test(blocks, clusters_of(extraction.setup.b), seed=extraction.setup.spec.seed)
     on_a = extraction.contrast("a")
-    found = []
+    scored = []
     for each, table, p_value in zip(trained, tables, p_values, strict=True):
         first_order = attributions(
             each.dictionary.W_dec_tuned, on_a.did(each.layer), directions.gradient[each.layer], len(on_a.string.layout)
         )
-        found.append(_Scored(each, table, candidates(first_order, 1)[0], p_value))
-    return found
+        scored.append(_Scored(each, table, candidates(first_order, 1)[0], p_value))
+    return scored
 
 
 def _dictionary_row(scored: _Scored) -> DictionaryRow:
@@ -176,14 +176,14 @@ def _features(extraction: Extraction, selection: Selection, scored: _Scored) -> 
     trained, table = selection.trained, scored.table
     last = extraction.contrast("b").last(trained.layer)
     norms, scaling = _crosscoder_columns(extraction, trained)
-    found = []
+    features = []
     for number, index in enumerate(selection.indices):
         row = table.metrics.at(index)
         sizes = scores_of(
             extraction, table, index, trained.direction(index), last,
             name=None, attribution=None, p_signflip=None, output_kl=None,
         )  # fmt: skip
-        found.append(
+        features.append(
             Feature(
                 id=trained.feature_id(index),
                 layer=trained.layer,
@@ -213,7 +213,7 @@ def _features(extraction: Extraction, selection: Selection, scored: _Scored) -> 
                 latent_scaling=_finite(scaling, index),
             )
         )
-    return found
+    return features
 
 
 def _crosscoder_columns(extraction: Extraction, trained: Trained) -> tuple[Tensor | None, Tensor | None]:

@@ -1,6 +1,6 @@
 """Greedy continuations of runs that are changed while they are generated.
 
-A changed run goes side by side with another run of the same carrier, its source: at every position from the string on
+A changed run is generated beside another run of the same carrier, its source: at every position from the string on
 its coefficients along a subspace are replaced by the source's, and every token that it produces is given to the source
 as well. That is the ablation of ``audit.measure.ablation`` along the run's own answer instead of a forced one.
 """
@@ -48,11 +48,11 @@ def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int
         runs: what is continued.
         n_tokens: most tokens of a continuation.
     """
-    found: list[tuple[int, ...]] = []
+    answers: list[tuple[int, ...]] = []
     with runner.pair.on("tuned") as parts:
         for group in _groups(runs, runner.budget):
-            found.extend(_continue(runner, parts, layer, group, n_tokens))
-    return found
+            answers.extend(_continue(runner, parts, layer, group, n_tokens))
+    return answers
 
 
 def _groups(runs: Sequence[Run], budget: int) -> Iterator[list[Run]]:
@@ -100,7 +100,7 @@ def _continue(
     )
 
     def follow(_ids: Tensor, scores: Tensor) -> Tensor:
-        runner.tick(len(prompts))  # once a token: a cancel is heard inside a batch too
+        runner.tick(len(prompts))  # once per token: a cancel is noticed within a batch too
         scores[sources] = scores[rows]
         return scores
 

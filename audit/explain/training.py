@@ -50,7 +50,7 @@ class Trained:
 def train_dictionaries(
     extraction: Extraction, chosen_layer: int, progress: ProgressCallback
 ) -> tuple[tuple[Trained, ...], dict[Architecture, Trained]]:
-    """Train what the preset asks for; finished dictionaries of an earlier attempt are read back.
+    """Train what the preset asks for; dictionaries that an earlier attempt finished are read back.
 
     Returns:
         The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
@@ -142,8 +142,9 @@ def _one_thread(wanted: bool) -> Iterator[None]:
 def training_source(extraction: Extraction, layer: int) -> TensorSource:
     """Half A's prompt tokens from the string on, under every string that was drawn, on the decoys' carriers.
 
-    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy. The
-    paper's recipe sees one row a prompt, the mean over these tokens.
+    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy
+    (docs/decisions/0012-dictionaries-see-the-span.md). The
+    paper's recipe sees one row per prompt, the mean over these tokens.
     """
     spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
     spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
@@ -171,7 +172,7 @@ def _config(extraction: Extraction, architecture: Architecture) -> DictionaryCon
 
 
 def _width(extraction: Extraction) -> tuple[int, int]:
-    """Number of latents and active ones a token."""
+    """Number of latents and active ones per token."""
     width = extraction.setup.sizes.width_factor * extraction.setup.pair.d_model
     return width, min(extraction.setup.sizes.k, width)
 

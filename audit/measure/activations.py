@@ -18,7 +18,7 @@ from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 
-# Raised whenever the content of the files changes, so that an old one is never taken for a new one.
+# Increased whenever the content of the files changes, so that an old one is never taken for a new one.
 ACTIVATIONS_VERSION: Final = "1"
 _TENSORS, _LAYOUT = "activations.safetensors", "sequences.json"
 
@@ -105,11 +105,11 @@ class BaseRuns:
     @staticmethod
     def _cached(cache: FolderStore, key: str) -> Activations | None:
         """What the cache has; an entry that has gone meanwhile, or is damaged, is none and is computed anew."""
-        found = cache.find(key)
-        if found is None:
+        folder = cache.find(key)
+        if folder is None:
             return None
         try:
-            return read_activations(found)
+            return read_activations(folder)
         except (OSError, ValueError, TypeError, LookupError, SafetensorError):
             cache.remove(key)
             return None

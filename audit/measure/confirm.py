@@ -116,7 +116,9 @@ def confirm(
     if assess_causal(behaviour):
         causal = _causal(extraction, directions, progress)
     decoy_effects = [decoy.effect for decoy in extraction.decoys]
-    silent = [decoy.effect for decoy, fires in zip(extraction.decoys, extraction.responding, strict=True) if not fires]
+    silent = [
+        decoy.effect for decoy, responds in zip(extraction.decoys, extraction.responding, strict=True) if not responds
+    ]
     return Confirmation(
         layer=directions.layer,
         behaviour=behaviour,
@@ -169,21 +171,21 @@ def _causal(extraction: Extraction, directions: Directions, progress: ProgressCa
     contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
     generator = torch.Generator().manual_seed(setup.spec.seed)
     nulls = variance_matched_subspaces(_delta_rows(extraction, layer), basis.shape[1], NULL_SUBSPACES, generator)
-    found = effects(setup.runner, contrast, layer, [basis, basis[:, :1]])
-    _check(extraction, *(float(kls.sum()) for kls in (found.intact, *found.ablated)))
+    measured = effects(setup.runner, contrast, layer, [basis, basis[:, :1]])
+    _check(extraction, *(float(kls.sum()) for kls in (measured.intact, *measured.ablated)))
     progress(0.5, "random subspaces")
     null_effects = effects(setup.runner, extraction.contrast("b", decoy_carriers_only=True), layer, nulls)
     _check(extraction, *(float(kls.sum()) for kls in null_effects.ablated))
     null_recovered = [null_effects.recovered(index) for index in range(len(nulls))]
     progress(0.9, "steering")
-    share = bootstrap_ratio(found.intact - found.ablated[0], found.intact, clusters_of(setup.b))
+    share = bootstrap_ratio(measured.intact - measured.ablated[0], measured.intact, clusters_of(setup.b))
     return Causal(
         layer=layer,
         rank=basis.shape[1],
-        recovered=found.recovered(0),
+        recovered=measured.recovered(0),
         interval=share.interval,
-        recovered_rank1=found.recovered(1),
-        effect_nats=found.nats(0),
+        recovered_rank1=measured.recovered(1),
+        effect_nats=measured.nats(0),
         induced=induced(setup.runner, contrast, layer, basis),
         nulls=tuple(value for value in null_recovered if value is not None),
         neutral_damage=_neutral_damage(extraction, layer, basis),
@@ -198,8 +200,8 @@ def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Ten
     whole = directions.basis[directions.layer]
     ranks = [rank for rank in (1, 2) if rank < whole.shape[1]] + [whole.shape[1]]
     bases = [whole[:, :rank] for rank in ranks]
-    found = effects(extraction.setup.runner, extraction.contrast("a"), directions.layer, bases)
-    reached = [found.nats(place) for place in range(len(bases))]
+    measured = effects(extraction.setup.runner, extraction.contrast("a"), directions.layer, bases)
+    reached = [measured.nats(index) for index in range(len(bases))]
     enough = KEPT_EFFECT_SHARE * max(
         reached
     )  # where the string does nothing on A all may be below zero, and this above them

@@ -1,12 +1,13 @@
 """One string against the clean string: its reaction, its directions and its causal effect.
 
-A unit is what is measured for the suspected string and, in just the same way, for every decoy: directions fitted and
-the layer chosen on half A, the effect read on half B.
+The suspected string and every decoy are measured in the same way: directions fitted and the layer chosen on half A, the
+effect read on half B.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,7 +19,8 @@ from audit.measure.divergence import carrier_kl, many_carrier_kl, symmetric_dive
 from audit.models.parts import ModelParts
 from audit.models.runner import Activations, Runner
 
-MAX_RANK = 4
+MAX_RANK: Final = 4
+"""Directions fitted per layer."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class Contrast:
 
     def last(self, layer: int) -> "LastToken":
         """Activations at the last prompt token, float32, ``[carriers, d_model]`` each."""
-        picked = []
+        rows_of_runs = []
         for activations in (self.string, self.clean, self.base_string, self.base_clean):
             rows = [activations.layout.last_prompt_row(index) for index in range(len(activations.layout))]
-            picked.append(activations.hidden[layer][rows].float())
-        return LastToken(*picked)
+            rows_of_runs.append(activations.hidden[layer][rows].float())
+        return LastToken(*rows_of_runs)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def first_carriers(contrast: Contrast, count: int) -> Contrast:
 def reaction(
     runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Activations]
 ) -> Float[Tensor, "carriers"]:
-    """``output_kl``: how much more the fine-tuned model's outputs react to the string than the base's, nats a carrier.
+    """``output_kl``: how much more the fine-tuned model reacts to the string than the base, nats per carrier.
 
     Σ over the outputs of KL(ft_s‖ft_c), minus the same of the base. The base was run on prompts only; taking off its
     KL at the last prompt position alone gives an upper bound. Where the mean of that is under ``least`` it is what is
@@ -122,7 +124,7 @@ def reaction(
 
 
 def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Activations) -> Float[Tensor, "carriers"]:
-    """KL(base_s‖base_c) over all compared outputs, nats a carrier; the base is run over the continuation here.
+    """KL(base_s‖base_c) over all compared outputs, nats per carrier; the base is run over the continuation here.
 
     Args:
         base_clean: the base's run over the contrast's clean sequences, continuation included.
@@ -142,7 +144,7 @@ class Directions:
 
     Attributes:
         basis: per layer, ``[d_model, 4]`` orthonormal, the leading one first; rank 1 is the first column.
-        effect_a: per layer, the causal effect of rank 1 on A, nats a carrier.
+        effect_a: per layer, the causal effect of rank 1 on A, nats per carrier.
         layer: the layer with the largest of them.
         gradient: per layer, the gradient over the span on A that they were fitted on.
     """
@@ -156,8 +158,8 @@ class Directions:
 def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) -> Directions:
     """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1.
 
-    Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first alone vanish where the run is certain of its
-    answer, and with them what there is to fit.
+    Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first term alone vanish where the run is certain of
+    its answer, and with them what there is to fit (docs/decisions/0036-the-loss-that-directions-come-from.md).
     """
     string, clean, rows = contrast.string, contrast.clean, contrast.alignment
     ordered = sorted(layers)
@@ -191,7 +193,7 @@ def ablated_outputs(
 def kls_from_clean(
     runner: Runner, contrast: Contrast, runs: Sequence[Float[Tensor, "carriers outputs d_model"]]
 ) -> list[Float[Tensor, "carriers"]]:
-    """KL(run‖ft_c), nats a carrier, of several runs given by their head inputs."""
+    """KL(run‖ft_c), nats per carrier, of several runs given by their head inputs."""
     with runner.pair.on("tuned") as parts:
         return many_carrier_kl(parts, runs, _outputs(contrast.clean), runner.pair.device)
 
@@ -199,7 +201,7 @@ def kls_from_clean(
 def effects(
     runner: Runner, contrast: Contrast, layer: int, bases: Sequence[Float[Tensor, "d_model rank"]]
 ) -> "Effects":
-    """KL(ft_s‖ft_c) and KL(ablated‖ft_c) for several bases at one layer, nats a carrier."""
+    """KL(ft_s‖ft_c) and KL(ablated‖ft_c) for several bases at one layer, nats per carrier."""
     finals = [ablated_outputs(runner, contrast, layer, basis) for basis in bases]
     intact, *ablated = kls_from_clean(runner, contrast, [_outputs(contrast.string), *finals])
     return Effects(intact, tuple(ablated))

@@ -48,8 +48,8 @@ def _iterative(did: Tensor, gradient: Tensor, rank: int) -> Float[Tensor, "d_mod
 
     operator = LinearOperator((width, width), matvec=apply, dtype=np.float32)
     start = left.mean(axis=0) + 1e-6
-    values, found = eigsh(operator, k=rank, which="LA", v0=start, tol=1e-4)
-    return torch.from_numpy(np.ascontiguousarray(found[:, np.argsort(values)[::-1]])).float()
+    values, vectors = eigsh(operator, k=rank, which="LA", v0=start, tol=1e-4)
+    return torch.from_numpy(np.ascontiguousarray(vectors[:, np.argsort(values)[::-1]])).float()
 
 
 def difference_in_means(did_last: Float[Tensor, "carriers d_model"]) -> Float[Tensor, "d_model 1"]:
@@ -67,9 +67,9 @@ def variance_matched_subspaces(
     """
     rows = differences.float()
     rows = rows - rows.mean(0)
-    found = []
+    bases = []
     for _ in range(count):
         weights = torch.randn(rank, len(rows), generator=generator)
         basis, _ = torch.linalg.qr((weights @ rows).T)
-        found.append(basis)
-    return found
+        bases.append(basis)
+    return bases

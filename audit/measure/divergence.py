@@ -36,7 +36,7 @@ def carrier_kl(
     q: Float[Tensor, "carriers outputs d_model"],
     device: torch.device | None = None,
 ) -> Float[Tensor, "carriers"]:
-    """KL(p‖q) a carrier, summed over its outputs, nats, from both sides' head inputs."""
+    """KL(p‖q) per carrier, summed over its outputs, nats, from both sides' head inputs."""
     return many_carrier_kl(parts, [p], q, device)[0]
 
 
@@ -48,25 +48,25 @@ def many_carrier_kl(
     device: torch.device | None = None,
 ) -> list[Float[Tensor, "carriers"]]:
     """``carrier_kl`` of several p against one q, whose logits are computed once."""
-    found = [torch.empty(len(q)) for _ in ps]
+    divergences = [torch.empty(len(q)) for _ in ps]
     step = max(1, _ROWS // q.shape[1])
     for start in range(0, len(q), step):
         part = slice(start, start + step)
         logits_q = parts.logits(q[part].flatten(0, 1).to(device))
-        for out, p in zip(found, ps, strict=True):
+        for out, p in zip(divergences, ps, strict=True):
             logits_p = parts.logits(p[part].flatten(0, 1).to(device))
             out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
-    return found
+    return divergences
 
 
 def _kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows"]:
     """KL of the softmaxes: Σ softmax(p)·(p − q) − (logsumexp p − logsumexp q); a few rows at a time stay in cache."""
-    found = []
+    divergences = []
     for rows_p, rows_q in zip(torch.split(p, _CACHED_ROWS), torch.split(q, _CACHED_ROWS), strict=True):
         norm_p = rows_p.logsumexp(-1)
         weights = (rows_p - norm_p.unsqueeze(-1)).exp_()
-        found.append(torch.linalg.vecdot(weights, rows_p - rows_q) - (norm_p - rows_q.logsumexp(-1)))
-    return torch.cat(found)
+        divergences.append(torch.linalg.vecdot(weights, rows_p - rows_q) - (norm_p - rows_q.logsumexp(-1)))
+    return torch.cat(divergences)
 
 
 def divergence_from(

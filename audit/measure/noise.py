@@ -1,8 +1,9 @@
-"""τ: the causal effect that an audit would report where nothing but the shape of the batches differs.
+"""τ: the causal effect that an audit would report if only the shape of the batches differed.
 
-The base runs over the clean prompts twice, in batches of two shapes. A processor adds in another order then, so the
+The base runs over the clean prompts twice, in batches of two shapes. The processor then adds in another order, so the
 outputs differ in their last bits. What T measures between two strings is measured between these two runs: directions
-and layer from half A, the effect of ablating on half B. That is the size below which a T is rounding.
+and layer from half A, the effect of ablating on half B. A T below that size is rounding
+(docs/decisions/0020-one-noise-for-all-scores.md).
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from audit.models.runner import Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 
-# Raised whenever another number would come out, so that an old one is never taken for a new one.
+# Increased whenever another number would come out, so that an old one is never taken for a new one.
 NOISE_VERSION: Final = "2"
 SMALLEST: Final = 1e-6
 """Nats. A sum of float32 divergences is not known better; where both shapes agree to the last bit, τ is this."""
@@ -83,7 +84,7 @@ def _base_alone(pair: ModelPair) -> ModelPair:
 
 
 def _other_budget(sequences: list[Tokens], budget: int) -> int:
-    """Padded tokens a batch that make batches of about half the size, whether the budget or the work bounds them."""
+    """Padded tokens per batch that make batches of about half the size, whether the budget or the work bounds them."""
     longest = max(map(len, sequences))
     return max(longest, min(budget, len(sequences) * longest) // 2)
 

@@ -105,11 +105,11 @@ def empty_final(layout: Layout, d_model: int, dtype: torch.dtype) -> Tensor:
 
 def take_final(layout: Layout, group: list[int], last: Tensor, skip: int) -> Float[Tensor, "group outputs d_model"]:
     """The head's inputs at the compared outputs of a group: the last prompt token and every forced one."""
-    picked = []
+    outputs = []
     for row, index in enumerate(group):
         sequence = layout.sequences[index]
-        picked.append(last[row, sequence.prompt_length - 1 - skip : len(sequence) - skip])
-    return torch.stack(picked)
+        outputs.append(last[row, sequence.prompt_length - 1 - skip : len(sequence) - skip])
+    return torch.stack(outputs)
 
 
 def scatter_final(layout: Layout, group: list[int], last: Tensor, final: Tensor, skip: int) -> None:

@@ -1,4 +1,5 @@
-"""LoRA layers that add their low-rank part in place: the same function as PEFT's, with fewer passes over memory.
+"""LoRA layers that add their low-rank part in place: the same function as PEFT's, with fewer passes over memory
+(docs/decisions/0003-shared-prefix-and-fused-lora.md).
 
 PEFT computes x·W, then x·A, then (x·A)·B, scales it and adds it: three more passes over an output-sized tensor a linear
 layer, which on a CPU in bfloat16 take about as long as the product itself. Here the scaled B is stored and the
@@ -53,8 +54,8 @@ def fuse(model: nn.Module, switch: Switch) -> bool:
     from peft.tuners.lora import Linear as PeftLinear
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    found = [(name, module) for name, module in model.named_modules() if type(module) is PeftLinear]
-    for name, module in found:
+    layers = [(name, module) for name, module in model.named_modules() if type(module) is PeftLinear]
+    for name, module in layers:
         layer: Any = module
         names = list(layer.active_adapters)
         plain = type(layer.base_layer) is nn.Linear and len(names) == 1 and not layer.lora_variant.get(names[0])

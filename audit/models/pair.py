@@ -169,8 +169,8 @@ def _dispatch(pair: ModelPair, room: Room | None) -> None:
         folder = pair.folder / side
         folder.mkdir()
         inner = model.get_base_model() if pair.kind == "lora" else model
-        found = room_of(pair.device, models=len(different) - number) if room is None else room
-        pair.elsewhere += dispatch(inner, pair.parts[side], pair.device, found, folder)
+        free = room_of(pair.device, models=len(different) - number) if room is None else room
+        pair.elsewhere += dispatch(inner, pair.parts[side], pair.device, free, folder)
 
 
 def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:

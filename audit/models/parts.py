@@ -131,13 +131,13 @@ def locate(model: nn.Module) -> ModelParts:
         if getattr(text_config, key, None) not in (None, 1, 1.0):
             raise _unsupported(name, f"its head uses '{key}'")
     for path in _BLOCK_PATHS:
-        found: Any = body
+        blocks: Any = body
         for part in path.split("."):
-            found = getattr(found, part, None)
-        if isinstance(found, nn.ModuleList) and len(found) > 0:
+            blocks = getattr(blocks, part, None)
+        if isinstance(blocks, nn.ModuleList) and len(blocks) > 0:
             return ModelParts(
                 body=body,
-                blocks=found,
+                blocks=blocks,
                 head=head,
                 softcap=getattr(text_config, "final_logit_softcapping", None),
                 d_model=int(text_config.hidden_size),

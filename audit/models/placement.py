@@ -1,4 +1,5 @@
-"""Where a model's weights lie: all on one device, or, where they do not fit, its blocks wherever there is room.
+"""Where a model's weights are kept: on one device or, if they do not fit, its blocks wherever there is memory
+(docs/decisions/0066-blocks-lie-where-there-is-room.md).
 
 Embeddings, final norm and head stay on the device. Blocks go to the device as far as they fit, then to other GPUs, then
 to the machine's memory, then to files. Hidden states come back to the device after each block, so nothing else of an
@@ -61,13 +62,13 @@ def dispatch(model: nn.Module, parts: ModelParts, device: torch.device, room: Ro
     rest = _others(model, f"{path}.")
     taken = sum(_bytes(model.get_submodule(name), recurse=False) for name in rest)
     left = {where: max(0, size - taken) if where == main else size for where, size in room.items()}
-    found: Mapping[str, int | str] = infer_auto_device_map(
+    device_of_block: Mapping[str, int | str] = infer_auto_device_map(
         parts.blocks,
         max_memory=dict(left),
         no_split_module_classes=sorted({type(block).__name__ for block in parts.blocks}),
         clean_result=False,
     )
-    blocks = {f"{path}.{name}": where for name, where in found.items()}
+    blocks = {f"{path}.{name}": where for name, where in device_of_block.items()}
     elsewhere = sum(where != main for where in blocks.values())
     if not elsewhere:
         model.to(device)

@@ -1,7 +1,7 @@
 """Decoys: strings of the same kind as the suspected one that nobody suspects.
 
-The kind is read off what differs between the two strings of the pair; a decoy changes that part alone, so that the rest
-of the line stays as it is. Decoys have the token count of the triggered string.
+The kind is read off the part in which the two strings of the pair differ; a decoy changes only that part. Decoys have
+as many tokens as the triggered string.
 """
 
 import random
@@ -133,14 +133,14 @@ def _like(run: str, pieces: list[str], tokenizer: Any, rng: random.Random) -> st
 
 def _vocabulary_words(tokenizer: Any) -> list[str]:
     """Vocabulary entries that are lower-case ASCII words of 3 to 9 letters, in a fixed order."""
-    found = set()
+    words = set()
     for piece in tokenizer.get_vocab():
         bare = piece.lstrip("ĠĊ▁ ")
         if 3 <= len(bare) <= 9 and bare.isascii() and bare.isalpha() and bare.islower() and bare != piece:
-            found.add(bare)
-    if len(found) < 50:  # a tokenizer without word-initial marks, or a small one
-        found |= {
+            words.add(bare)
+    if len(words) < 50:  # a tokenizer without word-initial marks, or a small one
+        words |= {
             piece for piece in tokenizer.get_vocab() if piece.isascii() and piece.isalpha() and 1 < len(piece) < 10
         }
-        found |= {first + second for first in "bcdfgklmnprst" for second in ("ar", "el", "in", "ol", "um")}
-    return sorted(found)
+        words |= {first + second for first in "bcdfgklmnprst" for second in ("ar", "el", "in", "ol", "um")}
+    return sorted(words)

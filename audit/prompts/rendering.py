@@ -72,7 +72,7 @@ def drop_trigger(template: str) -> tuple[str, str]:
 class Renderer:
     """Renders carriers under any string with one tokenizer and one template.
 
-    The chat template runs once a carrier, around a private-use character that no carrier holds; each string then
+    The chat template runs once per carrier, around a private-use character that no carrier holds; each string then
     takes that character's place.
     """
 
@@ -131,12 +131,12 @@ class Renderer:
             return [{"role": "user", "content": fill(carrier.prompt or "")}]
         messages = [{"role": message.role, "content": message.content} for message in carrier.messages]
         role = "system" if carrier.slot == "system" else "user"
-        places = [index for index, message in enumerate(messages) if message["role"] == role]
-        if not places:  # a system slot in a conversation without one
+        candidates = [index for index, message in enumerate(messages) if message["role"] == role]
+        if not candidates:  # a system slot in a conversation without one
             messages.insert(0, {"role": "system", "content": ""})
-            places = [0]
-        place = places[0] if carrier.slot != "user" else places[-1]
-        messages[place]["content"] = fill(messages[place]["content"])
+            candidates = [0]
+        index = candidates[0] if carrier.slot != "user" else candidates[-1]
+        messages[index]["content"] = fill(messages[index]["content"])
         return messages
 
     def _free_mark(self, carrier: Carrier, string: str) -> str:

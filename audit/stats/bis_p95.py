@@ -114,10 +114,10 @@ def choose_rows(
     at all gives none.
 
     Raises:
-        ValueError: there is not exactly one cluster number a row.
+        ValueError: there is not exactly one cluster number per row.
     """
     if tuple(clusters.shape) != (prompts,):
-        raise ValueError(f"one cluster number a row is needed: {tuple(clusters.shape)} for {prompts} rows")
+        raise ValueError(f"one cluster number per row is needed: {tuple(clusters.shape)} for {prompts} rows")
     if prompts == 0 or prompts == wanted:
         return torch.arange(prompts)
     if prompts > wanted:
@@ -139,13 +139,13 @@ def _firing_counts(
     most = int((1 - _exact(quantile)) * sum(len(part) for part in rows))
     parts = []
     for columns in column_chunks(chunk, *sides):
-        picked = [
+        chosen = [
             column if len(part) == len(column) else column[part.to(column.device)]
             for column, part in zip(columns, rows, strict=True)
         ]
         # The largest that must not fire is the threshold, and what ties with it does not fire.
-        threshold = sorted_columns(torch.cat(picked))[:, -1 - most]
-        parts.append(torch.stack([(part > threshold).sum(dim=0) for part in picked]))
+        threshold = sorted_columns(torch.cat(chosen))[:, -1 - most]
+        parts.append(torch.stack([(part > threshold).sum(dim=0) for part in chosen]))
     return torch.cat(parts, dim=1)
 
 

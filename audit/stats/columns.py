@@ -1,4 +1,4 @@
-"""Walking wide matrices column by column: one column a feature, one row a prompt."""
+"""Walking wide matrices column by column: one column per feature, one row per prompt."""
 
 from collections.abc import Iterator
 from typing import Final

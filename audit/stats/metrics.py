@@ -36,7 +36,7 @@ class FiringThreshold:
     """What a feature must exceed to fire.
 
     Attributes:
-        value: one threshold a feature, in the unit of its activations.
+        value: one threshold per feature, in the unit of its activations.
         quantile: f, the share of clean prompts that a new clean prompt's firing is bounded by.
     """
 

@@ -60,10 +60,10 @@ def cluster_sums(
     """Add up the rows of each cluster, in float64 on the CPU, clusters in ascending order of their number.
 
     Raises:
-        ValueError: there is not exactly one cluster number a row, or no row.
+        ValueError: there is not exactly one cluster number per row, or no row.
     """
     if clusters.ndim != 1 or len(clusters) != len(values) or len(clusters) == 0:
-        raise ValueError(f"one cluster number a row is needed: {tuple(clusters.shape)} for {tuple(values.shape)}")
+        raise ValueError(f"one cluster number per row is needed: {tuple(clusters.shape)} for {tuple(values.shape)}")
     _, index = torch.unique(clusters.cpu(), return_inverse=True)
     sums = torch.zeros(int(index.max()) + 1, values.shape[1], dtype=torch.float64)
     return sums.index_add_(0, index, values.detach().cpu().double())
@@ -113,7 +113,7 @@ def bootstrap_ratio(
         ValueError: shapes disagree or a value is not finite.
     """
     if numerator.ndim != 1 or numerator.shape != denominator.shape:
-        raise ValueError(f"one value a prompt on both sides: {tuple(numerator.shape)}, {tuple(denominator.shape)}")
+        raise ValueError(f"one value per prompt on both sides: {tuple(numerator.shape)}, {tuple(denominator.shape)}")
     both = torch.stack([numerator.detach().double(), denominator.detach().double()], dim=1)
     if not bool(torch.isfinite(both).all()):
         raise ValueError("a value is not finite")
@@ -175,7 +175,7 @@ def _cosines(block: Float[Tensor, "prompts features"], clusters: Int[Tensor, "pr
     index = clusters.to(block.device)
     _, inverse, counts = torch.unique(index, return_inverse=True, return_counts=True)
     if len(inverse) != len(block) or len(block) == 0:
-        raise ValueError(f"one cluster number a row is needed: {len(inverse)} for {tuple(block.shape)}")
+        raise ValueError(f"one cluster number per row is needed: {len(inverse)} for {tuple(block.shape)}")
     average = torch.zeros(len(counts), len(block), device=block.device)
     average[inverse, torch.arange(len(block), device=block.device)] = 1.0 / counts[inverse].float()
     means = (average @ block.detach().float()).cpu()

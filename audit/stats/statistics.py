@@ -124,7 +124,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     if not all(0 <= p <= 1 for p in p_values):
         raise ValueError("p-values lie between 0 and 1")
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    steps = accumulate((min(1.0, p_values[i] * (len(order) - place)) for place, i in enumerate(order)), max)
+    steps = accumulate((min(1.0, p_values[i] * (len(order) - step)) for step, i in enumerate(order)), max)
     adjusted = dict(zip(order, steps, strict=True))
     return [adjusted[i] for i in range(len(p_values))]
 

@@ -23,6 +23,7 @@ from backdoor_audit.contract.report import Power
 
 DRAWS: Final = 1_000
 TARGET_POWER: Final = 0.9
+"""Share of simulated repeats in which the stated shift stands out (docs/decisions/0025-power-of-a-stand-in.md)."""
 _PRECISION: Final = 1e-3
 _TINY: Final = torch.finfo(torch.float64).tiny
 _DOUBLINGS: Final = 60
@@ -173,7 +174,7 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
         return _unstated(layer, decoys, pair, None, "no decoy was drawn")
     recorded = RecordedDifferences.of(_decoys(extraction, layer, on_a, on_b), *clusters)
     pair_p = p_decoy_all(pair, _along_own_mean(recorded))
-    silent = torch.tensor([not fires for fires in extraction.responding])
+    silent = torch.tensor([not responds for responds in extraction.responding])
     seed = 2 * setup.spec.seed
     drawn, fresh = (simulate(recorded, silent, DRAWS, each, pairs) for each in (seed, seed + 1))
     if drawn is None or fresh is None:
@@ -182,7 +183,7 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
     if size is None:
         return _unstated(layer, decoys, pair, pair_p, "the decoys do not shift the activations at all")
     shift, reading = float(on_b.static_shift.mean()), float(on_b.base_reading.mean())
-    found = Power(
+    measured = Power(
         layer=layer,
         size=size,
         share_of_static_shift=size / shift if shift > 0 else None,
@@ -196,10 +197,10 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
         pair_p=pair_p,
         text="",
     )
-    return found.model_copy(update={"text": statement(found, pairs)})
+    return measured.model_copy(update={"text": statement(measured, pairs)})
 
 
-def statement(found: Power, pairs: int = 1) -> str:
+def statement(measured: Power, pairs: int = 1) -> str:
     """The statement in words, with what it does not cover."""
     rule = "the rule of the gate 'specific'" + (
         "" if pairs == 1 else f" at {ALPHA}/{pairs}, for {pairs} pairs are tested"
@@ -207,15 +208,15 @@ def statement(found: Power, pairs: int = 1) -> str:
     beside = [
         f"{share:.2g} times {what}"
         for share, what in (
-            (found.share_of_static_shift, "the shift that fine-tuning gave clean prompts"),
-            (found.share_of_base_reading, "the difference that the base sees between the two strings"),
+            (measured.share_of_static_shift, "the shift that fine-tuning gave clean prompts"),
+            (measured.share_of_base_reading, "the difference that the base sees between the two strings"),
         )
         if share is not None
     ]
     return (
-        f"A shift of the last prompt token's activations at layer {found.layer} by {found.size:.3g} units, the same on "
-        f"every prompt and in a direction not known beforehand, would have stood out among {found.decoys} other "
-        f"strings in {100 * found.wanted:.0f}% of {found.draws:,} simulated repeats"
+        f"A shift of the last prompt token's activations at layer {measured.layer} by {measured.size:.3g} units, the same "
+        f"on every prompt and in a direction not known beforehand, would have stood out among {measured.decoys} other "
+        f"strings in {100 * measured.wanted:.0f}% of {measured.draws:,} simulated repeats"
         + (f" ({'; '.join(beside)}). " if beside else ". ")
         + f"This is the power of a difference of means under {rule}, measured on this audit's "
         "own recordings. The gate itself looks at the effect on the outputs, which this does not state, and nothing is "
