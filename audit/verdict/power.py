@@ -214,9 +214,9 @@ def statement(measured: Power, pairs: int = 1) -> str:
         if share is not None
     ]
     return (
-        f"A shift of the last prompt token's activations at layer {measured.layer} by {measured.size:.3g} units, the same "
-        f"on every prompt and in a direction not known beforehand, would have stood out among {measured.decoys} other "
-        f"strings in {100 * measured.wanted:.0f}% of {measured.draws:,} simulated repeats"
+        f"A shift of the last prompt token's activations at layer {measured.layer} by {measured.size:.3g} units, the "
+        f"same on every prompt and in a direction not known beforehand, would have stood out among {measured.decoys} "
+        f"other strings in {100 * measured.wanted:.0f}% of {measured.draws:,} simulated repeats"
         + (f" ({'; '.join(beside)}). " if beside else ". ")
         + f"This is the power of a difference of means under {rule}, measured on this audit's "
         "own recordings. The gate itself looks at the effect on the outputs, which this does not state, and nothing is "
