@@ -10,7 +10,7 @@ from audit.dictionaries.base import ActivationSource, Dictionary, DictionaryConf
 from audit.dictionaries.crosscoder import Crosscoder, CrosscoderConfig, LatentScaling, latent_scaling
 from audit.dictionaries.diff_sae import DiffSAE, DiffSAEConfig
 from audit.dictionaries.export import SavedDictionary, load, save
-from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig, mean_pool
+from audit.dictionaries.paper import PaperCrosscoderConfig, PaperDiffSAEConfig
 from audit.dictionaries.quality import Quality, measure
 from audit.dictionaries.sources import BalancedOrder, TensorSource
 from audit.dictionaries.training import TrainingSummary, TrainSettings, train
@@ -36,7 +36,6 @@ __all__ = [
     "TrainingSummary",
     "latent_scaling",
     "load",
-    "mean_pool",
     "measure",
     "save",
     "train",

@@ -2,33 +2,19 @@
 
 They exist so that the paper's table can be made again beside ours, and keep its choices where we would choose
 otherwise: tied weights, no input scaling, no decoder bias taken off the input, gradients clipped to norm 1, texts
-mean-pooled over their positions (:func:`mean_pool`). They never decide anything.
+mean-pooled over their positions (``SpanTokens.pooled``). They never decide anything.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audit.dictionaries.base import TokenBatch, Trainee, require
 from audit.dictionaries.crosscoder import Crosscoder
 from audit.dictionaries.diff_sae import DiffSAE
-
-
-def mean_pool(
-    activations: Float[Tensor, "texts positions d_model"], mask: Bool[Tensor, "texts positions"]
-) -> Float[Tensor, "texts d_model"]:
-    """The mean over each text's positions (padding, where ``mask`` is false, left out); float32.
-
-    Raises:
-        ValueError: a text has no position.
-    """
-    weights = mask.unsqueeze(2).float()
-    counts = weights.sum(dim=1)
-    require(bool((counts > 0).all()), "a text without positions has no mean")
-    return (activations.float() * weights).sum(dim=1) / counts
 
 
 @dataclass(frozen=True, kw_only=True)

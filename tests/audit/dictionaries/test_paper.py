@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from audit.dictionaries import PaperCrosscoderConfig, PaperDiffSAEConfig, TokenBatch, TrainSettings, mean_pool, train
+from audit.dictionaries import PaperCrosscoderConfig, PaperDiffSAEConfig, TokenBatch, TrainSettings, train
 from audit.dictionaries.paper import PaperCrosscoderTrainee, PaperDiffSAETrainee
 
 
@@ -18,14 +18,6 @@ def diff_sae_trainee(**config) -> PaperDiffSAETrainee:
     trainee.b_enc.data = 0.3 * torch.randn(24, generator=torch.Generator().manual_seed(1))
     trainee.b_dec.data = torch.randn(6, generator=torch.Generator().manual_seed(2))
     return trainee
-
-
-def test_mean_pool_leaves_padding_out(assert_close):
-    activations = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[5.0, 6.0], [0.0, 0.0], [0.0, 0.0]]])
-    mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert_close(mean_pool(activations.bfloat16(), mask), torch.tensor([[2.0, 3.0], [5.0, 6.0]]))
-    with pytest.raises(ValueError, match="without positions"):
-        mean_pool(activations, torch.zeros(2, 3, dtype=torch.bool))
 
 
 def test_diff_sae_loss_is_error_plus_l1(batch):
