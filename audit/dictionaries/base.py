@@ -5,7 +5,6 @@ one model), ``n_latents`` (width of the dictionary), ``d_out`` (what is reconstr
 ``2 d_model`` for a pair).
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
@@ -13,8 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from backdoor_audit.contract.spec import Architecture
-
-Progress = Callable[[float], None]
 
 
 class TokenBatch(NamedTuple):

@@ -1,13 +1,14 @@
 """One training loop for every architecture."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from audit.dictionaries.base import ActivationSource, Dictionary, DictionaryConfig, Progress, TokenBatch, require
+from audit.dictionaries.base import ActivationSource, Dictionary, DictionaryConfig, TokenBatch, require
 from audit.dictionaries.quality import Quality, measure, read
 from audit.dictionaries.sources import BalancedOrder
 from audit.errors import ModelRejected
@@ -84,7 +85,7 @@ def train(
     source: ActivationSource,
     settings: TrainSettings,
     *,
-    progress: Progress | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Dictionary, TrainingSummary]:
     """Train a dictionary on ``source``.
 

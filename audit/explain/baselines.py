@@ -52,11 +52,11 @@ def baselines_of(
         output_kl=kl,
         diffmean=of_direction(f"diffmean/{layer}", difference_in_means(did_a)[:, 0]),
         attribution_direction=of_direction(f"attribution_direction/{layer}", directions.basis[layer][:, 0]),
-        frozen_random=_frozen_scores(extraction, directions, untrained, last, kl),
+        frozen_random=_untrained_scores(extraction, directions, untrained, last, kl),
     )
 
 
-def _frozen_scores(
+def _untrained_scores(
     extraction: Extraction,
     directions: Directions,
     untrained: Mapping[Architecture, Trained],

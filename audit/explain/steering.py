@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessorList
 
 from audit.models.generation import left_padded, pad_token, plain_generation
 from audit.models.hooks import contiguous_input
@@ -79,8 +80,6 @@ def _length(run: Run) -> int:
 def _continue(
     runner: Runner, parts: ModelParts, layer: int, runs: Sequence[Run], n_tokens: int
 ) -> list[tuple[int, ...]]:
-    from transformers import GenerationConfig, LogitsProcessorList
-
     pair, tokenizer = runner.pair, runner.pair.tokenizer
     model: Any = pair.models["tuned"]
     if hasattr(model, "get_base_model"):

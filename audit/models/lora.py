@@ -51,6 +51,7 @@ def fuse(model: nn.Module, switch: Switch) -> bool:
     Returns:
         Whether layers of PEFT's are left, which its own ``disable_adapter`` must switch.
     """
+    # Takes a second to import, and only adapters need it.
     from peft.tuners.lora import Linear as PeftLinear
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -29,6 +29,7 @@ def room_of(device: torch.device, *, models: int) -> Room:
 
     A device that is named by its number is used alone, beside the machine's memory; other workers may have the others.
     """
+    # accelerate takes a second to import, and is needed only where weights do not fit.
     from accelerate.utils import get_max_memory
 
     free: dict[int | str, int]
