@@ -219,7 +219,6 @@ def test_own_prompts_and_decoys(audit):
     report = audit(spec)
     assert {row.string for row in report.decoys} <= set(strings)
     assert any("1 of 5 decoys were left out" in warning for warning in report.warnings)
-    assert [row.string for row in audit(spec).decoys] == [row.string for row in report.decoys]
 
 
 def test_fewer_decoys_than_wanted(audit):
