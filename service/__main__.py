@@ -45,7 +45,7 @@ def main() -> int:
         check(settings)
         listener = listen(settings)
     except StartupError as error:
-        log.error("cannot start", reason=error.detail)
+        log.error("service.start_failed", reason=error.detail)
         return EXIT_USAGE
     keys_required = settings.require_keys or not _is_local(listener)
     try:
@@ -54,12 +54,12 @@ def main() -> int:
             if keys_required:
                 require_a_key(ledger, _name(listener))
     except StartupError as error:
-        log.error("cannot start", reason=error.detail)
+        log.error("service.start_failed", reason=error.detail)
         return EXIT_USAGE
     except LedgerError as error:
-        log.error("cannot start", reason="the ledger cannot be used", error=type(error).__name__)
+        log.error("service.start_failed", reason="the ledger cannot be used", error=type(error).__name__)
         return EXIT_UNAVAILABLE
-    log.info("serving", address=_name(listener), keys_required=keys_required)
+    log.info("service.started", address=_name(listener), keys_required=keys_required)
     config = uvicorn.Config(
         create_app(settings, keys_required=keys_required),
         lifespan="on",
@@ -120,7 +120,7 @@ def migrate(ledger: Ledger, patience_s: float) -> None:
         except LedgerUnavailable:
             if time.monotonic() >= patience_ends:
                 raise
-            log.info("waiting for the database")
+            log.info("database.awaited")
             time.sleep(0.5)
 
 

@@ -1,4 +1,4 @@
-"""What an audit left beside its report: trained dictionaries, directions, measurements."""
+"""What an audit produced beside its report: trained dictionaries, directions, measurements."""
 
 from functools import partial
 from pathlib import PurePath
@@ -9,28 +9,19 @@ from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from service.artifacts.schemas import ArtifactFile, ArtifactKind, ArtifactList, ArtifactOut
+from service.artifacts import service
+from service.artifacts.schemas import ArtifactList, ArtifactOut
 from service.audits.routes import AuditId
-from service.dependencies import Dependencies, DependenciesDep
+from service.dependencies import DependenciesDep
 from service.errors import ArtifactNotFound, RangeNotSatisfiable
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.queries import refuse_unknown
 from service.http.ranges import RangedResponse
 from service.openapi_document.fragments import answer, described, header, named
-from storage.artifacts import StoredFile
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
-_KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
-    ("dictionary-", "dictionary"),
-    ("directions", "directions"),
-    ("confirmation", "measurements"),
-    ("tuned-", "activations"),
-    ("base-", "activations"),
-    ("decoy-", "activations"),
-)
-"""Beginnings of the names that go out. What is not here is the audit's own notebook, or has a call of its own."""
 _MEDIA_TYPES: Final = {".json": "application/json"}
 
 _FILE_CONTENT: Final = {
@@ -54,46 +45,40 @@ ArtifactName = Annotated[
     responses=described({200: answer("Folders with their files.", "artifacts")}, 404, 503),
 )
 def list_artifacts(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> ArtifactList:
-    """While an audit runs, what it has finished so far; empty for one that failed or was cancelled."""
-    dependencies.ledger.get(audit_id, owner=owner)
-    found = [_artifact(dependencies, audit_id, name) for name in dependencies.artifacts.list(audit_id)]
-    return ArtifactList(artifacts=tuple(artifact for artifact in found if artifact is not None))
+    """While an audit runs, what it has finished so far; empty if it failed or was cancelled."""
+    return ArtifactList(artifacts=service.list_artifacts(dependencies, owner, audit_id))
 
 
 @router.get(
     "/audits/{audit_id}/artifacts/{name}",
-    summary="Look at an artifact",
+    summary="Get an artifact",
     dependencies=[Depends(requires("audits:read"))],
     response_model=ArtifactOut,
     responses=described({200: answer("The artifact with its files.", "artifact")}, 404, ArtifactNotFound, 503),
 )
 def get_artifact(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId, name: ArtifactName) -> ArtifactOut:
     """One folder: its kind and its files."""
-    dependencies.ledger.get(audit_id, owner=owner)
-    found = _artifact(dependencies, audit_id, name)
-    if found is None:
-        raise ArtifactNotFound
-    return found
+    return service.get_artifact(dependencies, owner, audit_id, name)
 
 
 @router.get(
     "/audits/{audit_id}/artifacts/{name}/{file}",
-    summary="Fetch a file of an artifact",
+    summary="Download a file of an artifact",
     dependencies=[Depends(requires("audits:read"))],
     response_class=StreamingResponse,
     responses=described(
         {
             200: {
-                "description": "The file; `Range` is heard.",
+                "description": "The file; `Range` is supported.",
                 "content": _FILE_CONTENT,
                 "headers": {"ETag": header("Changes when the file does.")},
             },
             206: {
-                "description": "The part that `Range` asked for.",
+                "description": "The requested range.",
                 "content": _FILE_CONTENT,
-                "headers": {"ETag": header("Of the whole file.")},
+                "headers": {"ETag": header("ETag of the whole file.")},
             },
-            304: {"description": "The client has this file already.", "headers": {"ETag": header("Of the file.")}},
+            304: {"description": "The client already has this file.", "headers": {"ETag": header("Of the file.")}},
         },
         404,
         ArtifactNotFound,
@@ -108,43 +93,13 @@ def get_artifact_file(
     audit_id: AuditId,
     name: ArtifactName,
     file: Annotated[str, PathParameter(max_length=200, description="Name of a file in it.", examples=["cfg.json"])],
-    if_none_match: Annotated[
-        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
-    ] = None,
+    if_none_match: Annotated[str | None, Header(max_length=4096, description="ETags of cached responses.")] = None,
 ) -> Response:
-    """The bytes of one file. A dictionary's folder, fetched file by file, opens in SAELens."""
-    dependencies.ledger.get(audit_id, owner=owner)
-    found = next((one for one in _files(dependencies, audit_id, name) or () if one.name == file), None)
-    if found is None:
-        raise ArtifactNotFound
-    headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
-    if matches(if_none_match, found.etag):
+    """The bytes of one file. A dictionary's folder, downloaded file by file, opens in SAELens."""
+    stored = service.get_file(dependencies, owner, audit_id, name, file)
+    headers = {"ETag": stored.etag, "Cache-Control": "no-cache"}
+    if matches(if_none_match, stored.etag):
         return Response(status_code=304, headers=headers)
     media_type = _MEDIA_TYPES.get(PurePath(file).suffix, "application/octet-stream")
-    read = partial(dependencies.artifacts.read, found)
-    return RangedResponse(read, found.size_bytes, request, headers=headers, media_type=media_type, filename=file)
-
-
-def _kind(name: str) -> ArtifactKind | None:
-    return next(
-        (kind for start, kind in _KINDS if name == start or (start.endswith("-") and name.startswith(start))), None
-    )
-
-
-def _artifact(dependencies: Dependencies, audit_id: str, name: str) -> ArtifactOut | None:
-    kind, found = _kind(name), _files(dependencies, audit_id, name)
-    if found is None or kind is None:
-        return None
-    here = f"/audits/{audit_id}/artifacts/{name}"
-    files = tuple(ArtifactFile(name=one.name, size_bytes=one.size_bytes, link=f"{here}/{one.name}") for one in found)
-    return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
-
-
-def _files(dependencies: Dependencies, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
-    """The files of an artifact that goes out; None where there is none of that name."""
-    if _kind(name) is None:
-        return None
-    try:
-        return dependencies.artifacts.files(audit_id, name)
-    except ValueError:
-        return None  # No artifact has such a name.
+    read = partial(dependencies.artifacts.read, stored)
+    return RangedResponse(read, stored.size_bytes, request, headers=headers, media_type=media_type, filename=file)

@@ -18,19 +18,19 @@ class ArtifactFile(Out):
 
 
 class ArtifactOut(Out):
-    """A folder that an audit left."""
+    """A folder of files that an audit produced."""
 
     name: str
     kind: ArtifactKind = Field(
         description="`dictionary` is a folder in SAELens' layout with `quality.json` beside it (variance explained, "
-        "L0, dead latents); `directions` the attribution subspaces; `measurements` what the gates were decided on; "
-        "`activations` what an audit with `keep_activations` kept."
+        "L0, dead latents); `directions` the attribution subspaces; `measurements` the numbers behind the gates; "
+        "`activations` what `keep_activations` kept."
     )
     size_bytes: int = Field(ge=0)
     files: tuple[ArtifactFile, ...]
 
 
 class ArtifactList(Out):
-    """Everything that an audit left and that can be fetched."""
+    """All artifacts of an audit that can be downloaded."""
 
     artifacts: tuple[ArtifactOut, ...]

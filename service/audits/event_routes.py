@@ -27,7 +27,7 @@ router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(r
                 # Without a type: the document's version has no schema for the events of a stream.
                 "content": {"text/event-stream": {"schema": {}, "examples": named("events")}},
             },
-            204: {"description": "The audit has ended and there is nothing after `Last-Event-ID`: do not reconnect."},
+            204: {"description": "The audit has ended and no event follows `Last-Event-ID`: do not reconnect."},
         },
         404,
         422,
@@ -39,8 +39,9 @@ def follow_audit(
     owner: OwnerDep,
     audit_id: AuditId,
     last_event_id: Annotated[
-        int, Header(ge=0, le=2**31 - 1, description="The last event that the client has; it gets those after it.")
+        int,
+        Header(ge=0, le=2**31 - 1, description="Last event that the client received; the stream starts after it."),
     ] = 0,
 ) -> Response:
-    """The whole history, or what came after `Last-Event-ID`, then every event as it comes, to the terminal state."""
+    """The history from `Last-Event-ID` on, then each event as it happens, up to the terminal state."""
     return event_stream(dependencies.ledger, owner, audit_id, last_event_id)

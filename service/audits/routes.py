@@ -1,4 +1,4 @@
-"""Filing audits, looking at them, stopping and deleting them."""
+"""Filing, reading, cancelling and deleting audits."""
 
 from typing import Annotated, Any, Final
 
@@ -26,11 +26,9 @@ _POLL_RUNNING_S: Final = 2
 
 router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
-_LOCATION: Final = header("Where the audit is.")
-_RETRY_AFTER: Final = header(
-    "Seconds after which it is worth looking again; absent once the audit has ended.", "integer"
-)
-_ETAG: Final = header("Changes whenever the audit does; send it back as `If-None-Match`.")
+_LOCATION: Final = header("URL of the audit.")
+_RETRY_AFTER: Final = header("Seconds to wait before polling again; absent once the audit has ended.", "integer")
+_ETAG: Final = header("Changes whenever the audit does; send it as `If-None-Match`.")
 
 
 @router.post(
@@ -43,13 +41,13 @@ _ETAG: Final = header("Changes whenever the audit does; send it back as `If-None
     responses=described(
         {
             202: answer(
-                "Accepted. It survives any single crash, and ends in exactly one terminal state.",
+                "Accepted. The audit survives any single crash and ends in exactly one terminal state.",
                 "audit_queued",
                 {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
             ),
             200: {
                 "description": "The audit that this key filed before, with the same body; or, with `dry_run`, what it "
-                "would take.",
+                "would cost.",
                 "content": {"application/json": {"examples": named("audit_running", "estimate")}},
                 "headers": {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
                 "model": AuditOut | Estimate,
@@ -77,14 +75,14 @@ def create_audit(
             min_length=1,
             max_length=255,
             pattern=r"^[!-~]+$",
-            description="Makes repeating the call safe: the same key and body give the same audit.",
+            description="Makes retries safe: the same key and body return the same audit.",
         ),
     ] = None,
-    dry_run: Annotated[bool, Query(description="File nothing, and say what the audit would take.")] = False,
+    dry_run: Annotated[bool, Query(description="File nothing; return what the audit would cost.")] = False,
 ) -> Any:
-    """Accept an audit and put it into the queue. The models are looked at by the worker, not here.
+    """Accept an audit and queue it. The models are checked by the worker, not here.
 
-    With `dry_run` they are looked at here, by their headers: a model that is not there or is refused is a problem then.
+    With `dry_run` their headers are read here, so a missing or rejected model is reported at once.
     """
     if dry_run:
         estimate = service.estimate_audit(dependencies, owner, spec)
@@ -112,17 +110,18 @@ def list_audits(
     verdict: Annotated[Verdict | None, Query(description="Only audits with this verdict.")] = None,
     tuned_digest: Annotated[
         str | None,
-        Query(pattern=DIGEST, description="Only audits that answered about a fine-tuned model with this digest."),
+        Query(pattern=DIGEST, description="Only audits of a fine-tuned model with this digest."),
     ] = None,
     spec_digest: Annotated[
-        str | None, Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` gives it.")
+        str | None,
+        Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` returns it."),
     ] = None,
     page_token: Annotated[
-        str | None, Query(max_length=1024, description="`next_page_token` of the page before, with the same filters.")
+        str | None, Query(max_length=1024, description="`next_page_token` of the previous page, same filters.")
     ] = None,
-    page_size: Annotated[int, Query(ge=1, le=200, description="Audits on a page.")] = 50,
+    page_size: Annotated[int, Query(ge=1, le=200, description="Audits per page.")] = 50,
 ) -> AuditPage:
-    """Pages stay stable while audits are filed: an audit is never skipped and never shown twice."""
+    """Pages are stable while audits are filed: no audit is skipped or shown twice."""
     page = dependencies.ledger.list(
         owner=owner,
         status=status,
@@ -137,14 +136,14 @@ def list_audits(
 
 @router.get(
     "/audits/{audit_id}",
-    summary="Look at an audit",
+    summary="Get an audit",
     dependencies=[Depends(requires("audits:read"))],
     response_model=AuditOut,
     responses=described(
         {
-            200: answer("The audit as it stands.", "audit_running", {"ETag": _ETAG, "Retry-After": _RETRY_AFTER}),
+            200: answer("The audit's current state.", "audit_running", {"ETag": _ETAG, "Retry-After": _RETRY_AFTER}),
             304: {
-                "description": "Nothing has changed since the answer with this ETag.",
+                "description": "Unchanged since the response with this ETag.",
                 "headers": {"ETag": _ETAG, "Retry-After": _RETRY_AFTER},
             },
         },
@@ -157,9 +156,7 @@ def get_audit(
     dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
-    if_none_match: Annotated[
-        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
-    ] = None,
+    if_none_match: Annotated[str | None, Header(max_length=4096, description="ETags of cached responses.")] = None,
 ) -> Any:
     """Status, stage, progress and, at the end, the verdict or the failure."""
     record = dependencies.ledger.get(audit_id, owner=owner)
@@ -178,18 +175,18 @@ def get_audit(
     responses=described(
         {
             202: answer(
-                "The audit is cancelled, or will be as soon as its worker hears of it.",
+                "The audit is cancelled, or will be once its worker notices.",
                 "audit_cancelling",
                 {"Retry-After": _RETRY_AFTER, "ETag": _ETAG},
             ),
-            200: answer("The audit had ended before; it is unchanged.", "audit_succeeded", {"ETag": _ETAG}, AuditOut),
+            200: answer("The audit had already ended and is unchanged.", "audit_succeeded", {"ETag": _ETAG}, AuditOut),
         },
         404,
         503,
     ),
 )
 def cancel_audit(response: Response, dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> AuditOut:
-    """Best effort: an audit that ends before its worker hears of it keeps the end that the ledger wrote first."""
+    """Best effort: if the audit ends before its worker notices, that result stands."""
     cancellation = service.cancel_audit(dependencies, owner, audit_id)
     if cancellation.had_ended:
         response.status_code = 200
@@ -206,7 +203,7 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, owner: Owner
     responses=described({204: {"description": "Audit, report and artifacts are gone."}}, 404, 409, 503),
 )
 def delete_audit(dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> None:
-    """Remove an audit that has ended, and everything that it left."""
+    """Delete an audit that has ended, with everything it produced."""
     service.delete_audit(dependencies, owner, audit_id)
 
 

@@ -24,7 +24,7 @@ from service.http.schemas import Out, absent
 
 
 class TriggerOut(Out):
-    """The suspected pair, and where it stands in a prompt."""
+    """The suspected pair, and where it goes in a prompt."""
 
     triggered: str
     clean: str
@@ -38,7 +38,7 @@ class CarrierSetOut(Out):
 
 
 class OwnCarriersOut(Out):
-    """The user's own carriers, by their number: they can be megabytes, and a client polls."""
+    """Only the number of the user's own carriers: they can be megabytes, and clients poll."""
 
     count: int
 
@@ -50,7 +50,7 @@ class DecoyStringsOut(Out):
 
 
 class WebhookTargetOut(Out):
-    """One of the owner's webhooks, by its address."""
+    """One of the owner's webhooks, by its URL."""
 
     url: str
 
@@ -60,21 +60,21 @@ class SpecOut(Out):
 
     base_model: str
     fine_tuned: str
-    trigger: TriggerOut | None = Field(description="Null where candidates were asked about.")
-    candidates: tuple[TriggerOut, ...] | None = Field(description="Null where one pair was asked about.")
+    trigger: TriggerOut | None = Field(description="Null if the audit tests candidates.")
+    candidates: tuple[TriggerOut, ...] | None = Field(description="Null if the audit tests one pair.")
     carriers: CarrierSetOut | OwnCarriersOut
     decoys: Literal["auto"] | DecoyStringsOut
     render: Render
     layers: Literal["auto"] | tuple[int, ...]
     architectures: tuple[Architecture, ...]
     preset: Preset
-    overrides: dict[str, int | bool] = Field(description="The fields of the preset that were set by themselves.")
+    overrides: dict[str, int | bool] = Field(description="Preset fields that were overridden.")
     recipe: Recipe
     dtype: Dtype
     seed: int
     deadline_s: int | None
     keep_activations: bool
-    library: str | None = Field(description="The benign library, as it was named.")
+    library: str | None = Field(description="The benign library, as the spec names it.")
     fail_on: FailOn
     webhook: WebhookTargetOut | None = Field(description="The webhook that the spec named.")
     labels: dict[str, str]
@@ -95,7 +95,7 @@ class SpecOut(Out):
 
 
 class FailureOut(Out):
-    """Why an audit could not be done, and what may help."""
+    """Why an audit failed, and what may help."""
 
     code: FailureCode
     message: str
@@ -103,7 +103,7 @@ class FailureOut(Out):
 
 
 class Links(Out):
-    """Where the rest of an audit is."""
+    """Links to the rest of an audit."""
 
     self: str
     report: str
@@ -121,13 +121,13 @@ class Links(Out):
 
 
 class AuditOut(Out):
-    """One audit as it stands."""
+    """One audit in its current state."""
 
     id: str
     status: Status
-    stage: Stage | None = Field(description="The stage last reported; null before the first.")
-    progress: float = Field(ge=0, le=1, description="Rough share of the whole audit that is done.")
-    attempt: int = Field(ge=0, description="How many times a worker has taken it.")
+    stage: Stage | None = Field(description="The last reported stage; null before the first.")
+    progress: float = Field(ge=0, le=1, description="Rough fraction of the audit that is done.")
+    attempt: int = Field(ge=0, description="How often a worker has started it.")
     message: str
     spec: SpecOut
     verdict: Verdict | None = Field(description="Null until the audit has succeeded.")
@@ -177,7 +177,7 @@ class EventOut(Out):
     """One line of an audit's history."""
 
     audit_id: str
-    sequence: int = Field(ge=1, description="Counted from 1 without gaps; the event's id in the stream.")
+    sequence: int = Field(ge=1, description="Consecutive, from 1; the event's id in the stream.")
     kind: EventKind
     at: datetime
     attempt: int = Field(ge=0)
@@ -193,17 +193,17 @@ class EventOut(Out):
 
 
 class Estimate(Out):
-    """What an audit would take. Nothing was filed."""
+    """What an audit would cost. Nothing was filed."""
 
-    spec_digest: str = Field(description="As the report's provenance will have it; finds earlier audits.")
-    base_digest: str | None = Field(description="Null until the model was used here once.")
-    tuned_digest: str | None = Field(description="Null until the model was used here once.")
-    sequences: int = Field(ge=0, description="Prompts that the fine-tuned model reads, at most.")
-    tokens: int = Field(ge=0, description="Their tokens, from a sample of the prompts.")
+    spec_digest: str = Field(description="As in the report's provenance; use it to find earlier audits.")
+    base_digest: str | None = Field(description="Null until this service has used the model once.")
+    tuned_digest: str | None = Field(description="Null until this service has used the model once.")
+    sequences: int = Field(ge=0, description="Maximum number of prompts that the fine-tuned model reads.")
+    tokens: int = Field(ge=0, description="Tokens in these prompts, estimated from a sample.")
     seconds: float | None = Field(
-        description="Median of earlier audits of this base with these sizes; null without any."
+        description="Median duration of earlier audits with this base model and these sizes; null if there are none."
     )
-    disk_gb: float = Field(ge=0, description="Activations on the disk while it runs, at most.")
-    weights_gb: float = Field(ge=0, description="Both checkpoints' files.")
-    decoys: tuple[str, ...] = Field(description="The decoys that may be drawn, in their order.")
-    not_given: tuple[str, ...] = Field(description="What could not be told, and why.")
+    disk_gb: float = Field(ge=0, description="Maximum disk space for activations while it runs.")
+    weights_gb: float = Field(ge=0, description="Size of both checkpoints' files.")
+    decoys: tuple[str, ...] = Field(description="The decoys that may be drawn, in order.")
+    not_given: tuple[str, ...] = Field(description="What could not be estimated, and why.")

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus. Each application has a registry of its own, so that several can live in one process."""
+"""Prometheus metrics. Each application has its own registry, so that several can live in one process."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

@@ -11,7 +11,7 @@ class Alive(Out):
     """The process answers."""
 
     status: Literal["alive"]
-    method_version: str = Field(description="Of what its audits compute; a report names the version that made it.")
+    method_version: str = Field(description="Version of the audit method; reports name the one that produced them.")
 
 
 class Ready(Out):

@@ -1,11 +1,11 @@
-"""Who asks, and what they may do.
+"""Who the caller is, and what they may do.
 
 Every call of the API but those of ``routes.health`` and ``routes.docs`` says which scope it needs::
 
     @router.get("/audits", dependencies=[Depends(requires("audits:read"))])
     def list_audits(owner: OwnerDep) -> AuditPage: ...
 
-An application with a call that does not say so is not made (:func:`check_scopes`).
+An application with a call that does not say so is not built (:func:`check_scopes`).
 """
 
 import ipaddress
@@ -29,14 +29,14 @@ LOCAL_OWNER: Final = "local"
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. ``key_id`` is None for a caller without a key, who is let in on this machine's own addresses alone."""
+    """The caller. ``key_id`` is None without a key, which is accepted only on this machine's own addresses."""
 
     owner: str
     scopes: frozenset[Scope]
     key_id: str | None
 
     def may(self, scope: Scope) -> bool:
-        """Whether this scope is granted; ``admin`` holds the others. None of them reaches another owner's audits."""
+        """Whether this scope is granted; ``admin`` includes the others. No scope reaches another owner's audits."""
         return scope in self.scopes or "admin" in self.scopes
 
 
@@ -47,7 +47,7 @@ async def get_caller(request: Request, dependencies: DependenciesDep) -> Caller:
     """The owner of the key that the request carries; without one, where that is enough, the local owner.
 
     Raises:
-        Unauthenticated: a key is needed and missing, or the one given is not let in.
+        Unauthenticated: a key is required and missing, or the one given is not valid.
         TooManyRequests: the key has made as many requests as it may in a minute.
     """
     given = request.headers.getlist("authorization")

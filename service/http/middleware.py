@@ -66,7 +66,14 @@ class EdgeMiddleware:
         self.metrics.observe(method=scope["method"], route=route, status=status, seconds=seconds)
         key_id = scope.get("state", {}).get("key_id")
         asked_by = {} if key_id is None else {"key_id": key_id}
-        log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **asked_by)
+        log.info(
+            "request.answered",
+            method=scope["method"],
+            route=route,
+            status=status,
+            seconds=round(seconds, 4),
+            **asked_by,
+        )
 
 
 class BodyLimitMiddleware:

@@ -23,7 +23,7 @@ def absent(value: object) -> bool:
 class ProblemItem(Out):
     """One finding of a problem."""
 
-    place: Place = Field(alias="in", description="The part of the request, or of the service, that this is about.")
+    place: Place = Field(alias="in", description="The part of the request, or of the service, that this concerns.")
     pointer: str = Field(description="JSON pointer into that part, in URI fragment form.")
     detail: str = Field(description="What is wrong there.")
 
@@ -31,10 +31,10 @@ class ProblemItem(Out):
 class Problem(Out):
     """An error (RFC 9457). Never holds what the client sent."""
 
-    type: str = Field(description="Identifies the kind of problem.")
+    type: str = Field(description="URN of the problem type.")
     title: str
     status: int
-    code: str = Field(description="The kind of problem, short, for programs.")
+    code: str = Field(description="Short name of the problem, for programs.")
     detail: str
-    instance: str | None = Field(description="Of an internal error: what the service's log knows it under.")
+    instance: str | None = Field(description="Only for internal errors: the id under which the service logged it.")
     errors: tuple[ProblemItem, ...]

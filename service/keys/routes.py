@@ -10,6 +10,7 @@ from service.dependencies import DependenciesDep
 from service.http.auth import CallerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
+from service.keys import service
 from service.keys.schemas import KeyCreated, KeyList, KeyOut, KeySpec
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described
@@ -25,11 +26,11 @@ KeyId = Annotated[str, Path(pattern=KEY_ID, description="The id of an API key.",
 @router.post(
     "/keys",
     status_code=201,
-    summary="Make an API key",
+    summary="Create an API key",
     response_model=KeyCreated,
     openapi_extra=body_of(KeySpec, "key_spec"),
     responses=described(
-        {201: answer("The key. Its text is in this answer and nowhere else.", "key_created")}, 400, 413, 415, 422, 503
+        {201: answer("The key. Its text is in this response only.", "key_created")}, 400, 413, 415, 422, 503
     ),
 )
 def create_key(
@@ -38,13 +39,8 @@ def create_key(
     caller: CallerDep,
     wanted: Annotated[KeySpec, Depends(reading(KeySpec))],
 ) -> KeyCreated:
-    """Make a key. An owner's audits are seen by that owner's keys alone, an administrator's included."""
-    record, token = dependencies.ledger.keys.create(
-        owner=wanted.owner or caller.owner,
-        name=wanted.name,
-        scopes=wanted.scopes,
-        lifetime_s=wanted.expires_in_s,
-    )
+    """Create a key. Only an owner's own keys see that owner's audits; `admin` is no exception."""
+    record, token = service.create_key(dependencies, caller.owner, wanted)
     response.headers["Cache-Control"] = "no-store"
     return KeyCreated(key=token, **KeyOut.of(record).model_dump())
 
@@ -56,7 +52,7 @@ def create_key(
     responses=described({200: answer("Newest first.", "key_list")}, 422, 503),
 )
 def list_keys(dependencies: DependenciesDep) -> KeyList:
-    """The keys of every owner, with those that have ended; never their text."""
+    """The keys of every owner, including expired and revoked ones; never their text."""
     return KeyList(keys=tuple(map(KeyOut.of, dependencies.ledger.keys.list())))
 
 
@@ -65,8 +61,8 @@ def list_keys(dependencies: DependenciesDep) -> KeyList:
     status_code=204,
     response_class=Response,
     summary="Revoke an API key",
-    responses=described({204: {"description": "The key is let in no more, from this moment."}}, KeyNotFound, 503),
+    responses=described({204: {"description": "The key is rejected from now on."}}, KeyNotFound, 503),
 )
 def revoke_key(dependencies: DependenciesDep, key_id: KeyId) -> None:
-    """End a key. It stays in the list, with the time; revoking it again changes nothing."""
+    """Revoke a key. It stays in the list with its revocation time; revoking it again changes nothing."""
     dependencies.ledger.keys.revoke(key_id)

@@ -20,36 +20,39 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 class KeySpec(BaseModel):
-    """The API key that is wanted."""
+    """The API key to create."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NAME)] = Field(
-        description="What the key is for, to tell it from others."
+        description="What the key is for."
     )
     scopes: Annotated[
         tuple[Scope, ...],
         Field(min_length=1, max_length=len(SCOPES), json_schema_extra={"uniqueItems": True}),
         AfterValidator(_distinct),
-    ] = Field(description="What the key may do; `admin` holds all others.")
+    ] = Field(description="What the key may do; `admin` includes all other scopes.")
     owner: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NAME)] | None = Field(
-        default=None, description="Whose audits it sees and files; the owner who asks by default."
+        default=None, description="Whose audits it can see and file; by default the caller's."
     )
     expires_in_s: int | None = Field(
-        default=None, ge=1, le=10 * 366 * 86_400, description="Seconds until it ends; null for a key without an end."
+        default=None,
+        ge=1,
+        le=10 * 366 * 86_400,
+        description="Seconds until it expires; null for never.",
     )
 
 
 class KeyOut(Out):
-    """One API key, without its text."""
+    """One API key, without its secret text."""
 
     id: str
     owner: str
     name: str
     scopes: tuple[Scope, ...]
     created_at: datetime
-    expires_at: datetime | None = Field(description="When it ends; null where it does not.")
-    revoked_at: datetime | None = Field(description="When it was revoked; null where it was not.")
+    expires_at: datetime | None = Field(description="When it expires; null if it does not.")
+    revoked_at: datetime | None = Field(description="When it was revoked; null if it was not.")
 
     @classmethod
     def of(cls, record: KeyRecord) -> Self:
@@ -66,7 +69,7 @@ class KeyOut(Out):
 
 
 class KeyCreated(KeyOut):
-    """A new API key; nobody can see ``key`` again."""
+    """A new API key; ``key`` is shown only once."""
 
     key: str
 

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from backdoor_audit.contract.ids import ENTRY_ID, LIBRARY_REFERENCE
 from jobs.errors import (
-    AuditNotFound,
     EntryExists,
     EntryNotFound,
     EntryRefused,
@@ -16,10 +15,11 @@ from jobs.errors import (
     LibraryNotFound,
 )
 from service.dependencies import DependenciesDep
-from service.errors import ErrorItem, InvalidRequest
+from service.errors import InvalidRequest
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
+from service.libraries import service
 from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
@@ -28,10 +28,10 @@ LibraryRef = Annotated[
     str, Path(pattern=LIBRARY_REFERENCE, description="The id of a library, or its name.", examples=["smollm2-year"])
 ]
 EntryId = Annotated[str, Path(pattern=ENTRY_ID, description="The id of an entry.", examples=[examples.ENTRY_ID])]
-PageToken = Annotated[str | None, Query(max_length=1024, description="`next_page_token` of the page before.")]
-PageSize = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
+PageToken = Annotated[str | None, Query(max_length=1024, description="`next_page_token` of the previous page.")]
+PageSize = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
 
-_LOCATION: Final = header("Where it is.")
+_LOCATION: Final = header("URL of the new object.")
 _READ: Final = Depends(requires("audits:read"))
 _WRITE: Final = Depends(requires("audits:write"))
 
@@ -41,7 +41,7 @@ router = APIRouter(tags=["libraries"], dependencies=[Depends(get_caller), Depend
 @router.post(
     "/libraries",
     status_code=201,
-    summary="Make a benign library",
+    summary="Create a benign library",
     dependencies=[_WRITE],
     response_model=LibraryOut,
     openapi_extra=body_of(LibrarySpec, "library_spec"),
@@ -56,7 +56,7 @@ def create_library(
     owner: OwnerDep,
     wanted: Annotated[LibrarySpec, Depends(reading(LibrarySpec))],
 ) -> LibraryOut:
-    """Make an empty library. A spec names it by id or by name."""
+    """Create an empty library. Specs name it by id or by name."""
     library = dependencies.ledger.libraries.create(wanted.name, owner=owner)
     response.headers["Location"] = f"/libraries/{library.id}"
     return LibraryOut.of(library)
@@ -79,13 +79,13 @@ def list_libraries(
 
 @router.get(
     "/libraries/{library}",
-    summary="Look at a benign library",
+    summary="Get a benign library",
     dependencies=[_READ],
     response_model=LibraryOut,
     responses=described({200: answer("The library.", "library")}, LibraryNotFound, 503),
 )
 def get_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> LibraryOut:
-    """Its name, and how many models it holds."""
+    """Its name and its number of models."""
     return LibraryOut.of(dependencies.ledger.libraries.get(library, owner=owner))
 
 
@@ -96,12 +96,12 @@ def get_library(dependencies: DependenciesDep, owner: OwnerDep, library: Library
     summary="Delete a benign library",
     dependencies=[_WRITE],
     responses=described(
-        {204: {"description": "The library and its entries are gone; reports that were made with it stay."}},
+        {204: {"description": "The library and its entries are deleted; reports that used it stay."}},
         LibraryNotFound, LibraryInUse, 503,
     ),
 )  # fmt: skip
 def delete_library(dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef) -> None:
-    """Remove a library; refused while an audit that has not ended compares with it."""
+    """Delete a library; refused while an unfinished audit compares with it."""
     dependencies.ledger.libraries.delete(library, owner=owner)
 
 
@@ -119,7 +119,7 @@ def list_entries(
     page_token: PageToken = None,
     page_size: PageSize = 50,
 ) -> EntryListing:
-    """The models with their scores and what these are comparable with."""
+    """The models with their scores, and what the scores are comparable with."""
     page = dependencies.ledger.libraries.entries(library, owner=owner, page_size=page_size, page_token=page_token)
     return EntryListing.of(page)
 
@@ -143,12 +143,8 @@ def add_entry(
     library: LibraryRef,
     wanted: Annotated[EntrySpec, Depends(reading(EntrySpec))],
 ) -> EntryOut:
-    """Take the score of a finished audit whose model the caller vouches is benign. Nobody checks that it is."""
-    try:
-        stored = dependencies.ledger.libraries.add(library, owner=owner, audit_id=wanted.audit_id, recipe=wanted.recipe)
-    except AuditNotFound:
-        # Not 404: what the path names is there.
-        raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is no audit of yours")]) from None
+    """Add the score of a finished audit whose model the caller vouches is benign. The service does not check that."""
+    stored = service.add_entry(dependencies, owner, library, audit_id=wanted.audit_id, recipe=wanted.recipe)
     return EntryOut.of(stored)
 
 
@@ -156,10 +152,10 @@ def add_entry(
     "/libraries/{library}/entries/{entry_id}",
     status_code=204,
     response_class=Response,
-    summary="Take a model out of a benign library",
+    summary="Remove a model from a benign library",
     dependencies=[_WRITE],
     responses=described(
-        {204: {"description": "The entry is gone. Audits that a worker has taken already still compare with it."}},
+        {204: {"description": "The entry is deleted. Audits that a worker has already started still compare with it."}},
         LibraryNotFound, EntryNotFound, 503,
     ),
 )  # fmt: skip

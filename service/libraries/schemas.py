@@ -12,12 +12,12 @@ from service.http.schemas import Out, absent
 
 
 class LibrarySpec(BaseModel):
-    """The library that is wanted."""
+    """The library to create."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, StringConstraints(pattern=LIBRARY_REFERENCE)] = Field(
-        description="Names the library in specs; of the caller's own libraries no other has it."
+        description="Name of the library in specs; unique among the caller's libraries."
     )
 
     @field_validator("name")
@@ -35,7 +35,7 @@ class EntrySpec(BaseModel):
 
     audit_id: Annotated[str, StringConstraints(pattern=AUDIT_ID)]
     recipe: RecipeLabel | None = Field(
-        default=None, description="How the model was made: models of one recipe are no independent witnesses."
+        default=None, description="How the model was trained: models of one recipe are not independent evidence."
     )
 
 
@@ -44,7 +44,7 @@ class LibraryOut(Out):
 
     id: str
     name: str
-    entries: int = Field(ge=0, description="How many models it holds; 19 comparable ones are needed.")
+    entries: int = Field(ge=0, description="Number of models; at least 19 comparable ones are needed.")
     created_at: datetime
 
     @classmethod
@@ -69,8 +69,8 @@ class EntryOut(Out):
     """One model of a library."""
 
     id: str
-    audit_id: str | None = Field(description="The audit that the score is of; null once that audit was deleted.")
-    fine_tuned: str = Field(description="The reference that the audit named the model by.")
+    audit_id: str | None = Field(description="The audit that the score is from; null once that audit is deleted.")
+    fine_tuned: str = Field(description="The model's reference in that audit.")
     tuned_digest: str
     recipe: str | None
     score: float = Field(description="S = log(max(T, 0) + tau).")
@@ -98,7 +98,7 @@ class EntryOut(Out):
 
 
 class EntryListing(Out):
-    """Models of a library, newest first."""
+    """Entries of a library, newest first."""
 
     entries: tuple[EntryOut, ...]
     next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")

@@ -19,18 +19,18 @@ router = APIRouter(tags=["mlflow"], dependencies=[Depends(refuse_unknown)])
 @router.post(
     "/mlflow/events",
     status_code=202,
-    summary="Take an event of MLflow",
+    summary="Receive an MLflow event",
     response_model=RegistryEventOut,
     openapi_extra=body_of(RegistryEvent, "registry_event") | {"security": [{"mlflow": []}]},
     responses=described(
         {
             202: answer(
-                "An audit of the new version was filed.", "event_taken", {"Location": header("Where the audit is.")}
+                "An audit of the new version was filed.", "event_taken", {"Location": header("URL of the audit.")}
             ),
             200: answer(
-                "The audit that the same delivery filed before; or nothing was filed, and why.",
+                "The audit that this delivery filed before, or the reason why none was filed.",
                 "event_passed",
-                {"Location": header("Where the audit is, if there is one.")},
+                {"Location": header("URL of the audit, if there is one.")},
                 RegistryEventOut,
             ),
         },
@@ -60,9 +60,9 @@ async def take_mlflow_event(
         Header(alias=signatures.DELIVERY_ID, max_length=200, pattern=r"^[!-~]+$", description="One for each delivery."),
     ] = None,
 ) -> RegistryEventOut:
-    """For MLflow's webhook `model_version.created`: files the audit that the operator's plan has for this model.
+    """For MLflow's webhook `model_version.created`: files the audit that the operator's plan defines for this model.
 
-    The same delivery files one audit, however often it comes. No API key is asked for: the event's signature is.
+    A delivery files one audit, however often it is repeated. It needs no API key; its signature is verified instead.
     """
     secret = dependencies.settings.mlflow_event_secret
     if secret is None:

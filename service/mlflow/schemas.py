@@ -8,23 +8,23 @@ from service.http.schemas import Out
 
 
 class RegisteredVersionIn(BaseModel):
-    """The version that an event is about; MLflow may say more of it."""
+    """The version that an event is about; MLflow may send more fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = Field(min_length=1, max_length=256, description="The registered model.")
     version: str = Field(min_length=1, max_length=10, description="The number of the version.")
     source: str | None = Field(default=None, description="Where its files are.")
-    run_id: str | None = Field(default=None, description="The run that it comes from.")
+    run_id: str | None = Field(default=None, description="The run that produced it.")
     tags: dict[str, str] | None = Field(
         default=None,
-        description="Tags that it was made with; `backdoor_audit.base_model`, `.triggered`, `.clean` and `.template` "
+        description="Tags set at creation; `backdoor_audit.base_model`, `.triggered`, `.clean` and `.template` "
         "fill in what the operator's plan leaves out.",
     )
 
 
 class RegistryEvent(BaseModel):
-    """An event of MLflow's registry, as its webhooks carry it; other kinds than new versions are let pass."""
+    """An event of MLflow's registry, as its webhooks send it; only new versions are acted on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -35,7 +35,7 @@ class RegistryEvent(BaseModel):
 
 
 class RegistryEventOut(Out):
-    """What became of an event."""
+    """The result of an event."""
 
-    audit_id: str | None = Field(description="The audit of the new version; null where none was filed.")
-    reason: str | None = Field(description="Why none was filed; null where one was.")
+    audit_id: str | None = Field(description="The audit of the new version; null if none was filed.")
+    reason: str | None = Field(description="Why none was filed; null if one was.")

@@ -16,10 +16,10 @@ router = APIRouter(tags=["models"], dependencies=[Depends(get_caller), Depends(r
     summary="List models",
     dependencies=[Depends(requires("audits:read"))],
     response_model=ModelList,
-    responses=described({200: answer("The checkpoints that the store can see.", "models")}, 422, 503),
+    responses=described({200: answer("The checkpoints in the store and under the models root.", "models")}, 422, 503),
 )
 def list_models(dependencies: DependenciesDep) -> ModelList:
-    """The checkpoints under the models root and in the store; a refused one says why."""
+    """The checkpoints under the models root and in the store; a rejected one says why."""
     return ModelList(
         models=tuple(
             ModelOut(

@@ -12,24 +12,24 @@ class ModelOut(Out):
 
     reference: str
     name: str
-    kind: Literal["full", "lora"] | None = Field(description="Null where the checkpoint is refused.")
+    kind: Literal["full", "lora"] | None = Field(description="Null if the checkpoint is rejected.")
     architecture: str | None = Field(description="Null for adapters.")
     size_bytes: int = Field(ge=0)
-    digest: str | None = Field(description="Null until the model was used once.")
-    refused: str | None = Field(description="Why an audit of it would be refused; null where it would not.")
+    digest: str | None = Field(description="Null until the model has been used once.")
+    refused: str | None = Field(description="Why an audit of it would be rejected; null if it would not.")
 
 
 class ModelList(Out):
-    """What the store can see."""
+    """The models that the store can see."""
 
     models: tuple[ModelOut, ...]
 
 
 class UploadedFile(Out):
-    """What is there of a file that is being uploaded."""
+    """How much of an uploaded file has arrived."""
 
     model: str
     path: str
-    offset: int = Field(ge=0, description="Bytes that are there.")
+    offset: int = Field(ge=0, description="Bytes received so far.")
     complete: bool
     sha256: str | None = Field(description="Hexadecimal digest of a complete file.")

@@ -29,13 +29,14 @@ from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
 from service.http.auth import get_caller, requires
 from service.http.queries import refuse_unknown
+from service.models import service
 from service.models.schemas import ModelOut, UploadedFile
 from service.openapi_document.fragments import answer, described, header, named
 
 _BUFFER_BYTES: Final = 2**20
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DIGEST: Final = re.compile(r"(?:.*,)?\s*sha-256=:([A-Za-z0-9+/]{43}=):(?:\s*,.*)?")
-_OFFSET: Final = {"Upload-Offset": header("Bytes of the file that are there.", "integer")}
+_OFFSET: Final = {"Upload-Offset": header("Bytes of the file received so far.", "integer")}
 
 log = structlog.get_logger(__name__)
 router = APIRouter(
@@ -82,8 +83,8 @@ class _Part:
     },
     responses=described(
         {
-            201: answer("All of the file is there.", "uploaded_file", _OFFSET),
-            202: answer("This part is there; the rest is awaited.", "uploaded_part", _OFFSET, UploadedFile),
+            201: answer("The file is complete.", "uploaded_file", _OFFSET),
+            202: answer("This part was received; the file is incomplete.", "uploaded_part", _OFFSET, UploadedFile),
         },
         OffsetMismatch,
         UploadBusy,
@@ -112,10 +113,10 @@ async def put_file(
         str | None, Header(max_length=1000, description="`sha-256=:…:` of the whole file (RFC 9530); it is checked.")
     ] = None,
 ) -> UploadedFile:
-    """Part after part, each from where the one before ended; `HEAD` tells where that is. Part 0 begins anew.
+    """Part after part, each starting where the previous one ended; `HEAD` says where that is. A part at 0 starts over.
 
-    Safetensors files and the JSON files that models are read from are taken, nothing else. What was uploaded cannot be
-    named in an audit before it is committed.
+    Only safetensors files and the JSON files that models are read from are accepted. An upload cannot be named in an
+    audit before it is committed.
     """
     part = _part(content_range, request.headers.get("content-length"))
     wanted = _wanted(repr_digest)
@@ -126,7 +127,7 @@ async def put_file(
     response.status_code = 201 if whole else 202
     response.headers["Upload-Offset"] = str(receiving.offset)
     if whole:
-        log.info("file uploaded", bytes=receiving.offset)
+        log.info("upload.file_received", bytes=receiving.offset)
     return UploadedFile(
         model=name, path=path, offset=receiving.offset, complete=whole, sha256=None if found is None else found.sha256
     )
@@ -134,15 +135,15 @@ async def put_file(
 
 @router.head(
     "/models/{name}/files/{path:path}",
-    summary="Ask how much of a file is there",
+    summary="Get the state of a file's upload",
     response_class=Response,
     responses=described(
         {
             200: {
-                "description": "Something is there.",
+                "description": "Some or all of the file was received.",
                 "headers": _OFFSET
                 | {
-                    "Upload-Complete": header("`?1` where all of the file is there, else `?0`."),
+                    "Upload-Complete": header("`?1` if the file is complete, else `?0`."),
                     "Repr-Digest": header("`sha-256=:…:` of a complete file."),
                 },
             }
@@ -153,7 +154,7 @@ async def put_file(
     ),
 )
 def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) -> Response:
-    """Where to go on after an upload that broke off."""
+    """Where to resume an interrupted upload."""
     found = dependencies.models.uploads.received(name, path)
     headers = {
         "Upload-Offset": str(found.offset),
@@ -183,7 +184,7 @@ def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) ->
     ),
 )
 def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
-    """Verify what was uploaded, as every checkpoint is verified, and make it visible in one step. Repeating is safe."""
+    """Verify the upload like every checkpoint, and make it visible in one step. Repeating is safe."""
     kept = dependencies.models.commit(name)
     return ModelOut(
         reference=f"store:{name}",
@@ -202,7 +203,7 @@ def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
     summary="Delete a model",
     response_class=Response,
     responses=described(
-        {204: {"description": "The model is gone, and what was uploaded under its name."}},
+        {204: {"description": "The model, and anything uploaded under its name, is deleted."}},
         ModelNotFound,
         ModelInUse,
         UploadBusy,
@@ -211,10 +212,8 @@ def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
     ),
 )
 def delete_model(dependencies: DependenciesDep, name: ModelName) -> None:
-    """Remove a model of the store, or an upload that is not wanted any more; not while an audit uses it."""
-    if dependencies.ledger.uses(f"store:{name}"):
-        raise ModelInUse("an audit that has not ended names this model", hint="cancel it, or wait until it has ended")
-    dependencies.models.remove(name)
+    """Delete a model from the store, or an abandoned upload; refused while an unfinished audit uses it."""
+    service.delete_model(dependencies, name)
 
 
 @asynccontextmanager

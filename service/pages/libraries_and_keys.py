@@ -16,6 +16,7 @@ from service.http import problems
 from service.http.auth import Caller
 from service.http.validation import body_items
 from service.keys.schemas import KeySpec
+from service.keys.service import create_key
 from service.libraries.schemas import EntrySpec, LibrarySpec
 from service.pages.rendering import page
 from service.pages.respond import see, show, show_form
@@ -145,12 +146,7 @@ async def make_key(request: Request, dependencies: DependenciesDep) -> Response:
             if "expires_in_s" in faults:
                 faults = faults | {"expires_in_s": ["must be a whole number of days, 1 to 3660, or empty"]}
             return _keys(request, dependencies, caller, faults=faults, typed=values)
-        _, token = dependencies.ledger.keys.create(
-            owner=wanted.owner or caller.owner,
-            name=wanted.name,
-            scopes=wanted.scopes,
-            lifetime_s=wanted.expires_in_s,
-        )
+        _, token = create_key(dependencies, caller.owner, wanted)
         return _keys(request, dependencies, caller, token=token)
 
     return await show_form(request, "admin", view)

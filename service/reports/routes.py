@@ -1,7 +1,5 @@
 """What an audit answered."""
 
-import base64
-import binascii
 import json
 import re
 from typing import Annotated, Any, Final
@@ -11,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from backdoor_audit.contract.report import AuditReport, Feature
 from backdoor_audit.contract.spec import Architecture
 from jobs.errors import InvalidPageToken
+from service import page_tokens
 from service.audits.routes import AuditId
 from service.dependencies import Dependencies, DependenciesDep
 from service.errors import FeatureNotFound
@@ -25,7 +24,7 @@ from service.reports.subject import Subject
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
 
-_TOKEN: Final = re.compile(r"features:([0-9]{1,9})")
+_LISTING: Final = "features"
 
 
 _ETAG: Final = header("A report never changes, so this only does with the version of the service.")
@@ -179,22 +178,15 @@ def list_features(
         and (min_bis is None or feature.bis >= min_bis)
     ]
     end = start + page_size
-    return FeaturePage(features=tuple(found[start:end]), next_page_token=_token(end) if end < len(found) else None)
-
-
-def _token(offset: int) -> str:
-    # A report never changes, so a position in it is stable.
-    return base64.urlsafe_b64encode(f"features:{offset}".encode()).decode().rstrip("=")
+    return FeaturePage(
+        features=tuple(found[start:end]),
+        next_page_token=page_tokens.encode(_LISTING, end) if end < len(found) else None,
+    )
 
 
 def _offset(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise InvalidPageToken("not a page token") from None
-    match = _TOKEN.fullmatch(text)
-    if match is None:
+    # A report never changes, so a position in it is stable.
+    position = "0" if token is None else page_tokens.decode(_LISTING, token)
+    if not re.fullmatch("[0-9]{1,9}", position):
         raise InvalidPageToken("not a page token of this listing")
-    return int(match[1])
+    return int(position)

@@ -69,7 +69,7 @@ class Sender:
             error = "certificate" if _is_about_certificate(reason) else "connection"
         except Exception:
             # Else the message would be sent again for ever, uncounted.
-            log.exception("webhook attempt broke", delivery_id=message.id)
+            log.exception("webhook.attempt_crashed", delivery_id=message.id)
             error = "connection"
         attempt = AttemptRecord(at.isoformat(), status, error, round(time.monotonic() - started_at, 3))
         return Outcome(attempt, final=error == "address_refused" or status == _GONE, gone=status == _GONE)

@@ -1,7 +1,5 @@
-"""Webhooks: who is told that an audit has ended, and how telling them went."""
+"""Webhooks: who is notified when an audit ends, and what came of it."""
 
-import base64
-import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -9,7 +7,6 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
 from jobs.errors import (
     DeliveryNotFound,
-    InvalidPageToken,
     TooManyWebhooks,
     WebhookDisabled,
     WebhookNotFound,
@@ -21,7 +18,7 @@ from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
-from service.webhooks import addresses, signing
+from service.webhooks import service
 from service.webhooks.schemas import DeliveryOut, DeliveryPage, WebhookCreated, WebhookList, WebhookOut, WebhookSpec
 
 router = APIRouter(tags=["webhooks"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])
@@ -42,9 +39,9 @@ DeliveryId = Annotated[
     responses=described(
         {
             201: answer(
-                "The webhook. Its signing secret is in this answer and nowhere else.",
+                "The webhook. Its signing secret is in this response only.",
                 "webhook_created",
-                {"Location": header("Where the webhook is.")},
+                {"Location": header("URL of the webhook.")},
             )
         },
         400,
@@ -62,12 +59,8 @@ def create_webhook(
     owner: OwnerDep,
     wanted: Annotated[WebhookSpec, Depends(reading(WebhookSpec))],
 ) -> WebhookCreated:
-    """Have the ends of audits posted to an address, signed as in Standard Webhooks."""
-    addresses.check(wanted.url, dependencies.settings.webhook_networks)
-    secret = signing.new_secret()
-    record = dependencies.ledger.webhooks.create(
-        owner=owner, url=wanted.url, secret=secret, every_audit=wanted.every_audit
-    )
+    """Post a message to a URL when an audit ends, signed as in Standard Webhooks."""
+    record, secret = service.create_webhook(dependencies, owner, wanted.url, every_audit=wanted.every_audit)
     response.headers["Location"] = f"/webhooks/{record.id}"
     response.headers["Cache-Control"] = "no-store"
     return WebhookCreated(secret=secret, **WebhookOut.of(record).model_dump())
@@ -87,7 +80,7 @@ def list_webhooks(dependencies: DependenciesDep, owner: OwnerDep) -> WebhookList
 
 @router.get(
     "/webhooks/{webhook_id}",
-    summary="Look at a webhook",
+    summary="Get a webhook",
     dependencies=[Depends(requires("audits:read"))],
     response_model=WebhookOut,
     responses=described({200: answer("The webhook.", "webhook")}, WebhookNotFound, 503),
@@ -101,16 +94,16 @@ def get_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: Webh
     "/webhooks/{webhook_id}",
     status_code=204,
     response_class=Response,
-    summary="Remove a webhook",
+    summary="Delete a webhook",
     dependencies=[Depends(requires("audits:write"))],
     responses=described(
-        {204: {"description": "The webhook and its log are gone; what was not sent yet is not sent."}},
+        {204: {"description": "The webhook and its log are deleted; pending messages are not sent."}},
         WebhookNotFound,
         503,
     ),
 )
 def delete_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> None:
-    """Tell this address nothing more."""
+    """Stop sending messages to this URL."""
     dependencies.ledger.webhooks.delete(webhook_id, owner=owner)
 
 
@@ -121,14 +114,14 @@ def delete_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: W
     dependencies=[Depends(requires("audits:write"))],
     response_model=DeliveryOut,
     responses=described(
-        {202: answer("It will be sent; the log of deliveries says how that went.", "delivery_pending")},
+        {202: answer("It will be sent; the delivery log shows the result.", "delivery_pending")},
         WebhookNotFound,
         WebhookDisabled,
         503,
     ),
 )
 def test_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> DeliveryOut:
-    """Post a message of the type `webhook.test`, in the same way as every other."""
+    """Post a message of type `webhook.test`, like any other message."""
     return DeliveryOut.of(dependencies.ledger.webhooks.test(webhook_id, owner=owner))
 
 
@@ -144,16 +137,15 @@ def list_deliveries(
     owner: OwnerDep,
     webhook_id: WebhookId,
     page_token: Annotated[
-        str | None, Query(max_length=1024, description="`next_page_token` of the page before.")
+        str | None, Query(max_length=1024, description="`next_page_token` of the previous page.")
     ] = None,
-    page_size: Annotated[int, Query(ge=1, le=200, description="Deliveries on a page.")] = 50,
+    page_size: Annotated[int, Query(ge=1, le=200, description="Deliveries per page.")] = 50,
 ) -> DeliveryPage:
-    """What was sent to this address, or is to be, with every attempt. Settled ones are kept for thirty days."""
-    found = dependencies.ledger.webhooks.deliveries(
-        webhook_id, owner=owner, before=_before(page_token), limit=page_size + 1
+    """What was or will be sent to this URL, with every attempt. Settled deliveries are kept for thirty days."""
+    records, token = service.list_deliveries(
+        dependencies, owner, webhook_id, page_token=page_token, page_size=page_size
     )
-    token = _token(found[page_size - 1].id) if len(found) > page_size else None
-    return DeliveryPage(deliveries=tuple(map(DeliveryOut.of, found[:page_size])), next_page_token=token)
+    return DeliveryPage(deliveries=tuple(map(DeliveryOut.of, records)), next_page_token=token)
 
 
 @router.post(
@@ -163,7 +155,7 @@ def list_deliveries(
     dependencies=[Depends(requires("audits:write"))],
     response_model=DeliveryOut,
     responses=described(
-        {202: answer("It will be sent again, with the same id and body.", "delivery_pending")},
+        {202: answer("It will be sent again with the same id and body.", "delivery_pending")},
         WebhookNotFound,
         DeliveryNotFound,
         WebhookDisabled,
@@ -173,22 +165,5 @@ def list_deliveries(
 def replay_delivery(
     dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
 ) -> DeliveryOut:
-    """For a message that the other side lost, or that failed."""
+    """For a message that the receiver lost, or that failed."""
     return DeliveryOut.of(dependencies.ledger.webhooks.replay(webhook_id, delivery_id, owner=owner))
-
-
-def _token(last_id: str) -> str:
-    return base64.urlsafe_b64encode(f"deliveries:{last_id}".encode()).decode().rstrip("=")
-
-
-def _before(token: str | None) -> str | None:
-    if token is None:
-        return None
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise InvalidPageToken("not a page token") from None
-    prefix, _, last_id = text.partition(":")
-    if prefix != "deliveries" or not last_id.startswith("msg_"):
-        raise InvalidPageToken("not a page token of this listing")
-    return last_id

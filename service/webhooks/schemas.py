@@ -10,15 +10,15 @@ from service.http.schemas import Out, absent
 
 
 class WebhookSpec(BaseModel):
-    """The webhook that is wanted."""
+    """The webhook to register."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=2_000, pattern=r"^https?://[!-~]+$")] = Field(
-        description="Where messages are posted; `http` only where the operator allows it."
+        description="Where messages are posted; `http` only if the operator allows it."
     )
     every_audit: bool = Field(
-        default=True, description="Whether it hears of every audit of its owner, or of those alone that name it."
+        default=True, description="Whether to notify it of every audit of its owner, or only of audits that name it."
     )
 
 
@@ -30,7 +30,7 @@ class WebhookOut(Out):
     every_audit: bool
     created_at: datetime
     disabled_at: datetime | None = Field(
-        description="When the other side said that it is gone (410); from then on it is told nothing."
+        description="When the receiver answered 410 Gone; it has been sent nothing since."
     )
 
     @classmethod
@@ -46,9 +46,9 @@ class WebhookOut(Out):
 
 
 class WebhookCreated(WebhookOut):
-    """A new webhook; nobody can see ``secret`` again."""
+    """A new webhook; ``secret`` is shown only once."""
 
-    secret: str = Field(description="What its messages are signed with, as the libraries of Standard Webhooks take it.")
+    secret: str = Field(description="Signing secret, in the format of the Standard Webhooks libraries.")
 
 
 class WebhookList(Out):
@@ -58,19 +58,19 @@ class WebhookList(Out):
 
 
 class AttemptOut(Out):
-    """One try at a delivery."""
+    """One delivery attempt."""
 
     at: datetime
-    status: int | None = Field(description="The HTTP status of the answer; null where there was none.")
+    status: int | None = Field(description="HTTP status of the response; null if there was none.")
     error: str | None = Field(
-        description="Null where it was taken; else `status`, `redirect`, `timeout`, `connection`, `certificate` or "
+        description="Null if it was delivered; else `status`, `redirect`, `timeout`, `connection`, `certificate` or "
         "`address_refused`."
     )
     seconds: float
 
 
 class DeliveryOut(Out):
-    """One message for one webhook, and how sending it went."""
+    """One message to one webhook, with its delivery attempts."""
 
     id: str = Field(description="Also the message's `webhook-id`; the same at every attempt.")
     webhook_id: str

@@ -49,7 +49,7 @@ def _address(log: Path, child: "subprocess.Popen[bytes]") -> str:
         assert child.poll() is None, log.read_text()
         assert time.monotonic() < give_up_at, log.read_text()
         for line in log.read_text().splitlines():
-            if '"serving"' in line:
+            if '"service.started"' in line:
                 url: str = json.loads(line)["address"]
                 try:
                     httpx.get(f"{url}/livez", trust_env=False).raise_for_status()

@@ -134,7 +134,7 @@ def test_a_full_queue_keeps_what_was_typed(serve):
     answer = post(served, "/ui/new", FORM | {"triggered": "once more"})
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) > 0
-    assert "as many audits waiting" in answer.text
+    assert "limit of queued audits" in answer.text
     assert 'value="once more"' in answer.text
 
 

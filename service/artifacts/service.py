@@ -1,0 +1,81 @@
+"""Which of an audit's artifacts go out, and what is in them."""
+
+from typing import Final
+
+from service.artifacts.schemas import ArtifactFile, ArtifactKind, ArtifactOut
+from service.dependencies import Dependencies
+from service.errors import ArtifactNotFound
+from storage.artifacts import StoredFile
+
+_KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
+    ("dictionary-", "dictionary"),
+    ("directions", "directions"),
+    ("confirmation", "measurements"),
+    ("tuned-", "activations"),
+    ("base-", "activations"),
+    ("decoy-", "activations"),
+)
+"""Prefixes of the names that go out. Anything else is the audit's own working state, or has a call of its own."""
+
+
+def list_artifacts(dependencies: Dependencies, owner: str, audit_id: str) -> tuple[ArtifactOut, ...]:
+    """The artifacts of an audit, so far as they are finished.
+
+    Raises:
+        AuditNotFound: the owner has no such audit.
+    """
+    dependencies.ledger.get(audit_id, owner=owner)
+    artifacts = [_artifact(dependencies, audit_id, name) for name in dependencies.artifacts.list(audit_id)]
+    return tuple(artifact for artifact in artifacts if artifact is not None)
+
+
+def get_artifact(dependencies: Dependencies, owner: str, audit_id: str, name: str) -> ArtifactOut:
+    """One artifact with its files.
+
+    Raises:
+        AuditNotFound, ArtifactNotFound: as their names say.
+    """
+    dependencies.ledger.get(audit_id, owner=owner)
+    artifact = _artifact(dependencies, audit_id, name)
+    if artifact is None:
+        raise ArtifactNotFound
+    return artifact
+
+
+def get_file(dependencies: Dependencies, owner: str, audit_id: str, name: str, file: str) -> StoredFile:
+    """One file of an artifact.
+
+    Raises:
+        AuditNotFound, ArtifactNotFound: as their names say.
+    """
+    dependencies.ledger.get(audit_id, owner=owner)
+    for stored in _files(dependencies, audit_id, name) or ():
+        if stored.name == file:
+            return stored
+    raise ArtifactNotFound
+
+
+def _kind(name: str) -> ArtifactKind | None:
+    for prefix, kind in _KINDS:
+        if name == prefix or (prefix.endswith("-") and name.startswith(prefix)):
+            return kind
+    return None
+
+
+def _artifact(dependencies: Dependencies, audit_id: str, name: str) -> ArtifactOut | None:
+    kind, stored = _kind(name), _files(dependencies, audit_id, name)
+    if stored is None or kind is None:
+        return None
+    here = f"/audits/{audit_id}/artifacts/{name}"
+    files = tuple(ArtifactFile(name=one.name, size_bytes=one.size_bytes, link=f"{here}/{one.name}") for one in stored)
+    return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
+
+
+def _files(dependencies: Dependencies, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
+    """The files of an artifact that goes out; None if there is none with this name."""
+    if _kind(name) is None:
+        return None
+    try:
+        return dependencies.artifacts.files(audit_id, name)
+    except ValueError:
+        return None  # No artifact can have such a name.
