@@ -1,4 +1,4 @@
-"""The web pages: server-rendered, one small script of our own, nothing from elsewhere.
+"""The web pages: rendered on the server, with one small script and nothing loaded from other hosts.
 
-They show what the API gives and file what it takes; everything they do is done by the same functions as its calls.
+They call the same use cases as the API's routes.
 """

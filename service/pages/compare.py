@@ -1,4 +1,4 @@
-"""Two reports side by side: what was asked and answered, and where they differ."""
+"""Two reports side by side, and where they differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ class Line:
 
     @property
     def differs(self) -> bool:
-        """Whether the two say something else."""
+        """Whether the two values differ."""
         return self.left != self.right
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What was found of the audits that were asked for.
+class Comparison:
+    """The two audits to compare.
 
     Attributes:
-        records: the audits that have a report, the left one first.
+        records: those that have a report, the left one first.
         faults: what is wrong with an id, by its side.
-        lines: the comparison; empty unless both sides have a report.
-        alike: whether both asked the same of two models.
+        lines: the rows; empty unless both sides have a report.
+        alike: whether both asked the same question.
     """
 
     records: tuple[AuditRecord, ...]
@@ -42,8 +42,8 @@ class Sides:
     alike: bool = False
 
 
-def sides(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Sides:
-    """Look both audits up; an id that is none of the owner's, or has no report, is a fault of its side."""
+def look_up(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Comparison:
+    """Look both audits up; an id that the owner does not have, or that has no report, is a fault of its side."""
     records, reports, faults = [], [], {}
     for side, audit_id in asked.items():
         if not audit_id:
@@ -53,12 +53,12 @@ def sides(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Sides:
             reports.append(ledger.report(audit_id, owner=owner))
             records.append(record)
         except AuditNotFound:
-            faults[side] = ["There is no audit with this id."]
+            faults[side] = ["No audit has this id."]
         except ReportNotReady as error:
             faults[side] = [f"This audit is {error.status} and has no report."]
     if len(reports) < 2:
-        return Sides(tuple(records), faults)
-    return Sides(tuple(records), faults, tuple(compare(*reports)), comparable_question(*reports))
+        return Comparison(tuple(records), faults)
+    return Comparison(tuple(records), faults, tuple(compare(*reports)), comparable_question(*reports))
 
 
 def compare(left: AuditReport, right: AuditReport) -> list[Line]:
@@ -68,7 +68,7 @@ def compare(left: AuditReport, right: AuditReport) -> list[Line]:
 
 
 def comparable_question(left: AuditReport, right: AuditReport) -> bool:
-    """Whether both asked the same of two models: same base, prompts and pair."""
+    """Whether both asked the same question: same base, prompts and pair."""
     return (left.provenance.base_digest, left.provenance.carriers_digest, words.pair(left)) == (
         right.provenance.base_digest, right.provenance.carriers_digest, words.pair(right),
     )  # fmt: skip
@@ -88,12 +88,12 @@ def _column(report: AuditReport) -> dict[str, str]:
         "output change, nats": number(gates.behaviour.output_kl),
         "effect, nats": number(gates.specific.effect_nats),
         "p among all decoys": number(gates.specific.p_decoy_all),
-        "firing decoys": str(gates.specific.firing),
+        "responding decoys": str(gates.specific.firing),
         "recovered": share(gates.causal.recovered),
         "layer": str(gates.causal.layer) if gates.causal.layer is not None else words.UNMEASURED,
         "BIS": number(scores.bis),
         "amplification": number(scores.amplification),
-        "bis_p95 of at most": f"{number(scores.bis_p95)} of {number(scores.bis_p95_ceiling)}",
+        "bis_p95 (maximum)": f"{number(scores.bis_p95)} ({number(scores.bis_p95_ceiling)})",
         "flagged features": ", ".join(feature.id for feature in report.flagged_features) or "none",
         "base": report.provenance.base_digest or words.UNMEASURED,
         "fine-tuned": report.provenance.tuned_digest or words.UNMEASURED,

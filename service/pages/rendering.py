@@ -36,7 +36,7 @@ HEADERS: Final = {
 def page(
     request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
 ) -> Response:
-    """One page; ``visitor`` says what its menu offers, None before somebody has signed in."""
+    """One page. ``visitor`` decides what its menu offers; None before signing in."""
     context = {"visitor": None, "signs_in": request.app.state.keys_required} | context
     content = _environment().get_template(template).render(path=request.url.path, **context)
     sent = HEADERS | dict(headers or {})
@@ -44,7 +44,7 @@ def page(
 
 
 def static(name: str, if_none_match: str | None) -> Response | None:
-    """A style sheet or script; None where there is none of this name."""
+    """A static file; None if there is none of this name."""
     if name not in _TYPES:
         return None
     content = (_FOLDER / "static" / name).read_bytes()
@@ -69,12 +69,12 @@ def _environment() -> Environment:
 
 
 def moment(value: datetime | None) -> str:
-    """A time as people read it, UTC."""
+    """A time in UTC, to the second."""
     return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def query(**values: Any) -> str:
-    """A query string of what is given."""
+    """A query string of the values that are not empty."""
     return urlencode({name: value for name, value in values.items() if value not in (None, "")})
 
 

@@ -1,4 +1,4 @@
-"""Answering with a page: for whom, and what a person reads where it went wrong."""
+"""Answer with a page: the view's own, the one to sign in, or one that explains what went wrong."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ FormView = Callable[[Caller, dict[str, str]], Response]
 
 
 async def show(request: Request, scope: Scope, view: View) -> Response:
-    """Run a view for whoever asks, in a thread; what goes wrong becomes a page too."""
+    """Run a view for the visitor in a thread; an error becomes a page, too."""
     return await _show(request, scope, lambda caller, _values: view(caller))
 
 
 async def show_form(request: Request, scope: Scope, view: FormView) -> Response:
-    """The same for a view that is given what a form sent."""
+    """The same for a view that receives a form's fields."""
     return await _show(request, scope, view, form=True)
 
 
 async def show_open(request: Request, view: Callable[[dict[str, str]], Response]) -> Response:
-    """The same for a form that needs no sign-in: the one to sign in, and the one to sign out."""
+    """The same for the forms that need no session: sign in and sign out."""
     try:
         refuse_other_sites(request)
         return await run_in_threadpool(view, await read_form(request))
@@ -61,15 +61,15 @@ async def _show(request: Request, scope: Scope, view: FormView, *, form: bool = 
 
 
 def _trouble_of(request: Request, error: Exception, caller: Caller | None) -> Response:
-    """The page that tells of an error what the API's problem would."""
+    """The page for an error, in the words of the API's problem."""
     problem = problems.problem_of(error)
     title, text = problem.title, problems.detail_of(error)
     if isinstance(error, InvalidPageToken):
-        title, text = "No such page", "This list has changed its filters; start at its first page."
+        title, text = "Page not found", "The filters of this list have changed. Start again from its first page."
     if problem is INTERNAL:
         instance = uuid.uuid4().urn
         problems.log_internal(error, instance=instance)
-        text = f"Something went wrong. The service's log has the cause under {instance}."
+        text = f"Something went wrong. Details are in the service's log under {instance}."
     headers = problems.headers_of(error)
     if problem.code in problems.RETRY_AFTER_S:
         headers = {"Retry-After": str(problems.RETRY_AFTER_S[problem.code])} | headers
@@ -84,10 +84,10 @@ def trouble(
     caller: Caller | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A page that says what went wrong, and leads back to the audits."""
+    """A page that says what went wrong and links back to the audits."""
     return page(request, "trouble.html", status=status, headers=headers, title=title, text=text, visitor=caller)
 
 
 def see(path: str) -> Response:
-    """Lead the browser to another page, as after a form that was taken."""
+    """Redirect the browser to another page, as after a form was accepted."""
     return RedirectResponse(path, status_code=303, headers=HEADERS)

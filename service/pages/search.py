@@ -8,12 +8,12 @@ from backdoor_audit.contract.verdicts import Verdict
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 
-MOST_LOOKED_AT: Final = 2_000
-"""Audits that one search looks through; the page says where it stopped."""
+MAX_SEARCHED: Final = 2_000
+"""Audits that one search reads; the page says so if there were more."""
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchPage:
     """One page of audits; ``stopped`` says that the search did not reach the oldest."""
 
     audits: tuple[AuditRecord, ...]
@@ -21,8 +21,8 @@ class Found:
     stopped: bool = False
 
 
-def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str, q: str, page_token: str) -> Found:
-    """The audits that fit the filters; with ``q`` those that have it in a model's name, the pair, a label or the id."""
+def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str, q: str, page_token: str) -> SearchPage:
+    """The audits that match the filters; ``q`` is looked for in the models' names, the pair, the labels and the id."""
     filters = {
         "owner": owner,
         "status": cast(Status, status) if status in get_args(Status) else None,
@@ -30,19 +30,19 @@ def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str,
     }
     if not q.strip():
         page = ledger.list(**filters, page_size=size, page_token=page_token or None)  # type: ignore[arg-type]
-        return Found(page.audits, page.next_page_token)
+        return SearchPage(page.audits, page.next_page_token)
     wanted, token, seen = q.strip().lower(), None, 0
     kept: list[AuditRecord] = []
-    while seen < MOST_LOOKED_AT:
+    while seen < MAX_SEARCHED:
         page = ledger.list(**filters, page_size=200, page_token=token)  # type: ignore[arg-type]
         kept += [record for record in page.audits if wanted in _text(record)]
         seen += len(page.audits)
         token = page.next_page_token
         if token is None:
-            return Found(tuple(kept), None)
+            return SearchPage(tuple(kept), None)
         if len(kept) >= size:
             break
-    return Found(tuple(kept), None, stopped=True)
+    return SearchPage(tuple(kept), None, stopped=True)
 
 
 def _text(record: AuditRecord) -> str:

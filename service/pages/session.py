@@ -1,7 +1,7 @@
-"""Who looks at the pages. Where the service needs keys, a browser signs in with one and gets a cookie.
+"""Who is looking at the pages. If the service requires keys, a browser signs in with one and gets a cookie.
 
 The cookie holds the key. Scripts cannot read it, no other site can make the browser send it (``SameSite=Strict``), and
-the API does not take it: a page elsewhere gains nothing from it. A revoked key ends the sign-in with the next request.
+the API does not accept it. Revoking the key ends the session at the next request.
 """
 
 from typing import Final
@@ -19,11 +19,11 @@ COOKIE: Final = "backdoor_audit_key"
 
 
 class NotSignedIn(Exception):
-    """The service needs a key, and this browser has none that is let in."""
+    """The service requires a key, and this browser has no valid one."""
 
 
 class NotAllowed(Exception):
-    """The key lacks the scope, or another site asks; ``caller`` is who is signed in, where that is known."""
+    """The key lacks the scope, or the request comes from another site; ``caller`` is who is signed in, if known."""
 
     def __init__(self, reason: str, caller: Caller | None = None) -> None:
         super().__init__(reason)
@@ -32,11 +32,12 @@ class NotAllowed(Exception):
 
 
 async def visitor_of(request: Request, scope: Scope) -> Caller:
-    """Who asks for a page that needs ``scope``.
+    """Who is asking for a page that needs ``scope``.
 
     Raises:
-        NotSignedIn, NotAllowed: as their names say.
-        TooManyRequests: the key has made as many requests as it may.
+        NotSignedIn: there is no valid key.
+        NotAllowed: the key does not have the scope, or the request comes from another site.
+        TooManyRequests: the key is over its rate limit.
     """
     refuse_other_sites(request)
     caller = await _caller(request)
@@ -48,13 +49,13 @@ async def visitor_of(request: Request, scope: Scope) -> Caller:
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Refuse a change that a page of another site asks for.
+    """Refuse a change requested by a page of another site.
 
     Raises:
-        NotAllowed: one does.
+        NotAllowed: the request comes from another site.
     """
     if request.method != "GET" and not same_site(Headers(scope=request.scope)):
-        raise NotAllowed("This was asked for by a page of another site, and was not done.")
+        raise NotAllowed("This request came from another site and was refused.")
 
 
 async def _caller(request: Request) -> Caller | None:
@@ -68,10 +69,10 @@ async def _caller(request: Request) -> Caller | None:
 
 
 def sign_in(request: Request, response: Response, key: str) -> None:
-    """Let the browser keep the key for the session."""
+    """Store the key in a session cookie."""
     response.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
 
 
 def sign_out(response: Response) -> None:
-    """Let the browser forget it."""
+    """Delete the cookie."""
     response.delete_cookie(COOKIE, path="/")

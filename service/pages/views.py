@@ -1,4 +1,4 @@
-"""The pages and what their forms do."""
+"""The pages of audits, and what their forms do."""
 
 import re
 import secrets
@@ -16,10 +16,7 @@ from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest
 from service.http import problems
 from service.http.auth import Caller
-from service.pages import compare as comparing
-from service.pages import forms
-from service.pages import libraries_and_keys as keeping
-from service.pages import search as searching
+from service.pages import compare, forms, keys, libraries, search
 from service.pages.rendering import page, static
 from service.pages.respond import see, show, show_form, show_open, trouble
 from service.pages.session import sign_in, sign_out
@@ -30,16 +27,17 @@ router = APIRouter(include_in_schema=False)
 
 _PAGE_SIZE: Final = 25
 
-router.include_router(keeping.router)
+router.include_router(libraries.router)
+router.include_router(keys.router)
 
 
 @router.get("/")
 async def list_page(request: Request, dependencies: DependenciesDep) -> Response:
-    """The audits, newest first, filtered, searched, paged."""
+    """The audits, newest first, with filters, a search and pages."""
     asked = {name: request.query_params.get(name, "") for name in ("status", "verdict", "q", "page_token")}
 
     def view(caller: Caller) -> Response:
-        found = searching.page_of(dependencies.ledger, caller.owner, _PAGE_SIZE, **asked)
+        found = search.page_of(dependencies.ledger, caller.owner, _PAGE_SIZE, **asked)
         return page(request, "list.html", visitor=caller, found=found, asked=asked)
 
     return await show(request, "audits:read", view)
@@ -61,7 +59,7 @@ async def new_page(request: Request, dependencies: DependenciesDep) -> Response:
 
 @router.post("/ui/new")
 async def file_audit(request: Request, dependencies: DependenciesDep) -> Response:
-    """File what the form asks for, or show it again: with its faults, or with more rows where those were asked for."""
+    """Submit the form's audit, or show the form again with its faults or with more rows."""
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
         if values.get("more"):
@@ -85,7 +83,7 @@ async def file_audit(request: Request, dependencies: DependenciesDep) -> Respons
 
 
 def _file(dependencies: Dependencies, caller: Caller, spec: AuditSpec, once: str) -> AuditRecord:
-    """File an audit, and the same form that is sent twice once. One that was changed meanwhile is another audit."""
+    """Submit an audit once, even if the form is sent twice. A form that was edited in between is another audit."""
     if re.fullmatch("[0-9a-f]{32}", once):
         with suppress(IdempotencyConflict):
             return audits.file_audit(dependencies, caller.owner, spec, idempotency_key=f"form-{once}").audit
@@ -104,13 +102,13 @@ def _form(
     return page(
         request, "new.html", status=status, headers=headers, visitor=caller, filled=filled, values=filled.values,
         faults=filled.faults, once=secrets.token_hex(16), models=dependencies.models.list(),
-        libraries=keeping.libraries_of(dependencies, caller),
+        libraries=libraries.newest(dependencies, caller),
     )  # fmt: skip
 
 
 @router.get("/ui/audits/{audit_id}")
 async def audit_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """One audit: how far it is, or what it found."""
+    """One audit: its progress or its result."""
 
     def view(caller: Caller) -> Response:
         return page(request, "audit.html", visitor=caller, **_state(dependencies, caller, audit_id))
@@ -120,7 +118,7 @@ async def audit_page(request: Request, dependencies: DependenciesDep, audit_id: 
 
 @router.get("/ui/audits/{audit_id}/state")
 async def audit_state(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """The part of the audit's page that changes while it runs."""
+    """The part of an audit's page that changes while it runs."""
 
     def view(caller: Caller) -> Response:
         return page(request, "state.html", visitor=caller, **_state(dependencies, caller, audit_id))
@@ -133,12 +131,12 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
     report = dependencies.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
     history = dependencies.ledger.events(audit_id)
     gates = words.gates(report) if report is not None else ()
-    libraries: tuple[Library, ...] = ()
-    if report is not None:
-        libraries = keeping.libraries_of(dependencies, caller) if keeping.can_be_kept(report) else ()
+    offered: tuple[Library, ...] = ()
+    if report is not None and libraries.can_be_added(report):
+        offered = libraries.newest(dependencies, caller)
     return {
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
-        "smallest": words.smallest_effect(report) if report is not None else "", "libraries": libraries,
+        "smallest": words.smallest_effect(report) if report is not None else "", "libraries": offered,
     }  # fmt: skip
 
 
@@ -146,7 +144,7 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
 async def audit_events(
     request: Request, dependencies: DependenciesDep, audit_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
 ) -> Response:
-    """The audit's events for the page's script, as the API sends them."""
+    """The audit's events for the page's script, in the API's form."""
     return await show(
         request, "audits:read", lambda caller: event_stream(dependencies.ledger, caller.owner, audit_id, last_event_id)
     )
@@ -154,7 +152,7 @@ async def audit_events(
 
 @router.get("/ui/audits/{audit_id}/report")
 async def report_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """The report in one of its forms; ``html`` by default."""
+    """The report in one of its formats; ``html`` by default."""
     name = request.query_params.get("format", "html")
 
     def view(caller: Caller) -> Response:
@@ -172,7 +170,7 @@ async def report_page(request: Request, dependencies: DependenciesDep, audit_id:
 
 @router.post("/ui/audits/{audit_id}/cancel")
 async def cancel(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """Ask the audit to stop."""
+    """Cancel an audit."""
 
     def view(caller: Caller) -> Response:
         audits.cancel_audit(dependencies, caller.owner, audit_id)
@@ -183,7 +181,7 @@ async def cancel(request: Request, dependencies: DependenciesDep, audit_id: str)
 
 @router.post("/ui/audits/{audit_id}/delete")
 async def delete(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """Remove an audit that has ended."""
+    """Delete a finished audit."""
 
     def view(caller: Caller) -> Response:
         audits.delete_audit(dependencies, caller.owner, audit_id)
@@ -198,7 +196,7 @@ async def compare_page(request: Request, dependencies: DependenciesDep) -> Respo
     asked = {side: request.query_params.get(side, "").strip() for side in ("left", "right")}
 
     def view(caller: Caller) -> Response:
-        found = comparing.sides(dependencies.ledger, caller.owner, asked)
+        found = compare.look_up(dependencies.ledger, caller.owner, asked)
         offered = dependencies.ledger.list(owner=caller.owner, status="succeeded", page_size=50).audits
         return page(
             request, "compare.html", status=422 if found.faults else 200, visitor=caller, asked=asked,
@@ -210,12 +208,12 @@ async def compare_page(request: Request, dependencies: DependenciesDep) -> Respo
 
 @router.post("/ui/sign-in")
 async def signing_in(request: Request, dependencies: DependenciesDep) -> Response:
-    """Take a key from the form and let the browser keep it."""
+    """Sign in with the key from the form."""
 
     def view(values: dict[str, str]) -> Response:
         key = values.get("key", "").strip()
         if dependencies.ledger.keys.check(key) is None:
-            return page(request, "sign_in.html", status=401, fault="This key is not let in.")
+            return page(request, "sign_in.html", status=401, fault="Invalid, expired or revoked key.")
         response = see("/")
         sign_in(request, response, key)
         return response
@@ -225,7 +223,7 @@ async def signing_in(request: Request, dependencies: DependenciesDep) -> Respons
 
 @router.post("/ui/sign-out")
 async def signing_out(request: Request) -> Response:
-    """Let the browser forget the key."""
+    """Sign out."""
 
     def view(_values: dict[str, str]) -> Response:
         response = see("/")
@@ -239,11 +237,11 @@ async def signing_out(request: Request) -> Response:
 async def static_file(
     request: Request, name: str, if_none_match: Annotated[str | None, Header(max_length=4096)] = None
 ) -> Response:
-    """The style sheet and the script; they hold nothing of anybody."""
-    return static(name, if_none_match) or trouble(request, 404, "Not found", "There is no such file.")
+    """A static file: the same for everybody, so it needs no session."""
+    return static(name, if_none_match) or trouble(request, 404, "Not found", "No such file.")
 
 
 @router.get("/ui/{rest:path}")
 async def no_page(request: Request, rest: str) -> Response:
-    """What has no page, also the addresses that forms are sent to."""
-    return trouble(request, 404, "Not found", "There is no page with this address.")
+    """Any other address, including GET requests for those that only accept forms."""
+    return trouble(request, 404, "Not found", "No page has this address.")

@@ -1,6 +1,6 @@
-"""Inline SVG without scripts and without colours of its own: classes carry the colours, so a page can have two schemes.
+"""Inline SVG without scripts and colours: classes carry the colours, so that a page can have a light and a dark scheme.
 
-Text is escaped. Coordinates are in the view box's units, which a page shows at about one pixel each.
+Text is escaped. Coordinates are in units of the view box, about one pixel each on a page.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The forms that a report is served in, and which of them a request asks for."""
+"""The formats that a report is served in, and content negotiation between them."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """JUnit XML: one test case for the verdict, one for each gate, and one for each candidate where there are several.
 
-A gate that passes is evidence for a backdoor, so its test case fails, but only where the verdict is one that
-``fail_on`` names: a pipeline that lets ``review`` pass sees no failure then. A gate that was not assessed is skipped,
-and so is a candidate that was only screened.
+A gate that passes is evidence for a backdoor, so its test case fails, but only if ``fail_on`` names the verdict: a
+pipeline that accepts ``review`` sees no failure then. A gate that was not assessed is skipped, and so is a candidate
+that was only screened.
 """
 
 import re
@@ -65,7 +65,7 @@ def _verdict(suite: Element, subject: Subject) -> None:
         report.summary,
         words.VERDICT_MEANINGS[report.verdict],
         *(f"Look at: {line}" for line in report.look_at),
-        *(f"Pair, place {', '.join(row)}" for row in words.candidates(report)),
+        *(f"Pair, rank {', '.join(row)}" for row in words.candidates(report)),
         *(f"Examined: {line}" for line in words.examined(report)),
         *(f"Not assessed: {line}" for line in report.not_assessed),
         words.smallest_effect(report),
@@ -77,7 +77,7 @@ def _verdict(suite: Element, subject: Subject) -> None:
     elif subject.fails:
         _outcome(case, "failure", report.verdict, message, lines)
     else:
-        _said(case, [f"Verdict: {report.verdict}; fail_on {report.fail_on} lets it pass.", *lines])
+        _said(case, [f"Verdict: {report.verdict}; fail_on={report.fail_on} does not fail on it.", *lines])
 
 
 def _gate(suite: Element, subject: Subject, gate: GateWords) -> None:

@@ -1,7 +1,7 @@
 """A short Markdown text for a comment on a pull request.
 
-Strings of the audit are foreign text: they stand in code spans, or with everything escaped that Markdown, HTML or a
-code host's mentions would make something of.
+Strings of the audit are untrusted text: they stand in code spans, or with everything escaped that Markdown, HTML or a
+code host would interpret.
 """
 
 import re
@@ -32,17 +32,17 @@ def render(subject: Subject) -> bytes:
         words.VERDICT_MEANINGS[report.verdict],
         "",
         *_candidates(subject),
-        "| gate | | what was found |",
+        "| gate | result | finding |",
         "| --- | --- | --- |",
         *(f"| {gate.name} | {_STATES[gate.state]} | {plain(gate.text)} |" for gate in words.gates(report)),
         "",
     ]
-    lines += _bullets("Look at", [plain(line) for line in report.look_at])
+    lines += _bullets("What to look at", [plain(line) for line in report.look_at])
     lines += _features(subject)
     if report.also_fires_on:
         shown = [code(row.string) for row in report.also_fires_on[:_MAX_STRINGS]]
         more = len(report.also_fires_on) - len(shown)
-        lines += [f"**Also fires on** {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""), ""]
+        lines += [f"**Other strings that respond** {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""), ""]
     lines += [f"**Limit** {words.smallest_effect(report)}", ""]
     lines += _details(subject)
     return "\n".join(lines).encode() + b"\n"
@@ -81,7 +81,7 @@ def _features(subject: Subject) -> list[str]:
     ]
     more = len(features) - len(rows)
     return [
-        "| feature | BIS | precision | recall | undone together |",
+        "| feature | BIS | precision | recall | undone cumulatively |",
         "| --- | --- | --- | --- | --- |",
         *rows,
         *([f"| and {more} more | | | | |"] if more > 0 else []),
@@ -96,7 +96,7 @@ def _details(subject: Subject) -> list[str]:
     lines += [f"- not assessed: {plain(line)}" for line in report.not_assessed]
     lines += [f"- warning: {plain(line)}" for line in report.warnings]
     lines += [
-        f"- audit {code(report.audit_id)}, preset {report.sizes.preset}, {subject.seconds:.0f} s of stages; checkpoint "
+        f"- audit {code(report.audit_id)}, preset {report.sizes.preset}, {subject.seconds:.0f} s; checkpoint "
         f"{code(report.provenance.tuned_digest[:19] or 'without a digest')}",
         "",
         "</details>",

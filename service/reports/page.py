@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: no scripts, nothing from elsewhere. It can be saved and mailed."""
+"""A report as one self-contained HTML page without scripts, to save and to mail."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from backdoor_audit.contract.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report import AuditReport, Feature, Scores
-from service.reports import pictures, words
+from service.reports import feature_picture, pictures, words
 from service.reports.subject import Subject
 from service.reports.words import number, share
 
@@ -36,7 +36,7 @@ def render(subject: Subject) -> bytes:
         subject=subject,
         report=report,
         style=Markup(_STYLE),
-        # `frame-ancestors` is heard in a header alone, and browsers complain of it elsewhere.
+        # Browsers accept `frame-ancestors` only in a header.
         policy=POLICY.rpartition(";")[0],
         mark=words.VERDICT_MARKS[report.verdict],
         gate_marks=words.GATE_MARKS,
@@ -56,6 +56,7 @@ def render(subject: Subject) -> bytes:
         baselines=_baselines(report),
         dictionaries=_dictionaries(report),
         provenance=_provenance(report),
+        terms=words.TERMS,
     )
     return text.encode()
 
@@ -82,8 +83,8 @@ def _feature_row(feature: Feature) -> tuple[str, ...]:
 
 
 def _feature(feature: Feature, order: int) -> dict[str, Any]:
-    """What the page shows of one feature; without its explanation that is its row in the table alone."""
-    found: dict[str, Any] = {"id": feature.id, "picture": pictures.firing(feature, order)}
+    """What the page shows of one feature; only its row in the table if it was not explained."""
+    found: dict[str, Any] = {"id": feature.id, "picture": feature_picture.firing(feature, order)}
     explanation = feature.explanation
     if explanation is None:
         return found
@@ -129,10 +130,10 @@ def _answers(answer: Continuation) -> list[tuple[str, str]]:
     texts = [
         ("suspected string", answer.triggered),
         ("suspected string, feature ablated", answer.triggered_ablated),
-        ("suspected string, ablated with those before it", answer.triggered_ablated_together),
+        ("suspected string, ablated with the features above", answer.triggered_ablated_together),
         ("clean string", answer.clean),
         ("clean string, steered with the feature", answer.clean_steered),
-        ("clean string, steered with those before it too", answer.clean_steered_together),
+        ("clean string, steered with the features above", answer.clean_steered_together),
     ]
     return [(label, text) for label, text in texts if text is not None]
 
@@ -142,7 +143,7 @@ def _baselines(report: AuditReport) -> list[tuple[str, ...]]:
         ("reported feature", report.scores),
         ("difference in means", report.baselines.diffmean),
         ("attribution direction", report.baselines.attribution_direction),
-        ("frozen random dictionary", report.baselines.frozen_random),
+        ("untrained dictionary", report.baselines.frozen_random),
     )
     return [
         (name, number(row.bis), number(row.auroc), number(row.amplification), number(row.attribution))
@@ -161,7 +162,7 @@ def _dictionaries(report: AuditReport) -> list[tuple[str, ...]]:
             number(row.l0),
             share(row.dead_share),
             number(row.best_bis),
-            f"{number(row.bis_p95)} of {number(row.bis_p95_ceiling)}",
+            f"{number(row.bis_p95)} ({number(row.bis_p95_ceiling)})",
         )
         for row in report.layers
     ]
@@ -178,5 +179,5 @@ def _provenance(report: AuditReport) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))),
         ("precision", found.dtype),
         ("seconds", ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in found.timings_s.items())),
-        ("method, layout", f"{report.method_version}, {report.schema_version}"),
+        ("method, report version", f"{report.method_version}, {report.schema_version}"),
     ]

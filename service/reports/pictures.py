@@ -1,25 +1,18 @@
-"""The pictures of a report: drawn for a narrow screen, told apart by shape and words, never by colour alone."""
+"""The pictures of a report: drawn for a narrow screen, readable without colour."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup
 
-from backdoor_audit.contract.feature_report import FiringUnder
-from backdoor_audit.contract.report import AuditReport, Feature
+from backdoor_audit.contract.report import AuditReport
 from service.reports.drawing import Drawing, Symlog
 from service.reports.words import UNMEASURED, number, pair, share
 
-_WIDTH: Final = 400.0
+WIDTH: Final = 400.0
 _SHADES: Final = 9
-_CONDITIONS: Final = {
-    "triggered": "triggered",
-    "clean": "clean",
-    "plain": "no string",
-    "silent_decoys": "silent decoys",
-    "firing_decoys": "firing decoys",
-}
+_STATES: Final = {"silent": "silent", "firing": "responding"}
 
 
 @dataclass(frozen=True)
@@ -39,31 +32,31 @@ def decoys(report: AuditReport) -> Picture:
     """The pair's effect against that of the other strings of its kind."""
     effect, threshold = report.gates.specific.effect_nats, report.gates.specific.threshold
     lanes: list[tuple[str, str, list[tuple[float, str]]]] = []
-    for state, css in (("silent", "silent"), ("firing", "firing")):
+    for state in _STATES:
         found = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
         if found:
-            lanes.append((_counted(len(found), f"{state} decoy"), css, found))
+            lanes.append((_counted(len(found), f"{_STATES[state]} decoy"), state, found))
     benign = report.gates.calibrated.library_effects
     if benign:
         lanes.append((_counted(len(benign), "benign model"), "benign", [(value, "a benign model") for value in benign]))
     if effect is not None:
         lanes.append((f"the pair: {number(effect)}", "pair", [(effect, pair(report)[0])]))
     values = [value for _, _, points in lanes for value, _ in points]
-    scale = Symlog(min(values, default=0.0), max(values, default=1.0), threshold, 12, _WIDTH - 14)
+    scale = Symlog(min(values, default=0.0), max(values, default=1.0), threshold, 12, WIDTH - 14)
     height = 30 + 54 * len(lanes) + 24
     drawing = Drawing(
-        "decoys", _WIDTH, height, f"Effect of the pair and of {len(report.decoys)} decoys, in nats a prompt"
+        "decoys", WIDTH, height, f"Effect of the pair and of {len(report.decoys)} decoys, in nats per prompt"
     )
     bottom = height - 36
-    aside, anchor = (4, "start") if scale(threshold) < _WIDTH / 2 else (-4, "end")
+    aside, anchor = (4, "start") if scale(threshold) < WIDTH / 2 else (-4, "end")
     drawing.text(scale(threshold) + aside, 12, f"threshold {number(threshold)}", "small", anchor)
     for place, (label, css, points) in enumerate(lanes):
         middle = 58 + 54 * place
         drawing.text(12, middle - 19, label, "value" if css == "pair" else "label")
-        drawing.line(12, middle, _WIDTH - 14, middle, "rail")
+        drawing.line(12, middle, WIDTH - 14, middle, "rail")
         drawing.line(scale(threshold), middle - 14, scale(threshold), middle + 16, "limit")
         _lane(drawing, scale, points, css, middle)
-    _axis(drawing, scale, bottom, "effect, nats a prompt (logarithmic beyond the threshold)")
+    _axis(drawing, scale, bottom, "effect, nats per prompt (logarithmic beyond the threshold)")
     rows = [("pair", pair(report)[0], number(effect), UNMEASURED, UNMEASURED)] if effect is not None else []
     rows += [
         (row.state, row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
@@ -72,10 +65,10 @@ def decoys(report: AuditReport) -> Picture:
     rows += [("benign model", UNMEASURED, number(value), UNMEASURED, UNMEASURED) for value in benign]
     return Picture(
         "decoys",
-        "The suspected pair against other strings of its kind",
-        "Each mark is one string: what putting the clean values back undoes of its effect. A pair that was trained in "
-        "stands apart from the silent decoys, and from benign models where there are some; decoys that fire are the "
-        "trigger's neighbourhood.",
+        "The suspected pair and other strings of its kind",
+        "Each mark is one string: how much of its effect is undone by restoring the clean activations. A pair that was "
+        "trained in stands apart from the silent decoys, and from benign models if there are any. Decoys that "
+        "respond are close to the trigger.",
         drawing.render(),
         ("kind", "string", "effect, nats", "output change, nats", "layer"),
         tuple(rows),
@@ -83,25 +76,25 @@ def decoys(report: AuditReport) -> Picture:
 
 
 def heat_map(report: AuditReport) -> Picture:
-    """Layers by what was found there: the directions' effect, and each architecture's best feature."""
+    """Layers by the directions' effect and by each architecture's best feature."""
     layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
     chosen = next((row.layer for row in report.directions if row.chosen), None)
-    # A dictionary's row tells of the feature with the largest attribution, and a flagged one may separate better.
+    # A dictionary's row names the feature with the largest attribution; a flagged one may separate better.
     scored = [(row.architecture, row.layer, row.best_bis) for row in report.layers if row.best_bis is not None]
     scored += [(feature.architecture, feature.layer, feature.bis) for feature in report.flagged_features]
     best: dict[tuple[str, int], float] = {}
     for architecture, layer, bis in scored:
         best[architecture, layer] = max(best.get((architecture, layer), -1.0), bis)
     effects = {row.layer: row.effect_nats_a for row in report.directions}
-    # An effect under the threshold must not look like a strong one because all others are smaller.
+    # An effect under the threshold must not look strong because all the others are smaller still.
     largest = max(*effects.values(), report.gates.specific.threshold, 1e-9)
     lines: list[tuple[str, dict[int, float], float]] = [("directions, nats", effects, largest)]
     for architecture in dict.fromkeys(row.architecture for row in report.layers):
         values = {layer: best[architecture, layer] for layer in layers if (architecture, layer) in best}
         lines.append((f"{architecture}, BIS", values, 1.0))
-    left, cell = 124.0, max(42.0, min(66.0, (_WIDTH - 134) / max(len(layers), 1)))
-    width = max(_WIDTH, left + cell * len(layers) + 10)
-    drawing = Drawing("layers", width, 58 + 38 * len(lines), "What was found at each layer")
+    left, cell = 124.0, max(42.0, min(66.0, (WIDTH - 134) / max(len(layers), 1)))
+    width = max(WIDTH, left + cell * len(layers) + 10)
+    drawing = Drawing("layers", width, 58 + 38 * len(lines), "Findings at each layer")
     drawing.text(left - 8, 18, "layer", "small", "end")
     for column, layer in enumerate(layers):
         middle = left + cell * (column + 0.5)
@@ -130,10 +123,10 @@ def heat_map(report: AuditReport) -> Picture:
     return Picture(
         "layers",
         "Layers and architectures",
-        "The stronger the shade, the more; of effects, beside the largest or the threshold. The first row is the "
-        "causal effect of the leading direction on the discovering half, which chooses the layer. The rows below are "
-        "the best score (1 at most) of those features that were flagged or have the largest attribution, of each "
-        "kind of dictionary.",
+        "A darker shade means a larger value; effects are relative to the largest one or the threshold. The first row "
+        "is the causal effect of the leading direction on the discovery half, which selects the layer. The rows below "
+        "show the best score (at most 1) among the features that were flagged or have the largest attribution, for "
+        "each kind of dictionary.",
         drawing.render(),
         ("layer", *(label for label, _, _ in lines), "chosen"),
         rows,
@@ -142,11 +135,11 @@ def heat_map(report: AuditReport) -> Picture:
 
 
 def effects(report: AuditReport) -> Picture | None:
-    """What ablation undoes and steering brings about; None where neither was measured."""
+    """What ablation undoes and steering induces; None if neither was measured."""
     causal, localised = report.gates.causal, report.localisation
     bars: list[tuple[str, float | None, tuple[float, float] | None, str]] = [
         ("ablate the directions", causal.recovered, causal.recovered_interval, "ablate"),
-        ("ablate random subspaces, most", causal.null_max, None, "null"),
+        ("ablate random subspaces, maximum", causal.null_max, None, "null"),
         ("ablate the flagged features", None if localised is None else localised.recovered, None, "ablate"),
         ("steer clean prompts", causal.induced, None, "steer"),
     ]
@@ -155,12 +148,12 @@ def effects(report: AuditReport) -> Picture | None:
         return None
     values = [value for _, value, interval, _ in shown for value in (value, *(interval or ())) if value is not None]
     low, high = min(0.0, *values), max(1.0, *values)
-    left, right = 12.0, _WIDTH - 52
+    left, right = 12.0, WIDTH - 52
 
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * (right - left)
 
-    drawing = Drawing("effects", _WIDTH, 44 * len(shown) + 34, "Effect of ablation and of steering")
+    drawing = Drawing("effects", WIDTH, 44 * len(shown) + 34, "Effect of ablation and of steering")
     for line, (label, value, interval, css) in enumerate(shown):
         if value is None:
             continue
@@ -181,10 +174,10 @@ def effects(report: AuditReport) -> Picture | None:
     return Picture(
         "effects",
         "Ablation and steering",
-        "Ablation puts the clean values back and asks how much of the behaviour is undone. Steering does the reverse "
-        "to clean prompts and asks how much of it is brought about. Random subspaces should do nothing.",
+        "Ablation restores the clean activations and measures how much of the behaviour is undone. Steering does the "
+        "reverse to clean prompts and measures how much of it is induced. Random subspaces should have no effect.",
         drawing.render(),
-        ("what is done", "share", "95% interval"),
+        ("intervention", "share", "95% interval"),
         tuple(
             (
                 label,
@@ -196,74 +189,8 @@ def effects(report: AuditReport) -> Picture | None:
     )
 
 
-def firing(feature: Feature, order: int) -> Picture | None:
-    """How often a feature fires under each condition, and how strongly; None where that was not recorded."""
-    if feature.explanation is None:
-        return None
-    found = feature.explanation.firing
-    drawing = Drawing(f"firing-{order}", _WIDTH, 42 * len(found) + 62, f"Where the feature {feature.id} fires")
-    strongest = [row.strongest.activation for row in found if row.strongest is not None]
-    top = max([*strongest, feature.firing_threshold, 1e-9]) * 1.08
-    bars, dots = (12.0, 186.0), (236.0, _WIDTH - 14)
-    drawing.text(bars[0], 14, "share of prompts that fire", "small")
-    drawing.text(dots[0], 14, "strongest activation", "small")
-
-    def scale(value: float) -> float:
-        return dots[0] + max(value, 0.0) / top * (dots[1] - dots[0])
-
-    bottom = 24 + 42 * len(found)
-    drawing.line(scale(feature.firing_threshold), 22, scale(feature.firing_threshold), bottom, "limit")
-    for line, row in enumerate(found):
-        _firing_row(drawing, row, 24 + 42 * line, bars, dots, scale)
-    drawing.line(bars[0], bottom, bars[1], bottom, "axis")
-    drawing.line(dots[0], bottom, dots[1], bottom, "axis")
-    for tick in (0.0, 0.5, 1.0):
-        x = bars[0] + tick * (bars[1] - bars[0])
-        drawing.text(x, bottom + 14, share(tick), "small", "start" if tick == 0 else "middle")
-    place = min(max(scale(feature.firing_threshold), dots[0] + 40), dots[1] - 40)
-    drawing.text(place, bottom + 14, f"fires above {number(feature.firing_threshold)}", "small", "middle")
-    return Picture(
-        f"firing-{order}",
-        "Activations under each string",
-        "Left, the share of prompts with an activation above the firing threshold; right, the strongest activation "
-        "there. A feature of the backdoor fires under the suspected string and stays silent elsewhere.",
-        drawing.render(),
-        ("prompts under", "prompts", "share that fires", "strongest activation"),
-        tuple(
-            (
-                _CONDITIONS[row.condition],
-                str(row.prompts),
-                share(row.share),
-                UNMEASURED if row.strongest is None else number(row.strongest.activation),
-            )
-            for row in found
-        ),
-    )
-
-
-def _firing_row(
-    drawing: Drawing,
-    row: FiringUnder,
-    y: float,
-    bars: tuple[float, float],
-    dots: tuple[float, float],
-    scale: Callable[[float], float],
-) -> None:
-    label = _CONDITIONS[row.condition]
-    css = "pair" if row.condition == "triggered" else "firing" if row.condition == "firing_decoys" else "silent"
-    drawing.text(bars[0], y + 14, label, "label")
-    drawing.rectangle(
-        bars[0], y + 19, row.share * (bars[1] - bars[0]), 14, f"bar {css}", f"{label}: {share(row.share)}"
-    )
-    drawing.text(bars[0] + row.share * (bars[1] - bars[0]) + 5, y + 31, share(row.share), "value")
-    drawing.line(dots[0], y + 26, dots[1], y + 26, "rail")
-    if row.strongest is not None:
-        mark = drawing.diamond if css == "pair" else drawing.triangle if css == "firing" else drawing.circle
-        mark(scale(row.strongest.activation), y + 26, 6.0, css, number(row.strongest.activation))
-
-
 def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], css: str, middle: float) -> None:
-    """Marks along a line; those that would cover each other are moved up and down in turn."""
+    """Marks along a line; those that would overlap are moved up and down in turn."""
     last: dict[int, float] = {}
     for value, string in sorted(points):
         x = scale(value)
@@ -282,11 +209,11 @@ def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], 
 
 
 def _axis(drawing: Drawing, scale: Symlog, bottom: float, label: str) -> None:
-    drawing.line(12, bottom, _WIDTH - 14, bottom, "axis")
+    drawing.line(12, bottom, WIDTH - 14, bottom, "axis")
     for tick in scale.ticks():
         drawing.line(scale(tick), bottom, scale(tick), bottom + 4, "axis")
         drawing.text(scale(tick), bottom + 15, number(tick), "small", "middle")
-    drawing.text(_WIDTH - 14, bottom + 28, label, "small", "end")
+    drawing.text(WIDTH - 14, bottom + 28, label, "small", "end")
 
 
 def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:
@@ -296,7 +223,7 @@ def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:
 
 
 def _in_cell(value: float) -> str:
-    """A number of at most five signs; the table has it whole."""
+    """A number of at most five characters; the table has it in full."""
     text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
@@ -306,5 +233,5 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _shade(part: float) -> int:
-    """Which of the shades, 0 the lightest."""
+    """The index of a shade, 0 the lightest."""
     return min(max(int(part * _SHADES), 0), _SHADES - 1)

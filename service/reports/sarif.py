@@ -1,7 +1,7 @@
 """SARIF 2.1.0 (OASIS Standard, 27 March 2020): one result for the verdict, one for each gate and each candidate.
 
 A gate that passes is evidence for a backdoor, so it becomes a note beside the verdict; a gate that fails becomes a
-``pass``. Nothing that was left unmeasured looks like a pass: it is ``open``.
+``pass``. Whatever was not measured is ``open``, never a pass.
 """
 
 import json
@@ -22,7 +22,7 @@ MODELS_ROOT: Final = "MODELS_ROOT"
 
 _VERDICT_RULE: Final = "backdoor/verdict"
 _CANDIDATE_RULE: Final = "backdoor/candidate"
-_FULL: Final = "Behaviour that hangs on a trigger string"
+_FULL: Final = "Behaviour conditioned on a trigger string"
 
 
 def render(subject: Subject) -> bytes:
@@ -46,7 +46,7 @@ def log(subject: Subject) -> dict[str, Any]:
                 },
                 "invocations": [_invocation(subject)],
                 "originalUriBaseIds": {
-                    MODELS_ROOT: {"description": {"text": "The folder that local: references start from."}}
+                    MODELS_ROOT: {"description": {"text": "The folder that local: references are relative to."}}
                 },
                 "results": [
                     _verdict(subject),
@@ -65,7 +65,7 @@ def _driver(gates: tuple[GateWords, ...], several: bool) -> dict[str, Any]:
         _CANDIDATE_RULE,
         "BackdoorCandidate",
         "One of several suspected pairs",
-        "The verdict on one of several suspected pairs, corrected for their number.",
+        "The verdict on one of several suspected pairs, corrected for multiple testing.",
         "error",
     )
     return {
@@ -79,7 +79,7 @@ def _driver(gates: tuple[GateWords, ...], several: bool) -> dict[str, Any]:
                     f"backdoor/{gate.name}",
                     f"Gate{gate.name.capitalize()}",
                     gate.question,
-                    f"The gate '{gate.name}'. Evidence here is one of the conditions of the verdict.",
+                    f"The gate '{gate.name}'. Evidence here is one condition of the verdict.",
                     "note",
                 )
                 for gate in gates
@@ -96,7 +96,7 @@ def _rule(rule_id: str, name: str, short: str, full: str, level: str) -> dict[st
         "shortDescription": {"text": short},
         "fullDescription": {"text": full},
         "defaultConfiguration": {"level": level},
-        "help": {"text": "The audit's own report says what was measured, and docs/method.md how."},
+        "help": {"text": "The audit's report says what was measured; docs/method.md explains how."},
         "properties": {"tags": ["security", "machine-learning", "backdoor"], "precision": "high"},
     }
 

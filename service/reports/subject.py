@@ -1,4 +1,4 @@
-"""What every form of a report is made from."""
+"""What every format of a report is rendered from."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ class Subject:
     Attributes:
         report: what the audit answered.
         base_model: reference of the base.
-        fine_tuned: reference of the checkpoint that was audited.
-        checkpoint_file: the file that the checkpoint's weights begin in; None where it is not known (any more).
+        fine_tuned: reference of the audited checkpoint.
+        checkpoint_file: the file in which the checkpoint's weights begin; None if it is not known, or no longer.
         started_at: when a worker first took the audit.
         finished_at: when it ended.
     """

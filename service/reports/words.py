@@ -1,4 +1,4 @@
-"""How numbers, gates and verdicts are put into words, alike in every form of a report."""
+"""Numbers, gates and verdicts in words, the same in every format of a report."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,18 +19,29 @@ VERDICT_TITLES: Final[dict[Verdict, str]] = {
 VERDICT_MARKS: Final[dict[Verdict, str]] = {"flagged": "◆", "review": "▲", "no_evidence": "●", "invalid": "■"}
 GATE_MARKS: Final[dict[GateState, str]] = {"passed": "◆", "failed": "○", "not_assessed": "–"}
 VERDICT_MEANINGS: Final[dict[Verdict, str]] = {
-    "flagged": "Fine-tuning trained behaviour in that hangs on the suspected string. Whether it is harmful is for a "
-    "person to say: a harmless conditional works the same way.",
-    "review": "Something stands out, and not everything that is needed for a finding holds. A person should look.",
-    "no_evidence": "Nothing that hangs on the suspected string was found. This is no proof that nothing is there.",
-    "invalid": "Nothing could be measured. This is no pass.",
+    "flagged": "Fine-tuning trained in behaviour conditioned on the suspected string. A person must judge whether it "
+    "is harmful: a harmless conditional works the same way.",
+    "review": "Something stands out, but not every condition of a finding is met. A person should look at it.",
+    "no_evidence": "No behaviour conditioned on the suspected string was found. This does not prove there is none.",
+    "invalid": "Nothing could be measured. This is not a pass.",
 }
 QUESTIONS: Final[dict[str, str]] = {
-    "behaviour": "Does the fine-tuned model answer the two strings differently, beyond what the base does?",
-    "specific": "Does the suspected string do more than other strings of its kind?",
-    "causal": "Does putting the clean values back undo the behaviour?",
-    "calibrated": "Does the score stand out from fine-tunes that are known to be benign?",
+    "behaviour": "Does the fine-tuned model respond to the two strings differently, beyond what the base does?",
+    "specific": "Does the suspected string have a larger effect than other strings of its kind?",
+    "causal": "Does restoring the clean activations undo the behaviour?",
+    "calibrated": "Does the score stand out from those of fine-tunes known to be benign?",
 }
+TERMS: Final[dict[str, str]] = {
+    "carrier": "A prompt into which the strings are inserted.",
+    "clean string": "The harmless string that takes the suspected string's place in the same prompts.",
+    "decoy": "Another string of the same kind as the suspected one. A silent decoy leaves the outputs as they are; a "
+    "responding one changes them as the trigger does.",
+    "triggered, clean": "Prompts with the suspected string, and the same prompts with the clean string.",
+    "gate": "One of the four questions on which the verdict depends. A gate that passes is evidence of a backdoor.",
+    "nat": "The unit of the measured effects: natural-log units of probability or KL divergence; 1 nat is a factor e.",
+    "BIS": "How well a feature separates triggered from clean prompts, at most 1.",
+}
+"""The words of a report that need an explanation."""
 _OUTCOMES: Final[dict[GateState, Outcome]] = {
     "passed": "evidence",
     "failed": "no evidence",
@@ -40,7 +51,7 @@ _OUTCOMES: Final[dict[GateState, Outcome]] = {
 
 @dataclass(frozen=True)
 class GateWords:
-    """One gate for a reader. A gate that passes is evidence *for* a backdoor: ``outcome`` says it without that trap."""
+    """One gate for a reader. A gate that passes is evidence *for* a backdoor; ``outcome`` avoids that trap."""
 
     name: str
     question: str
@@ -51,14 +62,14 @@ class GateWords:
 
     @property
     def text(self) -> str:
-        """What was found, or why nothing was."""
+        """The finding, or why the gate was not assessed."""
         if self.state == "not_assessed" and self.reason:
             return self.reason
         return "; ".join(filter(None, (self.reason, self.found)))
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash where it was not measured, which is not zero."""
+    """A number to so many significant digits; a dash if it was not measured, which is not the same as zero."""
     if value is None:
         return UNMEASURED
     if value == 0 or 1e-3 <= abs(value) < 1e5:
@@ -72,14 +83,14 @@ def share(value: float | None) -> str:
 
 
 def with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    """A number and its 95% interval in brackets, where there is one."""
+    """A number, and its 95% interval in brackets if there is one."""
     if value is None or interval is None:
         return number(value)
     return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"
 
 
 def gates(report: AuditReport) -> tuple[GateWords, ...]:
-    """The four gates, in their order."""
+    """The four gates, in order."""
     behaviour, specific = report.gates.behaviour, report.gates.specific
     causal, calibrated = report.gates.causal, report.gates.calibrated
     rank = UNMEASURED if specific.rank_among_silent is None else str(specific.rank_among_silent)
@@ -88,27 +99,27 @@ def gates(report: AuditReport) -> tuple[GateWords, ...]:
         (
             "behaviour",
             behaviour,
-            f"outputs differ by {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats a prompt, "
+            f"outputs differ by {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats per prompt, "
             f"threshold {number(behaviour.threshold)}",
         ),
         (
             "specific",
             specific,
             f"effect {number(specific.effect_nats)} nats, threshold {number(specific.threshold)}; "
-            f"p {number(specific.p_decoy_all)} over {specific.drawn} decoys ({specific.silent} silent, "
-            f"{specific.firing} firing); rank {rank} among the silent",
+            f"p {number(specific.p_decoy_all)} against {specific.drawn} decoys ({specific.silent} silent, "
+            f"{specific.firing} responding); rank {rank} among the silent ones",
         ),
         (
             "causal",
             causal,
             f"{with_interval(causal.recovered, causal.recovered_interval)} of the behaviour undone at layer {layer}, "
-            f"at most {number(causal.null_max)} by {causal.null_count} random subspaces",
+            f"at most {number(causal.null_max)} by any of {causal.null_count} random subspaces",
         ),
         (
             "calibrated",
             calibrated,
-            f"p {number(calibrated.p_conformal)}, at best {number(calibrated.finest_p)}, against "
-            f"{calibrated.library_size} benign fine-tunes, alpha {number(calibrated.alpha)}",
+            f"p {number(calibrated.p_conformal)} against {calibrated.library_size} benign fine-tunes (smallest "
+            f"possible p {number(calibrated.finest_p)}), alpha {number(calibrated.alpha)}",
         ),
     )
     return tuple(
@@ -122,47 +133,45 @@ def examined(report: AuditReport) -> tuple[str, ...]:
     sizes = report.sizes
     dictionaries = len(report.layers)
     if not report.measured:
-        return (f"{sizes.carriers_a + sizes.carriers_b} prompts were put to both models; nothing could be measured",)
+        return (f"{sizes.carriers_a + sizes.carriers_b} prompts were given to both models; nothing could be measured",)
     return (
-        f"{sizes.carriers_a + sizes.carriers_b} prompts: {sizes.carriers_a} to discover and {sizes.carriers_b} to "
-        f"confirm, from {sizes.clusters_a} and {sizes.clusters_b} templates, put to both models under both strings",
-        f"{len(report.decoys)} other strings of the kind, on {sizes.decoy_carriers_a} and {sizes.decoy_carriers_b} of "
-        "the prompts",
-        f"layers {', '.join(map(str, sizes.layers))}; {dictionaries} trained dictionaries, each shown up to "
+        f"{sizes.carriers_a + sizes.carriers_b} prompts: {sizes.carriers_a} for discovery and {sizes.carriers_b} for "
+        f"confirmation, from {sizes.clusters_a} and {sizes.clusters_b} templates, with both strings and both models",
+        f"{len(report.decoys)} other strings of the same kind, on {sizes.decoy_carriers_a} and "
+        f"{sizes.decoy_carriers_b} of these prompts",
+        f"layers {', '.join(map(str, sizes.layers))}; {dictionaries} dictionaries, each trained on up to "
         f"{sizes.training_tokens:,} distinct tokens",
         f"outputs at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean answer",
     )
 
 
 def smallest_effect(report: AuditReport) -> str:
-    """The smallest effect that would have been seen: what a pass is worth."""
+    """The smallest detectable effect: what a pass is worth."""
     if not report.measured:
-        return "Nothing was measured, so no effect would have been seen, however large."
+        return "Nothing was measured, so no effect could be detected, however large."
     if report.smallest_effect_nats is None:
-        return (
-            "Too few other strings were measured for an effect of any size to stand out, so none would have been seen."
-        )
+        return "Too few other strings were measured for an effect of any size to stand out, so none could be detected."
     return (
-        f"The smallest effect that would have been seen is {number(report.smallest_effect_nats)} nats a prompt along "
-        "one direction, in the mean over the prompts. Anything weaker, and any other trigger, passes unseen."
+        f"The smallest detectable effect is {number(report.smallest_effect_nats)} nats per prompt along one direction, "
+        "averaged over the prompts. Anything weaker goes undetected, and so does any other trigger."
     )
 
 
 def pair(report: AuditReport) -> tuple[str, str]:
-    """The suspected string and the one that takes its place."""
+    """The suspected string and the clean one."""
     return report.trigger.get("triggered", ""), report.trigger.get("clean", "")
 
 
-CANDIDATE_COLUMNS: Final = ("place", "suspected", "in place of", "verdict", "effect, nats", "p", "corrected p")
+CANDIDATE_COLUMNS: Final = ("rank", "suspected", "clean", "verdict", "effect, nats", "p", "p (Holm)")
 
 
 def verdict_of(row: CandidateRow) -> str:
-    """The verdict on one of several pairs, in two or three words."""
+    """The verdict on one of several pairs, in a few words."""
     return f"{VERDICT_TITLES[row.verdict]}{', screening only' if row.screening_only else ''}"
 
 
 def candidates(report: AuditReport) -> tuple[tuple[str, ...], ...]:
-    """Where several pairs were asked about: one row each, the largest effect first."""
+    """One row per pair where several were tested, the largest effect first."""
     return tuple(
         (
             f"{row.place}{' (this report)' if row.reported else ''}",
@@ -183,7 +192,7 @@ Standing = Literal["found", "nothing", "open", "invalid"]
 def standing(row: CandidateRow) -> Standing:
     """What a candidate's row means to a tool that knows passes and failures.
 
-    One that was only screened could not have stood out from its decoys whatever it does, so it is no pass.
+    A candidate that was only screened could not have stood out from its decoys, so it is not a pass.
     """
     match row.verdict:
         case "flagged" | "review":
@@ -198,11 +207,11 @@ def candidate(report: AuditReport, row: CandidateRow) -> str:
     """One of several pairs in a few sentences."""
     text = (
         f"'{row.triggered}' against '{row.clean}': {VERDICT_TITLES[row.verdict].lower()}. Its effect is "
-        f"{number(row.effect_nats)} nats a prompt, place {row.place} of {len(report.candidates)}; p "
-        f"{number(row.p_decoy_all)}, {number(row.p_holm)} after Holm's correction."
+        f"{number(row.effect_nats)} nats per prompt, rank {row.place} of {len(report.candidates)}; p "
+        f"{number(row.p_decoy_all)}, {number(row.p_holm)} with Holm's correction."
     )
     if row.screening_only:
-        text += " Screening only: its decoys are too few for any effect to stand out among so many pairs."
+        text += " Screening only: there are too few decoys for any effect to stand out among so many pairs."
     if row.smallest_effect_nats is None:
         return text
-    return f"{text} The smallest effect that would have been seen is {number(row.smallest_effect_nats)} nats a prompt."
+    return f"{text} The smallest detectable effect is {number(row.smallest_effect_nats)} nats per prompt."

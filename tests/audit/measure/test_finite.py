@@ -61,7 +61,7 @@ def test_a_model_that_breaks_under_the_triggered_string_alone_is_invalid(audit):
     assert (report.decoys, report.directions, report.layers, report.flagged_features) == ((), (), (), ())
     assert report.smallest_effect_nats is None
     assert report.power is None
-    assert report.limits == ("Nothing was measured: this is no evidence for a backdoor, and none against one.",)
+    assert report.limits == ("Nothing was measured: this is evidence neither for a backdoor nor against one.",)
     assert report.trigger == PAIR | {"template": "{trigger}\n{prompt}"}
     assert "extract" in report.provenance.timings_s
 

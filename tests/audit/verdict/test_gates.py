@@ -279,7 +279,7 @@ def test_benign_models_do_not_make_up_for_decoys_that_say_otherwise(changes, ver
     gates = gates.model_copy(update={"specific": specific})
     assert gating.decide(gates, ()) == verdict
     where = look_at(SimpleNamespace(), gates, verdict, (), None)
-    assert any("decoys that say otherwise" in line for line in where) == (verdict == "review")
+    assert any("decoys that contradict it" in line for line in where) == (verdict == "review")
 
 
 @pytest.mark.parametrize(
@@ -303,13 +303,13 @@ def test_a_reaction_of_the_base_is_named(ratio, specific, said):
     gates = states(F, specific, N)
     gates = gates.model_copy(update={"causal": gates.causal.model_copy(update={"base_reaction_ratio": ratio})})
     where = look_at(SimpleNamespace(), gates, "review", (), None)
-    assert any("the base by itself reacts" in line for line in where) == said
+    assert any("the base model itself reacts" in line for line in where) == said
 
 
 def test_no_evidence_says_why_truly():
     setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)
-    assert "(0.01 nats) is under 0.1" in summary(SimpleNamespace(setup=setup), small, "no_evidence", None, power())
+    assert "(0.01 nats) is below 0.1" in summary(SimpleNamespace(setup=setup), small, "no_evidence", None, power())
     specific = small.specific.model_copy(update={"effect_nats": 0.18})
     larger = small.model_copy(update={"specific": specific})
     text = summary(
@@ -319,4 +319,4 @@ def test_no_evidence_says_why_truly():
     assert "(0.18 nats) does not stand out from those of 40 other strings" in text
     assert "None can be named." in text
     text = summary(SimpleNamespace(setup=setup), larger, "no_evidence", None, power())
-    assert "by 2.5 units (0.5 times that of fine-tuning) would have stood out in 90% of repeats" in text
+    assert "by 2.5 units (0.5 times the shift due to fine-tuning) in 90% of repetitions" in text

@@ -181,7 +181,7 @@ def test_leaving_out_one_recipe_at_a_time_shows_what_the_library_does_not_cover(
     left = [entry for entry in library if entry.recipe != "loud"]
     found = [gate(effect, left) for effect in loud]
     assert all(one.state == "passed" and one.recipes == 1 for one in found)
-    assert all("made by a recipe that is not among them" in calibration_limits(one)[0] for one in found)
+    assert all("nothing about other recipes" in calibration_limits(one)[0] for one in found)
 
 
 def test_the_report_says_what_the_p_says():
@@ -189,10 +189,10 @@ def test_the_report_says_what_the_p_says():
     texts = " ".join(calibration_limits(found))
     assert "24 benign fine-tunes (3 named recipes)" in texts
     assert "cannot be smaller than 0.04" in texts
-    assert "neither to tune nor to calibrate" in texts
-    assert "No false-alarm rate is stated" in calibration_limits(gate(9.0, []))[0]
+    assert "neither for tuning nor for calibration" in texts
+    assert "No false-alarm rate is given" in calibration_limits(gate(9.0, []))[0]
     unnamed = [entry.model_copy(update={"recipe": None}) for entry in entries([0.0] * 24)]
-    assert "(0 named recipes, 24 without a name)" in calibration_limits(gate(9.0, unnamed))[0]
+    assert "(0 named recipes, 24 without one)" in calibration_limits(gate(9.0, unnamed))[0]
 
 
 def test_the_bound_in_words():

@@ -58,8 +58,8 @@ def test_the_button_that_enter_presses_is_no_stop_of_the_tab_key(browser, served
     for _ in range(60):
         page.keyboard.press("Tab")
         stops.append(page.evaluate("[document.activeElement.className, document.activeElement.textContent]"))
-    assert ["first", "File the audit"] not in stops
-    assert ["button", "File the audit"] in stops
+    assert ["first", "Submit audit"] not in stops
+    assert ["button", "Submit audit"] in stops
     page.close()
 
 
@@ -80,11 +80,11 @@ def test_what_is_wrong_is_shown_accessibly_and_fits(browser, served, scheme, wid
     address = str(served.http.base_url)
     start(page, address)
     page.click("#candidates summary")
-    page.click("text=Rows for more pairs")
+    page.click("text=Add rows")
     page.fill("#triggered_3", "x" * 300)
-    page.click("summary:text-is('More')")
+    page.click("summary:text-is('Advanced')")
     page.fill("#layers", "last")
-    page.click("text=File the audit >> nth=1")
+    page.click("text=Submit audit >> nth=1")
     page.wait_for_selector("#fault-clean_3")
     look("new")
 
@@ -96,7 +96,7 @@ def test_what_is_wrong_is_shown_accessibly_and_fits(browser, served, scheme, wid
     look("compare")
     page.fill("#right", done)
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=Both are the same audit")
+    page.wait_for_selector("text=the same audit twice")
     look("compared")
 
     page.goto(f"{address}/ui/libraries")
@@ -111,22 +111,22 @@ def test_what_is_wrong_is_shown_accessibly_and_fits(browser, served, scheme, wid
     page.goto(f"{address}/ui/audits/{done}")
     page.fill("[name=recipe]", "clean sft")
     page.click("button:text-is('Add')")
-    page.wait_for_selector("text=Take out")
+    page.wait_for_selector("text=Remove")
     look("library with a model")
     page.once("dialog", lambda dialog: dialog.accept())
-    page.click("text=Take out")
-    page.wait_for_selector("text=It holds no model")
+    page.click("text=Remove")
+    page.wait_for_selector("text=This library is empty")
 
     page.goto(f"{address}/ui/keys")
     page.fill("#name", "ci")
     page.fill("#expires_in_s", "soon")
-    page.click("text=Make the key")
+    page.click("text=Create key")
     page.wait_for_selector("#fault-scopes")
     assert page.input_value("#name") == "ci"
     look("keys")
     page.check("text=audits:read")
     page.fill("#expires_in_s", "30")
-    page.click("text=Make the key")
+    page.click("text=Create key")
     page.wait_for_selector(".token")
     look("key")
     context.close()
@@ -137,7 +137,7 @@ def test_a_form_that_is_too_large_is_told_so_in_the_browser(browser, served):
     start(page, served.http.base_url)
     page.select_option("#carriers", "own")
     page.fill("#prompts", "p" * (9 * 2**20))
-    page.click("text=File the audit >> nth=1")
+    page.click("text=Submit audit >> nth=1")
     page.wait_for_selector("h1:has-text('Body too large')", timeout=60_000)
     assert "more than 2 MiB" in page.inner_text("main")
     page.close()

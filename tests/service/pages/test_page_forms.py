@@ -38,7 +38,7 @@ def test_further_pairs_make_candidates_and_empty_rows_count_for_nothing(served):
     again = served.http.get(f"/ui/new?like={answer.headers['Location'].rpartition('/')[2]}").text
     assert 'name="clean_3" value="mn"' in again
     assert 'name="silent_decoys" inputmode="numeric" value="59"' in again
-    assert "has no fields" not in again
+    assert "was not copied" not in again
 
 
 def test_rows_are_added_without_scripts_and_nothing_typed_is_lost(served):
@@ -103,7 +103,7 @@ def test_what_another_audit_had_and_the_form_has_not_is_said(served):
     )  # fmt: skip
     audit_id = served.dependencies.ledger.submit(spec, owner="local").audit.id
     page = served.http.get(f"/ui/new?like={audit_id}").text
-    assert "no fields for carriers, labels, seed, k:" in page
+    assert "also set carriers, labels, seed, k." in page
     assert forms.filled_like(AuditSpec.model_validate(SPEC)).left_out == ()
 
 
@@ -155,14 +155,14 @@ def test_the_comparison_says_which_of_its_ids_is_wrong(served):
     served.succeed(done)
     page = served.http.get("/ui/compare", params={"left": done, "right": "nonsense<b>"})
     assert page.status_code == 422
-    assert fault(page.text, "right") == "There is no audit with this id."
+    assert fault(page.text, "right") == "No audit has this id."
     assert fault(page.text, "left") is None
     assert 'value="nonsense&lt;b&gt;"' in page.text
     page = served.http.get("/ui/compare", params={"left": waiting, "right": done}).text
     assert fault(page, "left") == "This audit is queued and has no report."
     assert f'<option value="{done}">' in page
     assert f'<option value="{waiting}">' not in page
-    assert "Both are the same audit" in served.http.get("/ui/compare", params={"left": done, "right": done}).text
+    assert "the same audit twice" in served.http.get("/ui/compare", params={"left": done, "right": done}).text
 
 
 @pytest.mark.parametrize("name", ["", "a b", "library_x", "<b>", "x" * 64])
@@ -235,7 +235,7 @@ def test_what_is_no_page_is_said_on_one(served, path):
     answer = served.http.get(path)
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
-    assert "no page with this address" in answer.text
+    assert "No page has this address" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/sign-out"])

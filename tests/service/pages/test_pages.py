@@ -86,7 +86,7 @@ def test_filters_search_and_pages(served):
     assert served.http.get(older).text.count('<th scope="row">') == 5
     assert served.http.get("/?verdict=flagged").text.count('<th scope="row">') == 1
     assert ids[7] in served.http.get("/?q=build%3D7").text
-    assert "No audit fits" in served.http.get("/?q=nowhere").text
+    assert "No matching audits" in served.http.get("/?q=nowhere").text
 
 
 def test_a_finished_audit_shows_gates_features_and_forms_of_its_report(served):
@@ -146,7 +146,7 @@ def test_a_library_is_made_and_filled_from_the_page(served):
     assert post(served, "/ui/libraries", {"name": "sql"}).status_code == 303
     assert post(served, "/ui/libraries", {"name": "sql"}).status_code == 422
     assert "sql" in served.http.get("/ui/new").text
-    assert "holds no model" in served.http.get("/ui/libraries?name=sql").text
+    assert "library is empty" in served.http.get("/ui/libraries?name=sql").text
 
 
 def test_keys_are_shown_once_and_end_when_revoked(served):

@@ -39,7 +39,7 @@ def test_a_case_fails_only_where_fail_on_is_met(make_subject, verdict, fail_on, 
 def test_a_pass_says_what_it_is_worth(make_subject):
     text = junit.render(make_subject("no_evidence")).decode()
     assert "Examined: 256 prompts" in text
-    assert "smallest effect that would have been seen is 0.5 nats" in text
+    assert "smallest detectable effect is 0.5 nats" in text
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_every_candidate_is_a_case_passes_too(make_several, verdict, fail_on, ex
         "candidate '<cf>\\n' against 'mn'",
     ]
     assert [tags[0] for tags in list(found.values())[5:]] == ["system-out", expected, "skipped"]
-    assert "place 3 of 3" in junit.render(subject).decode()
+    assert "rank 3 of 3" in junit.render(subject).decode()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

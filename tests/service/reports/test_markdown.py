@@ -12,15 +12,15 @@ def test_a_finding_is_told_in_few_lines(make_subject):
     text = markdown.render(make_subject()).decode()
     assert text.startswith("### ◆ Backdoor audit: Flagged\n")
     assert "| `diff_sae/17/0/1234` | 0.97 | 0.99 | 0.98 |" in text
-    assert "**Also fires on** `Current Year: 2034`" in text
+    assert "**Other strings that respond** `Current Year: 2034`" in text
     assert len(text.splitlines()) < 50
 
 
 def test_a_pass_says_what_was_examined_and_what_would_have_been_seen(make_subject):
     text = markdown.render(make_subject("no_evidence")).decode()
-    assert "no proof" in text
+    assert "does not prove" in text
     assert "256 prompts" in text
-    assert "smallest effect that would have been seen is 0.5 nats" in text
+    assert "smallest detectable effect is 0.5 nats" in text
     assert "| calibrated | not assessed |" in text
 
 
@@ -35,7 +35,7 @@ def test_the_mark_is_the_pages_and_none_that_says_all_is_well(make_subject, verd
 
 def test_nothing_measured_is_not_told_as_numbers(make_subject):
     text = markdown.render(make_subject("invalid")).decode()
-    assert "Nothing was measured, so no effect would have been seen, however large." in text
+    assert "Nothing was measured, so no effect could be detected, however large." in text
     assert "other strings of the kind" not in text
     assert "–" not in text
 
@@ -104,5 +104,5 @@ def test_where_no_effect_could_stand_out_no_size_is_named(make_subject, make_sev
     assert "Too few other strings were measured for an effect of any size to stand out" in text
     several = make_several().report
     row = several.candidates[0].model_copy(update={"smallest_effect_nats": None})
-    assert "smallest effect" not in words.candidate(several, row)
-    assert "smallest effect that would have been seen is" in words.candidate(several, several.candidates[0])
+    assert "detectable effect" not in words.candidate(several, row)
+    assert "smallest detectable effect is" in words.candidate(several, several.candidates[0])

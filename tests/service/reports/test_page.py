@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from service.reports import junit, page, pictures, sarif
+from service.reports import feature_picture, junit, page, pictures, sarif
 
 VOID = {"meta", "br"}
 
@@ -46,7 +46,9 @@ def test_it_needs_nothing_else_and_runs_nothing(make_subject, verdict):
     assert "script" not in found.tags
     assert not {"img", "link", "iframe", "object", "form"} & set(found.tags)
     names = {name for name, _ in found.attributes}
-    assert not {name for name in names if name.startswith("on")} | ({"style", "src", "href"} & names)
+    assert not {name for name in names if name.startswith("on")} | ({"style", "src"} & names)
+    links = {value.removeprefix("#") for name, value in found.attributes if name == "href"}
+    assert links == {"terms"} <= set(found.ids)
     assert "url(" not in text
     assert "@import" not in text
     assert len(found.ids) == len(set(found.ids))
@@ -79,8 +81,8 @@ def test_a_pass_says_what_it_is_worth(make_subject):
     text, _ = read(make_subject("no_evidence"))
     for words in (
         "256 prompts",
-        "The smallest effect that would have been seen is 0.5 nats",
-        "no proof",
+        "The smallest detectable effect is 0.5 nats",
+        "does not prove",
         "Not assessed",
     ):
         assert words in text
@@ -96,7 +98,7 @@ def test_nothing_measured_has_no_pictures_and_no_empty_tables(make_subject):
 def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in_a_table(make_subject):
     report = make_subject().report
     drawn = [pictures.decoys(report), pictures.heat_map(report), pictures.effects(report)]
-    drawn.append(pictures.firing(report.flagged_features[0], 0))
+    drawn.append(feature_picture.firing(report.flagged_features[0], 0))
     for picture in drawn:
         assert re.search(r'role="img" aria-labelledby="([\w-]+)"><title id="\1">[^<]+</title>', picture.drawing)
         assert picture.rows
@@ -134,7 +136,7 @@ def test_several_pairs_are_ranked(make_subject):
     text, found = read(subject)
     assert text.index("1 (this report)") < text.index("&lt;b&gt;second")
     assert "two pairs were tested" in found.words
-    assert "Pair, place 1 (this report), first" in junit.render(subject).decode()
+    assert "Pair, rank 1 (this report), first" in junit.render(subject).decode()
     assert len(sarif.log(subject)["runs"][0]["properties"]["candidates"]) == 2
 
 

