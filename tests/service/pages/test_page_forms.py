@@ -178,7 +178,8 @@ def test_a_library_is_filled_and_emptied_from_the_pages(served):
     served.succeed(audit_id)
     assert post(served, "/ui/libraries", {"name": "sql"}).headers["Location"] == "/ui/libraries?name=sql"
     assert (
-        fault(post(served, "/ui/libraries", {"name": "sql"}).text, "name") == "Another of your libraries has this name."
+        fault(post(served, "/ui/libraries", {"name": "sql"}).text, "name")
+        == "You already have a library with this name."
     )
     library = served.dependencies.ledger.libraries.get("sql", owner="local")
     page = served.http.get(f"/ui/audits/{audit_id}").text
