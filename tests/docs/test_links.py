@@ -74,3 +74,23 @@ def test_lines_of_prose_are_short(file: Path) -> None:
 def test_a_long_line_is_found() -> None:
     long = "word " * 30
     assert too_long(f"short\n{long}\n| {long} |\n```\n{long}\n```\n") == [long]
+
+
+NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|json|svg|toml|yml|yaml|sh|txt|jsonl|lock))`")
+MADE_BY_COMMANDS = {"benchmarks/results/devices.json"}  # `python -m benchmarks.devices`, which needs a GPU
+
+
+def named_files(text: str) -> set[str]:
+    """Files of this repository that a text names by their path from its root."""
+    return {name for name in NAMED.findall(text) if (ROOT / name.partition("/")[0]).is_dir()}
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: str(file.relative_to(ROOT)))
+def test_named_files_exist(file: Path) -> None:
+    missing = {name for name in named_files(file.read_text(encoding="utf-8")) if not (ROOT / name).is_file()}
+    assert missing - MADE_BY_COMMANDS == set()
+
+
+def test_a_file_that_is_gone_is_found() -> None:
+    text = "`docs/method.md` is no code, `docs/gone.json` is named, `other/gone.json` is not ours"
+    assert named_files(text) == {"docs/gone.json"}
