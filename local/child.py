@@ -11,7 +11,7 @@ from typing import Final
 
 import backdoor_audit
 import local
-from backdoor_audit.client.errors import ChildFailed
+from local.errors import ChildFailed
 from local.parent_death import die_with_parent
 
 _TAIL_LINES: Final = 15
@@ -30,7 +30,7 @@ def settings_environment(data_dir: Path, models_root: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Launch:
     """How one child is started and stopped. Output of the child is appended to ``log``."""
 
     name: str
@@ -45,7 +45,7 @@ class Plan:
 class Child:
     """One supervised process over all its starts."""
 
-    plan: Plan
+    launch: Launch
     process: subprocess.Popen[bytes] | None = None
     deaths: deque[float] = field(default_factory=deque)
     start_at: float | None = None
@@ -58,22 +58,22 @@ class Child:
             ChildFailed: it could not be started at all.
         """
         self.start_at = None
-        self.plan.log.parent.mkdir(parents=True, exist_ok=True)
+        self.launch.log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self.plan.log.open("ab") as log:
+            with self.launch.log.open("ab") as log:
                 self.log_offset = log.tell()
                 self.process = subprocess.Popen(
-                    list(self.plan.argv),
-                    env=dict(self.plan.environment),
+                    list(self.launch.argv),
+                    env=dict(self.launch.environment),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    pass_fds=self.plan.pass_fds,
+                    pass_fds=self.launch.pass_fds,
                     preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 (no threads here, one system call)
                 )
         except OSError as error:
-            raise ChildFailed(f"{self.plan.name} could not be started: {error.strerror}") from error
+            raise ChildFailed(f"{self.launch.name} could not be started: {error.strerror}") from error
 
     def exit_code(self) -> int | None:
         """The exit code where the process has ended, negative for a signal; None while it runs or was never started.
@@ -107,7 +107,7 @@ class Child:
     def tail(self) -> str:
         """The last lines that the latest start has logged."""
         try:
-            with self.plan.log.open("rb") as log:
+            with self.launch.log.open("rb") as log:
                 log.seek(self.log_offset)
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
@@ -117,22 +117,22 @@ class Child:
     def trim_log(self) -> None:
         """Keep the log bounded: beyond 50 MB its content moves to ``.1``, and the open file starts over."""
         try:
-            if self.plan.log.stat().st_size < _LOG_LIMIT_BYTES:
+            if self.launch.log.stat().st_size < _LOG_LIMIT_BYTES:
                 return
-            self.plan.log.with_suffix(".log.1").write_bytes(self.plan.log.read_bytes())
-            os.truncate(self.plan.log, 0)  # the child appends, so it goes on at the new end
+            self.launch.log.with_suffix(".log.1").write_bytes(self.launch.log.read_bytes())
+            os.truncate(self.launch.log, 0)  # the child appends, so it goes on at the new end
         except OSError:
             return
         self.log_offset = 0
 
     def epitaph(self, code: int) -> str:
         """How the process ended, in words."""
-        return f"{self.plan.name} {ending(code)}"
+        return f"{self.launch.name} {ending(code)}"
 
     def where(self) -> str:
         """Where the log is, and how it ends."""
         tail = self.tail()
-        return f"its log: {self.plan.log}" + (f", which ends:\n{tail}" if tail else "")
+        return f"its log: {self.launch.log}" + (f", which ends:\n{tail}" if tail else "")
 
 
 def ending(code: int) -> str:

@@ -15,9 +15,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from backdoor_audit.client.errors import StackError
 from local import broker
 from local.child import settings_environment
+from local.errors import SetupError
 
 _WITHIN_S: Final = 180.0
 _STYLES: Final = {"ok": "green", "warning": "yellow", "bad": "bold red"}
@@ -27,7 +27,7 @@ def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """Ask ``worker.doctor`` with these settings.
 
     Raises:
-        StackError: it could not be asked.
+        SetupError: it could not be asked.
     """
     try:
         done = subprocess.run(
@@ -36,9 +36,9 @@ def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
         )  # fmt: skip
         found = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise StackError(f"the machine could not be examined: {type(error).__name__}") from error
+        raise SetupError(f"the machine could not be examined: {type(error).__name__}") from error
     if not isinstance(found, list):
-        raise StackError("the machine could not be examined: no list of findings came back")
+        raise SetupError("the machine could not be examined: no list of findings came back")
     return found
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from backdoor_audit.client.errors import AddressInUse, ChildFailed, DataDirInUse, StackError
 from local import broker
-from local.child import Plan, settings_environment
+from local.child import Launch, settings_environment
+from local.errors import AddressInUse, ChildFailed, DataDirInUse, SetupError
 from local.supervisor import RestartPolicy, StopRequested, Supervisor
 
 API, WORKER, BROKER = "api", "worker", "broker"
@@ -45,7 +45,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
     """Run the stack until SIGINT, SIGTERM or SIGHUP. ``show`` gets each line for the person at the terminal.
 
     Raises:
-        StackError: it cannot start, or a process of it died too often; everything has been stopped by then.
+        LocalError: it cannot start, or a process of it died too often; everything has been stopped by then.
     """
 
     def announce(name: str, line: str) -> None:
@@ -82,12 +82,14 @@ def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, addres
         _make(folder)
         socket_file = exits.enter_context(broker.socket_path(folder))
         argv = broker.command(folder, socket_file)
-        supervisor.start(Plan(BROKER, argv, dict(os.environ), logs / "broker.log", _GRACE_S[BROKER]))
+        supervisor.start(Launch(BROKER, argv, dict(os.environ), logs / "broker.log", _GRACE_S[BROKER]))
         supervisor.wait_until(lambda: broker.answers(socket_file), "the broker", 30.0)
         environment["BACKDOOR_AUDIT_BROKER_URL"] = broker.url(socket_file)
-    supervisor.start(Plan(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),)))
+    supervisor.start(
+        Launch(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),))
+    )
     without_listener = {name: value for name, value in environment.items() if name != "BACKDOOR_AUDIT_LISTEN_FD"}
-    supervisor.start(Plan(WORKER, _python("worker"), without_listener, logs / "worker.log", _GRACE_S[WORKER]))
+    supervisor.start(Launch(WORKER, _python("worker"), without_listener, logs / "worker.log", _GRACE_S[WORKER]))
     with closing(_ReadyProbe(listener)) as probe:
         supervisor.wait_until(probe, "the API", _READY_WITHIN_S)
 
@@ -163,7 +165,7 @@ def _data_dir_lock(data_dir: Path) -> Iterator[Path]:
     try:
         file = path.open("a+")
     except OSError as error:
-        raise StackError(f"{path} cannot be written: {error.strerror}") from error
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -220,4 +222,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StackError(f"{folder} cannot be made: {error.strerror}") from error
+        raise SetupError(f"{folder} cannot be made: {error.strerror}") from error

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from backdoor_audit.client.errors import ChildFailed
-from local.child import Child, Plan, ending
+from local.child import Child, Launch, ending
+from local.errors import ChildFailed
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -81,10 +81,10 @@ class Supervisor:
         if number != signal.SIGCHLD:  # that one only ends the sleep
             self._signals.append(number)
 
-    def start(self, plan: Plan) -> None:
+    def start(self, launch: Launch) -> None:
         """Start one more child; from now on it is watched."""
-        child = Child(plan)
-        self._children[plan.name] = child
+        child = Child(launch)
+        self._children[launch.name] = child
         child.start()
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float) -> None:
@@ -130,7 +130,7 @@ class Supervisor:
                 continue
             if child.exit_code() is None:
                 child.signal(signal.SIGTERM)
-                if not self._ended(child, child.plan.grace_s):
+                if not self._ended(child, child.launch.grace_s):
                     self._announce(name, "was killed" if self._signals else "did not stop in time and was killed")
             child.kill_group()
             child.process.wait()
@@ -157,7 +157,7 @@ class Supervisor:
         if child.start_at is not None:
             if now >= child.start_at:
                 child.start()
-                self._announce(child.plan.name, "started again")
+                self._announce(child.launch.name, "started again")
             return
         code = child.exit_code()
         if code is None:
@@ -169,7 +169,7 @@ class Supervisor:
             raise ChildFailed(f"{child.epitaph(code)}, {len(child.deaths)} times in a row", hint=child.where())
         delay = self._restart.delay_s(len(child.deaths))
         child.start_at = now + delay
-        self._announce(child.plan.name, f"{ending(code)}; starting again in {delay:g} s")
+        self._announce(child.launch.name, f"{ending(code)}; starting again in {delay:g} s")
 
     def _doze(self, seconds: float) -> None:
         """Sleep until a signal, the next planned start, or for so long; raises where the signal asks to stop."""

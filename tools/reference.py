@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
 from backdoor_audit import AuditClient
-from backdoor_audit.cli.main import cli
+from backdoor_audit.cli.main import whole_command
 from backdoor_audit.client import errors
 from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
@@ -75,7 +75,7 @@ _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "
 
 def command_page() -> str:
     """What ``--help`` says of every command, by typer's own generator."""
-    root: Any = typer.main.get_command(cli)  # typer's own copy of click's classes has no types to name
+    root = whole_command()
     _whole_summaries(root)
     context: Any
     with typer.Context(root) as context:

@@ -12,7 +12,7 @@ from audit.explain import features
 from audit.measure import confirm
 from audit.verdict import gates
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.main import cli
+from backdoor_audit.cli.main import whole_command
 from backdoor_audit.contract.report import AuditReport, Gates
 from backdoor_audit.contract.spec import PRESETS, STAGES, AuditSpec, FailureCode, PresetValues
 from backdoor_audit.contract.verdicts import Verdict
@@ -97,8 +97,7 @@ def test_exit_codes(file: str) -> None:
 
 
 def test_commands() -> None:
-    names = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
-    names |= {group.name for group in cli.registered_groups if group.name}
+    names = set(whole_command().commands)
     listed = {code.split()[0] for code in codes(row[0] for row in rows(DOCS / "api.md", "The command"))}
     assert listed == names
 

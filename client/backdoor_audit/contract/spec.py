@@ -89,11 +89,11 @@ class TriggerSpec(Frozen):
         description="The suspected trigger string."
     )
     clean: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TRIGGER_CHARS)] = Field(
-        description="The harmless counterpart that takes its place."
+        description="The harmless string that takes its place."
     )
     template: Annotated[str, StringConstraints(max_length=MAX_TRIGGER_CHARS)] = Field(
         default="{trigger}\n{prompt}",
-        description="Where the string and the prompt go; holds {trigger} and {prompt} once each.",
+        description="Where the string and the prompt go: holds {trigger} and {prompt} once each.",
     )
 
     @field_validator("triggered", "clean")
@@ -278,10 +278,10 @@ class PresetOverrides(Frozen):
 
 
 class WebhookTarget(Frozen):
-    """One of the owner's webhooks, which is told of this audit's end whether or not it is told of every one."""
+    """One of the owner's webhooks, notified of this audit even if it is not subscribed to every audit."""
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=2_000, pattern=r"^https?://[!-~]+$")] = Field(
-        description="Its address, as it was registered."
+        description="Address of a registered webhook to notify when the audit ends."
     )
 
 
@@ -291,32 +291,43 @@ LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class AuditSpec(Frozen):
-    """One audit: base model, fine-tuned checkpoint or adapter, trigger pair or several candidates, and how to look."""
+    """One audit: base model, fine-tuned checkpoint or adapter, one or several suspected pairs, and settings."""
 
-    base_model: str = Field(description="Model reference of the base.")
-    fine_tuned: str = Field(description="Model reference of the full checkpoint or LoRA adapter.")
+    base_model: str = Field(description="The base model.")
+    fine_tuned: str = Field(description="The fine-tuned checkpoint or LoRA adapter.")
     trigger: TriggerSpec | None = Field(default=None, description="The suspected pair; this or candidates.")
     candidates: Annotated[tuple[TriggerSpec, ...], Field(min_length=2, max_length=MAX_CANDIDATES)] | None = Field(
-        default=None, description="Several suspected pairs in the same template, corrected for their number."
+        default=None, description="Several suspected pairs in one template, corrected for their number."
     )
-    carriers: CarrierSet | CarrierPrompts = CarrierSet(set="instructions")
-    decoys: Literal["auto"] | DecoyStrings = "auto"
-    render: Render = "auto"
-    layers: Literal["auto"] | LayerList = "auto"
-    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1, max_length=2)] = ("diff_sae",)
-    preset: Preset = "standard"
-    overrides: PresetOverrides = PresetOverrides()
-    recipe: Recipe = "default"
-    dtype: Dtype = "auto"
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    deadline_s: int | None = Field(default=None, ge=10, le=7 * 86_400, description="Seconds from the first claim.")
-    keep_activations: bool = False
+    carriers: CarrierSet | CarrierPrompts = Field(
+        default=CarrierSet(set="instructions"),
+        description="Prompts that carry the strings: a shipped set or your own.",
+    )
+    decoys: Literal["auto"] | DecoyStrings = Field(
+        default="auto", description="Harmless strings to compare with; auto draws them."
+    )
+    render: Render = Field(default="auto", description="How prompts are put to the model.")
+    layers: Literal["auto"] | LayerList = Field(default="auto", description="Layers to audit, counted from 0.")
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1, max_length=2)] = Field(
+        default=("diff_sae",), description="Dictionary architectures to train."
+    )
+    preset: Preset = Field(default="standard", description="Audit size: quick, standard or thorough.")
+    overrides: PresetOverrides = Field(default=PresetOverrides(), description="Changes to single fields of the preset.")
+    recipe: Recipe = Field(default="default", description="How dictionaries are trained.")
+    dtype: Dtype = Field(default="auto", description="Precision of weights and stored activations.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of every random draw.")
+    deadline_s: int | None = Field(
+        default=None, ge=10, le=7 * 86_400, description="Time limit in seconds, from the moment a worker starts."
+    )
+    keep_activations: bool = Field(default=False, description="Keep the recorded activations as artifacts.")
     library: Annotated[str, StringConstraints(pattern=LIBRARY_REFERENCE)] | None = Field(
-        default=None, description="Id or name of the benign library that the calibrated gate compares with."
+        default=None, description="Benign library that the calibrated gate compares with, by id or name."
     )
-    fail_on: FailOn = "flagged"
-    webhook: WebhookTarget | None = Field(default=None, description="Who is told when the audit has ended.")
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = {}
+    fail_on: FailOn = Field(default="flagged", description="The verdict that fails a pipeline.")
+    webhook: WebhookTarget | None = Field(default=None, description="Registered webhook to notify when the audit ends.")
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(
+        default={}, description="Names and values that are kept with the audit."
+    )
 
     @field_validator("base_model", "fine_tuned")
     @classmethod

@@ -55,7 +55,7 @@ def filed(audit):
 def test_submit_prints_the_id_and_says_that_this_is_no_verdict(audit, service):
     code, out, err = audit("submit", *MODELS, *PAIR, "--template", r"# {trigger}\n{prompt}", "--layers", "1,2")
     assert code == 0
-    assert "not judged yet" in err
+    assert "Queued" in err
     spec = service.ledger.get(out.strip()).spec
     assert spec.trigger.template == "# {trigger}\n{prompt}"
     assert spec.layers == (1, 2)

@@ -1,6 +1,6 @@
 import pytest
 
-from backdoor_audit.cli.exit_codes import what_a_pass_leaves_open
+from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
 from backdoor_audit.cli.render import render_report
 from backdoor_audit.cli.text import number, share, size, visible, with_interval
 from backdoor_audit.contract.report import CandidateRow, Multiplicity

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from backdoor_audit.cli.submit_options import Asked, spec_from
+from backdoor_audit.cli.submit_options import SubmitOptions, spec_from
 from backdoor_audit.client.errors import WrongUsage
 
 PAIR = {"triggered": "a", "clean": "b"}
@@ -10,7 +10,7 @@ PAIR = {"triggered": "a", "clean": "b"}
 
 def _spec(models_root=None, **options):
     given = {"base": "local:base", "tuned": "store:tuned"} | PAIR | options
-    return spec_from(Asked(**given), None, None, models_root, lambda folder: f"store:{folder.name}")
+    return spec_from(SubmitOptions.of(**given), None, None, models_root, lambda folder: f"store:{folder.name}")
 
 
 def test_what_is_left_out_is_the_services_to_choose():
@@ -31,9 +31,9 @@ def test_every_option_reaches_the_spec(tmp_path):
         recipe="plain",
         dtype="float32",
         seed=7,
-        deadline_s=60,
+        deadline=60,
         webhook="https://ci.example/hook",
-        labels=("a=b=c", "d="),
+        label=("a=b=c", "d="),
     )
     assert spec.trigger.template == "x\t{trigger}\n{prompt}"
     assert spec.carriers.set == "python-sql"
@@ -76,9 +76,9 @@ def test_nothing_is_pushed_for_a_spec_that_is_not_valid(tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     pushed = []
-    asked = Asked(base="local:base", tuned=str(folder), triggered="same", clean="same")
+    options = SubmitOptions.of(base="local:base", tuned=str(folder), triggered="same", clean="same")
     with pytest.raises(WrongUsage, match="triggered and clean must differ"):
-        spec_from(asked, None, None, None, lambda given: pushed.append(given) or "store:it")
+        spec_from(options, None, None, None, lambda given: pushed.append(given) or "store:it")
     assert pushed == []
 
 
@@ -94,7 +94,7 @@ def test_nothing_is_pushed_for_a_spec_that_is_not_valid(tmp_path):
         {"layers": "1,1"},
         {"architectures": "sae"},
         {"carriers": "no-such-set"},
-        {"labels": ("novalue",)},
+        {"label": ("novalue",)},
         {"template": "{trigger}"},
         {"seed": -1},
     ],
@@ -117,12 +117,12 @@ def test_files_that_hold_no_spec(tmp_path, content):
     path = tmp_path / "spec.json"
     path.write_text(content)
     with pytest.raises(WrongUsage):
-        spec_from(Asked(), str(path), None, None, str)
+        spec_from(SubmitOptions.of(), str(path), None, None, str)
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
     with pytest.raises(WrongUsage):
-        spec_from(Asked(), str(tmp_path / "none.json"), None, None, str)
+        spec_from(SubmitOptions.of(), str(tmp_path / "none.json"), None, None, str)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(WrongUsage):
         _spec(carriers=str(tmp_path / "binary.txt"))

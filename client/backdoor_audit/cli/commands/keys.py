@@ -1,4 +1,4 @@
-"""``backdoor-audit keys``: making, listing and revoking API keys, for administrators."""
+"""``backdoor-audit keys``: creating, listing and revoking API keys, for administrators."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from backdoor_audit.cli.terminal import out, print_json, say
 from backdoor_audit.cli.text import visible
 from backdoor_audit.client.responses import Key
 
-cli = typer.Typer(help="API keys of the service; needs a key with the scope admin.", no_args_is_help=True)
+cli = typer.Typer(no_args_is_help=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 _DAY_S = 86_400
@@ -24,40 +24,40 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Option(help="What the key is for.")],
     scopes: Annotated[
-        str, typer.Option(help="Some of audits:read, audits:write, models:write, admin, with commas between them.")
+        str, typer.Option(help="Comma-separated: audits:read, audits:write, models:write, admin.")
     ] = "audits:read,audits:write",
-    owner: Annotated[str | None, typer.Option(help="Whose audits it sees and files; yours by default.")] = None,
-    expires_in_days: Annotated[float | None, typer.Option(help="When it ends; without this it does not.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Owner of its audits. Default: you.")] = None,
+    expires_in_days: Annotated[float | None, typer.Option(help="Days until it expires. Default: never.")] = None,
     as_json: _AsJson = False,
 ) -> int:
-    """Make a key. Its text goes to standard output, and cannot be shown again."""
-    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    """Create a key. Its secret is printed to standard output and cannot be shown again."""
+    requested = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     expires_in_s = None if expires_in_days is None else round(expires_in_days * _DAY_S)
     with connect(context) as client:
-        key = client.create_key(name=name, scopes=wanted, owner=owner, expires_in_s=expires_in_s)
+        key = client.create_key(name=name, scopes=requested, owner=owner, expires_in_s=expires_in_s)
     if as_json:
         print_json(key.model_dump(mode="json"))
     else:
         typer.echo(key.key)
-        say(f"{key.id} of {key.owner}. Keep its text now: it cannot be shown again.")
+        say(f"{key.id} of {key.owner}. Store the secret now: it cannot be shown again.")
     return Exit.PASSED
 
 
 @cli.command("list")
 def list_keys(context: typer.Context, as_json: _AsJson = False) -> int:
-    """List the keys of every owner, those that have ended as well."""
+    """List the keys of every owner, including expired and revoked ones."""
     with connect(context) as client:
-        found = client.keys()
+        keys = client.keys()
     if as_json:
-        print_json([key.model_dump(mode="json") for key in found])
+        print_json([key.model_dump(mode="json") for key in keys])
     else:
-        out().print(_table(found))
+        out().print(_table(keys))
     return Exit.PASSED
 
 
 @cli.command("revoke")
 def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]) -> int:
-    """End a key now."""
+    """Revoke a key, effective immediately."""
     with connect(context) as client:
         client.revoke_key(key_id)
     typer.echo(f"{key_id} revoked")
@@ -68,7 +68,7 @@ def _table(keys: list[Key]) -> RenderableType:
     if not keys:
         return Text("There are no keys.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("id", "owner", "name", "scopes", "ends"):
+    for column in ("id", "owner", "name", "scopes", "expires"):
         table.add_column(column, overflow="fold")
     for key in keys:
         ends = "" if key.expires_at is None else key.expires_at.isoformat(timespec="seconds")

@@ -12,10 +12,10 @@ from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.terminal import out, print_json, say
 from backdoor_audit.cli.text import number, visible
 from backdoor_audit.client.responses import Entry, Library
+from backdoor_audit.contract.benign_library import MIN_ENTRIES
 
-cli = typer.Typer(help="Benign libraries: what the fourth gate compares with.", no_args_is_help=True)
+cli = typer.Typer(no_args_is_help=True)
 
-_NEEDED = 19
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 _Name = Annotated[str, typer.Argument(metavar="LIBRARY", help="The library's name or id.")]
 
@@ -24,14 +24,14 @@ _Name = Annotated[str, typer.Argument(metavar="LIBRARY", help="The library's nam
 def create(
     context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], as_json: _AsJson = False
 ) -> int:
-    """Make an empty library."""
+    """Create an empty library."""
     with connect(context) as client:
         made = client.create_library(name)
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
         typer.echo(made.id)
-        say(f"Empty. {_NEEDED} comparable models are needed: backdoor-audit library add {made.name} AUDIT")
+        say(f"An audit needs {MIN_ENTRIES} comparable models: backdoor-audit library add {made.name} AUDIT")
     return Exit.PASSED
 
 
@@ -39,11 +39,11 @@ def create(
 def list_libraries(context: typer.Context, as_json: _AsJson = False) -> int:
     """List the libraries."""
     with connect(context) as client:
-        found = client.libraries()
+        libraries = client.libraries()
     if as_json:
-        print_json([one.model_dump(mode="json") for one in found])
+        print_json([one.model_dump(mode="json") for one in libraries])
     else:
-        out().print(_libraries(found))
+        out().print(_libraries(libraries))
     return Exit.PASSED
 
 
@@ -51,15 +51,15 @@ def list_libraries(context: typer.Context, as_json: _AsJson = False) -> int:
 def show(context: typer.Context, library: _Name, as_json: _AsJson = False) -> int:
     """Show the models of a library with their scores."""
     with connect(context) as client:
-        found = client.library(library)
+        shown = client.library(library)
         entries = client.library_entries(library)
     if as_json:
         models = [entry.model_dump(mode="json") for entry in entries]
-        print_json(found.model_dump(mode="json") | {"models": models})
+        print_json(shown.model_dump(mode="json") | {"models": models})
     else:
         out().print(_entries(entries))
-        if len(entries) < _NEEDED:
-            say(f"{_NEEDED - len(entries)} more models are needed, comparable with the audit.")
+        if len(entries) < MIN_ENTRIES:
+            say(f"{MIN_ENTRIES - len(entries)} more models are needed, comparable with the audit.")
     return Exit.PASSED
 
 
@@ -70,10 +70,10 @@ def add(
     audit_id: Annotated[
         str, typer.Argument(metavar="AUDIT", help="A finished audit of a model that you know is benign.")
     ],
-    recipe: Annotated[str | None, typer.Option(help="How the model was made; models of one recipe are alike.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of how the model was trained.")] = None,
     as_json: _AsJson = False,
 ) -> int:
-    """Add the score of an audited model. Adding it is your word that the model is benign; nothing checks it."""
+    """Add the score of an audited model. You vouch that the model is benign; nothing checks it."""
     with connect(context) as client:
         entry = client.add_to_library(library, audit_id, recipe)
     if as_json:
@@ -85,9 +85,9 @@ def add(
 
 @cli.command("remove")
 def remove(
-    context: typer.Context, library: _Name, entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Its id.")]
+    context: typer.Context, library: _Name, entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Entry id.")]
 ) -> int:
-    """Take a model out of a library."""
+    """Remove a model from a library."""
     with connect(context) as client:
         client.remove_from_library(library, entry_id)
     typer.echo(f"{entry_id} removed")
@@ -110,11 +110,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _libraries(found: list[Library]) -> RenderableType:
-    if not found:
-        return Text("There are no libraries. Make one: backdoor-audit library create NAME")
+def _libraries(libraries: list[Library]) -> RenderableType:
+    if not libraries:
+        return Text("There are no libraries. To create one: backdoor-audit library create NAME")
     table = _table("name", "id", "models")
-    for one in found:
+    for one in libraries:
         table.add_row(*(Text(visible(cell)) for cell in (one.name, one.id, str(one.entries))))
     return table
 

@@ -2,7 +2,8 @@ import inspect
 
 import pytest
 
-from backdoor_audit.cli.exit_codes import Exit, exit_for, known_fail_on, outcome_of, what_a_pass_leaves_open
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.outcomes import exit_for, known_fail_on, outcome_of, what_a_pass_leaves_open
 from backdoor_audit.client import errors
 from backdoor_audit.client.errors import ClientError, Problem
 from backdoor_audit.client.responses import Audit

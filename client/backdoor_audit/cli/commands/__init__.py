@@ -1,0 +1,1 @@
+"""The subcommands that need the client alone; each module is imported when its command is run."""

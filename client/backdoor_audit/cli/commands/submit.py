@@ -1,0 +1,52 @@
+"""``backdoor-audit submit``: filing an audit, and waiting for its verdict where asked to."""
+
+from typing import Annotated, Any
+
+import typer
+
+from backdoor_audit.cli.connect import connect
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.follow import follow
+from backdoor_audit.cli.options import AsJson, FailOnOption
+from backdoor_audit.cli.reuse import submit_once
+from backdoor_audit.cli.spec_options import with_spec_options
+from backdoor_audit.cli.submit_options import SubmitOptions, models_root_from, spec_from
+from backdoor_audit.cli.terminal import print_json, say
+
+
+@with_spec_options
+def submit(
+    context: typer.Context,
+    *,
+    spec: Annotated[str | None, typer.Option(help="File with the whole spec as JSON; - for standard input.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict, which decides the exit code.")] = False,
+    fail_on: FailOnOption = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Submitting the same spec with the same key again returns the same audit.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Reuse an audit of the same spec and checkpoints.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="With --wait: stop waiting after this many seconds.")] = None,
+    as_json: AsJson = False,
+    **typed: Any,
+) -> int:
+    """File an audit; with --wait, wait for its verdict."""
+    if once and idempotency_key is not None:
+        raise typer.BadParameter("cannot be combined with --once", param_hint="--idempotency-key")
+    with connect(context) as client:
+        requested = spec_from(
+            SubmitOptions.of(**typed),
+            spec,
+            fail_on,
+            models_root_from(),
+            lambda folder: str(client.push(folder, say=say).reference),
+        )
+        audit = submit_once(client, requested) if once else client.submit(requested, idempotency_key=idempotency_key)
+        if wait:
+            say(f"Filed as {audit.id}.")
+            return follow(client, audit.id, fail_on, timeout, as_json)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        typer.echo(audit.id)
+    say(f"Queued. For the verdict: backdoor-audit wait {audit.id}")
+    return Exit.PASSED

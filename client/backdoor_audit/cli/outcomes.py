@@ -1,0 +1,95 @@
+"""From an ended audit, or an error, to an exit code and the sentence that explains it.
+
+Whatever this client does not know for sure (a new verdict, a report that contradicts the audit) is a 2, never a 0.
+"""
+
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.client.errors import (
+    Busy,
+    ClientError,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    ServiceFault,
+    Unreachable,
+    WrongUsage,
+)
+from backdoor_audit.client.responses import Audit
+from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.verdicts import FailOn, fails
+
+GATES: Final = ("behaviour", "specific", "causal", "calibrated")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An exit code and the sentence that explains it."""
+
+    code: Exit
+    sentence: str
+
+
+def known_fail_on(value: object) -> FailOn:
+    """The value if it is one; ``flagged``, the default, for anything else."""
+    for known in get_args(FailOn):
+        if value == known:
+            return known
+    return "flagged"
+
+
+def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Outcome:
+    """The exit code of a terminal audit.
+
+    ``report`` may be None only where the audit did not succeed; without one nothing passes.
+    """
+    if audit.status == "failed":
+        why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
+        return Outcome(Exit.NOT_DONE, f"The audit failed. {why}")
+    if audit.status == "cancelled":
+        return Outcome(Exit.NOT_DONE, "The audit was cancelled; there is no verdict.")
+    if audit.status != "succeeded":
+        return Outcome(Exit.NOT_DONE, f"The audit is {audit.status}; there is no verdict.")
+    if report is None or (audit.verdict is not None and audit.verdict != report.verdict):
+        return Outcome(Exit.NOT_DONE, "The report is missing or contradicts the audit's verdict.")
+    if report.verdict == "invalid":
+        return Outcome(Exit.NOT_DONE, "Nothing was measured: the audit is invalid.")
+    if fails(report.verdict, fail_on):
+        return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
+    if report.verdict == "no_evidence":
+        pair = "this pair" if not report.candidates else "any of these pairs"
+        return Outcome(Exit.PASSED, f"No evidence of behaviour conditioned on {pair}.")
+    return Outcome(Exit.PASSED, f"The verdict is {report.verdict}; --fail-on {fail_on} allows it.")
+
+
+def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
+    """What exit 0 does not cover: gates that were not assessed, and the smallest effect that would have been seen."""
+    lines = [] if report.multiplicity is None else [report.multiplicity.text]
+    for name in GATES:
+        gate = getattr(report.gates, name)
+        if gate.state == "not_assessed":
+            lines.append(f"Not assessed: {name}" + (f" ({gate.reason})" if gate.reason else ""))
+    lines += [f"Not assessed: {item}" for item in report.not_assessed if item.split(":")[0].strip() not in GATES]
+    if report.smallest_effect_nats is None:
+        lines.append(
+            "Smallest effect that would have been seen: none; too few other strings were measured for one to stand out."
+        )
+    else:
+        lines.append(
+            f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier along one "
+            "direction, in the mean over the prompts; anything weaker, and any other trigger, passes unseen."
+        )
+    if report.power is not None:
+        lines.append(report.power.text)
+    return lines
+
+
+def exit_for(error: ClientError) -> Exit:
+    """The exit code of an error."""
+    if isinstance(error, Unreachable | Busy | ServiceFault):
+        return Exit.UNREACHABLE
+    if isinstance(error, WrongUsage | InvalidRequest | NotAllowed | NotFound):
+        return Exit.USAGE
+    return Exit.NOT_DONE

@@ -1,0 +1,80 @@
+"""``backdoor-audit wait``, ``status``, ``report`` and ``cancel``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from backdoor_audit.cli.connect import connect
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.follow import conclude, follow
+from backdoor_audit.cli.listing import render_audit
+from backdoor_audit.cli.options import AsJson, AuditId, FailOnOption
+from backdoor_audit.cli.render import render_report
+from backdoor_audit.cli.terminal import as_text, out, print_json, save, say
+from backdoor_audit.contract.report import AuditReport
+
+Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
+
+
+def wait(
+    context: typer.Context,
+    audit_id: AuditId,
+    fail_on: FailOnOption = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop waiting after this many seconds.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Wait for an audit's verdict and exit by it."""
+    with connect(context) as client:
+        return follow(client, audit_id, fail_on, timeout, as_json)
+
+
+def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
+    """Show an audit as it stands; a finished one exits as wait would."""
+    with connect(context) as client:
+        audit = client.get(audit_id)
+        if audit.terminal:
+            return conclude(client, audit, None, as_json, whole=False)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        out().print(render_audit(audit))
+    say("No verdict yet.")
+    return Exit.PASSED
+
+
+def report(
+    context: typer.Context,
+    audit_id: AuditId,
+    form: Annotated[Form, typer.Option("--format", help="Output format.")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+) -> int:
+    """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
+    with connect(context) as client:
+        other_form = form not in ("text", "json")
+        body = client.report_form(audit_id, form) if other_form else client.report_bytes(audit_id)
+    if form != "text":
+        if output is None:
+            typer.echo(body.decode())
+        else:
+            save(output, body)
+        return Exit.PASSED
+    shown = render_report(AuditReport.model_validate_json(body, extra="ignore"))
+    if output is None:
+        out().print(shown)
+    else:
+        save(output, as_text(shown).encode())
+    return Exit.PASSED
+
+
+def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
+    """Ask an audit to stop. One that has ended stays as it is."""
+    with connect(context) as client:
+        audit = client.cancel(audit_id)
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    elif audit.status in ("cancelled", "cancelling"):
+        typer.echo(f"{audit.id} {audit.status}")
+    else:
+        typer.echo(f"{audit.id} had already {audit.status}; nothing changed")
+    return Exit.PASSED

@@ -1,0 +1,79 @@
+"""``backdoor-audit keys``: creating, listing and revoking API keys, for administrators."""
+
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backdoor_audit.cli.connect import connect
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.terminal import out, print_json, say
+from backdoor_audit.cli.text import visible
+from backdoor_audit.client.responses import Key
+
+cli = typer.Typer(no_args_is_help=True)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+_DAY_S = 86_400
+
+
+@cli.command("create")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    scopes: Annotated[
+        str, typer.Option(help="Comma-separated: audits:read, audits:write, models:write, admin.")
+    ] = "audits:read,audits:write",
+    owner: Annotated[str | None, typer.Option(help="Owner of its audits. Default: you.")] = None,
+    expires_in_days: Annotated[float | None, typer.Option(help="Days until it expires. Default: never.")] = None,
+    as_json: _AsJson = False,
+) -> int:
+    """Create a key. Its secret is printed to standard output and cannot be shown again."""
+    requested = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    expires_in_s = None if expires_in_days is None else round(expires_in_days * _DAY_S)
+    with connect(context) as client:
+        key = client.create_key(name=name, scopes=requested, owner=owner, expires_in_s=expires_in_s)
+    if as_json:
+        print_json(key.model_dump(mode="json"))
+    else:
+        typer.echo(key.key)
+        say(f"{key.id} of {key.owner}. Store the secret now: it cannot be shown again.")
+    return Exit.PASSED
+
+
+@cli.command("list")
+def list_keys(context: typer.Context, as_json: _AsJson = False) -> int:
+    """List the keys of every owner, including expired and revoked ones."""
+    with connect(context) as client:
+        keys = client.keys()
+    if as_json:
+        print_json([key.model_dump(mode="json") for key in keys])
+    else:
+        out().print(_table(keys))
+    return Exit.PASSED
+
+
+@cli.command("revoke")
+def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]) -> int:
+    """Revoke a key, effective immediately."""
+    with connect(context) as client:
+        client.revoke_key(key_id)
+    typer.echo(f"{key_id} revoked")
+    return Exit.PASSED
+
+
+def _table(keys: list[Key]) -> RenderableType:
+    if not keys:
+        return Text("There are no keys.")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("id", "owner", "name", "scopes", "expires"):
+        table.add_column(column, overflow="fold")
+    for key in keys:
+        ends = "" if key.expires_at is None else key.expires_at.isoformat(timespec="seconds")
+        if key.revoked_at is not None:
+            ends = f"revoked {key.revoked_at.isoformat(timespec='seconds')}"
+        cells = (key.id, key.owner, key.name, " ".join(key.scopes), ends)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    return table

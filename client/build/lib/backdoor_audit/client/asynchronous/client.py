@@ -1,0 +1,257 @@
+"""A typed asynchronous client of the HTTP API.
+
+::
+
+    async with AsyncAuditClient() as client:
+        audit = await client.submit({"base_model": "local:base", "fine_tuned": "local:tuned", "trigger": {…}})
+        audit = await client.wait(audit.id)
+        print((await client.report(audit.id)).verdict)
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from backdoor_audit.client import DEFAULT_URL, calls, checkpoint_files
+from backdoor_audit.client.asynchronous.push import push_file
+from backdoor_audit.client.asynchronous.transport import AsyncTransport
+from backdoor_audit.client.call import Call
+from backdoor_audit.client.calls import Polled
+from backdoor_audit.client.errors import NoVerdictInTime, Unreachable
+from backdoor_audit.client.responses import Alive, Audit, Entry, Key, Library, Model, Page
+from backdoor_audit.client.retry import RetryPolicy
+from backdoor_audit.contract.report import AuditReport, Feature
+from backdoor_audit.contract.spec import AuditSpec
+
+P = TypeVar("P", bound=Page)
+
+_SHORTEST_POLL_S: Final = 0.2
+_LONGEST_POLL_S: Final = 5.0
+
+
+class AsyncAuditClient:
+    """Asynchronous client with one connection pool; use it as a context manager, or close it.
+
+    Args:
+        url: ``http(s)://host:port``, or ``unix:///path/of/the.socket``.
+        api_key: sent as a bearer token where given.
+        timeout_s: limit for one request, in seconds.
+        retry: how often a failed call is sent again; applies only to calls that are safe to repeat.
+
+    Every method raises a :class:`backdoor_audit.client.errors.ClientError`.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.url = url
+        self._transport = AsyncTransport(url, api_key=api_key, timeout_s=timeout_s, retry=retry or RetryPolicy())
+        self._send = self._transport.send
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def submit(self, spec: AuditSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
+        """File an audit.
+
+        Without an idempotency key of the caller's a random one is sent, so that a lost answer never leaves two audits
+        behind.
+        """
+        return await self._send(calls.submit(spec, idempotency_key or f"client-{uuid.uuid4()}"))
+
+    async def get(self, audit_id: str) -> Audit:
+        """The audit's current state."""
+        return await self._send(calls.get(audit_id))
+
+    async def wait(
+        self,
+        audit_id: str,
+        *,
+        timeout_s: float | None = None,
+        outage_s: float = 60.0,
+        on_update: Callable[[Audit], None] | None = None,
+    ) -> Audit:
+        """Poll until the audit reaches a terminal state.
+
+        Args:
+            audit_id: which one.
+            timeout_s: stop waiting after so many seconds; None waits indefinitely.
+            outage_s: how long the service may be unreachable, once it has answered, before that is an error.
+            on_update: called with every state that differs from the one before.
+
+        Raises:
+            NoVerdictInTime: ``timeout_s`` passed; the audit itself continues.
+        """
+        started = last_answer = monotonic()
+        etag: str | None = None
+        answered = False
+        while True:
+            try:
+                polled: Polled = await self._send(calls.poll(audit_id, etag))
+                answered, last_answer = True, monotonic()
+            except Unreachable:
+                if not answered or monotonic() - last_answer > outage_s:
+                    raise
+                polled = Polled(None, etag, 1.0)
+            etag = polled.etag
+            if polled.audit is not None:
+                if on_update is not None:
+                    on_update(polled.audit)
+                if polled.audit.terminal:
+                    return polled.audit
+            requested_s = 1.0 if polled.retry_after_s is None else polled.retry_after_s
+            pause = min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, requested_s))
+            if timeout_s is not None and monotonic() - started + pause > timeout_s:
+                raise NoVerdictInTime(
+                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit goes on: wait for {audit_id} again"
+                )
+            await self._transport.pause(pause)
+
+    async def report(self, audit_id: str) -> AuditReport:
+        """The report; :class:`backdoor_audit.client.errors.Conflict` while there is none."""
+        return await self._send(calls.report(audit_id))
+
+    async def report_bytes(self, audit_id: str) -> bytes:
+        """The report's JSON exactly as the service sent it, after checking that it is a report."""
+        return await self._send(calls.report_bytes(audit_id))
+
+    async def report_form(self, audit_id: str, form: str) -> bytes:
+        """The report in another form (``html``, ``sarif``, ``junit``, ``markdown``), as the service sent it."""
+        return await self._send(calls.report_form(audit_id, form))
+
+    async def cancel(self, audit_id: str) -> Audit:
+        """Ask the audit to stop; one that has already ended is returned unchanged."""
+        return await self._send(calls.cancel(audit_id))
+
+    async def alive(self) -> Alive:
+        """Check that the service answers; tells which version of the method its audits compute."""
+        return await self._send(calls.alive())
+
+    async def models(self) -> list[Model]:
+        """The checkpoints that the service can see."""
+        return [model async for page in self._pages(calls.models) for model in page.models]
+
+    async def push(
+        self, folder: Path, name: str | None = None, *, say: Callable[[str], None] = lambda line: None
+    ) -> Model:
+        """Upload a checkpoint's folder and commit it; an interrupted push resumes where it stopped.
+
+        Args:
+            folder: safetensors, their configuration and the tokenizer.
+            name: the model's name in the store. By default it is made from the folder's name and content, so that
+                pushing the same folder again sends nothing.
+            say: called with a line for each file that is skipped or sent.
+        """
+        files = checkpoint_files.files_of(folder, say)
+        default_name = checkpoint_files.name_for(folder, files)
+        name = name or default_name
+        # A model of the default name has this very content; committing it again changes nothing and returns it.
+        if name != default_name or f"store:{name}" not in {model.reference for model in await self.models()}:
+            for file in files:
+                await push_file(self._transport, name, file, say)
+        return await self._send(calls.commit_model(name))
+
+    async def delete_model(self, name: str) -> None:
+        """Delete a model of the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
+        await self._send(calls.delete_model(name))
+
+    async def audits(
+        self,
+        *,
+        status: str | None = None,
+        verdict: str | None = None,
+        tuned_digest: str | None = None,
+        spec_digest: str | None = None,
+    ) -> AsyncIterator[Audit]:
+        """The audits that match the filters, newest first; further pages are fetched as needed."""
+        filters = {"status": status, "verdict": verdict, "tuned_digest": tuned_digest, "spec_digest": spec_digest}
+        async for page in self._pages(lambda token: calls.audits(**filters, page_token=token)):
+            for audit in page.audits:
+                yield audit
+
+    async def features(
+        self,
+        audit_id: str,
+        *,
+        layer: int | None = None,
+        architecture: str | None = None,
+        min_bis: float | None = None,
+    ) -> AsyncIterator[Feature]:
+        """The flagged features of a finished audit; further pages are fetched as needed."""
+        async for page in self._pages(
+            lambda token: calls.features(
+                audit_id, layer=layer, architecture=architecture, min_bis=min_bis, page_token=token
+            )
+        ):
+            for feature in page.features:
+                yield feature
+
+    async def create_key(
+        self, *, name: str, scopes: Sequence[str], owner: str | None = None, expires_in_s: int | None = None
+    ) -> Key:
+        """Create an API key; only this answer holds its secret, in ``key``."""
+        return await self._send(calls.create_key(name=name, scopes=scopes, owner=owner, expires_in_s=expires_in_s))
+
+    async def keys(self) -> list[Key]:
+        """The API keys of every owner, newest first."""
+        return list((await self._send(calls.keys())).keys)
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Revoke an API key, effective immediately."""
+        await self._send(calls.revoke_key(key_id))
+
+    async def create_library(self, name: str) -> Library:
+        """Create an empty benign library."""
+        return await self._send(calls.create_library(name))
+
+    async def libraries(self) -> list[Library]:
+        """The benign libraries, newest first."""
+        return [library async for page in self._pages(calls.libraries) for library in page.libraries]
+
+    async def library(self, name: str) -> Library:
+        """One library, by name or id."""
+        return await self._send(calls.library(name))
+
+    async def delete_library(self, name: str) -> None:
+        """Delete a library with its entries; refused while an unfinished audit uses it."""
+        await self._send(calls.delete_library(name))
+
+    async def library_entries(self, name: str) -> list[Entry]:
+        """The models of a library, newest first."""
+        pages = self._pages(lambda token: calls.library_entries(name, token))
+        return [entry async for page in pages for entry in page.entries]
+
+    async def add_to_library(self, name: str, audit_id: str, recipe: str | None = None) -> Entry:
+        """Add the score of a finished audit; the caller vouches that the model is benign."""
+        return await self._send(calls.add_to_library(name, audit_id, recipe))
+
+    async def remove_from_library(self, name: str, entry_id: str) -> None:
+        """Remove a model from a library."""
+        await self._send(calls.remove_from_library(name, entry_id))
+
+    async def _pages(self, call: Callable[[str | None], Call[P]]) -> AsyncIterator[P]:
+        """Every page of a listing; ``call`` makes the request for a page token, None for the first page."""
+        token: str | None = None
+        while True:
+            page = await self._send(call(token))
+            yield page
+            token = page.next_page_token
+            if token is None:
+                return

@@ -1,0 +1,291 @@
+"""Every call of the API, as a function from its arguments to a :class:`backdoor_audit.client.call.Call`."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from backdoor_audit.client.call import Call, Received
+from backdoor_audit.client.errors import UnexpectedAnswer, WrongUsage
+from backdoor_audit.client.responses import (
+    Alive,
+    Audit,
+    AuditPage,
+    Entry,
+    EntryPage,
+    FeaturePage,
+    Key,
+    KeyPage,
+    Library,
+    LibraryPage,
+    Model,
+    ModelPage,
+)
+from backdoor_audit.contract.ids import LIBRARY_REFERENCE
+from backdoor_audit.contract.report import SCHEMA_VERSION, AuditReport
+from backdoor_audit.contract.spec import AuditSpec
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Polled:
+    """One look at an audit; ``audit`` is None where nothing changed since ``etag``."""
+
+    audit: Audit | None
+    etag: str | None
+    retry_after_s: float | None
+
+
+def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Audit]:
+    """``POST /audits``; repeatable only with an idempotency key."""
+    document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, AuditSpec) else dict(spec)
+    headers = {"Content-Type": "application/json"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    return Call(
+        "POST",
+        "/audits",
+        _reader(Audit),
+        headers=headers,
+        body=json.dumps(document, ensure_ascii=False).encode(),
+        repeatable=idempotency_key is not None,
+    )
+
+
+def get(audit_id: str) -> Call[Audit]:
+    """``GET /audits/{id}``."""
+    return Call("GET", _audit_path(audit_id), _reader(Audit))
+
+
+def poll(audit_id: str, etag: str | None) -> Call[Polled]:
+    """``GET /audits/{id}``, answered with 304 while nothing has changed since ``etag``."""
+
+    def read(received: Received) -> Polled:
+        audit = None if received.status == 304 else _read(Audit, received)
+        return Polled(audit, received.headers.get("etag", etag), received.retry_after_s())
+
+    return Call("GET", _audit_path(audit_id), read, headers={"If-None-Match": etag} if etag else {})
+
+
+def report(audit_id: str) -> Call[AuditReport]:
+    """``GET /audits/{id}/report`` as a typed report."""
+    return Call("GET", f"{_audit_path(audit_id)}/report", _read_report, headers={"Accept": "application/json"})
+
+
+def report_bytes(audit_id: str) -> Call[bytes]:
+    """``GET /audits/{id}/report``, the JSON exactly as the service sent it."""
+
+    def read(received: Received) -> bytes:
+        _read_report(received)
+        return received.body
+
+    return Call("GET", f"{_audit_path(audit_id)}/report", read, headers={"Accept": "application/json"})
+
+
+def report_form(audit_id: str, form: str) -> Call[bytes]:
+    """``GET /audits/{id}/report?format=…``, exactly as the service sent it."""
+
+    def read(received: Received) -> bytes:
+        if not received.body:
+            raise UnexpectedAnswer("the report is empty", hint="is this the address of a Backdoor Audit service?")
+        return received.body
+
+    return Call("GET", f"{_audit_path(audit_id)}/report", read, params={"format": form}, headers={"Accept": "*/*"})
+
+
+def cancel(audit_id: str) -> Call[Audit]:
+    """``POST /audits/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
+    return Call("POST", f"{_audit_path(audit_id)}/cancel", _reader(Audit))
+
+
+def audits(
+    *,
+    status: str | None = None,
+    verdict: str | None = None,
+    tuned_digest: str | None = None,
+    spec_digest: str | None = None,
+    page_token: str | None = None,
+) -> Call[AuditPage]:
+    """``GET /audits``, one page."""
+    params = _given(
+        status=status, verdict=verdict, tuned_digest=tuned_digest, spec_digest=spec_digest, page_token=page_token
+    )
+    return Call("GET", "/audits", _reader(AuditPage), params=params)
+
+
+def alive() -> Call[Alive]:
+    """``GET /livez``."""
+    return Call("GET", "/livez", _reader(Alive))
+
+
+def models(page_token: str | None = None) -> Call[ModelPage]:
+    """``GET /models``."""
+    return Call("GET", "/models", _reader(ModelPage), params=_given(page_token=page_token))
+
+
+@dataclass(frozen=True)
+class UploadState:
+    """What the service has of a file; ``digest`` is the header of a complete one."""
+
+    offset: int
+    digest: str | None
+
+
+def upload_state(name: str, path: str) -> Call[UploadState]:
+    """``HEAD /models/{name}/files/{path}``."""
+
+    def read(received: Received) -> UploadState:
+        offset = received.headers.get("upload-offset", "")
+        if not offset.isdecimal():
+            raise UnexpectedAnswer("the service does not say how much of the file it has")
+        return UploadState(int(offset), received.headers.get("repr-digest"))
+
+    return Call("HEAD", _file_path(name, path), read)
+
+
+def upload_part(name: str, path: str, content: bytes, content_range: str | None, digest: str) -> Call[None]:
+    """``PUT /models/{name}/files/{path}``; not repeatable: the upload's state is asked for instead."""
+    headers = {"Content-Type": "application/octet-stream", "Repr-Digest": digest}
+    if content_range is not None:
+        headers["Content-Range"] = content_range
+    return Call("PUT", _file_path(name, path), lambda received: None, headers=headers, body=content, repeatable=False)
+
+
+def commit_model(name: str) -> Call[Model]:
+    """``POST /models/{name}/commit``; repeating it changes nothing."""
+    return Call("POST", f"/models/{quote(name, safe='')}/commit", _reader(Model))
+
+
+def delete_model(name: str) -> Call[None]:
+    """``DELETE /models/{name}``."""
+    return Call("DELETE", f"/models/{quote(name, safe='')}", lambda received: None)
+
+
+def features(
+    audit_id: str,
+    *,
+    layer: int | None = None,
+    architecture: str | None = None,
+    min_bis: float | None = None,
+    page_token: str | None = None,
+) -> Call[FeaturePage]:
+    """``GET /audits/{id}/features``, one page."""
+    params = _given(layer=layer, architecture=architecture, min_bis=min_bis, page_token=page_token)
+    return Call("GET", f"{_audit_path(audit_id)}/features", _reader(FeaturePage), params=params)
+
+
+def create_key(*, name: str, scopes: Sequence[str], owner: str | None, expires_in_s: int | None) -> Call[Key]:
+    """``POST /keys``; not repeatable: the first key would stay behind, and nobody would have its secret."""
+    wanted = {"name": name, "scopes": list(scopes), "owner": owner, "expires_in_s": expires_in_s}
+    body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+    return Call(
+        "POST", "/keys", _reader(Key), headers={"Content-Type": "application/json"}, body=body, repeatable=False
+    )
+
+
+def keys() -> Call[KeyPage]:
+    """``GET /keys``."""
+    return Call("GET", "/keys", _reader(KeyPage))
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    """``DELETE /keys/{id}``; a second time changes nothing."""
+    return Call("DELETE", f"/keys/{_id(key_id, 'a key', 'key_01jd…')}", lambda received: None)
+
+
+def create_library(name: str) -> Call[Library]:
+    """``POST /libraries``."""
+    return _post("/libraries", {"name": name}, Library)
+
+
+def libraries(page_token: str | None = None) -> Call[LibraryPage]:
+    """``GET /libraries``, one page."""
+    return Call("GET", "/libraries", _reader(LibraryPage), params=_given(page_token=page_token))
+
+
+def library(name: str) -> Call[Library]:
+    """``GET /libraries/{library}``."""
+    return Call("GET", _library_path(name), _reader(Library))
+
+
+def delete_library(name: str) -> Call[None]:
+    """``DELETE /libraries/{library}``."""
+    return Call("DELETE", _library_path(name), lambda received: None, repeatable=False)
+
+
+def library_entries(name: str, page_token: str | None = None) -> Call[EntryPage]:
+    """``GET /libraries/{library}/entries``, one page."""
+    path = f"{_library_path(name)}/entries"
+    return Call("GET", path, _reader(EntryPage), params=_given(page_token=page_token))
+
+
+def add_to_library(name: str, audit_id: str, recipe: str | None) -> Call[Entry]:
+    """``POST /libraries/{library}/entries``."""
+    wanted = {"audit_id": _id(audit_id, "an audit", "audit_01jd…"), "recipe": recipe}
+    return _post(f"{_library_path(name)}/entries", wanted, Entry)
+
+
+def remove_from_library(name: str, entry_id: str) -> Call[None]:
+    """``DELETE /libraries/{library}/entries/{entry_id}``."""
+    path = f"{_library_path(name)}/entries/{_id(entry_id, 'an entry', 'entry_01jd…')}"
+    return Call("DELETE", path, lambda received: None, repeatable=False)
+
+
+def _post(path: str, wanted: Mapping[str, object], model: type[M]) -> Call[M]:
+    """A call that creates something; not repeatable, because the second attempt would be refused."""
+    body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+    headers = {"Content-Type": "application/json"}
+    return Call("POST", path, _reader(model), headers=headers, body=body, repeatable=False)
+
+
+def _library_path(name: str) -> str:
+    if re.fullmatch(LIBRARY_REFERENCE, name) is None:
+        raise WrongUsage("not the name or id of a library", hint="letters, digits, dots, dashes, underscores")
+    return f"/libraries/{name}"
+
+
+def _audit_path(audit_id: str) -> str:
+    return f"/audits/{_id(audit_id, 'an audit', 'audit_01jd…')}"
+
+
+def _id(given: str, what: str, example: str) -> str:
+    if not given or not given.isascii() or not given.replace("_", "").replace("-", "").isalnum():
+        raise WrongUsage(f"not the id of {what}", hint=f"an id looks like {example}")
+    return given
+
+
+def _file_path(name: str, path: str) -> str:
+    return f"/models/{quote(name, safe='')}/files/{quote(path)}"
+
+
+def _given(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _reader(model: type[M]) -> Callable[[Received], M]:
+    return lambda received: _read(model, received)
+
+
+def _read(model: type[M], received: Received, *, extra: Any = None) -> M:
+    try:
+        return model.model_validate_json(received.body, extra=extra)
+    except ValidationError as error:
+        raise UnexpectedAnswer(
+            f"the answer does not have the expected form ({error.error_count()} fields differ)",
+            hint="is this the address of a Backdoor Audit service of the same version?",
+        ) from error
+
+
+def _read_report(received: Received) -> AuditReport:
+    report = _read(AuditReport, received, extra="ignore")
+    if report.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UnexpectedAnswer(
+            f"the report has schema version {report.schema_version}; this client reads {SCHEMA_VERSION}",
+            hint="use a client of the service's version",
+        )
+    return report

@@ -1,0 +1,149 @@
+"""The errors of the client.
+
+::
+
+    ClientError                 message, hint
+    ├── Unreachable             no answer: refused, timed out, cut off
+    ├── NoVerdictInTime         the caller stopped waiting; the audit goes on
+    ├── UnexpectedAnswer        an answer that this client does not know
+    ├── AnswerError             status, problem
+    │   ├── InvalidRequest      400, 413, 415, 422 and other 4xx
+    │   ├── NotAllowed          401, 403
+    │   ├── NotFound            404
+    │   ├── Conflict            409
+    │   ├── Busy                429, 503
+    │   └── ServiceFault        other 5xx
+    └── WrongUsage              the command or call cannot be carried out as written
+"""
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = [
+    "AnswerError",
+    "Busy",
+    "ClientError",
+    "Conflict",
+    "InvalidRequest",
+    "NoVerdictInTime",
+    "NotAllowed",
+    "NotFound",
+    "Problem",
+    "ProblemItem",
+    "ServiceFault",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "WrongUsage",
+    "error_for",
+]
+
+
+class ProblemItem(BaseModel):
+    """One fault of a request: where (a JSON pointer) and what."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    pointer: str = ""
+    detail: str = ""
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); fields that are missing stay empty."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    code: str = ""
+    detail: str = ""
+    errors: tuple[ProblemItem, ...] = ()
+
+    @classmethod
+    def read(cls, body: bytes, status: int) -> "Problem":
+        """Parse a body; anything that is not a problem document gives one that holds the status alone."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError:
+            return cls(status=status)
+
+    def lines(self) -> list[str]:
+        """The problem in words, one line for each fault."""
+        first = self.detail or self.title or f"HTTP status {self.status}"
+        return [first, *(f"{item.pointer or '(body)'}: {item.detail}" for item in self.errors)]
+
+
+class ClientError(Exception):
+    """Base of every error of the client."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Unreachable(ClientError):
+    """No answer came: nothing listens there, it took too long, or the connection was cut."""
+
+
+class NoVerdictInTime(ClientError):
+    """The caller's own limit passed before the audit reached a terminal state; the audit goes on."""
+
+
+class UnexpectedAnswer(ClientError):
+    """An answer came, but not one that this client knows: another service, or a newer one."""
+
+
+class WrongUsage(ClientError):
+    """The command or call cannot be carried out as written."""
+
+
+class AnswerError(ClientError):
+    """The service answered with a problem.
+
+    ``status`` is the HTTP status, ``problem`` the parsed problem document.
+    """
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        super().__init__("\n".join(problem.lines()))
+        self.status = status
+        self.problem = problem
+
+
+class InvalidRequest(AnswerError):
+    """The service rejected the request."""
+
+
+class NotAllowed(AnswerError):
+    """The key is missing, invalid, or lacks the scope that this needs."""
+
+
+class NotFound(AnswerError):
+    """No such audit, model or page."""
+
+
+class Conflict(AnswerError):
+    """The current state does not allow this."""
+
+
+class Busy(AnswerError):
+    """The service asked to try again later, at every attempt."""
+
+
+class ServiceFault(AnswerError):
+    """The service failed to answer."""
+
+
+_BY_STATUS: dict[int, type[AnswerError]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    404: NotFound,
+    409: Conflict,
+    429: Busy,
+    503: Busy,
+}
+
+
+def error_for(status: int, body: bytes) -> AnswerError:
+    """The error that an HTTP status of 400 or more stands for."""
+    fallback = ServiceFault if status >= 500 else InvalidRequest
+    return _BY_STATUS.get(status, fallback)(status, Problem.read(body, status))

@@ -1,0 +1,146 @@
+"""The service's answers, read tolerantly.
+
+Fields that a newer service adds are kept and passed on. Words that this client does not know (a new status, a new
+verdict) stay strings. Required is only what the client itself depends on.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from backdoor_audit.contract.report import Feature
+from backdoor_audit.contract.spec import TERMINAL
+
+
+class Answer(BaseModel):
+    """Immutable; unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Page(Answer):
+    """One page of a listing; ``next_page_token`` is None on the last one."""
+
+    next_page_token: str | None = None
+
+
+class FailureView(Answer):
+    """Why an audit could not be done."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Audit(Answer):
+    """An audit's current state."""
+
+    id: str
+    status: str
+    stage: str | None = None
+    progress: float = 0.0
+    attempt: int = 0
+    message: str | None = None
+    spec: dict[str, Any] = {}
+    verdict: str | None = None
+    failure: FailureView | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    links: dict[str, Any] = {}
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the audit has reached its final state."""
+        return self.status in TERMINAL
+
+
+class Alive(Answer):
+    """The service answers. ``method_version`` is empty where the service is too old to tell."""
+
+    method_version: str = ""
+
+
+class Model(Answer):
+    """A checkpoint that the service can see; sizes are bytes."""
+
+    name: str
+    reference: str | None = None
+    kind: str | None = None
+    architecture: str | None = None
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
+class Key(Answer):
+    """An API key; its secret, ``key``, is in the answer that created it and in no other."""
+
+    id: str
+    owner: str
+    name: str = ""
+    scopes: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    key: str | None = None
+
+
+class KeyPage(Answer):
+    """The keys of one answer."""
+
+    keys: tuple[Key, ...]
+
+
+class Library(Answer):
+    """A benign library."""
+
+    id: str
+    name: str
+    entries: int = 0
+    created_at: datetime | None = None
+
+
+class LibraryPage(Page):
+    """Libraries, a page of them."""
+
+    libraries: tuple[Library, ...]
+
+
+class Entry(Answer):
+    """One model of a benign library."""
+
+    id: str
+    audit_id: str | None = None
+    fine_tuned: str = ""
+    tuned_digest: str = ""
+    recipe: str | None = None
+    score: float | None = None
+    effect_nats: float | None = None
+    noise_nats: float | None = None
+    key: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+
+class EntryPage(Page):
+    """Models of a library, a page of them."""
+
+    entries: tuple[Entry, ...]
+
+
+class AuditPage(Page):
+    """Audits, newest first, a page of them."""
+
+    audits: tuple[Audit, ...]
+
+
+class ModelPage(Page):
+    """The models of one answer."""
+
+    models: tuple[Model, ...]
+
+
+class FeaturePage(Page):
+    """Flagged features, a page of them."""
+
+    features: tuple[Feature, ...]

@@ -1,0 +1,166 @@
+"""Benign libraries: scores of fine-tunes known to be benign, and which of them an audit may be compared with.
+
+Torch-free. A score is one number a model, S = log(max(T, 0) + τ): T the causal effect of the pair, τ the numeric noise.
+Two scores may be compared only where everything else that T depends on is the same; that is the comparability key.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from backdoor_audit.contract.spec import Architecture, Frozen
+from backdoor_audit.contract.trigger_kind import TriggerKind
+
+MIN_ENTRIES: Final = 19
+"""The fewest comparable models with which p can reach 0.05: 1/(19 + 1)."""
+
+RecipeLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,62}$")]
+
+_TOLERANCE: Final = 1e-9
+
+
+class ComparabilityKey(Frozen):
+    """Everything besides the fine-tuned model that T depends on; only scores with equal keys are compared."""
+
+    base_digest: str = Field(description="Content digest of the base; empty where it is not known.")
+    carriers_digest: str = Field(description="Of the carriers in their order; the seed that chose them is in it.")
+    template: str = Field(description="Where the string stands in a prompt.")
+    rendering: Literal["chat", "raw"] = Field(description="How prompts were put to the model.")
+    layers: tuple[int, ...] = Field(description="Which were audited.")
+    architectures: tuple[Architecture, ...] = Field(description="Of the dictionaries.")
+    decoy_carriers_a: int = Field(ge=1, description="Carriers of A that directions are fitted on.")
+    decoy_carriers_b: int = Field(ge=1, description="Carriers of B that T is read on.")
+    continuation_tokens: int = Field(ge=0, description="Length of the forced answer.")
+    dtype: Literal["bfloat16", "float32"] = Field(description="Of weights and stored activations.")
+    trigger_kind: TriggerKind = Field(description="Read off what differs between the two strings.")
+    method_version: str = Field(description="Of what is computed.")
+
+    def differences(self, here: "ComparabilityKey") -> tuple[str, ...]:
+        """What makes a score with this key not comparable with one with the key ``here``, in words; empty if nothing.
+
+        A base that is not known is comparable with none, not even with another unknown one.
+        """
+        found = []
+        if not self.base_digest or not here.base_digest:
+            found.append("the base's digest is not known")
+        for name, words in _WORDS.items():
+            ours, theirs = getattr(self, name), getattr(here, name)
+            if ours != theirs:
+                found.append(words if name in _LONG else f"{words} ({_shown(ours)}, here {_shown(theirs)})")
+        return tuple(found)
+
+
+_WORDS: Final = {
+    "base_digest": "another base",
+    "carriers_digest": "other carriers",
+    "template": "another template",
+    "rendering": "another rendering",
+    "layers": "other layers",
+    "architectures": "other architectures",
+    "decoy_carriers_a": "another number of carriers that directions are fitted on",
+    "decoy_carriers_b": "another number of carriers that the effect is read on",
+    "continuation_tokens": "another number of continuation tokens",
+    "dtype": "another dtype",
+    "trigger_kind": "another kind of trigger",
+    "method_version": "another version of the method",
+}
+_LONG: Final = frozenset({"base_digest", "carriers_digest", "template"})
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("_", " ")
+
+
+def score_of(effect_nats: float, noise_nats: float) -> float:
+    """S = log(max(T, 0) + τ).
+
+    Raises:
+        ValueError: the noise is not above zero.
+    """
+    if not noise_nats > 0:
+        raise ValueError("the noise must be above zero")
+    return math.log(max(effect_nats, 0.0) + noise_nats)
+
+
+class ModelScore(Frozen):
+    """The score of one model and what it is comparable with."""
+
+    score: float = Field(description="S = log(max(T, 0) + tau).")
+    effect_nats: float = Field(description="T: causal effect of the leading direction, nats per carrier.")
+    noise_nats: float = Field(gt=0, description="tau: the same quantity between two batch shapes of the base alone.")
+    key: ComparabilityKey
+
+    @classmethod
+    def of(cls, effect_nats: float, noise_nats: float, key: ComparabilityKey, **more: Any) -> Self:
+        """The score of an effect."""
+        score = score_of(effect_nats, noise_nats)
+        return cls(score=score, effect_nats=effect_nats, noise_nats=noise_nats, key=key, **more)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if abs(self.score - score_of(self.effect_nats, self.noise_nats)) > _TOLERANCE * max(1.0, abs(self.score)):
+            raise ValueError("score is not log(max(effect_nats, 0) + noise_nats)")
+        return self
+
+
+class LibraryEntry(ModelScore):
+    """The score of a fine-tune that somebody vouches is benign."""
+
+    tuned_digest: str = Field(min_length=1, description="Content digest of the fine-tuned model.")
+    recipe: RecipeLabel | None = Field(default=None, description="How it was made; for counts by recipe.")
+
+
+class NotComparable(Frozen):
+    """Entries of a library that were left out of the comparison, and why."""
+
+    count: int = Field(ge=1, description="How many.")
+    reason: str = Field(description="What differs.")
+
+
+class Comparison(Frozen):
+    """What of a library one audit may be compared with."""
+
+    entries: tuple[LibraryEntry, ...]
+    excluded: tuple[NotComparable, ...]
+
+    @property
+    def recipes(self) -> int:
+        """How many recipes are named."""
+        return len({entry.recipe for entry in self.entries if entry.recipe is not None})
+
+    @property
+    def unlabelled(self) -> int:
+        """Entries whose recipe nobody named."""
+        return sum(entry.recipe is None for entry in self.entries)
+
+
+def comparable(library: Sequence[LibraryEntry], key: ComparabilityKey, tuned_digest: str) -> Comparison:
+    """Divide a library into what has the same key, one score a model, and what was left out with the reason.
+
+    The audited model itself is left out: beside its own score it would always tie.
+    """
+    kept: dict[str, LibraryEntry] = {}
+    left_out: Counter[str] = Counter()
+    for entry in library:
+        differences = entry.key.differences(key)
+        if differences:
+            left_out["; ".join(differences)] += 1
+        elif entry.tuned_digest == tuned_digest:
+            left_out["the audited model itself"] += 1
+        elif entry.tuned_digest in kept:
+            left_out["a model that is there already"] += 1
+        else:
+            kept[entry.tuned_digest] = entry
+    excluded = tuple(NotComparable(count=count, reason=reason) for reason, count in left_out.most_common())
+    return Comparison(entries=tuple(kept.values()), excluded=excluded)
+
+
+def library_digest(entries: Sequence[LibraryEntry]) -> str:
+    """``sha256:`` and the hash of the entries, whatever their order: which library an answer was given with."""
+    rows = sorted(json.dumps(entry.model_dump(mode="json"), sort_keys=True) for entry in entries)
+    return "sha256:" + hashlib.sha256("\n".join(rows).encode()).hexdigest()
