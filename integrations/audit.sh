@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Audits one checkpoint through a running service and leaves the report in several forms.
 #
-# Wraps the command backdoor-audit and exits as it does; 4 where an input or the command is missing. All inputs come
-# from the environment:
+# Runs backdoor-audit and exits with its exit code, or with 4 where an input or the command is missing. Inputs come from
+# the environment:
 #   BACKDOOR_AUDIT_URL, BACKDOOR_AUDIT_API_KEY   the service
 #   AUDIT_BASE, AUDIT_TUNED                      model references
 #   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair
@@ -15,16 +15,16 @@ out="${AUDIT_OUT:-backdoor-audit-report}"
 fail_on="${AUDIT_FAIL_ON:-flagged}"
 mkdir -p "$out" || exit 4
 
-# Exit 1 would read as "the verdict meets --fail-on", 127 as nothing that is documented.
+# Exit 1 would mean "the verdict meets --fail-on", 127 as nothing that is documented.
 wrong() { echo "audit.sh: $1" >&2; exit 4; }
-command -v backdoor-audit > /dev/null || wrong "the command backdoor-audit is not installed here"
+command -v backdoor-audit > /dev/null || wrong "the command backdoor-audit is not installed; install the client: pip install ./client"
 
 arguments=(--fail-on "$fail_on" --once)
 if [ -n "${AUDIT_SPEC:-}" ]; then
   arguments+=(--spec "$AUDIT_SPEC")
 else
   for input in AUDIT_BASE AUDIT_TUNED AUDIT_TRIGGERED AUDIT_CLEAN; do
-    [ -n "${!input:-}" ] || wrong "$input is not set, nor is AUDIT_SPEC"
+    [ -n "${!input:-}" ] || wrong "$input is not set, and neither is AUDIT_SPEC"
   done
   arguments+=(--base "$AUDIT_BASE" --tuned "$AUDIT_TUNED" --triggered "$AUDIT_TRIGGERED" --clean "$AUDIT_CLEAN")
   [ -z "${AUDIT_TEMPLATE:-}" ] || arguments+=(--template "$AUDIT_TEMPLATE")
@@ -35,7 +35,7 @@ fi
 id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
 echo "$id" > "$out/audit-id"
 
-# Stopping the job stops the waiting, not the audit: the next run of the same job finds it.
+# A stopped job stops waiting; the audit goes on, and the next run of the same job finds it.
 backdoor-audit wait "$id" --fail-on "$fail_on" --timeout "${AUDIT_TIMEOUT:-7200}"
 status=$?
 

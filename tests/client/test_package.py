@@ -1,5 +1,7 @@
 """The client installed alone: its wheel in an empty environment, as somebody gets it who only asks."""
 
+import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -18,12 +20,12 @@ def environment(tmp_path_factory):
     """The folder of an environment that holds the client's wheel and what that asks for, and no pip."""
     folder = tmp_path_factory.mktemp("alone")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheels", ROOT / "client"]
-    subprocess.run(build, check=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheels", copy]
+    subprocess.run(build, env=clean, check=True)
     wheel = next((folder / "wheels").glob("backdoor_audit-*.whl"))
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", wheel], check=True)
+    subprocess.run([*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", wheel], env=clean, check=True)
     return folder / "venv"
 
 

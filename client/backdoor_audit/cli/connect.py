@@ -1,4 +1,4 @@
-"""The client that a command uses: the address that was asked for, and the key of the environment."""
+"""The client that a command uses, with the address from the options and the key from the environment."""
 
 import os
 
@@ -8,5 +8,5 @@ from backdoor_audit.client.blocking import AuditClient
 
 
 def connect(context: typer.Context) -> AuditClient:
-    """A client of the address asked for; the key comes from the environment alone, which ``ps`` does not show."""
+    """A client of the service. There is no option for the key, because ``ps`` would show it."""
     return AuditClient(context.obj, api_key=os.environ.get("BACKDOOR_AUDIT_API_KEY"))

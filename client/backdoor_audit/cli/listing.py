@@ -1,4 +1,4 @@
-"""One audit's state, and lists, as a person reads them on a terminal."""
+"""An audit's state and lists, for a terminal."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def render_audit(audit: Audit) -> RenderableType:
 def render_models(models: Sequence[Model]) -> RenderableType:
     """The models that the service can see, by the reference that a spec names them with."""
     if not models:
-        return Text("The service sees no models. Put them under the folder given to serve as --models-root.")
+        return Text("The service sees no models. Put checkpoints under the folder that serve has as --models-root.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("reference", "kind", "architecture", "size", "digest"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")

@@ -1,4 +1,4 @@
-"""What is shown while an audit runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a running audit: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType

@@ -30,7 +30,7 @@ def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
     parts: list[RenderableType] = [_head(report), _section("Gates", _gates(report.gates))]
     if report.measured:
-        parts.append(_section("Scores of the reported feature, on the confirming half", _scores(report.scores)))
+        parts.append(_section("Scores of the reported feature, on half B", _scores(report.scores)))
     if report.candidates:
         parts.insert(1, _section("Candidates", _candidates(report)))
     if report.flagged_features:
@@ -47,7 +47,7 @@ def render_report(report: AuditReport) -> RenderableType:
     if report.measured:
         parts.append(_section("Baselines", _baselines(report)))
     if report.power is not None:
-        parts.append(_section("What would have been seen in the activations", _power(report.power)))
+        parts.append(_section("Smallest detectable shift in the activations", _power(report.power)))
     for title, lines in (
         ("Where to look", report.look_at),
         ("Warnings", report.warnings),
@@ -55,7 +55,7 @@ def render_report(report: AuditReport) -> RenderableType:
     ):
         if lines:
             parts.append(_section(title, _bullets(lines)))
-    parts.append(_section("What was looked at", _foot(report)))
+    parts.append(_section("Scope", _foot(report)))
     return Group(*parts)
 
 
@@ -94,9 +94,9 @@ def _bullets(lines: Iterable[str]) -> RenderableType:
 
 
 def _gates(gates: Gates) -> RenderableType:
-    table = _table("gate", "state", "what was found")
+    table = _table("gate", "state", "measured")
     behaviour, specific, causal, calibrated = gates.behaviour, gates.specific, gates.causal, gates.calibrated
-    found = {
+    measured = {
         "behaviour": f"output KL {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats per carrier, "
         f"threshold {number(behaviour.threshold)}",
         "specific": f"effect {number(specific.effect_nats)} nats, threshold {number(specific.threshold)}; "
@@ -109,7 +109,7 @@ def _gates(gates: Gates) -> RenderableType:
         "calibrated": f"p {number(calibrated.p_conformal)}, at best {number(calibrated.finest_p)}, against "
         f"{calibrated.library_size} benign fine-tunes, alpha {number(calibrated.alpha)}",
     }
-    for name, words in found.items():
+    for name, words in measured.items():
         gate = getattr(gates, name)
         state = Text(gate.state.replace("_", " "), style=_STATE_STYLE[gate.state])
         reason = f"{gate.reason}" if gate.reason else ""
@@ -158,26 +158,28 @@ def _features(report: AuditReport) -> RenderableType:
 
 
 def _explained(feature: Feature) -> RenderableType:
-    """A short form: where it fires, what it writes, what one answer becomes, and where else it was found."""
-    found = feature.explanation
-    assert found is not None
+    """A short form: where it fires, what it writes, what one answer becomes, and where else it was explanation."""
+    explanation = feature.explanation
+    assert explanation is not None
     lines = [
         "fires on "
-        + ", ".join(f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in found.firing)
+        + ", ".join(
+            f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in explanation.firing
+        )
     ]
-    if found.strongest:
-        top = found.strongest[0]
+    if explanation.strongest:
+        top = explanation.strongest[0]
         lines.append(
             f"most on {quoted(top.token)} after {quoted(top.before[-40:])} ({top.condition}, {number(top.activation)})"
         )
-    lens = found.logit_lens
+    lens = explanation.logit_lens
     for name, tokens in (("promotes", lens.promoted), ("suppresses", lens.suppressed)):
         lines.append(f"{name} {', '.join(quoted(token.token) for token in tokens[:5])}")
-    if found.continuations:
-        lines.extend(_answers(found.continuations[0]))
+    if explanation.continuations:
+        lines.extend(_answers(explanation.continuations[0]))
     lines.extend(
         f"alike: {row.feature}, cosine {number(row.cosine)}{', picked there too' if row.picked else ''}"
-        for row in found.alike
+        for row in explanation.alike
     )
     return _section(f"Feature {visible(feature.id)}", _bullets(lines))
 
@@ -196,17 +198,17 @@ def _answers(answer: Continuation) -> Iterable[str]:
 
 
 def _localisation(report: AuditReport) -> RenderableType:
-    found = report.localisation
-    if found is None:
+    localisation = report.localisation
+    if localisation is None:
         return Text("not measured")
-    word = {True: "localised", False: "not localised", None: "not measured"}[found.localised]
+    word = {True: "localised", False: "not localised", None: "not measured"}[localisation.localised]
     lines = [
-        f"{word}: {found.features} features recover {number(found.recovered)}, "
-        f"directions {number(found.directions_recovered)} (share {share(found.share)})",
-        f"by seed: {', '.join(number(value) for value in found.recovered_by_seed) or 'not measured'}; "
-        f"overlap of the seeds' spans {number(found.subspace_overlap)}",
+        f"{word}: {localisation.features} features recover {number(localisation.recovered)}, "
+        f"directions {number(localisation.directions_recovered)} (share {share(localisation.share)})",
+        f"by seed: {', '.join(number(value) for value in localisation.recovered_by_seed) or 'not measured'}; "
+        f"overlap of the seeds' spans {number(localisation.subspace_overlap)}",
     ]
-    return _bullets([*lines, *filter(None, (found.note,))])
+    return _bullets([*lines, *filter(None, (localisation.note,))])
 
 
 def _also_fires_on(report: AuditReport) -> RenderableType:
@@ -280,7 +282,7 @@ def _candidates(report: AuditReport) -> RenderableType:
     lines = [] if report.multiplicity is None else [report.multiplicity.text]
     shown = next((row for row in report.candidates if row.reported), None)
     if shown is not None:
-        lines.append(f"all that follows is about {quoted(shown.triggered)} against {quoted(shown.clean)}")
+        lines.append(f"the rest is about {quoted(shown.triggered)} against {quoted(shown.clean)}")
     return Group(table, _bullets(lines))
 
 

@@ -1,9 +1,9 @@
-"""``submit --once``: an audit that was made of these very checkpoints is not made again.
+"""``submit --once``: reuse an audit of the same spec and checkpoints.
 
-An earlier audit counts where it answered about a fine-tuned model of the same content, on a base of the same content,
-with the same spec, by the version of the method that the service has now. The content is known by digest; the service
-knows the digest of a checkpoint that was used once. A checkpoint whose digest it does not know has not been audited as
-it is now, and is filed. A library is known by its name alone: an answer counts with the models that it had then.
+An earlier audit is reused if it succeeded with the same spec, on a base and a fine-tuned model of the same content, by
+the version of the method that the service has now. Content is compared by digest. The service knows the digest of every
+checkpoint that was used before; one without a digest cannot have been audited, so a new audit is filed. A library is
+identified by name alone, with whatever models it had at the time.
 """
 
 from backdoor_audit.client.blocking import AuditClient
@@ -12,13 +12,13 @@ from backdoor_audit.contract.spec import AuditSpec
 
 
 def submit_once(client: AuditClient, spec: AuditSpec) -> Audit:
-    """The newest audit that answered this for the same content, or a new one."""
+    """The newest audit that can be reused, or a new one."""
     earlier = earlier_answer(client, spec)
     return client.submit(spec) if earlier is None else earlier
 
 
 def earlier_answer(client: AuditClient, spec: AuditSpec) -> Audit | None:
-    """The newest audit that answered this for the same content; None where there is none."""
+    """The newest audit that can be reused; None where there is none."""
     digests = {model.reference: model.digest for model in client.models()}
     base, tuned = digests.get(spec.base_model), digests.get(spec.fine_tuned)
     if base is None or tuned is None:

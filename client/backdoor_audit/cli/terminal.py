@@ -1,4 +1,4 @@
-"""The two streams of a command: results on standard output, everything said about them on standard error."""
+"""A command's two streams: results on standard output, messages on standard error."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def err() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Tell the person something, one line each."""
+    """Print messages, one per line."""
     console = err()
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
@@ -35,7 +35,7 @@ def print_json(document: Any) -> None:
 
 
 def as_text(content: RenderableType) -> str:
-    """What a terminal would show, as plain text."""
+    """The rendering on a terminal, as plain text."""
     file = io.StringIO()
     Console(file=file, width=120, highlight=False, color_system=None).print(content)
     return file.getvalue()

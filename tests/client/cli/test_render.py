@@ -63,7 +63,7 @@ def test_sizes_that_were_not_measured_are_dashes_in_every_row(make_report, print
 
 
 def test_what_would_have_been_seen_is_said(make_report, printed):
-    assert "would have been seen in the activations" not in printed(render_report(make_report()))
+    assert "Smallest detectable shift in the activations" not in printed(render_report(make_report()))
     power = {
         "layer": 17, "size": 3.1, "share_of_static_shift": 0.12, "share_of_base_reading": None, "wanted": 0.9,
         "detected": 0.903, "detected_without": 0.031, "draws": 1000, "decoys": 48, "pair_size": 44.0, "pair_p": 0.02,
@@ -96,7 +96,7 @@ def test_candidates_come_first_the_largest_effect_on_top(make_report, printed):
     assert "flagged" in first
     assert "(screening only)" in second
     assert "2 pairs were tested." in text
-    assert "all that follows is about 'Year: 2025' against 'Year: 2023'" in text
+    assert "the rest is about 'Year: 2025' against 'Year: 2023'" in text
     assert "2 pairs were tested." in what_a_pass_leaves_open(report)
 
 

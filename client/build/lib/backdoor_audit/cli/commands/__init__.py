@@ -1,1 +1,0 @@
-"""The subcommands that need the client alone; each module is imported when its command is run."""

@@ -1,1 +1,0 @@
-"""The language that client and server share: spec, report, verdicts. Needs pydantic alone."""
