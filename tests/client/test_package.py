@@ -19,13 +19,17 @@ MAX_SITE_PACKAGES_MB = 60
 def environment(tmp_path_factory):
     """The folder of an environment that holds the client's wheel and what that asks for, and no pip."""
     folder = tmp_path_factory.mktemp("alone")
+    # Without PYTHONPATH, or pip takes the checkout for an installation; from a copy, because setuptools builds in it.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    copy = shutil.copytree(ROOT / "client", folder / "client", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheels", copy]
     subprocess.run(build, env=clean, check=True)
     wheel = next((folder / "wheels").glob("backdoor_audit-*.whl"))
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", wheel], env=clean, check=True)
+    install = [*pip, "--python", python, "install", "-c", ROOT / "constraints.txt", wheel]
+    subprocess.run(install, env=clean, check=True)
     return folder / "venv"
 
 

@@ -161,12 +161,8 @@ def _explained(feature: Feature) -> RenderableType:
     """A short form: where it fires, what it writes, what one answer becomes, and where else it was explanation."""
     explanation = feature.explanation
     assert explanation is not None
-    lines = [
-        "fires on "
-        + ", ".join(
-            f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in explanation.firing
-        )
-    ]
+    firing = (f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in explanation.firing)
+    lines = [f"fires on {', '.join(firing)}"]
     if explanation.strongest:
         top = explanation.strongest[0]
         lines.append(
