@@ -320,7 +320,7 @@ def test_keys_are_made_listed_and_revoked(service, capsys):
 def test_a_key_of_the_environment_that_is_refused_is_said(service, capsys, monkeypatch):
     monkeypatch.setenv("BACKDOOR_AUDIT_API_KEY", "ba_wrong")
     assert run(["--url", service.url, "models", "list"]) == 4
-    assert "The key is wrong" in capsys.readouterr().err
+    assert "revoked key" in capsys.readouterr().err
 
 
 def test_once_takes_an_answer_of_this_version_of_the_method_only(audit, service, make_report, tmp_path):

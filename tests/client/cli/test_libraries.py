@@ -81,7 +81,7 @@ def test_what_is_refused_is_said_and_exits_as_wrong_usage_or_not_done(command, f
     assert command("library", "add", "refusals", audit_id)[0] == Exit.PASSED
     code, _, said = command("library", "add", "refusals", audit_id)
     assert code != Exit.PASSED
-    assert "one a model" in said
+    assert "already has a score" in said
     command("library", "delete", "refusals")
 
 
