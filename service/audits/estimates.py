@@ -1,57 +1,27 @@
-"""What an audit would take, without filing it: looked up and counted, never guessed.
+"""What an audit would take, without filing it: looked up and counted.
 
-The models are verified by their headers and not loaded; prompts are tokenised with the base's ``tokenizer.json``. A
-checkpoint's chat template is its author's program and is run in the worker's sandbox alone, so here prompts are counted
-without it.
+The models are verified by their headers and not loaded. A ``tokenizer.json`` and a chat template are a stranger's: the
+library that reads the first is native code that a file can end, and the second is a program. Both are opened in the
+worker's sandbox alone, so tokens are estimated here from the length of the text.
 """
 
-import json
-import random
-from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any, Final
-
-from tokenizers import Tokenizer
+from typing import Final
 
 from audit.errors import InvalidAudit
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
-from audit.prompts.rendering import Renderer
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec import AuditSpec, Carrier
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
 from service.audits.schemas import Estimate
 from service.errors import ErrorItem, InvalidRequest
 
-_SAMPLE: Final = 64
 _EARLIER: Final = 50
 _GB: Final = 1e9
 
-
-class _BareTokenizer:
-    """A ``tokenizer.json`` with the little of transformers' interface that rendering uses; it has no chat template."""
-
-    chat_template = None
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, text: str, *, add_special_tokens: bool, **_: Any) -> dict[str, Any]:
-        encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return {"input_ids": encoded.ids, "offset_mapping": encoded.offsets}
-
-    def get_vocab(self) -> dict[str, int]:
-        """Pieces and their ids."""
-        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
-        return vocabulary
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    """Tokens of a prompt on average, and the decoys of the first pair."""
-
-    tokens: float
-    decoys: tuple[str, ...]
+BYTES_PER_TOKEN: Final = 3
+"""English prose has about four bytes of UTF-8 per token, code about three: an estimate errs towards more tokens."""
 
 
 def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -> Estimate:
@@ -65,11 +35,10 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
     models.check_fit(base, tuned)
     try:
         plan = plan_audit(spec)
-        prompts = _prompts(plan, base)
     except InvalidAudit as error:
         raise InvalidRequest(errors=[ErrorItem("body", "#", error.message)]) from error
     sequences = plan.sequences()
-    tokens = int(sequences * (prompts.tokens + plan.sizes.continuation_tokens))
+    tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)
     activations = 2 * tokens * base.width * layers * (4 if spec.dtype == "float32" else 2)
     seconds = _seconds(ledger, owner, spec)
@@ -82,21 +51,22 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
         seconds=seconds,
         disk_gb=activations / _GB,
         weights_gb=(base.checkpoint.size_bytes + tuned.checkpoint.size_bytes) / _GB,
-        decoys=prompts.decoys,
-        not_given=_not_given(spec, base, tuned, seconds, len(spec.pairs)),
+        decoys=None if isinstance(spec.decoys, str) else plan.decoys(None, lambda _: True).strings,
+        not_given=_not_given(spec, base, tuned, seconds),
     )
 
 
-def _prompts(plan: AuditPlan, base: CheckpointHeaders) -> _Prompts:
-    tokenizer = _BareTokenizer(Tokenizer.from_file(str(base.checkpoint.path / "tokenizer.json")))
-    trigger = plan.spec.pairs[0]
-    renderer = Renderer(tokenizer, trigger, "raw")
-    carriers = [*plan.a, *plan.b]
-    sample = random.Random(plan.spec.seed).sample(carriers, min(_SAMPLE, len(carriers)))
-    mean = fmean(len(renderer.tokens(carrier, trigger.triggered)) for carrier in sample)
-    length = len(renderer.tokens(plan.a[0], trigger.triggered))
-    decoys = plan.decoys(tokenizer, lambda string: len(renderer.tokens(plan.a[0], string)) == length)
-    return _Prompts(mean, decoys.strings)
+def _tokens_of_a_prompt(plan: AuditPlan) -> float:
+    """Estimate of the tokens of one prompt on average, from bytes of UTF-8; a chat template adds to them."""
+    pair = plan.spec.pairs[0]
+    # The template's two slots are replaced; a conversation takes the template in one of its messages.
+    around = len(pair.template.replace("{trigger}", pair.triggered).replace("{prompt}", "").encode())
+    return fmean(_bytes_of(carrier) + around for carrier in (*plan.a, *plan.b)) / BYTES_PER_TOKEN
+
+
+def _bytes_of(carrier: Carrier) -> int:
+    texts = [carrier.prompt or ""] if carrier.messages is None else [message.content for message in carrier.messages]
+    return sum(len(text.encode()) for text in texts)
 
 
 def _seconds(ledger: Ledger, owner: str, spec: AuditSpec) -> float | None:
@@ -117,29 +87,19 @@ def _seconds(ledger: Ledger, owner: str, spec: AuditSpec) -> float | None:
 
 
 def _not_given(
-    spec: AuditSpec, base: CheckpointHeaders, tuned: CheckpointHeaders, seconds: float | None, pairs: int
+    spec: AuditSpec, base: CheckpointHeaders, tuned: CheckpointHeaders, seconds: float | None
 ) -> tuple[str, ...]:
-    found = []
+    found = [
+        "exact tokens: the tokenizer and the chat template are opened in the sandbox alone, so tokens are estimated "
+        f"from the length of the prompts ({BYTES_PER_TOKEN} bytes per token), without what a chat template adds"
+    ]
+    if isinstance(spec.decoys, str):
+        found.append("decoys: they are drawn with the tokenizer, which is opened in the sandbox alone")
+    else:
+        found.append("which decoys are left out: those whose number of tokens is not the triggered string's")
     if seconds is None:
         found.append("seconds: no audit of this base with these sizes has ended here yet")
-    if spec.render == "chat" or (spec.render == "auto" and _has_template(base)):
-        found.append(
-            "the chat template: it is run in the sandbox alone, so the tokens that it adds are not counted, and a "
-            "decoy whose length it changes may be left out"
-        )
-    if pairs > 1:
-        found.append("decoys of the other pairs: those listed are the first one's")
     for name, seen in (("base_digest", base), ("tuned_digest", tuned)):
         if seen.digest is None:
             found.append(f"{name}: the model has not been used here yet, and reading it may take long")
     return tuple(found)
-
-
-def _has_template(base: CheckpointHeaders) -> bool:
-    folder = base.checkpoint.path
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    try:
-        return bool(json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template"))
-    except (OSError, ValueError, AttributeError):
-        return False

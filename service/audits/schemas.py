@@ -199,11 +199,14 @@ class Estimate(Out):
     base_digest: str | None = Field(description="Null until this service has used the model once.")
     tuned_digest: str | None = Field(description="Null until this service has used the model once.")
     sequences: int = Field(ge=0, description="Maximum number of prompts that the fine-tuned model reads.")
-    tokens: int = Field(ge=0, description="Tokens in these prompts, estimated from a sample.")
+    tokens: int = Field(ge=0, description="Tokens in these prompts, estimated from their length.")
     seconds: float | None = Field(
         description="Median duration of earlier audits with this base model and these sizes; null if there are none."
     )
-    disk_gb: float = Field(ge=0, description="Maximum disk space for activations while it runs.")
+    disk_gb: float = Field(ge=0, description="Estimated disk space for activations while it runs.")
     weights_gb: float = Field(ge=0, description="Size of both checkpoints' files.")
-    decoys: tuple[str, ...] = Field(description="The decoys that may be drawn, in order.")
+    decoys: tuple[str, ...] | None = Field(
+        description="The spec's own decoys in the order in which they are shown; null if they are to be drawn, which "
+        "takes the tokenizer."
+    )
     not_given: tuple[str, ...] = Field(description="What could not be estimated, and why.")

