@@ -9,7 +9,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "decisions"
 FILES = sorted(FOLDER.glob("[0-9]*.md"))
 HEAD = re.compile(r"# (?P<number>\d{4}): (?P<title>.+)\n\n\*(?P<date>\d{4}-\d\d-\d\d), (?P<status>[^*]+)\*\n\n")
-STATUS = re.compile(r"(accepted|superseded by \d{4})(; (amended|refined) by \d{4}(, \d{4})*)?")
+STATUS = re.compile(r"(accepted|superseded by \d{4})(; ((amended|refined) by|supersedes) \d{4}(, \d{4})*)?")
 
 
 def row(file: Path) -> str:
