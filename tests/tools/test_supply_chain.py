@@ -9,22 +9,49 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
+LOCKS = ["run.lock", "test.lock"]
 LOOK_UP = ROOT / "tools" / "vulnerabilities.py"
 
 
-def pins(file: str) -> dict[str, str]:
-    return dict(PIN.findall((ROOT / file).read_text(encoding="utf-8")))
+def normal(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
 
 
-def test_the_lock_holds_every_pin() -> None:
-    assert pins("requirements.lock") == pins("constraints.txt"), "run `make lock`"
+def entries(lock: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / lock).read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {normal(line.partition("==")[0]): line for line in lines}
 
 
-def test_every_locked_package_has_hashes() -> None:
-    entries = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
-    for entry in entries[1:]:
-        assert re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+", entry), entry
+PINNED = {
+    f"{normal(name)}=={version}"
+    for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==(\S+)", (ROOT / "constraints.txt").read_text("utf-8"))
+}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_version_is_the_pinned_one(lock: str) -> None:
+    """But for what only other systems need."""
+    for name, entry in entries(lock).items():
+        if "sys_platform == 'win32'" not in entry and "emscripten" not in entry:
+            assert f"{name}=={entry.split()[0].partition('==')[2]}" in PINNED, f"{name}: run `make lock`"
+
+
+def test_every_pin_is_locked() -> None:
+    assert {pin.partition("==")[0] for pin in PINNED} <= set(entries("test.lock")), "run `make lock`"
+    assert set(entries("run.lock")) < set(entries("test.lock"))
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "cuda.lock"])
+def test_every_locked_package_has_hashes(lock: str) -> None:
+    assert entries(lock)
+    for entry in entries(lock).values():
+        assert re.fullmatch(r"\S+==\S+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+", entry), entry
+
+
+def test_what_the_cuda_build_of_torch_needs_is_locked_apart() -> None:
+    assert {"triton", "nvidia-cublas"} <= set(entries("cuda.lock"))
+    assert not set(entries("cuda.lock")) & set(entries("test.lock"))
 
 
 def looked_up(tmp_path: Path, dependencies: object) -> subprocess.CompletedProcess[str]:
@@ -61,7 +88,7 @@ def test_what_could_not_be_looked_up_is_said(tmp_path: Path, dependencies: objec
 
 def test_a_missing_tool_is_said(tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(LOOK_UP), str(tmp_path / "none"), str(ROOT / "requirements.lock")],
+        [sys.executable, str(LOOK_UP), str(tmp_path / "none"), str(ROOT / "requirements" / "test.lock")],
         capture_output=True,
         text=True,
         check=False,
