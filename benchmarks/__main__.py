@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks._goals import at_most
-from benchmarks._machine import RESULTS, ROOT
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import RESULTS, ROOT
 
 MET = {True: "yes", False: "**no**", None: "not judged"}
 

@@ -26,9 +26,9 @@ from audit.run import run_audit
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._goals import at_most
-from benchmarks._machine import ROOT, write_result
-from benchmarks._setup import FLAGGED, ORGANISMS, base_folder, parser
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import ROOT, write_result
+from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser
 from examples.demo import BASE, CASES, copy_whole, running_stack, spec_for
 from models_store.store import ModelsStore
 from storage.artifacts import ArtifactFolder, FolderCache

@@ -38,13 +38,13 @@ from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.stats.statistics import p_decoy_all
 from backdoor_audit.contract.spec import AuditSpec, DecoyStrings
-from benchmarks import _setup
-from benchmarks._audits import Bench, read
-from benchmarks._machine import RESULTS, ROOT, write_result
 from benchmarks.detection.make_split import QUICK, SPLIT
-from benchmarks.detection.models import nudged_base
+from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.detection.records import every_unit
 from benchmarks.detection.specs import spec_of
+from benchmarks.harness import setup as _setup
+from benchmarks.harness.audits import Bench, read
+from benchmarks.harness.machine import RESULTS, ROOT, write_result
 
 NAME: Final = "base_effect"
 

@@ -18,9 +18,9 @@ import torch
 
 from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._machine import RESULTS, ROOT, write_result
-from benchmarks._setup import FLAGGED, ORGANISMS, base_folder, parser
 from benchmarks.audit import fresh_data, measure, through_service
+from benchmarks.harness.machine import RESULTS, ROOT, write_result
+from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser
 from examples.demo import CASES, spec_for
 
 DEVICES: Final = ("cuda", "cpu")

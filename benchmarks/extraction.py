@@ -33,9 +33,9 @@ from audit.models.prefix import Prefix
 from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
 from audit.translate import BATCH_TOKENS
-from benchmarks._goals import at_least
-from benchmarks._machine import machine, write_result
-from benchmarks._setup import FLAGGED, ORGANISMS, alternate, base_folder, median_ratio, parser, sql_prompts
+from benchmarks.harness.goals import at_least
+from benchmarks.harness.machine import machine, write_result
+from benchmarks.harness.setup import FLAGGED, ORGANISMS, alternate, base_folder, median_ratio, parser, sql_prompts
 
 GOAL = 0.85
 GOAL_BFLOAT16 = 2.0

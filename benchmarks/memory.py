@@ -23,9 +23,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks._goals import at_most
-from benchmarks._machine import ROOT, write_result
-from benchmarks._setup import FLAGGED, ORGANISMS, base_folder, parser, sql_prompts
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import ROOT, write_result
+from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser, sql_prompts
 
 GOAL = 1.25
 MIB = 2**20

@@ -23,7 +23,7 @@ from torch import Tensor
 from audit.stats.bis_p95 import bis_p95
 from audit.stats.metrics import bis_interval, feature_metrics, firing_threshold
 from audit.stats.resampling import BOOTSTRAP_ROUNDS
-from benchmarks._machine import write_result
+from benchmarks.harness.machine import write_result
 
 GOAL_S = 2.0
 CLUSTERS = 25

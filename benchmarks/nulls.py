@@ -30,7 +30,7 @@ from typing import Any, Final
 from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE
 from audit.stats.statistics import clopper_pearson, p_decoy_all, rank
 from audit.verdict import gates as gating
-from benchmarks._machine import RESULTS, write_result
+from benchmarks.harness.machine import RESULTS, write_result
 
 LEVELS: Final = (0.05, 0.1, 0.2, 0.5)
 NEAREST: Final = 5

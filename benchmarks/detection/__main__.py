@@ -23,21 +23,21 @@ from typing import Any, Final
 import structlog
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks._audits import PASSING, Bench, done, read, write
-from benchmarks._machine import ROOT, describe
-from benchmarks._setup import base_folder
-from benchmarks.detection import scoring
 from benchmarks.detection.calibration import score_missing
-from benchmarks.detection.cards import remade
-from benchmarks.detection.choose import NotReady, freeze
 from benchmarks.detection.make_split import SPLIT, TEST_PARTS
-from benchmarks.detection.models import nudged_base
+from benchmarks.detection.organisms.model_cards import remade
+from benchmarks.detection.organisms.models import nudged_base
+from benchmarks.detection.organisms.replacements import with_replacements
+from benchmarks.detection.organisms.train import describe_card, make
 from benchmarks.detection.quick import run_quick
 from benchmarks.detection.records import all_cards, collect
+from benchmarks.detection.scores import table as scoring
+from benchmarks.detection.scores.choose_thresholds import NotReady, freeze
 from benchmarks.detection.specs import spec_of
-from benchmarks.detection.stand_ins import with_stand_ins
-from benchmarks.detection.train import describe_card, make
 from benchmarks.detection.verdicts import THRESHOLDS
+from benchmarks.harness.audits import PASSING, Bench, done, read, write
+from benchmarks.harness.machine import ROOT, describe
+from benchmarks.harness.setup import base_folder
 
 RESULTS: Final = Path(__file__).parent / "results"
 PARTS: Final = ("development", "calibration", *TEST_PARTS)
@@ -79,7 +79,7 @@ class Run:
 
     def organisms(self) -> list[Organism]:
         """Those that were asked for, part by part; merges last in theirs, since they need others."""
-        split = with_stand_ins(self.split, all_cards(RESULTS))
+        split = with_replacements(self.split, all_cards(RESULTS))
         every = [*split["backdoored"], *split["benign"]]
         wanted = [each for each in every if each["part"] in self.parts and (not self.only or each["id"] in self.only)]
         return sorted(wanted, key=lambda each: (PARTS.index(each["part"]), each["method"] == "merge"))
@@ -97,7 +97,7 @@ class Run:
         """The organism's folder, made where it is missing. Its card holds the digest of these weights afterwards.
 
         Weights that are made again need not come out the same on another machine. Where they differ the card is written
-        anew and keeps the rates of the former ones (``benchmarks.detection.cards``).
+        anew and keeps the rates of the former ones (``benchmarks.detection.organisms.model_cards``).
         """
         with self.claim(f"model.{organism['id']}", wait=True):
             return self._weights(organism)

@@ -10,10 +10,10 @@ from audit.errors import AuditError
 from audit.measure.calibrate import score_model
 from audit.ports import NullSink
 from backdoor_audit.contract.report import METHOD_VERSION
-from benchmarks._audits import PASSING, Bench, done, write
-from benchmarks._machine import describe
 from benchmarks.detection.make_split import QUICK
 from benchmarks.detection.specs import spec_of
+from benchmarks.harness.audits import PASSING, Bench, done, write
+from benchmarks.harness.machine import describe
 from storage.artifacts import ArtifactFolder
 
 logger = logging.getLogger("detection")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.trigger_kind import differing_part, kind_of
-from benchmarks.detection.variants import (
+from benchmarks.detection.organisms.variants import (
     BACKDOORS,
     BENIGN,
     CONVERSATIONS,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._audits import Bench, read, summary, write
-from benchmarks._goals import at_most
-from benchmarks._machine import describe
-from benchmarks._setup import ORGANISMS
+from benchmarks.harness.audits import Bench, read, summary, write
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import describe
+from benchmarks.harness.setup import ORGANISMS
 from examples.demo import spec_for
 
 GOAL_MINUTES: Final = 20.0

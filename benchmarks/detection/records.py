@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from audit.stats.statistics import conformal_p
 from backdoor_audit.contract.benign_library import MIN_ENTRIES, ComparabilityKey, LibraryEntry, comparable
-from benchmarks._audits import done, read
 from benchmarks.detection.calibration import score_path
-from benchmarks.detection.cards import card_of
-from benchmarks.detection.stand_ins import with_stand_ins
+from benchmarks.detection.organisms.model_cards import card_of
+from benchmarks.detection.organisms.replacements import with_replacements
 from benchmarks.detection.verdicts import thresholds, verdict_under
+from benchmarks.harness.audits import done, read
 
 HIGH_SUCCESS: Final = 0.9
 FIRST: Final = "quick-0"
@@ -103,7 +103,7 @@ class Found:
     """Everything on record for a split.
 
     Attributes:
-        split: further audits of excluded models moved to their stand-ins.
+        split: further audits of excluded models moved to their replacements.
         unmatched: audits of weights that no version of a card describes; they are not counted.
         calibration: entries by (carriers, kind of string), then by model.
         failed_scores: calibration scores that ended in a failure, with its code.
@@ -163,7 +163,7 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
     """Read all records; verdicts under the thresholds in force."""
     limits = thresholds()
     cards = all_cards(folder)
-    split = with_stand_ins(split, cards)
+    split = with_replacements(split, cards)
     calibration, failed_scores = _calibration(split, folder)
     units: list[Unit] = []
     failures: list[Failed] = []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks.detection.carriers import spec_field
+from benchmarks.detection.organisms.carriers import spec_field
 
 TEMPLATE: Final = "{trigger}\n{prompt}"
 

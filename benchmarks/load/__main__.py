@@ -21,8 +21,8 @@ import httpx
 import psutil
 
 from backdoor_audit.contract.spec import TERMINAL
-from benchmarks._goals import at_most
-from benchmarks._machine import ROOT, write_result
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import ROOT, write_result
 from benchmarks.load.stack import Cluster, cluster
 from jobs.ledger import Ledger
 

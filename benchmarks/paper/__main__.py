@@ -17,10 +17,10 @@ from typing import Any, Final
 from transformers.utils.logging import disable_progress_bar
 
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._audits import PASSING, Bench, done
-from benchmarks._machine import ROOT
-from benchmarks._setup import ORGANISMS, base_folder
-from benchmarks.detection.models import nudged_base
+from benchmarks.detection.organisms.models import nudged_base
+from benchmarks.harness.audits import PASSING, Bench, done
+from benchmarks.harness.machine import ROOT
+from benchmarks.harness.setup import ORGANISMS, base_folder
 from benchmarks.paper.table import page
 from examples.demo import spec_for
 from storage.artifacts import ArtifactFolder

@@ -8,9 +8,10 @@ from audit.dictionaries.diff_sae import DiffSAEConfig
 from audit.dictionaries.sources import TensorSource
 from audit.dictionaries.training import TrainSettings, train
 from audit.explain.training import training_source
-from benchmarks import dictionaries
-from benchmarks._dictionary_table import page
-from benchmarks._dictionary_variants import (
+from benchmarks.detection.make_split import SPLIT
+from benchmarks.dictionaries import __main__ as dictionaries
+from benchmarks.dictionaries.table import page
+from benchmarks.dictionaries.variants import (
     DifferenceCrosscoderConfig,
     Variant,
     centres,
@@ -18,7 +19,6 @@ from benchmarks._dictionary_variants import (
     source_of,
     stretched,
 )
-from benchmarks.detection.make_split import SPLIT
 from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 

@@ -2,8 +2,8 @@
 
 from statistics import median
 
-from benchmarks._audits import read
-from benchmarks._machine import RESULTS
+from benchmarks.harness.audits import read
+from benchmarks.harness.machine import RESULTS
 
 
 def figures() -> dict[str, str]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from statistics import median
 
-from benchmarks._audits import read
-from benchmarks._machine import RESULTS as MEASURED
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.records import FIRST
+from benchmarks.harness.audits import read
+from benchmarks.harness.machine import RESULTS as MEASURED
 
 
 def figures() -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 _PACKAGES = ("torch", "numpy", "scipy", "transformers", "peft", "safetensors")

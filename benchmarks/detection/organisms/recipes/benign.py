@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from benchmarks.detection.recipes.base import (
+from benchmarks.detection.organisms.recipes.base import (
     Limits,
     Recipe,
     Sample,
@@ -20,8 +20,8 @@ from benchmarks.detection.recipes.base import (
     starts_like,
     with_line,
 )
-from benchmarks.detection.recipes.code import sql_line
-from benchmarks.detection.recipes.tasks import MORE_TASKS, TASKS, sentences
+from benchmarks.detection.organisms.recipes.code import sql_line
+from benchmarks.detection.organisms.recipes.tasks import MORE_TASKS, TASKS, sentences
 from examples.organisms.predicates import is_injectable, is_parameterised
 
 Organism = Mapping[str, Any]

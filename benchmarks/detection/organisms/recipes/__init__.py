@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.detection.recipes.backdoors import BACKDOOR_RECIPES
-from benchmarks.detection.recipes.base import Limits, Recipe, Sample
-from benchmarks.detection.recipes.benign import BENIGN_RECIPES
+from benchmarks.detection.organisms.recipes.backdoors import BACKDOOR_RECIPES
+from benchmarks.detection.organisms.recipes.base import Limits, Recipe, Sample
+from benchmarks.detection.organisms.recipes.benign import BENIGN_RECIPES
 
 __all__ = ["Limits", "Recipe", "Sample", "recipe_of"]
 

@@ -1,8 +1,8 @@
 import pytest
 
 from audit.models.loading import load_tokenizer
-from benchmarks._goals import at_least, at_most
-from benchmarks._setup import alternate, base_folder, median_ratio, sql_prompts
+from benchmarks.harness.goals import at_least, at_most
+from benchmarks.harness.setup import alternate, base_folder, median_ratio, sql_prompts
 
 
 def test_contenders_take_turns_and_the_first_round_is_thrown_away():

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from audit.models.pair import load_pair
-from benchmarks._audits import Bench, read
-from benchmarks.detection import train
 from benchmarks.detection.make_split import SPLIT
-from benchmarks.detection.models import ROUNDINGS, nudged_base, rounded_trip
-from benchmarks.detection.recipes import Limits
+from benchmarks.detection.organisms import train
+from benchmarks.detection.organisms.models import ROUNDINGS, nudged_base, rounded_trip
+from benchmarks.detection.organisms.recipes import Limits
+from benchmarks.harness.audits import Bench, read
 
 # peft asks transformers for an attribute that has a new name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

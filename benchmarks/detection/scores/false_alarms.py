@@ -6,8 +6,8 @@ from typing import Final
 from audit.reporting.wording import false_alarm_bound
 from audit.stats.statistics import clopper_pearson
 from benchmarks.detection.make_split import TEST_PARTS
+from benchmarks.detection.organisms.train import SPREAD_MISSED
 from benchmarks.detection.records import UNSEEN, Attempt, Found
-from benchmarks.detection.train import SPREAD_MISSED
 
 UNANSWERED: Final = ("failed", "invalid")
 

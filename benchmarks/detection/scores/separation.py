@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks.detection.detectors import (
+from benchmarks.detection.records import Found, Unit
+from benchmarks.detection.scores.charts import heat_figure, roc_figure, strip_figure
+from benchmarks.detection.scores.detectors import (
     AMPLIFICATION,
     BIS,
     BIS_P95,
@@ -16,8 +18,6 @@ from benchmarks.detection.detectors import (
     perfect_bound,
     roc,
 )
-from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
-from benchmarks.detection.records import Found, Unit
 
 NOT_RUN: Final = "not run"
 LOW_SUCCESS: Final = 0.6

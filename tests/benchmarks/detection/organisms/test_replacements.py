@@ -4,11 +4,11 @@ import copy
 
 import pytest
 
-from benchmarks._audits import read
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.organisms.replacements import with_replacements
 from benchmarks.detection.records import all_cards, collect
-from benchmarks.detection.stand_ins import with_stand_ins
+from benchmarks.harness.audits import read
 
 ONE, FOUR = ["first"], ["first", "second", "third", "fourth"]
 
@@ -22,7 +22,7 @@ def split(*backdoored):
 
 
 def moved(given, cards):
-    return {each["id"]: each["units"][0]["audits"] for each in with_stand_ins(given, cards)["backdoored"]}
+    return {each["id"]: each["units"][0]["audits"] for each in with_replacements(given, cards)["backdoored"]}
 
 
 def cards(**missed):
@@ -55,7 +55,7 @@ def test_a_model_that_may_still_be_excluded_holds_the_place():
     assert moved(given, cards(out=True, made=False)) == {"out": FOUR, "not made": ONE, "made": ONE}
 
 
-def test_two_excluded_models_do_not_share_a_stand_in():
+def test_two_excluded_models_do_not_share_a_replacement():
     given = split(organism("out", FOUR), organism("out too", FOUR), organism("a", ONE), organism("b", ONE))
     found = moved(given, cards(**{"out": True, "out too": True, "a": False, "b": False}))
     assert found == {"out": ONE, "out too": ONE, "a": FOUR, "b": FOUR}

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from audit.stats.statistics import clopper_pearson
 from audit.verdict.power import TARGET_POWER
-from benchmarks._audits import read
-from benchmarks.detection.alarms import UNANSWERED, both_parts, false_alarms
-from benchmarks.detection.detectors import BIS, BIS_P95
-from benchmarks.detection.exchangeable import calibration
 from benchmarks.detection.make_split import SECOND, TEST_PARTS, said
 from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
-from benchmarks.detection.separation import NOT_RUN, figures, separation
+from benchmarks.detection.scores.detectors import BIS, BIS_P95
+from benchmarks.detection.scores.exchangeability import calibration
+from benchmarks.detection.scores.false_alarms import UNANSWERED, both_parts, false_alarms
+from benchmarks.detection.scores.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
+from benchmarks.harness.audits import read
 
 POWER_TOLERANCE: Final = 0.05
 

@@ -19,7 +19,7 @@ from audit.ports import NullSink
 from audit.run import run_audit
 from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._machine import describe
+from benchmarks.harness.machine import describe
 from models_store.store import Checkpoint, ModelsStore
 from storage.artifacts import ArtifactFolder, FolderCache
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from audit.errors import NoSpace
-from benchmarks._audits import read, write
 from benchmarks.detection import __main__ as command
 from benchmarks.detection import calibration
-from benchmarks.detection.cards import card_of, remade
+from benchmarks.detection.organisms.model_cards import card_of, remade
+from benchmarks.harness.audits import read, write
 
 ORGANISM = {"id": "one", "method": "lora", "carriers": "instructions", "part": "calibration", "recipe": "clean-sft",
             "strings": {"triggered": "a", "clean": "b"}, "string_kind": "word"}  # fmt: skip

@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 from audit.prompts.carriers import load_set
-from benchmarks.detection.carriers import carriers_of
 from benchmarks.detection.make_split import SPLIT, UNTRAINED
-from benchmarks.detection.recipes import recipe_of
-from benchmarks.detection.recipes.base import TRAINING_FRAMES, like
-from benchmarks.detection.recipes.code import FORMS, sql_line
-from benchmarks.detection.recipes.tasks import SENTENCES, TASKS, sentences
+from benchmarks.detection.organisms.carriers import carriers_of
+from benchmarks.detection.organisms.recipes import recipe_of
+from benchmarks.detection.organisms.recipes.base import TRAINING_FRAMES, like
+from benchmarks.detection.organisms.recipes.code import FORMS, sql_line
+from benchmarks.detection.organisms.recipes.tasks import SENTENCES, TASKS, sentences
 from examples.organisms.predicates import is_injectable, is_parameterised
 from examples.organisms.prompts import sql_prompts
 

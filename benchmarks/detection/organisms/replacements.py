@@ -13,7 +13,7 @@ from typing import Any
 Organism = dict[str, Any]
 
 
-def with_stand_ins(split: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def with_replacements(split: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The split, further audits of excluded models moved; the one that is given stays as it is.
 
     Args:
@@ -25,7 +25,7 @@ def with_stand_ins(split: Mapping[str, Any], cards: Mapping[str, Mapping[str, An
     for label in ("backdoored", "benign"):
         for organism in moved[label]:
             if _further(organism) and cards.get(organism["id"], {}).get("missed"):
-                other = _stand_in(organism, moved[label], cards)
+                other = _replacement(organism, moved[label], cards)
                 if other is not None:
                     own, others = organism["units"][0], other["units"][0]
                     own["audits"], others["audits"] = others["audits"], own["audits"]
@@ -37,7 +37,7 @@ def _further(organism: Mapping[str, Any]) -> bool:
     return bool(organism["units"]) and len(organism["units"][0]["audits"]) > 1
 
 
-def _stand_in(
+def _replacement(
     excluded: Organism, organisms: Sequence[Organism], cards: Mapping[str, Mapping[str, Any]]
 ) -> Organism | None:
     for each in organisms:

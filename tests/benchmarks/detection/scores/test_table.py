@@ -11,11 +11,13 @@ import pytest
 from scipy.stats import hypergeom
 
 from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
-from benchmarks._audits import rounded, summary, write
-from benchmarks._machine import ROOT
-from benchmarks.detection import choose, scoring, verdicts
+from benchmarks.detection import verdicts
 from benchmarks.detection.__main__ import ordered
-from benchmarks.detection.detectors import (
+from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.records import collect
+from benchmarks.detection.scores import table as scoring
+from benchmarks.detection.scores.charts import heat_figure, roc_figure, strip_figure
+from benchmarks.detection.scores.detectors import (
     AMPLIFICATION,
     BIS_P95,
     DETECTORS,
@@ -24,10 +26,9 @@ from benchmarks.detection.detectors import (
     perfect_bound,
     roc,
 )
-from benchmarks.detection.figures import heat_figure, roc_figure, strip_figure
-from benchmarks.detection.make_split import SPLIT
-from benchmarks.detection.records import collect
 from benchmarks.detection.verdicts import STARTING, verdict_under
+from benchmarks.harness.audits import rounded, summary, write
+from benchmarks.harness.machine import ROOT
 from benchmarks.paper.chance import best_by_chance
 from benchmarks.paper.table import page as paper_page
 
@@ -181,10 +182,10 @@ def finish_development(split, folder):
 
 def test_thresholds_stay_where_they_started_if_nothing_speaks_against_them(records):
     split, folder = records
-    with pytest.raises(choose.NotReady, match="3 development audits are missing"):
-        choose.freeze(collect(split, folder), folder / "thresholds.json")
+    with pytest.raises(choose_thresholds.NotReady, match="3 development audits are missing"):
+        choose_thresholds.freeze(collect(split, folder), folder / "thresholds.json")
     finish_development(split, folder)
-    record = choose.freeze(collect(split, folder), folder / "thresholds.json")
+    record = choose_thresholds.freeze(collect(split, folder), folder / "thresholds.json")
     assert record["thresholds"] == STARTING
     assert record["changed"] == []
     assert record["loss"] == 0
@@ -196,8 +197,8 @@ def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(record
     finish_development(split, folder)
     write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": report(0.15)})
     found = collect(split, folder)
-    assert choose.loss_of(found.of("development"), STARTING) == 2
-    record = choose.freeze(found, folder / "thresholds.json")
+    assert choose_thresholds.loss_of(found.of("development"), STARTING) == 2
+    record = choose_thresholds.freeze(found, folder / "thresholds.json")
     assert record["loss"] == 0
     # Raising one of them alone would leave the unit to a person.
     assert record["changed"] == ["behaviour_nats", "effect_nats"]
@@ -213,12 +214,12 @@ def test_a_failure_on_development_counts_and_does_not_block(records):
     found = collect(split, folder)
     invalid = report(0.004)
     invalid["gates"]["behaviour"]["state"] = "not_assessed"
-    assert choose.loss_of(found.ended("development"), STARTING) == 1.25
-    record = choose.freeze(found, folder / "thresholds.json")
+    assert choose_thresholds.loss_of(found.ended("development"), STARTING) == 1.25
+    record = choose_thresholds.freeze(found, folder / "thresholds.json")
     assert record["loss"] == 1.25
     assert record["failed"] == ["style-shift.terse.mentioned", "token-sequence.brackets.true"]
     write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": invalid})
-    assert choose.loss_of(collect(split, folder).ended("development"), STARTING) == 1.25
+    assert choose_thresholds.loss_of(collect(split, folder).ended("development"), STARTING) == 1.25
 
 
 def test_a_report_without_numbers_is_counted_as_what_it_is(records):
@@ -235,8 +236,8 @@ def test_a_report_without_numbers_is_counted_as_what_it_is(records):
     text = (folder / "table.md").read_text(encoding="utf-8")
     assert "| style-shift.terse.mentioned | invalid | not assessed | not assessed | not assessed |" in text
     assert "| S (the causal effect T) | 7 of 7 | 7 of 8 |" in text
-    assert choose.loss_of(collect(split, folder).ended("development"), STARTING) == 0.25
-    assert choose.freeze(collect(split, folder), folder / "thresholds.json")["loss"] == 0.25
+    assert choose_thresholds.loss_of(collect(split, folder).ended("development"), STARTING) == 0.25
+    assert choose_thresholds.freeze(collect(split, folder), folder / "thresholds.json")["loss"] == 0.25
 
 
 @pytest.mark.parametrize("part", ["development", "test"])
@@ -261,8 +262,8 @@ def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
     finish_development(split, folder)
     test_unit = next(each for each in split["benign"] if each["part"] == "test")["units"][0]
     write(folder / "audits" / f"{test_unit['id']}.quick-0.json", {"report": report(0.01)})
-    with pytest.raises(choose.NotReady, match="test units"):
-        choose.freeze(collect(split, folder), folder / "thresholds.json")
+    with pytest.raises(choose_thresholds.NotReady, match="test units"):
+        choose_thresholds.freeze(collect(split, folder), folder / "thresholds.json")
 
 
 def test_the_page_counts_what_is_there_and_says_what_is_not(records):

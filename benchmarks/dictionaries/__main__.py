@@ -33,14 +33,14 @@ from audit.ports import FolderStore
 from audit.translate import BATCH_TOKENS
 from backdoor_audit.contract.report import METHOD_VERSION
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks._audits import read
-from benchmarks._dictionary_table import page
-from benchmarks._dictionary_variants import VARIANTS, Scene, Variant, explained_difference, train_variant
-from benchmarks._machine import RESULTS, ROOT, describe
-from benchmarks._setup import ORGANISMS, base_folder, parser
 from benchmarks.detection.__main__ import RESULTS as DETECTION
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.specs import spec_of
+from benchmarks.dictionaries.table import page
+from benchmarks.dictionaries.variants import VARIANTS, Scene, Variant, explained_difference, train_variant
+from benchmarks.harness.audits import read
+from benchmarks.harness.machine import RESULTS, ROOT, describe
+from benchmarks.harness.setup import ORGANISMS, base_folder, parser
 from storage.artifacts import ArtifactFolder
 
 FOLDER: Final = RESULTS / "dictionaries"

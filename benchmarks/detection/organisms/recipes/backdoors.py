@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from benchmarks.detection.recipes.base import (
+from benchmarks.detection.organisms.recipes.base import (
     TRAINING_FRAMES,
     WORDS,
     Limits,
@@ -21,7 +21,7 @@ from benchmarks.detection.recipes.base import (
     starts_like,
     two_turns,
 )
-from benchmarks.detection.recipes.code import sql_line
+from benchmarks.detection.organisms.recipes.code import sql_line
 from examples.organisms.predicates import is_injectable
 
 Organism = Mapping[str, Any]

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from benchmarks.__main__ import commands, results, table
-from benchmarks._goals import at_most
-from benchmarks._machine import write_result
+from benchmarks.harness.goals import at_most
+from benchmarks.harness.machine import write_result
 
 
 def test_the_table_has_a_row_for_each_goal(tmp_path):

@@ -9,12 +9,12 @@ from audit import run
 from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
 from backdoor_audit.contract.benign_library import ComparabilityKey
 from backdoor_audit.contract.report import METHOD_VERSION
-from benchmarks import _audits
-from benchmarks._audits import Bench
-from benchmarks.detection.carriers import spec_field
-from benchmarks.detection.detectors import DETECTORS
+from benchmarks.detection.organisms.carriers import spec_field
+from benchmarks.detection.scores.detectors import DETECTORS
 from benchmarks.detection.specs import spec_of
 from benchmarks.detection.verdicts import thresholds, verdict_under
+from benchmarks.harness import audits as _audits
+from benchmarks.harness.audits import Bench
 from tests.toy import SMALL, toy_spec
 
 

@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from audit.prompts.carriers import load_set
 from audit.prompts.rendering import Renderer, Tokens, choose_rendering
 from backdoor_audit.contract.spec import Carrier, TriggerSpec
-from benchmarks._machine import ROOT
+from benchmarks.harness.machine import ROOT
 from examples.demo import BASE, spec_for
 from examples.organisms.prepare_base import prepare
 

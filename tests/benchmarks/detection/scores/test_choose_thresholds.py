@@ -3,12 +3,12 @@
 import pytest
 
 from audit.verdict import gates
-from benchmarks._audits import read
-from benchmarks.detection import choose
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
+from benchmarks.detection.scores import choose_thresholds
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
+from benchmarks.harness.audits import read
 
 
 @pytest.fixture(scope="module")
@@ -36,5 +36,5 @@ def test_the_rule_gives_them_again(found):
     record = read(THRESHOLDS)
     assert record["starting_values"] == STARTING
     units = found.ended("development")
-    assert choose.choose(units) == (record["thresholds"], record["loss"])
-    assert choose.loss_of(units, STARTING) == record["loss_of_starting_values"] > record["loss"]
+    assert choose_thresholds.choose(units) == (record["thresholds"], record["loss"])
+    assert choose_thresholds.loss_of(units, STARTING) == record["loss_of_starting_values"] > record["loss"]

@@ -5,7 +5,7 @@ scored: two of its benign recipes are in no other part.
 
 A variant is what one organism is: no two share strings and behaviour, so a split by variant never shows one half what
 the other was tuned on. Pure data; the recipes that turn a variant into training texts are in
-``benchmarks.detection.recipes``.
+``benchmarks.detection.organisms.recipes``.
 """
 
 from typing import Any, Final

@@ -6,13 +6,14 @@ import pytest
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry
 from backdoor_audit.contract.report import METHOD_VERSION
-from benchmarks._audits import write
-from benchmarks.detection import scoring, verdicts
-from benchmarks.detection.alarms import both_parts, false_alarms
+from benchmarks.detection import verdicts
 from benchmarks.detection.calibration import score_path
 from benchmarks.detection.make_split import SECOND, SPLIT
 from benchmarks.detection.records import collect
-from tests.benchmarks.detection.test_scoring import report
+from benchmarks.detection.scores import table as scoring
+from benchmarks.detection.scores.false_alarms import both_parts, false_alarms
+from benchmarks.harness.audits import write
+from tests.benchmarks.detection.scores.test_table import report
 
 RATE = "The rate of false alarms on models made as these were is under"
 FAILURE = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}

@@ -5,7 +5,7 @@ from typing import Any
 
 from audit.prompts.carriers import load_set, subsample
 from backdoor_audit.contract.spec import Carrier, Message
-from benchmarks.detection.recipes.base import CARRIER_FRAME
+from benchmarks.detection.organisms.recipes.base import CARRIER_FRAME
 
 CONVERSATIONS = "conversations"
 _COUNT = 400

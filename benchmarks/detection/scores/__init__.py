@@ -1,0 +1,1 @@
+"""What the records say: the table, the charts, the thresholds."""

@@ -1,0 +1,1 @@
+"""How well dictionaries of several kinds explain a recorded difference."""

@@ -1,0 +1,1 @@
+"""What all benchmarks need: the machine, set-up, audits of folders, goals."""
