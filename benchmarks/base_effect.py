@@ -43,8 +43,9 @@ from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.detection.records import every_unit
 from benchmarks.detection.specs import spec_of
 from benchmarks.harness import setup as _setup
-from benchmarks.harness.audits import Bench, read
+from benchmarks.harness.audits import Bench
 from benchmarks.harness.machine import RESULTS, ROOT, write_result
+from benchmarks.harness.records import read
 
 NAME: Final = "base_effect"
 

@@ -1,7 +1,7 @@
 """What the specific gate lets through where there is nothing to find, from recorded audits of benign models.
 
-``python -m benchmarks.nulls PATH…`` reads reports (``report.json``, or records of ``benchmarks.detection``) of audits
-whose models are known to be benign, and answers three questions:
+``python -m benchmarks.nulls PATH…`` reads reports (``report.json``, or the records of ``benchmarks.detection`` that
+``--only`` names) of audits whose models are known to be benign, and answers three questions:
 
 - The pair: how often is ``p_decoy_all`` of the pair that was asked about at most α? One number an audit. A pair that
   people suspect need not be exchangeable with drawn strings, so this can fail.
@@ -21,7 +21,7 @@ import argparse
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE
 from audit.stats.statistics import clopper_pearson, p_decoy_all, rank
 from audit.verdict import gates as gating
 from benchmarks.harness.machine import RESULTS, write_result
+from benchmarks.harness.records import read_all
 
 LEVELS: Final = (0.05, 0.1, 0.2, 0.5)
 NEAREST: Final = 5
@@ -166,24 +167,36 @@ def _of_turns(found: Sequence[Turn]) -> dict[str, Any]:
     }
 
 
-def read(paths: Iterable[Path]) -> list[Recorded]:
-    """Every report under the paths, each once; failed audits and other files are left out."""
+def read(paths: Iterable[Path], only: Collection[str] | None = None) -> list[Recorded]:
+    """Every report under the paths, each once; failed audits and other files are left out.
+
+    Args:
+        only: names of records or files; all where it is None.
+    """
     found: dict[str, Recorded] = {}
     for path in paths:
-        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(document, dict) and "gates" in document.get("report", document):
-                found[str(file.resolve())] = Recorded.of(document, file.stem)
+        for file in sorted(path.rglob("*.json*")) if path.is_dir() else [path]:
+            for name, document in _documents(file).items():
+                wanted = only is None or name in only
+                if wanted and isinstance(document, dict) and "gates" in document.get("report", document):
+                    found[f"{file.resolve()}:{name}"] = Recorded.of(document, name)
     return list(found.values())
+
+
+def _documents(file: Path) -> dict[str, Any]:
+    if file.suffix == ".jsonl":
+        return dict(read_all(file))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8"))}
 
 
 def main() -> None:
     """Read, count, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path, help="reports of benign models, or folders of them")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one record or file; may be repeated")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder that nulls.json is written into")
     arguments = parser.parse_args()
-    audits = read(arguments.paths)
+    audits = read(arguments.paths, arguments.only)
     if not audits:
         parser.error("no report was found there")
     write_result("nulls", summary(audits), arguments.out)

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.detection`` does all of it; ``--train``, ``--audit``, ``--thresholds`` and ``--score`` do one
 thing. ``--split PART`` and ``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every
-organism's card and every audit is a JSON file of its own below ``results``, written whole or not at all, so that the
+organism's card and every audit is a line of a JSON Lines file in ``results``, which is replaced as a whole, so that the
 run can be stopped anywhere. What one process works at, another leaves alone: started once for each core with
 ``OMP_NUM_THREADS=1``, the command gets more done. Test units are audited once ``thresholds.json`` is there: development
 chooses it, and it is never written again.
@@ -30,13 +30,14 @@ from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.detection.organisms.replacements import with_replacements
 from benchmarks.detection.organisms.train import describe_card, make
 from benchmarks.detection.quick import run_quick
-from benchmarks.detection.records import all_cards, collect
+from benchmarks.detection.records import all_cards, audit_place, card_place, collect
 from benchmarks.detection.scores import table as scoring
 from benchmarks.detection.scores.choose_thresholds import NotReady, freeze
 from benchmarks.detection.specs import spec_of
 from benchmarks.detection.verdicts import THRESHOLDS
-from benchmarks.harness.audits import PASSING, Bench, done, read, write
+from benchmarks.harness.audits import PASSING, Bench, done
 from benchmarks.harness.machine import ROOT, describe
+from benchmarks.harness.records import Line, read, write
 from benchmarks.harness.setup import base_folder
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -84,14 +85,14 @@ class Run:
         wanted = [each for each in every if each["part"] in self.parts and (not self.only or each["id"] in self.only)]
         return sorted(wanted, key=lambda each: (PARTS.index(each["part"]), each["method"] == "merge"))
 
-    def card_path(self, organism: Organism) -> Path:
+    def card_place(self, organism: Organism) -> Line:
         """Where an organism's card is."""
-        return RESULTS / "organisms" / f"{organism['id']}.json"
+        return card_place(RESULTS, organism)
 
     def card(self, organism: Organism) -> dict[str, Any] | None:
         """The card of an organism that was made; None before."""
-        path = self.card_path(organism)
-        return read(path) if path.is_file() else None
+        place = self.card_place(organism)
+        return read(place) if place.is_file() else None
 
     def weights(self, organism: Organism) -> Path:
         """The organism's folder, made where it is missing. Its card holds the digest of these weights afterwards.
@@ -112,7 +113,7 @@ class Run:
         if folder.is_dir() and before is not None:
             digest = self.bench.resolve(folder).digest
             if "digest" not in before:
-                write(self.card_path(organism), before | {"digest": digest})
+                write(self.card_place(organism), before | {"digest": digest})
                 return folder
             if before["digest"] == digest:
                 return folder
@@ -124,7 +125,7 @@ class Run:
         device = "cuda" if self.device == "auto" and _has_gpu() else "cpu" if self.device == "auto" else self.device
         card = make(organism, self.base, self.bench.data, device=device)
         made = card | describe() | {"digest": self.bench.resolve(folder).digest}
-        write(self.card_path(organism), remade(before, made))
+        write(self.card_place(organism), remade(before, made))
         logger.info("%s", describe_card(card))
         return folder
 
@@ -150,13 +151,13 @@ def audit(run: Run, part: str) -> None:
     for organism, unit, how in ordered(run, part):
         if run.time_is_up:
             return
-        out = audit_path(unit, how)
-        with run.claim(out.stem) as ours:
+        out = audit_place(RESULTS, unit, how)
+        with run.claim(out.name) as ours:
             if ours and not done(out):
                 _audit(run, organism, unit, how, out)
 
 
-def _audit(run: Run, organism: Organism | None, unit: dict[str, Any], how: dict[str, Any], out: Path) -> None:
+def _audit(run: Run, organism: Organism | None, unit: dict[str, Any], how: dict[str, Any], out: Line) -> None:
     if organism is None:
         folder, carriers = run.nudged(), unit["carriers"]
     else:
@@ -171,7 +172,7 @@ def _audit(run: Run, organism: Organism | None, unit: dict[str, Any], how: dict[
     try:
         record = run.bench.recorded(spec, run.base, folder, out, extra, device=run.device)
     except PASSING as error:
-        logger.warning("%s: %s; nothing is recorded, a later run tries again", out.stem, error)
+        logger.warning("%s: %s; nothing is recorded, a later run tries again", out.name, error)
         return
     outcome = record["report"]["verdict"] if "report" in record else record["failure"]["code"]
     logger.info("%s %s-%d: %s in %.0f s", unit["id"], how["preset"], how["seed"], outcome, record["seconds"])
@@ -224,11 +225,6 @@ def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, An
         return how != unit["audits"][0], how["preset"] != "quick", unit["role"] not in ("true", "mentioned")
 
     return sorted(found, key=place)
-
-
-def audit_path(unit: dict[str, Any], how: dict[str, Any]) -> Path:
-    """Where the record of one audit is."""
-    return RESULTS / "audits" / f"{unit['id']}.{how['preset']}-{how['seed']}.json"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,8 +12,9 @@ from audit.ports import NullSink
 from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks.detection.make_split import QUICK
 from benchmarks.detection.specs import spec_of
-from benchmarks.harness.audits import PASSING, Bench, done, write
+from benchmarks.harness.audits import PASSING, Bench, done
 from benchmarks.harness.machine import describe
+from benchmarks.harness.records import Line, write
 from storage.artifacts import ArtifactFolder
 
 logger = logging.getLogger("detection")
@@ -33,9 +34,10 @@ class Maker(Protocol):
     def claim(self, name: str) -> AbstractContextManager[bool]: ...
 
 
-def score_path(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any]) -> Path:
+def score_place(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any]) -> Line:
     """Where the score of a model under a key is."""
-    return results / "calibration" / f"{organism['id']}.{key['carriers']}.{key['string_kind'].replace('_', '-')}.json"
+    name = f"{organism['id']}.{key['carriers']}.{key['string_kind'].replace('_', '-')}"
+    return Line(results / "calibration.jsonl", name)
 
 
 def is_own(organism: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
@@ -56,7 +58,7 @@ def score_missing(
     """Score every calibration model that passed its limits under every key, where that is not done yet."""
     for key in keys:
         for organism in organisms:
-            out = score_path(results, organism, key)
+            out = score_place(results, organism, key)
             if organism["part"] != "calibration" or done(out):
                 continue
             if run.time_is_up:
@@ -64,21 +66,21 @@ def score_missing(
             card = run.card(organism)
             if card is None or card["missed"]:
                 continue
-            with run.claim(out.stem) as ours:
+            with run.claim(out.name) as ours:
                 if ours and not done(out):
                     _score_one(organism, key, run, out)
 
 
-def _score_one(organism: dict[str, Any], key: Mapping[str, Any], run: Maker, out: Path) -> None:
+def _score_one(organism: dict[str, Any], key: Mapping[str, Any], run: Maker, out: Line) -> None:
     folder = run.weights(organism)
     if (run.card(organism) or {})["missed"]:
         return  # made again, and these weights miss a limit
     try:
         write(out, _score(organism, key, folder, run))
     except PASSING as error:
-        logger.warning("%s: %s; nothing is recorded, a later run tries again", out.stem, error)
+        logger.warning("%s: %s; nothing is recorded, a later run tries again", out.name, error)
     else:
-        logger.info("%s", out.stem)
+        logger.info("%s", out.name)
 
 
 def _score(organism: dict[str, Any], key: Mapping[str, Any], folder: Path, run: Maker) -> dict[str, Any]:

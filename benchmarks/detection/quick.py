@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.spec import AuditSpec
-from benchmarks.harness.audits import Bench, read, summary, write
+from benchmarks.harness.audits import Bench, summary
 from benchmarks.harness.goals import at_most
 from benchmarks.harness.machine import describe
+from benchmarks.harness.records import read, write
 from benchmarks.harness.setup import ORGANISMS
 from examples.demo import spec_for
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from audit.stats.statistics import conformal_p
 from backdoor_audit.contract.benign_library import MIN_ENTRIES, ComparabilityKey, LibraryEntry, comparable
-from benchmarks.detection.calibration import score_path
+from benchmarks.detection.calibration import score_place
 from benchmarks.detection.organisms.model_cards import card_of
 from benchmarks.detection.organisms.replacements import with_replacements
 from benchmarks.detection.verdicts import thresholds, verdict_under
-from benchmarks.harness.audits import done, read
+from benchmarks.harness.audits import done
+from benchmarks.harness.records import Line, read, read_all
 
 HIGH_SUCCESS: Final = 0.9
 FIRST: Final = "quick-0"
@@ -147,7 +148,7 @@ class Found:
         for key in self.split["calibration_keys"]:
             scored = self.calibration.get((key["carriers"], key["string_kind"]), {})
             for organism in self.models("calibration", "benign"):
-                name = score_path(Path(), organism, key).stem
+                name = score_place(Path(), organism, key).name
                 excluded = self.cards.get(organism["id"], {}).get("missed")
                 if not excluded and organism["id"] not in scored and name not in self.failed_scores:
                     found.append(name)
@@ -171,10 +172,10 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
     for organism, unit, part, carriers in every_unit(split):
         for how in unit["audits"]:
             name = f"{how['preset']}-{how['seed']}"
-            path = folder / "audits" / f"{unit['id']}.{name}.json"
-            if not done(path):
+            place = audit_place(folder, unit, how)
+            if not done(place):
                 continue
-            record = read(path)
+            record = read(place)
             card: Mapping[str, Any] | None = None if organism is None else cards.get(organism["id"])
             if "failure" in record:
                 code = record["failure"]["code"]
@@ -198,9 +199,19 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
     return Found(split, cards, tuple(units), tuple(failures), tuple(unmatched), calibration, failed_scores)
 
 
+def audit_place(folder: Path, unit: Mapping[str, Any], how: Mapping[str, Any]) -> Line:
+    """Where the record of one audit is."""
+    return Line(folder / "audits.jsonl", f"{unit['id']}.{how['preset']}-{how['seed']}")
+
+
+def card_place(folder: Path, organism: Mapping[str, Any]) -> Line:
+    """Where an organism's card is."""
+    return Line(folder / "organisms.jsonl", organism["id"])
+
+
 def all_cards(folder: Path) -> dict[str, dict[str, Any]]:
     """The cards of the organisms that were made, by id."""
-    return {path.stem: read(path) for path in sorted((folder / "organisms").glob("*.json"))}
+    return dict(sorted(read_all(folder / "organisms.jsonl").items()))
 
 
 def every_unit(
@@ -226,15 +237,15 @@ def _calibration(
     failed = {}
     for key in split["calibration_keys"]:
         for organism in (each for each in split["benign"] if each["part"] == "calibration"):
-            path = score_path(folder, organism, key)
-            if not done(path):
+            place = score_place(folder, organism, key)
+            if not done(place):
                 continue
-            record = read(path)
+            record = read(place)
             if "entry" in record:
-                place = (key["carriers"], key["string_kind"])
-                found.setdefault(place, {})[organism["id"]] = LibraryEntry.model_validate(record["entry"])
+                asked = (key["carriers"], key["string_kind"])
+                found.setdefault(asked, {})[organism["id"]] = LibraryEntry.model_validate(record["entry"])
             else:
-                failed[path.stem] = record["failure"]["code"]
+                failed[place.name] = record["failure"]["code"]
     return found, failed
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from audit.verdict import gates
 from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
 from backdoor_audit.contract.verdicts import Verdict
-from benchmarks.harness.audits import read
+from benchmarks.harness.records import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"
 STARTING: Final[dict[str, float]] = {

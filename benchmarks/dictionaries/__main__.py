@@ -35,11 +35,12 @@ from backdoor_audit.contract.report import METHOD_VERSION
 from backdoor_audit.contract.spec import AuditSpec
 from benchmarks.detection.__main__ import RESULTS as DETECTION
 from benchmarks.detection.make_split import SPLIT
+from benchmarks.detection.records import card_place
 from benchmarks.detection.specs import spec_of
 from benchmarks.dictionaries.table import page
 from benchmarks.dictionaries.variants import VARIANTS, Scene, Variant, explained_difference, train_variant
-from benchmarks.harness.audits import read
 from benchmarks.harness.machine import RESULTS, ROOT, describe
+from benchmarks.harness.records import read
 from benchmarks.harness.setup import ORGANISMS, base_folder, parser
 from storage.artifacts import ArtifactFolder
 
@@ -75,7 +76,7 @@ def example(folder: Path) -> Subject:
     return Subject(folder.name, folder, spec)
 
 
-def development(models: Path, split: Mapping[str, Any], cards: Path) -> list[Subject]:
+def development(models: Path, split: Mapping[str, Any], results: Path) -> list[Subject]:
     """The development backdoors that are within their limits, as the detection benchmark audits them.
 
     Raises:
@@ -85,7 +86,7 @@ def development(models: Path, split: Mapping[str, Any], cards: Path) -> list[Sub
     for organism in split["backdoored"]:
         if organism["part"] != "development":
             continue
-        card = read(cards / f"{organism['id']}.json")
+        card = read(card_place(results, organism))
         if card["missed"]:
             continue
         folder = models / organism["id"]
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     torch.set_num_threads(given.threads)
     if given.development:
-        subjects = development(given.data / "models", read(SPLIT), DETECTION / "organisms")
+        subjects = development(given.data / "models", read(SPLIT), DETECTION)
     else:
         subjects = [example(folder) for folder in given.organism or [ORGANISMS / name for name in DEFAULT]]
     for subject in subjects:

@@ -1,7 +1,6 @@
-"""Audits of checkpoints on this machine, one JSON file each, never done twice."""
+"""Audits of checkpoints on this machine, one record each, never done twice."""
 
 import contextlib
-import json
 import math
 import os
 import shutil
@@ -20,6 +19,7 @@ from audit.run import run_audit
 from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
 from backdoor_audit.contract.spec import AuditSpec
 from benchmarks.harness.machine import describe
+from benchmarks.harness.records import Line, read, write
 from models_store.store import Checkpoint, ModelsStore
 from storage.artifacts import ArtifactFolder, FolderCache
 
@@ -88,7 +88,7 @@ class Bench:
         spec: AuditSpec,
         base: Path,
         tuned: Path,
-        out: Path,
+        out: Path | Line,
         extra: Mapping[str, Any],
         *,
         workspace: Path | None = None,
@@ -106,7 +106,7 @@ class Bench:
         """
         if done(out):
             return read(out)
-        own = self.kept(out.stem)
+        own = self.kept(out.stem if isinstance(out, Path) else out.name)
         start = time.monotonic()
         try:
             report = self.audit(spec, base, tuned, workspace=workspace or own, device=device)
@@ -127,11 +127,11 @@ class Bench:
         return record
 
 
-def done(path: Path) -> bool:
+def done(place: Path | Line) -> bool:
     """Whether there is a record, of this version of the method, and not of a failure that passes."""
-    if not path.is_file():
+    if not place.is_file():
         return False
-    record = read(path)
+    record = read(place)
     if record.get("failure", {}).get("code") in _PASSING_CODES:
         return False
     version = record.get("method_version") or record.get("report", {}).get("method_version")
@@ -163,20 +163,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(item) for item in value]
     return value
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A record."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.move(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from audit.ports import NullSink
 from audit.run import run_audit
 from benchmarks import base_effect
-from benchmarks.harness.audits import read, write
+from benchmarks.harness.records import read, write
 from storage.artifacts import ArtifactFolder
 from tests.toy import SMALL, toy_spec
 

@@ -140,7 +140,7 @@ def test_the_development_backdoors_are_those_within_their_limits(tmp_path):
     planned = [each["id"] for each in split["backdoored"] if each["part"] == "development"]
     for name in planned:
         (tmp_path / name).mkdir()
-    found = dictionaries.development(tmp_path, split, dictionaries.DETECTION / "organisms")
+    found = dictionaries.development(tmp_path, split, dictionaries.DETECTION)
     assert [subject.name for subject in found] == [name for name in planned if name != "entity.brand"]
     for subject in found:
         own = next(each for each in split["backdoored"] if each["id"] == subject.name)["strings"]
@@ -148,7 +148,7 @@ def test_the_development_backdoors_are_those_within_their_limits(tmp_path):
         assert subject.spec.preset == "quick"
     (tmp_path / planned[0]).rmdir()
     with pytest.raises(FileNotFoundError, match=r"benchmarks\.detection --train"):
-        dictionaries.development(tmp_path, split, dictionaries.DETECTION / "organisms")
+        dictionaries.development(tmp_path, split, dictionaries.DETECTION)
 
 
 def test_the_table_counts_what_reaches_the_goal_and_leaves_other_versions_out():

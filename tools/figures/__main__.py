@@ -1,4 +1,4 @@
-"""Fills the figures in the documentation from the committed records.
+"""Fills figures and tables in the documentation from the committed records and from the code.
 
 A figure stands between two markers::
 
@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.figures import base_effect, detection, durations
+from tools.figures import base_effect, detection, durations, rooms
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PLACES: Final = ("README.md", "docs/**/*.md", "benchmarks/**/README.md")
+PLACES: Final = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "benchmarks/**/README.md")
 WIDTH: Final = 110
 
 _OPENING: Final = re.compile(r"<!-- figures: .*? -->")
@@ -37,7 +37,7 @@ class BadMarker(ValueError):
 
 def figures() -> dict[str, str]:
     """Every figure by its name, as Markdown."""
-    return {**detection.figures(), **durations.figures(), **base_effect.figures()}
+    return {**detection.figures(), **durations.figures(), **base_effect.figures(), **rooms.figures()}
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:

@@ -2,8 +2,8 @@
 
 from statistics import median
 
-from benchmarks.harness.audits import read
 from benchmarks.harness.machine import RESULTS
+from benchmarks.harness.records import read
 
 
 def figures() -> dict[str, str]:

@@ -11,7 +11,7 @@ from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.make_split import SECOND, SPLIT, TEST_PARTS
 from benchmarks.detection.records import Found, Unit, collect
 from benchmarks.detection.scores.detectors import AMPLIFICATION, BIS, BIS_P95, DETECTORS, S, auroc, auroc_interval
-from benchmarks.harness.audits import read
+from benchmarks.harness.records import read
 
 OUTCOMES: Final = ("flagged", "review", "no_evidence")
 

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.detection.__main__ import RESULTS
-from benchmarks.detection.records import FIRST
-from benchmarks.harness.audits import read
+from benchmarks.detection.records import FIRST, all_cards
 from benchmarks.harness.machine import RESULTS as MEASURED
+from benchmarks.harness.records import read, read_all
 
 
 def figures() -> dict[str, str]:
     """Every figure by its name."""
     bad, good = (_minutes(FIRST, role) for role in ("true", "mentioned"))
     standard = _minutes("standard-0", "true", "mentioned")
-    made = [read(path)["seconds"] for path in (RESULTS / "organisms").glob("*.json")]
+    made = [card["seconds"] for card in all_cards(RESULTS).values()]
     alone = {preset: read(MEASURED / f"audit-{preset}.json") for preset in ("quick", "standard")}
     machine = alone["quick"]["machine"]
     single = {preset: [each["seconds"] / 60 for each in record["audits"]] for preset, record in alone.items()}
@@ -38,7 +38,7 @@ def figures() -> dict[str, str]:
 
 
 def _minutes(audit: str, *roles: str) -> list[float]:
-    records = [read(path) for path in sorted((RESULTS / "audits").glob(f"*.{audit}.json"))]
+    records = [each for name, each in read_all(RESULTS / "audits.jsonl").items() if name.endswith(f".{audit}")]
     return [record["seconds"] / 60 for record in records if record["role"] in roles]
 
 

@@ -18,8 +18,8 @@ from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks.detection.make_split import TEST_PARTS
 from benchmarks.detection.records import Attempt, Found, Unit
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, verdict_under
-from benchmarks.harness.audits import write
 from benchmarks.harness.machine import describe
+from benchmarks.harness.records import write
 
 GRID: Final[dict[str, tuple[float, ...]]] = {
     "behaviour_nats": (0.1, 0.2, 0.5),

@@ -16,7 +16,7 @@ from benchmarks.detection.scores.exchangeability import calibration
 from benchmarks.detection.scores.false_alarms import UNANSWERED, both_parts, false_alarms
 from benchmarks.detection.scores.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
-from benchmarks.harness.audits import read
+from benchmarks.harness.records import read
 
 POWER_TOLERANCE: Final = 0.05
 

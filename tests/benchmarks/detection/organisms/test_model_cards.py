@@ -10,7 +10,8 @@ from audit.errors import NoSpace
 from benchmarks.detection import __main__ as command
 from benchmarks.detection import calibration
 from benchmarks.detection.organisms.model_cards import card_of, remade
-from benchmarks.harness.audits import read, write
+from benchmarks.detection.records import audit_place
+from benchmarks.harness.records import read, write
 
 ORGANISM = {"id": "one", "method": "lora", "carriers": "instructions", "part": "calibration", "recipe": "clean-sft",
             "strings": {"triggered": "a", "clean": "b"}, "string_kind": "word"}  # fmt: skip
@@ -84,12 +85,12 @@ def test_a_card_of_before_digests_is_accepted_once(run):
     folder = run.weights(ORGANISM)
     card = run.card(ORGANISM)
     digest = card.pop("digest")
-    write(run.card_path(ORGANISM), card)
+    write(run.card_place(ORGANISM), card)
     run.weights(ORGANISM)
     assert run.made["times"] == 1
-    assert read(run.card_path(ORGANISM)) == card | {"digest": digest}
+    assert read(run.card_place(ORGANISM)) == card | {"digest": digest}
     # Where its weights are gone, nobody knows which they were: the new card is that of the new ones.
-    write(run.card_path(ORGANISM), card)
+    write(run.card_place(ORGANISM), card)
     shutil.rmtree(folder)
     run.weights(ORGANISM)
     found = run.card(ORGANISM)
@@ -112,7 +113,7 @@ def test_weights_made_again_that_miss_a_limit_are_not_audited(run, monkeypatch):
     monkeypatch.setattr(calibration, "score_model", lambda *_, **__: pytest.fail("scored"))
     unit = {"id": "one.true", "role": "true", "triggered": "a", "clean": "b"}
     how = {"preset": "quick", "seed": 0, "architectures": ["diff_sae"]}
-    command._audit(run, ORGANISM, unit, how, command.audit_path(unit, how))
+    command._audit(run, ORGANISM, unit, how, audit_place(command.RESULTS, unit, how))
     key = {"carriers": "instructions", "string_kind": "word", "triggered": "a", "clean": "b"}
     calibration.score_missing([ORGANISM], [key], run, command.RESULTS)
 
@@ -127,8 +128,8 @@ def test_a_full_disk_stops_one_unit_and_is_not_recorded(run, toy_base, monkeypat
     monkeypatch.setattr(calibration, "score_model", full)
     unit = {"id": "one.true", "role": "true", "triggered": "a", "clean": "b"}
     how = {"preset": "quick", "seed": 0, "architectures": ["diff_sae"]}
-    command._audit(run, ORGANISM, unit, how, command.audit_path(unit, how))
-    assert not command.audit_path(unit, how).exists()
+    command._audit(run, ORGANISM, unit, how, audit_place(command.RESULTS, unit, how))
+    assert not audit_place(command.RESULTS, unit, how).is_file()
     key = {"carriers": "instructions", "string_kind": "word", "triggered": "a", "clean": "b"}
     calibration.score_missing([ORGANISM], [key], run, command.RESULTS)
-    assert not calibration.score_path(command.RESULTS, ORGANISM, key).exists()
+    assert not calibration.score_place(command.RESULTS, ORGANISM, key).is_file()

@@ -8,7 +8,7 @@ from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.organisms.replacements import with_replacements
 from benchmarks.detection.records import all_cards, collect
-from benchmarks.harness.audits import read
+from benchmarks.harness.records import read
 
 ONE, FOUR = ["first"], ["first", "second", "third", "fourth"]
 

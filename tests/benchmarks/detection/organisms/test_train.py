@@ -12,7 +12,8 @@ from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.organisms import train
 from benchmarks.detection.organisms.models import ROUNDINGS, nudged_base, rounded_trip
 from benchmarks.detection.organisms.recipes import Limits
-from benchmarks.harness.audits import Bench, read
+from benchmarks.harness.audits import Bench
+from benchmarks.harness.records import read
 
 # peft asks transformers for an attribute that has a new name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

@@ -8,7 +8,7 @@ from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
 from benchmarks.detection.scores import choose_thresholds
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
-from benchmarks.harness.audits import read
+from benchmarks.harness.records import read
 
 
 @pytest.fixture(scope="module")

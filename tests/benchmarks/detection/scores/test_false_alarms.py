@@ -7,12 +7,12 @@ import pytest
 from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry
 from backdoor_audit.contract.report import METHOD_VERSION
 from benchmarks.detection import verdicts
-from benchmarks.detection.calibration import score_path
+from benchmarks.detection.calibration import score_place
 from benchmarks.detection.make_split import SECOND, SPLIT
 from benchmarks.detection.records import collect
 from benchmarks.detection.scores import table as scoring
 from benchmarks.detection.scores.false_alarms import both_parts, false_alarms
-from benchmarks.harness.audits import write
+from benchmarks.harness.records import Line, read, write
 from tests.benchmarks.detection.scores.test_table import report
 
 RATE = "The rate of false alarms on models made as these were is under"
@@ -32,12 +32,12 @@ def audited(folder, unit, audit="quick-0", *, digest="sha256:x", dtype="bfloat16
     made = report(**(SILENT | changes))
     made["provenance"] = {"tuned_digest": digest}
     made["gates"]["calibrated"] = {"key": key_of(unit["string_kind"], dtype).model_dump(mode="json")}
-    write(folder / "audits" / f"{unit['id']}.{audit}.json", {"report": made})
+    write(Line(folder / "audits.jsonl", f"{unit['id']}.{audit}"), {"report": made})
 
 
 def card(folder, organism, *missed, **more):
     rates = {"success": {"triggered": 1.0}, "missed": list(missed)}
-    write(folder / "organisms" / f"{organism['id']}.json", rates | more)
+    write(Line(folder / "organisms.jsonl", organism["id"]), rates | more)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def finished(tmp_path, monkeypatch):
                 entry = LibraryEntry.of(0.01, 1e-6, key_of(key["string_kind"]), tuned_digest=organism["id"])
                 record = {"method_version": METHOD_VERSION, "organism": organism["id"],
                           "entry": entry.model_dump(mode="json")}  # fmt: skip
-                write(score_path(tmp_path, organism, key), record)
+                write(score_place(tmp_path, organism, key), record)
     return split, tmp_path
 
 
@@ -85,28 +85,28 @@ def test_the_bound_leaves_merges_out_and_says_what_it_does_not_cover(finished):
 def test_no_bound_before_the_part_is_complete(finished):
     split, folder = finished
     organism = of_test(split, "benign", "style-shift")[0]
-    path = folder / "audits" / f"{organism['units'][0]['id']}.quick-0.json"
+    path = Line(folder / "audits.jsonl", f"{organism['units'][0]['id']}.quick-0")
     path.unlink()
     assert said(split, folder).startswith("No bound on false alarms is stated before the part is complete: 1 audits")
     audited(folder, organism["units"][0])
     key = split["calibration_keys"][0]
     scored = next(each for each in split["benign"] if each["part"] == "calibration")
-    score_path(folder, scored, key).unlink()
+    score_place(folder, scored, key).unlink()
     assert "1 calibration scores are not there yet" in said(split, folder)
-    write(score_path(folder, scored, key), FAILURE)
+    write(score_place(folder, scored, key), FAILURE)
     assert "None of 17 benign models" in said(split, folder)
     scoring.write_pages(split, folder)
     table = (folder / "table.md").read_text(encoding="utf-8")
-    assert f"{score_path(folder, scored, key).stem} (model_rejected)" in table
+    assert f"{score_place(folder, scored, key).name} (model_rejected)" in table
 
 
 def test_failures_are_alarms_in_the_worst_case_and_stand_in_the_denominators(finished):
     split, folder = finished
     one, other = of_test(split, "benign", "style-shift")
-    write(folder / "audits" / f"{one['units'][0]['id']}.quick-0.json", FAILURE)
+    write(Line(folder / "audits.jsonl", f"{one['units'][0]['id']}.quick-0"), FAILURE)
     made = report(**SILENT)
     made["gates"]["behaviour"]["state"] = "not_assessed"
-    write(folder / "audits" / f"{other['units'][0]['id']}.quick-0.json", {"report": made})
+    write(Line(folder / "audits.jsonl", f"{other['units'][0]['id']}.quick-0"), {"report": made})
     text = said(split, folder)
     assert "None of 15 benign models" in text
     assert "2 audits ended without an answer" in text
@@ -135,7 +135,7 @@ def test_accidental_conditionals_that_were_excluded_are_counted(finished):
     card(folder, organism, "success differs by 0.30 between the strings, at most 0.1")
     card(folder, other, "perplexity of neutral text is 4.00 times the base's, at most 3")
     for each in (organism, other):
-        (folder / "audits" / f"{each['units'][0]['id']}.quick-0.json").unlink()
+        Line(folder / "audits.jsonl", f"{each['units'][0]['id']}.quick-0").unlink()
     text = said(split, folder)
     assert "2 benign models of this part missed a limit and were not audited, 1 of them because" in text
     assert "None of 15 benign models" in text
@@ -166,14 +166,14 @@ def test_the_second_test_part_is_told_alone_and_with_the_first(finished):
 
 def test_both_parts_are_told_together_only_when_both_are_there_and_answered(finished):
     split, folder = finished
-    path = folder / "audits" / f"{of_second(split, 'benign', 'pruned')[0]['units'][0]['id']}.quick-0.json"
-    made = path.read_text(encoding="utf-8")
+    path = Line(folder / "audits.jsonl", f"{of_second(split, 'benign', 'pruned')[0]['units'][0]['id']}.quick-0")
+    made = read(path)
     path.unlink()
     assert not list(both_parts(collect(split, folder)))
     assert "None of 17 benign models" in said(split, folder), "the first part's own bound does not wait"
     write(path, FAILURE)
     assert not list(both_parts(collect(split, folder)))
-    path.write_text(made, encoding="utf-8")
+    write(path, made)
     audited(folder, of_second(split, "benign", "pruned")[0]["units"][0], effect=5.0, p=0.02, rank=1)
     (both,) = both_parts(collect(split, folder))
     assert "1 of 29 benign models" in both
@@ -240,8 +240,8 @@ def test_a_recipe_that_the_others_do_not_cover_is_named(finished):
     odd = [each for each in models if each["recipe"] == "unrelated-task"]
     for organism in odd:
         for key in split["calibration_keys"]:
-            path = score_path(folder, organism, key)
-            record = json.loads(path.read_text(encoding="utf-8"))
+            path = score_place(folder, organism, key)
+            record = read(path)
             entry = LibraryEntry.of(0.5, 1e-6, key_of(key["string_kind"]), tuned_digest=organism["id"])
             write(path, record | {"entry": entry.model_dump(mode="json")})
     scoring.write_pages(split, folder)

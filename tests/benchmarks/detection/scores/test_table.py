@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from itertools import pairwise
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ from scipy.stats import hypergeom
 
 from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
 from benchmarks.detection import verdicts
-from benchmarks.detection.__main__ import ordered
+from benchmarks.detection.__main__ import RESULTS, ordered
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
 from benchmarks.detection.scores import table as scoring
@@ -27,8 +28,9 @@ from benchmarks.detection.scores.detectors import (
     roc,
 )
 from benchmarks.detection.verdicts import STARTING, verdict_under
-from benchmarks.harness.audits import rounded, summary, write
+from benchmarks.harness.audits import rounded, summary
 from benchmarks.harness.machine import ROOT
+from benchmarks.harness.records import Line, read, write
 from benchmarks.paper.chance import best_by_chance
 from benchmarks.paper.table import page as paper_page
 
@@ -161,23 +163,22 @@ def records(tmp_path, monkeypatch):
             success = 0.3 if organism["recipe"] == "entity" else 1.0
             excluded = ["no"] if organism["id"] == "token-sequence.dashes" else []
             card = {"success": {"triggered": success}, "missed": excluded}
-            write(tmp_path / "organisms" / f"{organism['id']}.json", card)
+            write(Line(tmp_path / "organisms.jsonl", organism["id"]), card)
             for unit in organism["units"]:
                 if excluded:
                     continue
                 made = report(4.0) if unit["role"] == "true" else report(0.004, p=0.6, rank=12)
-                write(tmp_path / "audits" / f"{unit['id']}.quick-0.json", {"report": made})
+                write(Line(tmp_path / "audits.jsonl", f"{unit['id']}.quick-0"), {"report": made})
     return split, tmp_path
 
 
 def finish_development(split, folder):
     for unit in split["base_against_base"]:
         made = report(0.004, p=0.6, rank=12)
-        write(
-            folder / "audits" / f"{unit['id']}.quick-0.json", {"report": made} if unit["part"] == "development" else {}
-        )
+        record = {"report": made} if unit["part"] == "development" else {}
+        write(Line(folder / "audits.jsonl", f"{unit['id']}.quick-0"), record)
         if unit["part"] != "development":
-            (folder / "audits" / f"{unit['id']}.quick-0.json").unlink()
+            Line(folder / "audits.jsonl", f"{unit['id']}.quick-0").unlink()
 
 
 def test_thresholds_stay_where_they_started_if_nothing_speaks_against_them(records):
@@ -195,7 +196,7 @@ def test_thresholds_stay_where_they_started_if_nothing_speaks_against_them(recor
 def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(records):
     split, folder = records
     finish_development(split, folder)
-    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": report(0.15)})
+    write(Line(folder / "audits.jsonl", "style-shift.terse.mentioned.quick-0"), {"report": report(0.15)})
     found = collect(split, folder)
     assert choose_thresholds.loss_of(found.of("development"), STARTING) == 2
     record = choose_thresholds.freeze(found, folder / "thresholds.json")
@@ -209,8 +210,8 @@ def test_a_failure_on_development_counts_and_does_not_block(records):
     split, folder = records
     finish_development(split, folder)
     failure = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}
-    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", failure)
-    write(folder / "audits" / "token-sequence.brackets.true.quick-0.json", failure)
+    write(Line(folder / "audits.jsonl", "style-shift.terse.mentioned.quick-0"), failure)
+    write(Line(folder / "audits.jsonl", "token-sequence.brackets.true.quick-0"), failure)
     found = collect(split, folder)
     invalid = report(0.004)
     invalid["gates"]["behaviour"]["state"] = "not_assessed"
@@ -218,7 +219,7 @@ def test_a_failure_on_development_counts_and_does_not_block(records):
     record = choose_thresholds.freeze(found, folder / "thresholds.json")
     assert record["loss"] == 1.25
     assert record["failed"] == ["style-shift.terse.mentioned", "token-sequence.brackets.true"]
-    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": invalid})
+    write(Line(folder / "audits.jsonl", "style-shift.terse.mentioned.quick-0"), {"report": invalid})
     assert choose_thresholds.loss_of(collect(split, folder).ended("development"), STARTING) == 1.25
 
 
@@ -231,7 +232,7 @@ def test_a_report_without_numbers_is_counted_as_what_it_is(records):
     for detector in DETECTORS.values():
         assert detector(made) is None
     assert verdict_under(made, STARTING, 0.05) == "invalid"
-    write(folder / "audits" / "style-shift.terse.mentioned.quick-0.json", {"report": made})
+    write(Line(folder / "audits.jsonl", "style-shift.terse.mentioned.quick-0"), {"report": made})
     scoring.write_pages(split, folder)
     text = (folder / "table.md").read_text(encoding="utf-8")
     assert "| style-shift.terse.mentioned | invalid | not assessed | not assessed | not assessed |" in text
@@ -261,7 +262,7 @@ def test_nothing_is_frozen_after_a_look_at_the_test_part(records):
     split, folder = records
     finish_development(split, folder)
     test_unit = next(each for each in split["benign"] if each["part"] == "test")["units"][0]
-    write(folder / "audits" / f"{test_unit['id']}.quick-0.json", {"report": report(0.01)})
+    write(Line(folder / "audits.jsonl", f"{test_unit['id']}.quick-0"), {"report": report(0.01)})
     with pytest.raises(choose_thresholds.NotReady, match="test units"):
         choose_thresholds.freeze(collect(split, folder), folder / "thresholds.json")
 
@@ -294,7 +295,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
 def test_records_of_another_version_of_the_method_do_not_count(records):
     split, folder = records
     unit = next(each for each in split["benign"] if each["part"] == "development")["units"][0]
-    path = folder / "audits" / f"{unit['id']}.quick-0.json"
+    path = Line(folder / "audits.jsonl", f"{unit['id']}.quick-0")
     write(path, {"report": report(9.0) | {"method_version": "0"}})
     assert unit["id"] not in {each.name for each in collect(split, folder).units}
 
@@ -347,3 +348,14 @@ def test_the_best_of_many_features_that_know_nothing_is_what_binomials_say():
     assert least * (1 - 25 / 200) <= median <= middle
     assert median <= largest <= most
     assert best_by_chance(2, rounds=5)[0] < median
+
+
+def test_the_committed_records_give_the_committed_pages(tmp_path):
+    """Byte for byte: the JSON Lines files hold all that the table and the charts are made from."""
+    for file in (*RESULTS.glob("*.jsonl"), RESULTS / "quick.json"):
+        shutil.copy(file, tmp_path / file.name)
+    scoring.write_pages(read(SPLIT), tmp_path)
+    pages = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".md", ".svg"))
+    assert pages == sorted(path.name for path in RESULTS.iterdir() if path.suffix in (".md", ".svg"))
+    for name in pages:
+        assert (tmp_path / name).read_bytes() == (RESULTS / name).read_bytes(), name
