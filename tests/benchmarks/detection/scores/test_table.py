@@ -16,6 +16,7 @@ from benchmarks.detection import verdicts
 from benchmarks.detection.__main__ import RESULTS, ordered
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import collect
+from benchmarks.detection.scores import choose_thresholds
 from benchmarks.detection.scores import table as scoring
 from benchmarks.detection.scores.charts import heat_figure, roc_figure, strip_figure
 from benchmarks.detection.scores.detectors import (
