@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from backdoor_audit.cli.listing import render_audit
 from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
-from backdoor_audit.cli.progress import Watch
-from backdoor_audit.cli.render import render_report
+from backdoor_audit.cli.output.listing import render_audit
+from backdoor_audit.cli.output.progress import Watch
+from backdoor_audit.cli.output.render import render_report
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import ClientError
 from local.parent_death import die_with_parent

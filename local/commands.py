@@ -8,8 +8,8 @@ from typing import Annotated, ParamSpec
 import typer
 
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.options import AsJson
-from backdoor_audit.cli.terminal import out, print_json, say
+from backdoor_audit.cli.options.shared import AsJson
+from backdoor_audit.cli.output.terminal import out, print_json, say
 from local import doctor as examination
 from local.errors import AddressInUse, DataDirInUse, LocalError
 from local.serve import Stack, serve_until_stopped

@@ -1,11 +1,11 @@
 """Following an audit to its end, and printing the result."""
 
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.listing import render_audit
 from backdoor_audit.cli.outcomes import known_fail_on, outcome_of, what_a_pass_leaves_open
-from backdoor_audit.cli.progress import Watch
-from backdoor_audit.cli.render import render_report
-from backdoor_audit.cli.terminal import err, out, print_json, say
+from backdoor_audit.cli.output.listing import render_audit
+from backdoor_audit.cli.output.progress import Watch
+from backdoor_audit.cli.output.render import render_report
+from backdoor_audit.cli.output.terminal import err, out, print_json, say
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import Conflict, UnexpectedAnswer
 from backdoor_audit.client.responses import Audit

@@ -86,7 +86,7 @@ def _failed(error: Exception) -> int:
     """Say what went wrong and give the exit code."""
     # Imported here because the error tree needs pydantic, which --help and usage errors do without.
     from backdoor_audit.cli.outcomes import exit_for
-    from backdoor_audit.cli.terminal import say
+    from backdoor_audit.cli.output.terminal import say
     from backdoor_audit.client.errors import ClientError
 
     if isinstance(error, ClientError):

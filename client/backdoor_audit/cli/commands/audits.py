@@ -8,10 +8,10 @@ import typer
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import conclude, follow
-from backdoor_audit.cli.listing import render_audit
-from backdoor_audit.cli.options import AsJson, AuditId, FailOnOption
-from backdoor_audit.cli.render import render_report
-from backdoor_audit.cli.terminal import as_text, out, print_json, save, say
+from backdoor_audit.cli.options.shared import AsJson, AuditId, FailOnOption
+from backdoor_audit.cli.output.listing import render_audit
+from backdoor_audit.cli.output.render import render_report
+from backdoor_audit.cli.output.terminal import as_text, out, print_json, save, say
 from backdoor_audit.contract.report import AuditReport
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.terminal import out, print_json, say
-from backdoor_audit.cli.text import visible
+from backdoor_audit.cli.output.terminal import out, print_json, say
+from backdoor_audit.cli.output.text import visible
 from backdoor_audit.client.responses import Key
 
 cli = typer.Typer(no_args_is_help=True)

@@ -7,9 +7,9 @@ import typer
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.listing import render_models
-from backdoor_audit.cli.options import AsJson
-from backdoor_audit.cli.terminal import out, print_json, say
+from backdoor_audit.cli.options.shared import AsJson
+from backdoor_audit.cli.output.listing import render_models
+from backdoor_audit.cli.output.terminal import out, print_json, say
 
 cli = typer.Typer(no_args_is_help=True)
 

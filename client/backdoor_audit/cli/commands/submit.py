@@ -7,11 +7,11 @@ import typer
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import follow
-from backdoor_audit.cli.options import AsJson, FailOnOption
+from backdoor_audit.cli.options.shared import AsJson, FailOnOption
+from backdoor_audit.cli.options.spec_options import with_spec_options
+from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
+from backdoor_audit.cli.output.terminal import print_json, say
 from backdoor_audit.cli.reuse import submit_once
-from backdoor_audit.cli.spec_options import with_spec_options
-from backdoor_audit.cli.submit_options import SubmitOptions, models_root_from, spec_from
-from backdoor_audit.cli.terminal import print_json, say
 
 
 @with_spec_options

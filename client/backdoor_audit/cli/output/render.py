@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from backdoor_audit.cli.text import number, quoted, share, visible, with_interval
+from backdoor_audit.cli.output.text import number, quoted, share, visible, with_interval
 from backdoor_audit.contract.feature_report import Continuation
 from backdoor_audit.contract.report import AuditReport, Feature, Gates, Power, Scores
 

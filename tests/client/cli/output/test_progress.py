@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from backdoor_audit.cli.progress import Watch
+from backdoor_audit.cli.output.progress import Watch
 from backdoor_audit.client.responses import Audit
 
 

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from backdoor_audit.cli.text import size, visible
+from backdoor_audit.cli.output.text import size, visible
 from backdoor_audit.client.responses import Audit, Model
 
 

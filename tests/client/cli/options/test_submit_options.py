@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from backdoor_audit.cli.submit_options import SubmitOptions, spec_from
+from backdoor_audit.cli.options.submit_options import SubmitOptions, spec_from
 from backdoor_audit.client.errors import WrongUsage
 
 PAIR = {"triggered": "a", "clean": "b"}

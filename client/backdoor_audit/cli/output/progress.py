@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from backdoor_audit.cli.text import visible
+from backdoor_audit.cli.output.text import visible
 from backdoor_audit.client.responses import Audit
 
 _LINE_STEP_PERCENT: Final = 10

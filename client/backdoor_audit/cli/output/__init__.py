@@ -1,0 +1,1 @@
+"""What the command writes: the report, lists, progress and JSON."""
