@@ -10,10 +10,20 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def figures() -> dict[str, str]:
-    """A table for each contract of import-linter, from pyproject.toml and the packages' docstrings."""
+    """What each contract of import-linter says, from pyproject.toml and the packages' docstrings."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    rooms, folders = settings["tool"]["importlinter"]["contracts"]
-    return {"rooms": _table("room", rooms), "audit-folders": _table("in `audit/`", folders)}
+    rooms, folders, forbidden = settings["tool"]["importlinter"]["contracts"]
+    return {
+        "rooms": _table("room", rooms),
+        "audit-folders": _table("in `audit/`", folders),
+        "forbidden-imports": f"{_listed(forbidden['source_modules'], 'and')} never import "
+        f"{_listed(forbidden['forbidden_modules'], 'or')}.",
+    }
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"
 
 
 def _table(head: str, contract: Mapping[str, Any]) -> str:
