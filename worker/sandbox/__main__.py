@@ -26,6 +26,7 @@ from common.logs import configure
 from worker.errors import ProtocolError
 from worker.sandbox.allowed_paths import reach_of
 from worker.sandbox.confinement import confine, die_with_parent
+from worker.sandbox.landlock import features
 from worker.sandbox.protocol import (
     REPORT_FILE,
     REPORT_FOLDER,
@@ -131,7 +132,8 @@ def fence(request: Request) -> list[str]:
         file_bytes=request.limits.file_bytes,
         reach=reach_of(request, Path(tempfile.gettempdir())),
     )
-    log.info("sandbox.confined", walls=sorted(name for name, stands in walls.items() if stands))
+    landlock = [name for name, known in features().items() if known]
+    log.info("sandbox.confined", walls=sorted(name for name, stands in walls.items() if stands), landlock=landlock)
     return sorted(name for name, stands in walls.items() if not stands)
 
 

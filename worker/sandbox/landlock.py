@@ -37,6 +37,9 @@ _NET: Final = 0b11  # binding and connecting TCP
 _SCOPES_SINCE: Final = 6
 _SCOPES: Final = 0b11  # abstract Unix sockets and signals
 
+SINCE: Final = {"files": 1, "truncation": 3, "TCP": _NET_SINCE, "devices": 5, "signals": _SCOPES_SINCE}
+"""What Landlock refuses, and from which of its versions on. Where it lacks one of these, seccomp refuses it alone."""
+
 _READ: Final = _READ_FILE | _READ_DIR
 _WRITE: Final = (
     _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
@@ -75,6 +78,12 @@ def version() -> int:
     if not sys.platform.startswith("linux"):
         return 0
     return max(_system_call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG)), 0)
+
+
+def features() -> dict[str, bool]:
+    """What the Landlock of this kernel refuses; the names are those of ``SINCE``."""
+    offered = version()
+    return {name: offered >= since for name, since in SINCE.items()}
 
 
 def restrict(reach: Reach) -> bool:

@@ -1,15 +1,18 @@
 """Code as it would run if a checkpoint had taken the sandbox over: it tries each way out and says how that went.
 
-``python planted.py REQUEST ATTEMPTS fenced|open``: puts up the fence of the request (or not), then prints one JSON
-object: which walls are missing, and for each attempt ``done`` or the name of the error.
+``python planted.py REQUEST ATTEMPTS fenced|oldest|open``: puts up the fence of the request (or not), then prints one
+JSON object: which walls are missing, and for each attempt ``done`` or the name of the error. ``oldest`` is the fence of
+a kernel that has only the first version of Landlock: no scopes, no truncation, no network, no control of devices.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,15 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from worker.sandbox import landlock
 from worker.sandbox.__main__ import fence
 from worker.sandbox.protocol import read_request
 
 _PTRACE_SEIZE = 0x4206
+_PR_SET_PDEATHSIG = 1
+_F_SETOWN_EX = 15
+_F_OWNER_PID = 1
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_KCMP, _IOPRIO_SET = {"x86_64": (312, 251), "aarch64": (272, 30)}.get(os.uname().machine, (-1, -1))
 
 
 def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[str, Callable[[], object]]:
     """Every way out by name; ``given`` holds what the test has laid out."""
-    secret, parent = Path(given["secret"]), os.getppid()
+    secret, parent, bystander = Path(given["secret"]), os.getppid(), given["bystander"]
+    emptied = secret.parent / "emptied"
 
     def connect(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> None:
         with socket.socket(family, kind) as stream:
@@ -46,10 +57,50 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
             os._exit(0)
         os.waitpid(child, 0)
 
+    def libc(name: str, *arguments: Any) -> int:
+        """Call the C library; its errors are raised."""
+        answer = int(getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments))
+        if answer < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return answer
+
     def attach() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.ptrace(_PTRACE_SEIZE, given["bystander"], None, None) != 0:
-            raise PermissionError(ctypes.get_errno(), "ptrace")
+        libc("ptrace", _PTRACE_SEIZE, bystander, None, None)
+
+    def on_a_socket(command: Callable[[int], object]) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            command(ours.fileno())
+
+    def on_a_checkpoint(command: Callable[[int], object]) -> None:
+        descriptor = os.open(checkpoint / "config.json", os.O_RDONLY)
+        try:
+            command(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def be_told_of_changes() -> None:
+        descriptor = os.open(workspace, os.O_RDONLY)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_NOTIFY, fcntl.DN_CREATE)
+        finally:
+            os.close(descriptor)
+
+    def set_flags(descriptor: int) -> None:
+        flags = fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8))
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+
+    def share_memory() -> None:
+        segment = libc("shmget", 0, ctypes.c_size_t(4096), 0o600)
+        libc("shmctl", segment, 0, None)
+
+    def open_queue() -> None:
+        queue = libc("mq_open", b"/planted", os.O_CREAT | os.O_RDWR, 0o600, None)
+        libc("mq_unlink", b"/planted")
+        os.close(queue)
+
+    def schedule() -> None:
+        os.sched_setscheduler(bystander, os.SCHED_OTHER, os.sched_param(0))
 
     def large_file() -> None:
         with (workspace / "large").open("wb", buffering=0) as file:
@@ -57,10 +108,8 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
                 file.write(bytes(2**20))
 
     def mount() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"none", str(workspace).encode(), b"tmpfs", 0, None) != 0:
-            raise PermissionError(ctypes.get_errno(), "mount")
-        libc.umount2(str(workspace).encode(), 2)
+        libc("mount", b"none", str(workspace).encode(), b"tmpfs", 0, None)
+        libc("umount2", str(workspace).encode(), 2)
 
     def append_to_checkpoint() -> None:
         with (checkpoint / "config.json").open("ab"):
@@ -81,7 +130,40 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
         "run a set-uid program": run_setuid,
         "outlive its parent": outlive,
         "signal its parent": lambda: os.kill(parent, 0),
-        "signal a bystander": lambda: os.kill(given["bystander"], signal.SIGCONT),
+        "signal a bystander": lambda: os.kill(bystander, signal.SIGCONT),
+        "signal a bystander with a value": lambda: libc("sigqueue", bystander, int(signal.SIGCONT), None),
+        "signal a bystander through a descriptor": lambda: signal.pidfd_send_signal(
+            os.pidfd_open(bystander), signal.SIGCONT
+        ),
+        "signal the owner of a file": lambda: on_a_socket(lambda file: fcntl.fcntl(file, fcntl.F_SETOWN, bystander)),
+        "signal the owner of a file, of a kind": lambda: on_a_socket(
+            lambda file: fcntl.fcntl(file, _F_SETOWN_EX, struct.pack("ii", _F_OWNER_PID, bystander))
+        ),
+        "choose the signal of a file": lambda: on_a_socket(
+            lambda file: fcntl.fcntl(file, fcntl.F_SETSIG, int(signal.SIGCONT))
+        ),
+        "signal the owner of a socket": lambda: on_a_socket(
+            lambda file: fcntl.ioctl(file, _FIOSETOWN, struct.pack("i", bystander))
+        ),
+        "signal the group of a socket": lambda: on_a_socket(
+            lambda file: fcntl.ioctl(file, _SIOCSPGRP, struct.pack("i", bystander))
+        ),
+        "be signalled of changes": be_told_of_changes,
+        "hold a lease on the checkpoint": lambda: on_a_checkpoint(
+            lambda file: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        ),
+        "clear its death signal": lambda: libc("prctl", _PR_SET_PDEATHSIG, 0, 0, 0, 0),
+        "become another user": lambda: libc("setresuid", os.getuid(), os.getuid(), os.getuid()),
+        "compare itself with a bystander": lambda: libc("syscall", _KCMP, os.getpid(), bystander, 1, 0, 0),
+        "move a bystander to another processor": lambda: os.sched_setaffinity(bystander, os.sched_getaffinity(0)),
+        "schedule a bystander": schedule,
+        "slow a bystander's disk": lambda: libc("syscall", _IOPRIO_SET, 1, bystander, 0),
+        "share memory with the machine": share_memory,
+        "open the machine's message queues": open_queue,
+        "empty a file outside": lambda: os.truncate(emptied, 0),
+        "empty a file by reading it": lambda: os.close(os.open(emptied, os.O_RDONLY | os.O_TRUNC)),
+        "empty a file by controlling it": lambda: os.close(os.open(emptied, os.O_ACCMODE | os.O_TRUNC)),
+        "change a file's flags": lambda: on_a_checkpoint(set_flags),
         "trace a bystander": attach,
         "limit its parent": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
         "read its parent's environment": Path(f"/proc/{parent}/environ").read_bytes,
@@ -97,7 +179,7 @@ def allowed(workspace: Path, checkpoint: Path) -> None:
     assert json.loads((checkpoint / "config.json").read_bytes())
     (workspace / "artifact").mkdir()
     (workspace / "artifact" / "file").write_text("x")
-    (workspace / "artifact" / "file").rename(workspace / "moved")
+    (workspace / "artifact" / "file").rename(workspace / "artifact" / "moved")
     thread = threading.Thread(target=os.getpid)
     thread.start()
     thread.join()
@@ -107,6 +189,10 @@ def allowed(workspace: Path, checkpoint: Path) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"x")
     os.kill(os.getpid(), signal.SIGCONT)
+    with (workspace / "artifact" / "moved").open("r+b") as file:
+        file.truncate(0)
+        fcntl.fcntl(file, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
 
 
 def outcome_of(attempt: Callable[[], object]) -> str:
@@ -121,8 +207,13 @@ if __name__ == "__main__":
     wanted = read_request(Path(sys.argv[1]).read_bytes())
     told = json.loads(Path(sys.argv[2]).read_bytes())
     ways = attempts(told, wanted.workspace, wanted.base.path)
-    missing = fence(wanted) if sys.argv[3] == "fenced" else []
-    if sys.argv[3] == "fenced":
+    if sys.argv[3] == "oldest":
+        here = landlock.version()
+        landlock.version = lambda: min(1, here)
+    missing = fence(wanted) if sys.argv[3] != "open" else []
+    if sys.argv[3] != "open":
         allowed(wanted.workspace, wanted.base.path)
     said = {name: outcome_of(way) for name, way in ways.items()}
-    print(json.dumps({"missing": missing, "environment": sorted(os.environ), "said": said}))  # noqa: T201
+    features = landlock.features()
+    told = {"missing": missing, "landlock": features, "environment": sorted(os.environ), "said": said}
+    print(json.dumps(told))  # noqa: T201

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.toy import toy_spec
+from worker.sandbox import landlock
 from worker.sandbox.process import sandbox_environment
 from worker.sandbox.protocol import Limits, ModelFolder, Request
 
@@ -37,6 +39,27 @@ WALLS: dict[str, set[str]] = {
     "outlive its parent": {"system_calls"},
     "signal its parent": {"system_calls"},
     "signal a bystander": {"system_calls"},
+    "signal a bystander with a value": {"system_calls"},
+    "signal a bystander through a descriptor": {"system_calls"},
+    "signal the owner of a file": {"system_calls"},
+    "signal the owner of a file, of a kind": {"system_calls"},
+    "choose the signal of a file": {"system_calls"},
+    "signal the owner of a socket": {"system_calls"},
+    "signal the group of a socket": {"system_calls"},
+    "be signalled of changes": {"system_calls"},
+    "hold a lease on the checkpoint": {"system_calls"},
+    "clear its death signal": {"system_calls"},
+    "become another user": {"system_calls"},
+    "compare itself with a bystander": {"system_calls"},
+    "move a bystander to another processor": {"system_calls"},
+    "schedule a bystander": {"system_calls"},
+    "slow a bystander's disk": {"system_calls"},
+    "share memory with the machine": {"system_calls"},
+    "open the machine's message queues": {"system_calls"},
+    "empty a file outside": {"system_calls"},
+    "empty a file by reading it": {"system_calls"},
+    "empty a file by controlling it": {"system_calls"},
+    "change a file's flags": {"system_calls"},
     "trace a bystander": {"system_calls", "files"},
     "limit its parent": {"system_calls"},
     "read its parent's environment": {"files"},
@@ -46,7 +69,18 @@ WALLS: dict[str, set[str]] = {
     "mount a file system": {"no_capabilities", "system_calls", "files"},
 }
 # Needs root, or is often forbidden by a container's own filter.
-OFTEN_FORBIDDEN = {"mount a file system", "trace a bystander", "read its parent's memory", "run a set-uid program"}
+OFTEN_FORBIDDEN = {
+    "mount a file system",
+    "trace a bystander",
+    "read its parent's memory",
+    "run a set-uid program",
+    # Not in every kernel, or not on every file system.
+    "compare itself with a bystander",
+    "open the machine's message queues",
+    "share memory with the machine",
+    "hold a lease on the checkpoint",
+    "change a file's flags",
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +91,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
     (folder / "models" / "base" / "config.json").write_text('{"model_type": "llama"}')
     (folder / "outside").mkdir()
     (folder / "outside" / "secret").write_text("a secret")
+    (folder / "outside" / "emptied").write_text("not for the sandbox")
     programs = [Path(found) for name in ("su", "passwd", "mount") if (found := shutil.which(name)) is not None]
     setuid = next((path for path in programs if path.stat().st_mode & stat.S_ISUID), Path("/bin/true"))
     bystander = subprocess.Popen(["sleep", "600"])
@@ -131,6 +166,18 @@ def unfenced(laid_out: tuple[Path, dict[str, Any]], fenced: dict[str, Any]) -> d
     return plant(*laid_out, "open")
 
 
+@pytest.fixture(scope="module")
+def on_an_old_kernel(laid_out: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    return plant(*laid_out, "oldest")
+
+
+@pytest.mark.parametrize("attempt", WALLS)
+def test_no_way_out_where_landlock_is_as_old_as_can_be(on_an_old_kernel: dict[str, Any], attempt: str) -> None:
+    if not WALLS[attempt] - set(on_an_old_kernel["missing"]):
+        pytest.skip(f"this machine has none of the walls against it: {', '.join(sorted(WALLS[attempt]))}")
+    assert on_an_old_kernel["said"][attempt] != "done"
+
+
 @pytest.mark.parametrize("attempt", WALLS)
 def test_no_way_out(fenced: dict[str, Any], attempt: str) -> None:
     if not WALLS[attempt] - set(fenced["missing"]):
@@ -144,6 +191,14 @@ def test_the_attempt_works_where_there_is_no_fence(unfenced: dict[str, Any], att
     if attempt in OFTEN_FORBIDDEN and outcome != "done":
         pytest.skip(f"this machine refuses it to everyone ({outcome})")
     assert outcome == "done"
+
+
+def test_what_each_kernel_gives_is_written_down(fenced: dict[str, Any]) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| \d+\.\d+ \|", manual, re.MULTILINE)
+    assert {name: int(since) for name, since in rows} == landlock.SINCE
+    assert f"tries {len(WALLS)} ways out" in manual
+    assert fenced["landlock"] == landlock.features()
 
 
 def test_every_attempt_is_known(fenced: dict[str, Any]) -> None:
