@@ -1,4 +1,4 @@
-"""Looking at a checkpoint's folder without opening what is not allowed: names, links, kinds and sizes."""
+"""Listing a checkpoint's folder without opening anything: which files count, which are ignored, what is refused."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from backdoor_audit.contract.checkpoint_files import CARD, LIMITS, counting, is_template, limit_of
 from models_store.errors import ModelRejected
 
 MiB: Final = 1024**2
@@ -16,45 +17,7 @@ MAX_TOTAL_BYTES: Final = 200 * GiB
 MAX_ENTRIES: Final = 5_000
 MAX_DEPTH: Final = 6
 
-PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".dill"})
-CODE: Final = frozenset({".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".ipynb"})
-TEMPLATE_FOLDER: Final = "additional_chat_templates"
-
-# What transformers and PEFT read, with the most bytes each may have. Weights are bounded by the folder's total.
-READ_FILES: Final[dict[str, int]] = {
-    "config.json": 1 * MiB,
-    "generation_config.json": 1 * MiB,
-    "adapter_config.json": 1 * MiB,
-    "model.safetensors.index.json": 10 * MiB,
-    "tokenizer.json": 38 * MiB,
-    "tokenizer_config.json": 10 * MiB,
-    "special_tokens_map.json": 1 * MiB,
-    "added_tokens.json": 10 * MiB,
-    "chat_template.jinja": 256 * 1024,
-    # Copies of what tokenizer.json holds; allowed beside it, never instead of it.
-    "vocab.json": 38 * MiB,
-    "merges.txt": 64 * MiB,
-    "tokenizer.model": 64 * MiB,
-}
-_IGNORED_SUFFIXES: Final = frozenset(
-    {".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".pdf", ".cff"}
-)
-_IGNORED_NAMES: Final = frozenset(
-    {
-        ".gitattributes",
-        ".gitignore",
-        "license",
-        "licence",
-        "notice",
-        "readme",
-        "card.json",
-        "trainer_state.json",
-        "all_results.json",
-        "train_results.json",
-        "eval_results.json",
-    }
-)
-# Bookkeeping of git and of the hub's downloader; nothing reads a model from there.
+# Bookkeeping of git and of the hub's downloader.
 _SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
 _PLAIN_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _HUB_SNAPSHOT: Final = re.compile(r"[0-9a-f]{40}")
@@ -73,6 +36,46 @@ class FoundFile:
     name: str
     path: Path
     size: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every regular file below a folder, sorted by name; nothing has been opened."""
+
+    files: tuple[FoundFile, ...]
+
+    def named(self, name: str) -> FoundFile | None:
+        """The file of that name, or None."""
+        return next((file for file in self.files if file.name == name), None)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Paths of all files, relative to the folder."""
+        return frozenset(file.name for file in self.files)
+
+    def counting(self, placed: frozenset[str]) -> tuple[FoundFile, ...]:
+        """The files that make up the checkpoint, given the shards that its index names.
+
+        Raises:
+            ModelRejected: one of them is too large, or all are together.
+        """
+        chosen = counting(self.names, placed)
+        files = tuple(file for file in self.files if file.name in chosen)
+        for file in files:
+            _refuse_by_size(file)
+        total = sum(file.size for file in files)
+        if total > MAX_TOTAL_BYTES:
+            raise ModelRejected(
+                f"the checkpoint has {total} bytes, more than {MAX_TOTAL_BYTES}", hint="audit a smaller checkpoint"
+            )
+        return files
+
+    def ignored(self, files: tuple[FoundFile, ...]) -> tuple[str, ...]:
+        """What does not count; of a folder only its name, with a slash."""
+        counted = {file.name for file in files}
+        left = [file.name for file in self.files if file.name not in counted]
+        folders = {name.partition("/")[0] + "/" for name in left if "/" in name}
+        return tuple(sorted({*(name for name in left if "/" not in name), *folders}))
 
 
 def shown(text: str, limit: int = 80) -> str:
@@ -98,67 +101,42 @@ def default_root(folder: Path) -> Path:
     return folder
 
 
-def scan(folder: Path, root: Path) -> tuple[FoundFile, ...]:
-    """List the files that transformers or PEFT would read, sorted by name.
+def listing(folder: Path, root: Path) -> Listing:
+    """List a checkpoint's folder.
 
     Args:
         folder: the checkpoint, links resolved.
         root: links may not lead out of this folder.
 
     Raises:
-        ModelRejected: a pickle anywhere in the folder, code, a format that is not on the list, a link out of
-            ``root``, something that is no regular file, too many entries, or too many bytes. The entry is named.
+        ModelRejected: a link out of ``root``, something that is no regular file, folders nested too deep, or too many
+            entries. The entry is named.
     """
-    found: list[FoundFile] = []
-    total = 0
-    for name, path, status in _walk(folder, root):
-        _refuse_by_name(name)
-        if "/" in name and not name.startswith(f"{TEMPLATE_FOLDER}/"):
-            continue  # Nothing reads subfolders; pickles and links in them are refused all the same.
-        if not _is_read(name):
-            continue
-        _refuse_by_size(name, status.st_size)
-        total += status.st_size
-        found.append(FoundFile(name, path, status.st_size))
-    if total > MAX_TOTAL_BYTES:
-        raise ModelRejected(
-            f"the checkpoint has {total} bytes, more than {MAX_TOTAL_BYTES}", hint="audit a smaller checkpoint"
-        )
-    return tuple(sorted(found, key=lambda file: file.name))
-
-
-def linked_files(folder: Path, root: Path) -> tuple[Path, ...]:
-    """Real paths, outside of ``folder``, of files that links in it lead to.
-
-    Raises:
-        ModelRejected: as ``scan`` does for links and kinds of files.
-    """
-    return tuple(path for _, path, _ in _walk(folder, root) if not path.is_relative_to(folder))
+    found = [FoundFile(name, path, status.st_size) for name, path, status in _walk(folder, root)]
+    return Listing(tuple(sorted(found, key=lambda file: file.name)))
 
 
 def takes(path: str) -> None:
     """Refuse a path that no file of an uploaded checkpoint may have.
 
     Raises:
-        ModelRejected: a path that leads elsewhere, or a format that is not on the list.
+        ModelRejected: a path that leads elsewhere, or a file that no checkpoint is read from.
     """
     parts = path.split("/")
     if not 0 < len(path) <= 200 or any(_PLAIN_PART.fullmatch(part) is None for part in parts):
         raise ModelRejected(
-            f"{shown(path)}: is no name for a file of a checkpoint", hint="use letters, digits, '.', '_' and '-'"
+            f"{shown(path)}: is not a usable name for a file of a checkpoint",
+            hint="use letters, digits, '.', '_' and '-'",
         )
-    _refuse_by_name(path)
-    if path != "card.json" and not _is_read(path):
-        raise ModelRejected(f"{shown(path)}: is not needed", hint="leave it out; it is not read")
-    if "/" in path and not path.startswith(f"{TEMPLATE_FOLDER}/"):
-        raise ModelRejected(f"{shown(path)}: is in a folder, and folders are not read", hint="leave it out")
+    weights = path.endswith(".safetensors") and "/" not in path
+    if not (path == CARD or path in LIMITS or weights or is_template(path)):
+        raise ModelRejected(f"{shown(path)}: is not needed", hint="leave it out; no model is read from it")
 
 
 def upload_limit(path: str) -> int:
     """The most bytes that an uploaded file of this name may have."""
-    if path == "card.json":
-        return 1 * MiB
-    return READ_FILES["chat_template.jinja"] if path.endswith(".jinja") else READ_FILES.get(path, MAX_TOTAL_BYTES)
+    limit = limit_of(path)
+    return MAX_TOTAL_BYTES if limit is None else limit
 
 
 def open_regular(path: Path, name: str) -> BinaryIO:
@@ -187,12 +165,12 @@ def _walk(folder: Path, root: Path) -> Iterator[tuple[str, Path, os.stat_result]
     while pending:
         current, prefix, depth = pending.pop()
         try:
-            listing = sorted(os.scandir(current), key=lambda entry: entry.name)
+            found = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:
             raise ModelRejected(
                 f"{shown(prefix or folder.name)}: cannot be listed ({error.strerror})", hint="make the folder readable"
             ) from error
-        for entry in listing:
+        for entry in found:
             entries += 1
             if entries > MAX_ENTRIES:
                 raise ModelRejected(
@@ -210,7 +188,7 @@ def _walk(folder: Path, root: Path) -> Iterator[tuple[str, Path, os.stat_result]
                 yield name, path, status
             else:
                 raise ModelRejected(
-                    f"{shown(name)}: is a device, a FIFO or a socket", hint="a checkpoint holds regular files only"
+                    f"{shown(name)}: is a device, a FIFO or a socket", hint="remove it; a checkpoint has regular files"
                 )
 
 
@@ -232,32 +210,7 @@ def _inside(entry: "os.DirEntry[str]", name: str, root: Path) -> tuple[Path, os.
     return real, status
 
 
-def _refuse_by_name(name: str) -> None:
-    suffix = Path(name).suffix.lower()
-    if suffix in PICKLES:
-        raise ModelRejected(
-            f"{shown(name)}: may be a pickle, and pickles can run code",
-            hint="save the weights as safetensors and delete this file (training_args.bin and optimizer.pt too)",
-        )
-    if suffix in CODE:
-        raise ModelRejected(f"{shown(name)}: holds code", hint="delete it; code of a checkpoint is never run")
-
-
-def _is_read(name: str) -> bool:
-    if name in READ_FILES or name.endswith(".safetensors"):
-        return True
-    if name.startswith(f"{TEMPLATE_FOLDER}/"):
-        if name.count("/") == 1 and name.endswith(".jinja"):
-            return True
-    elif Path(name).suffix.lower() in _IGNORED_SUFFIXES or name.lower() in _IGNORED_NAMES:
-        return False
-    raise ModelRejected(
-        f"{shown(name)}: is not on the list of files that a checkpoint may hold",
-        hint="delete it; allowed are safetensors, config.json, tokenizer.json and their kin, and documents",
-    )
-
-
-def _refuse_by_size(name: str, size: int) -> None:
-    limit = READ_FILES["chat_template.jinja"] if name.endswith(".jinja") else READ_FILES.get(name, MAX_TOTAL_BYTES)
-    if size > limit:
-        raise ModelRejected(f"{shown(name)}: has {size} bytes, more than {limit}", hint="make it smaller")
+def _refuse_by_size(file: FoundFile) -> None:
+    limit = upload_limit(file.name)
+    if file.size > limit:
+        raise ModelRejected(f"{shown(file.name)}: has {file.size} bytes, more than {limit}", hint="make it smaller")

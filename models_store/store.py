@@ -17,14 +17,16 @@ from models_store.errors import (
     StoreError,
     translated,
 )
-from models_store.files import MiB, scan
+from models_store.files import MiB, listing
 from models_store.references import Reference, parse_reference, store_name
 from models_store.sources import hub
 from models_store.sources.mlflow_cache import FetchedVersions
 from models_store.sources.mlflow_registry import MlflowRegistry
 from models_store.uploads import DEFAULT_LIMIT_BYTES, Uploads
+from models_store.verification.pairs import check_pair
 from models_store.verification.strict_json import read_object
-from models_store.verification.verify import Kind, VerifiedCheckpoint, check_pair, verify_checkpoint
+from models_store.verification.verify import Kind, VerifiedCheckpoint, verify_checkpoint
+from models_store.view import CheckpointView, write_view
 from storage.artifacts import ArtifactFolder
 
 log = structlog.get_logger(__name__)
@@ -258,19 +260,36 @@ class ModelsStore:
         log.info("model imported", reference=f"store:{name}", digest=digest)
         return kept
 
-    def check_pair(self, base: Checkpoint, tuned: Checkpoint) -> None:
+    def view(self, checkpoint: Checkpoint, folder: Path) -> CheckpointView:
+        """Write the private view of a checkpoint, which is all that a sandbox opens of it.
+
+        Args:
+            checkpoint: what ``resolve`` returned.
+            folder: made here; nobody else may write to it.
+
+        Raises:
+            ModelRejected: it changed since it was resolved.
+            NoSpace, StoreUnavailable: the folder cannot be written.
+        """
+        return write_view(verify_checkpoint(checkpoint.path, checkpoint.root), folder)
+
+    def check_pair(self, base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
         """Check that a fine-tuned checkpoint belongs to a base: architecture, modules, shapes, recorded digest.
+
+        Returns:
+            What an audit's reader must know about the pair, a sentence each.
 
         Raises:
             ModelRejected: one of them changed since it was resolved.
             ModelsIncompatible: they do not belong together.
         """
-        check_pair(verify_checkpoint(base.path, base.root), verify_checkpoint(tuned.path, tuned.root))
+        notes = check_pair(verify_checkpoint(base.path, base.root), verify_checkpoint(tuned.path, tuned.root))
         if tuned.base_digest is not None and tuned.base_digest != base.digest:
             raise ModelsIncompatible(
                 "the adapter records the digest of another base",
                 hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
             )
+        return notes
 
     def _locate(self, reference: Reference, *, offline: bool = False) -> tuple[Path, Path]:
         """Folder and root of a reference."""
@@ -320,7 +339,7 @@ class ModelsStore:
     def _verified_for_list(self, folder: Path, root: Path) -> VerifiedCheckpoint:
         """Verify once, and again only when a file changed: a list is asked for often."""
         with translated("listing a checkpoint"):
-            files = scan(folder.resolve(), root)
+            files = listing(folder.resolve(), root).files
             state = tuple((file.name, FileKey.of(file.path, file.path.lstat())) for file in files)
         known = self._listed.get(folder)
         if known is not None and known[0] == state:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from models_store.store import Checkpoint, ModelsStore
-from models_store.verification.verify import check_pair, verify_checkpoint
+from models_store.verification.pairs import check_pair
+from models_store.verification.verify import verify_checkpoint
 
 
 def upload(store: ModelsStore, name: str, folder: Path) -> Checkpoint:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from backdoor_audit.contract.checkpoint_files import LIMITS, TEMPLATE_FOLDER
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable, translated
-from models_store.files import READ_FILES, TEMPLATE_FOLDER
 from models_store.references import Reference, parse_reference
 
 # What is asked for; pickles of the same repository are never downloaded.
 ALLOWED_FILES: Final = (
-    *(name for name in READ_FILES if name not in ("vocab.json", "merges.txt", "tokenizer.model")),
+    *LIMITS,
     "model*.safetensors",
     "adapter_model.safetensors",
     f"{TEMPLATE_FOLDER}/*.jinja",

@@ -1,4 +1,7 @@
-"""config.json and generation_config.json: keys on a list, values of a known kind, sizes that a model can have."""
+"""config.json: keys on a list, values of a known kind, sizes that a model can have.
+
+What is judged here is what ``rewriting`` left of the file, which is also what transformers will read.
+"""
 
 import json
 import re
@@ -11,6 +14,11 @@ from typing import Any, Final
 from models_store.errors import ModelRejected
 from models_store.files import shown
 from models_store.verification.architectures import ARCHITECTURES
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
 
 MAX_LAYERS: Final = 1_024
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
@@ -31,6 +39,7 @@ _BOUNDS: Final = {
     "num_local_experts": 4_096,
 }
 _MOST: Final = 1_048_576
+DTYPES: Final = ("bfloat16", "float16", "float32")
 # Keys that may only have these values: everything else makes another kind of model, or other outputs.
 _FIXED: Final[dict[str, tuple[Any, ...]]] = {
     "add_cross_attention": (False, None),
@@ -46,13 +55,13 @@ _FIXED: Final[dict[str, tuple[Any, ...]]] = {
     "torchscript": (False, None),
     "use_bidirectional_attention": (False, None),
     "use_mrope": (False, None),
-    "dtype": ("bfloat16", "float16", "float32", None),
-    "torch_dtype": ("bfloat16", "float16", "float32", None),
+    "dtype": (*DTYPES, None),
+    "torch_dtype": (*DTYPES, None),
     "mlp_type": ("default",),
     "norm_type": ("layer_norm",),
 }
 _ACTIVATION_KEYS: Final = frozenset({"hidden_act", "hidden_activation", "activation_function"})
-_FLAGS: Final = frozenset(
+FLAGS: Final = frozenset(
     {
         "tie_word_embeddings",
         "attention_bias",
@@ -67,7 +76,7 @@ _FLAGS: Final = frozenset(
     }
 )
 _LAYER_TYPES: Final = frozenset({"full_attention", "sliding_attention", "linear_attention"})
-_ROTARY_KEYS: Final = frozenset(
+ROTARY_KEYS: Final = frozenset(
     {
         "attention_factor",
         "beta_fast",
@@ -94,6 +103,20 @@ _ROTARY_KEYS: Final = frozenset(
         "truncate",
         "type",
     }
+)
+ROTARY_TYPES: Final = frozenset({"default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"})
+# Notes of the library that wrote the file and settings of generation: no weight and no forward pass depends on them.
+INERT_KEYS: Final = frozenset(
+    _words("""
+_attn_implementation_autoset _commit_hash _model_name_or_path _name_or_path bad_words_ids begin_suppress_tokens
+bos_token_id cache_implementation decoder_start_token_id diversity_penalty do_sample early_stopping
+encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
+forced_eos_token_id gradient_checkpointing id2label label2id length_penalty max_length min_length name_or_path
+no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences prefix problem_type
+remove_invalid_values repetition_penalty return_dict_in_generate sep_token_id suppress_tokens task_specific_params
+temperature tf_legacy_loss tokenizer_class top_k top_p transformers_version typical_p unk_token_id unsloth_fixed
+unsloth_version use_bfloat16 use_cache
+""")
 )
 _DICTS: Final = frozenset(
     {"rope_parameters", "rope_scaling", "id2label", "label2id", "task_specific_params", "pruned_heads"}
@@ -153,30 +176,19 @@ def check_config(config: Mapping[str, Any]) -> ModelShape:
     return shape
 
 
-def check_generation_config(config: Mapping[str, Any]) -> None:
-    """Check generation_config.json: known keys with plain values.
-
-    Raises:
-        ModelRejected: a key is not on the list, or holds a structure where a number, a word or a list is meant.
-    """
-    name = "generation_config.json"
-    for key in sorted(config.keys() - set(known_keys()["generation"])):
-        raise ModelRejected(f"{name}: the key '{shown(key)}' is not on the list", hint="delete the key, or the file")
-    for key, value in config.items():
-        if not (_plain(value) or (isinstance(value, list) and len(value) <= _MAX_ITEMS and all(map(_plain, value)))):
-            raise ModelRejected(f"{name}: '{shown(key)}' has a value that is not plain", hint="delete the key")
+def fits(key: str, value: Any) -> bool:
+    """Whether a value is of a kind that ``check_config`` takes for this key."""
+    try:
+        _check_value(key, value)
+    except ModelRejected:
+        return False
+    return True
 
 
 def _hint_for(key: str) -> str:
-    if key in ("auto_map", "custom_code"):
-        return (
-            "code of a checkpoint is never run; convert the model to an architecture of transformers and delete the key"
-        )
-    if key == "quantization_config":
+    if key in ("quantization_config", "compression_config", "quantization"):
         return "dequantise the model first; quantised checkpoints are not audited"
-    return (
-        "delete the key if the model does not need it; keys that this version of transformers does not know are refused"
-    )
+    return "save the model with save_pretrained, without this key"
 
 
 def _wrong(key: str, what: str) -> None:
@@ -196,7 +208,7 @@ def _check_value(key: str, value: Any) -> None:
     elif key in _ACTIVATION_KEYS:
         if value is not None and value not in known_keys()["activations"]:
             _wrong(key, "is not an activation function that transformers has")
-    elif key in _FLAGS:
+    elif key in FLAGS:
         if not isinstance(value, bool):
             _wrong(key, "must be true or false")
     elif key in ("rope_parameters", "rope_scaling"):
@@ -230,8 +242,10 @@ def _check_rotary(key: str, value: Any, *, nested: bool = False) -> None:
     if not isinstance(value, dict):
         _wrong(key, "must be an object")
     for name, item in value.items():
-        if name not in _ROTARY_KEYS:
+        if name not in ROTARY_KEYS:
             _wrong(f"{key}.{name}", "is not a key of rotary embeddings")
+        if name in ("rope_type", "type") and not (isinstance(item, str) and item in ROTARY_TYPES):
+            _wrong(f"{key}.{name}", f"is not one of {', '.join(sorted(ROTARY_TYPES))}")
         if name in _LAYER_TYPES and not nested:
             _check_rotary(f"{key}.{name}", item, nested=True)
         elif isinstance(item, list):
@@ -289,7 +303,7 @@ def _shape(model_type: str, config: Mapping[str, Any], defaults: Mapping[str, An
     kinds = () if architecture.kinds is None else architecture.kinds(read, layers)
     if architecture.kinds is not None and len(kinds) != layers:
         _wrong("layer_types", f"must name the kind of each of the {layers} layers")
-    flags = {key: bool(read(key)) for key in _FLAGS}
+    flags = {key: bool(read(key)) for key in FLAGS}
     return ModelShape(model_type, dims, {**flags, "tied": flags["tie_word_embeddings"]}, kinds)
 
 

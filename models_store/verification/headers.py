@@ -4,23 +4,21 @@ The format: 8 bytes little-endian length, that many bytes of JSON, then the tens
 """
 
 import os
-import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from backdoor_audit.contract.checkpoint_files import INDEX, LIMITS, SHARD, WEIGHTS
 from models_store.errors import ModelRejected
-from models_store.files import READ_FILES, FoundFile, MiB, open_regular, shown
+from models_store.files import FoundFile, MiB, open_regular, shown
 from models_store.verification.strict_json import parse_object, read_object
 
 MAX_HEADER_BYTES: Final = 10 * MiB
 MAX_TENSORS: Final = 20_000
 MAX_NAME_CHARS: Final = 512
 MAX_SHARDS: Final = 1_000
-INDEX_NAME: Final = "model.safetensors.index.json"
-SINGLE_NAME: Final = "model.safetensors"
 
 # Bytes of an element. Quantised and 8-bit float formats are not audited.
 DTYPE_BYTES: Final = {
@@ -36,8 +34,8 @@ DTYPE_BYTES: Final = {
     "BOOL": 1,
 }
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
-_SHARD = re.compile(r"model[A-Za-z0-9._-]*\.safetensors")
-_CUT = "the file may be truncated: copy or download it again"
+_SAVE: Final = "save the model with save_pretrained(folder), which writes safetensors"
+_CUT: Final = "the file may be truncated: copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,14 @@ class Tensor:
         shape: dimensions.
         start: first byte, counted from the start of the file.
         stop: byte after the last.
+        file: name of the file that holds it.
     """
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     stop: int
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_header(path: Path, name: str) -> Header:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
         if len(prefix) < 8:
-            raise ModelRejected(f"{shown(name)}: is no safetensors file", hint=_CUT)
+            raise ModelRejected(f"{shown(name)}: is not a safetensors file", hint=_CUT)
         length: int = struct.unpack("<Q", prefix)[0]
         if length > MAX_HEADER_BYTES:
             raise ModelRejected(
@@ -95,7 +95,7 @@ def read_header(path: Path, name: str) -> Header:
         text = file.read(length)
     # Counted before it is parsed: each tensor is one object, beside the document and the notes.
     if text.count(b"{") > MAX_TENSORS + 2:
-        raise ModelRejected(f"{shown(name)}: lists more than {MAX_TENSORS} tensors", hint="this is no language model")
+        raise ModelRejected(f"{shown(name)}: lists more than {MAX_TENSORS} tensors", hint="save the weights again")
     document = parse_object(text, name, depth=4)
     metadata = _metadata(document.pop("__metadata__", {}), name)
     tensors = {key: _tensor(key, value, 8 + length, name) for key, value in document.items()}
@@ -103,38 +103,69 @@ def read_header(path: Path, name: str) -> Header:
     return Header(tensors, metadata, length)
 
 
-def read_weights(files: Sequence[FoundFile]) -> dict[str, Tensor]:
-    """Headers of a full checkpoint, from ``model.safetensors`` or the shards of its index, as one.
+def placed_shards(index: FoundFile | None) -> dict[str, str]:
+    """Which shard each tensor is in, as the index says; empty where there is no index.
 
     Raises:
-        ModelRejected: no weights, both forms, a missing, foreign or unlisted shard, a tensor in the wrong shard.
+        ModelRejected: it is no index, or names a file that no shard can be.
+    """
+    if index is None:
+        return {}
+    document = read_object(index.path, INDEX, limit=LIMITS[INDEX], depth=None)
+    placed = document.get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise ModelRejected(f"{INDEX}: holds no 'weight_map'", hint="save the weights again")
+    for key, shard in placed.items():
+        if not isinstance(shard, str) or SHARD.fullmatch(shard) is None:
+            raise ModelRejected(
+                f"{INDEX}: places '{shown(key)}' in '{shown(str(shard))}', which is not a shard of this folder",
+                hint="shards are safetensors files beside the index",
+            )
+    if len(set(placed.values())) > MAX_SHARDS:
+        raise ModelRejected(f"{INDEX}: names more than {MAX_SHARDS} shards", hint="save with larger shards")
+    return placed
+
+
+def read_weights(files: Sequence[FoundFile], placed: Mapping[str, str]) -> dict[str, Tensor]:
+    """Headers of a full checkpoint, from ``model.safetensors`` or the shards of its index, as one.
+
+    Args:
+        files: what counts of the folder.
+        placed: which shard each tensor is in, from ``placed_shards``.
+
+    Raises:
+        ModelRejected: no weights, both forms, shards without an index, a missing shard, a tensor in two shards or in
+            another than the index says.
     """
     by_name = {file.name: file for file in files}
     weights = {name for name in by_name if name.endswith(".safetensors")}
-    if INDEX_NAME in by_name:
-        if SINGLE_NAME in weights and len(weights) > 1:
+    if INDEX in by_name:
+        if WEIGHTS in weights and len(weights) > 1:
             raise ModelRejected(
-                f"{SINGLE_NAME}: stands beside {INDEX_NAME} and other shards", hint="keep one form of the weights"
+                f"{WEIGHTS}: stands beside {INDEX} and other shards, so which weights are meant is not known",
+                hint="keep one form of the weights",
             )
-        return _sharded(by_name, weights)
-    if SINGLE_NAME not in weights:
-        raise ModelRejected(f"{SINGLE_NAME}: is not there", hint="save the model's weights as safetensors")
-    extra = sorted(weights - {SINGLE_NAME})
-    if extra:
-        raise ModelRejected(
-            f"{shown(extra[0])}: is not part of the checkpoint",
-            hint="delete it, or point at the checkpoint's own folder",
-        )
-    return read_header(by_name[SINGLE_NAME].path, SINGLE_NAME).tensors
+        return _sharded(by_name, weights, placed)
+    if WEIGHTS not in weights:
+        if weights:
+            raise ModelRejected(
+                f"{INDEX}: is not there, and without it nobody knows which of {len(weights)} safetensors files belong "
+                "together",
+                hint="save the model again with save_pretrained, or copy its index",
+            )
+        raise ModelRejected(f"{WEIGHTS}: is not there", hint=_SAVE)
+    return read_header(by_name[WEIGHTS].path, WEIGHTS).tensors
 
 
-def _sharded(by_name: dict[str, FoundFile], weights: set[str]) -> dict[str, Tensor]:
-    placed = _index(by_name[INDEX_NAME].path)
+def _sharded(by_name: Mapping[str, FoundFile], weights: set[str], placed: Mapping[str, str]) -> dict[str, Tensor]:
     shards = set(placed.values())
-    for shard in sorted(shards - weights):
-        raise ModelRejected(f"{shown(shard)}: is named in {INDEX_NAME} and is not there", hint="copy the missing shard")
-    for extra in sorted(weights - shards):
-        raise ModelRejected(f"{shown(extra)}: is not named in {INDEX_NAME}", hint="delete it, or correct the index")
+    missing = sorted(shards - weights)
+    if missing:
+        raise ModelRejected(
+            f"{shown(missing[0])}: is not there, and {INDEX} names it ({len(missing)} of {len(shards)} shards are "
+            "missing)",
+            hint="copy or download the missing shards",
+        )
     tensors: dict[str, Tensor] = {}
     read = 0
     for shard in sorted(shards):
@@ -145,39 +176,26 @@ def _sharded(by_name: dict[str, FoundFile], weights: set[str]) -> dict[str, Tens
                 f"{shown(shard)}: the shards' headers have more than {MAX_HEADER_BYTES} bytes together",
                 hint="save the weights again with safetensors",
             )
-        held = header.tensors
-        for key in held:
-            if placed.get(key) != shard:
+        for key in header.tensors:
+            if key in tensors:
                 raise ModelRejected(
-                    f"{shown(shard)}: holds '{shown(key)}', which {INDEX_NAME} does not place there",
-                    hint="save the weights again",
+                    f"{shown(shard)}: holds '{shown(key)}', which {shown(tensors[key].file)} holds as well",
+                    hint="save the weights again into an empty folder",
                 )
-        tensors.update(held)
+        tensors.update(header.tensors)
         if len(tensors) > MAX_TENSORS:
-            raise ModelRejected(f"{INDEX_NAME}: the shards list more than {MAX_TENSORS} tensors", hint="save it again")
+            raise ModelRejected(f"{INDEX}: the shards list more than {MAX_TENSORS} tensors", hint="save it again")
+    for key, tensor in tensors.items():
+        if placed.get(key) != tensor.file:
+            raise ModelRejected(
+                f"{shown(tensor.file)}: holds '{shown(key)}', which {INDEX} does not place there",
+                hint="save the weights again into an empty folder",
+            )
     for key in placed.keys() - tensors.keys():
         raise ModelRejected(
-            f"{shown(placed[key])}: lacks '{shown(key)}', which {INDEX_NAME} places there", hint="copy the shard again"
+            f"{shown(placed[key])}: lacks '{shown(key)}', which {INDEX} places there", hint="copy the shard again"
         )
     return tensors
-
-
-def _index(path: Path) -> dict[str, str]:
-    document = read_object(path, INDEX_NAME, limit=READ_FILES[INDEX_NAME], depth=3)
-    for key in document.keys() - {"metadata", "weight_map"}:
-        raise ModelRejected(f"{INDEX_NAME}: '{shown(key)}' is not a key of an index", hint="save the weights again")
-    placed = document.get("weight_map")
-    if not isinstance(placed, dict) or not placed:
-        raise ModelRejected(f"{INDEX_NAME}: holds no 'weight_map'", hint="save the weights again")
-    for key, shard in placed.items():
-        if not isinstance(shard, str) or _SHARD.fullmatch(shard) is None:
-            raise ModelRejected(
-                f"{INDEX_NAME}: places '{shown(key)}' in '{shown(str(shard))}', which is no shard of this folder",
-                hint="shards are files named model*.safetensors beside the index",
-            )
-    if len(set(placed.values())) > MAX_SHARDS:
-        raise ModelRejected(f"{INDEX_NAME}: names more than {MAX_SHARDS} shards", hint="save with larger shards")
-    return placed
 
 
 def _metadata(value: Any, name: str) -> dict[str, str]:
@@ -205,7 +223,7 @@ def _tensor(key: str, value: Any, data_start: int, name: str) -> Tensor:
         elements *= dimension
     if offsets[1] - offsets[0] != elements * DTYPE_BYTES[dtype]:
         raise ModelRejected(f"{where} has offsets that differ from its shape", hint="save the weights again")
-    return Tensor(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
+    return Tensor(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1], name)
 
 
 def _sizes(value: Any) -> bool:

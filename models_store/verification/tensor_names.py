@@ -146,21 +146,39 @@ def _wanted(need: str, flags: Mapping[str, bool]) -> bool | None:
     return not flags.get(need[1:], False) if need.startswith("!") else flags.get(need, False)
 
 
-def modules(model_type: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int, int | None]]:
+def vocabulary_rows(model_type: str) -> frozenset[str]:
+    """Tensors with a row for each token of the vocabulary, by their names without the body's prefix."""
+    names = ARCHITECTURES[model_type]
+    return frozenset(name for name, shape, _ in (*names.body, *names.head) if shape[0] == "vocab")
+
+
+def embedding(model_type: str) -> str:
+    """The input embedding, by its name without the body's prefix; an output head that is tied to it has its shape."""
+    names = ARCHITECTURES[model_type]
+    return next(name for name, shape, _ in names.body if shape[0] == "vocab")
+
+
+def modules(model_type: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int]]:
     """The linear modules of a full checkpoint, as a model with a head names them.
 
     Yields:
-        Full module name, size of the output, size of the input, and the block's number (None outside the blocks).
-        Embeddings are not among them.
+        Full module name, size of the output and size of the input. Embeddings are not among them; a head that is tied
+        to the embedding is.
     """
     names = ARCHITECTURES[model_type]
     outside = {name for name, _, _ in names.head}
     embeddings = {name for name, _, _ in names.body}
+    tied: tuple[int, ...] | None = None
     for raw, tensor in tensors.items():
         name = body_name(names, raw)
+        if name == embedding(model_type):
+            tied = tensor.shape
         if not name.endswith(".weight") or len(tensor.shape) != 2 or name in embeddings:
             continue
         first, second = tensor.shape
         out, into = (second, first) if names.transposed and name not in outside else (first, second)
         full = name if name in outside else f"{names.prefix}.{name}"
-        yield full.removesuffix(".weight"), out, into, _key(names, name)[1]
+        yield full.removesuffix(".weight"), out, into
+    head = names.head[0][0]
+    if tied is not None and head not in tensors:
+        yield head.removesuffix(".weight"), tied[0], tied[1]

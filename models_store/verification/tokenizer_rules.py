@@ -1,16 +1,20 @@
-"""Tokenizer files: ``tokenizer.json`` and its settings, none of which may name another file or a class to import."""
+"""Tokenizer files: ``tokenizer.json`` and its settings.
+
+Settings that name another file or a class to import never come this far: ``rewriting`` leaves them out.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from backdoor_audit.contract.checkpoint_files import LIMITS
 from models_store.errors import ModelRejected
-from models_store.files import READ_FILES, FoundFile, open_regular, shown
+from models_store.files import FoundFile, open_regular, shown
 from models_store.verification.strict_json import read_object
 
 _CLASS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _MAX_TEXT: Final = 10_000
-_MAX_TEMPLATE: Final = READ_FILES["chat_template.jinja"]
+_MAX_TEMPLATE: Final = LIMITS["chat_template.jinja"]
 _MAX_TEMPLATES: Final = 20
 _MAX_TOKENS: Final = 1_000_000
 _TOKENIZER_JSON_KEYS: Final = frozenset(
@@ -26,10 +30,11 @@ _TOKENIZER_JSON_KEYS: Final = frozenset(
         "model",
     }
 )
-_SPECIAL_TOKENS: Final = frozenset(
+_TOKENS: Final = frozenset(
     {f"{kind}_token" for kind in ("bos", "eos", "unk", "pad", "sep", "cls", "mask", "image", "boi", "eoi", "audio")}
 )
-_SETTINGS: Final = _SPECIAL_TOKENS | {
+SPECIAL_TOKENS: Final = _TOKENS | {"additional_special_tokens", "extra_special_tokens"}
+SETTINGS: Final = _TOKENS | {
     "_commit_hash",
     "add_bos_token",
     "add_eos_token",
@@ -73,40 +78,33 @@ _SETTINGS: Final = _SPECIAL_TOKENS | {
     "vocab_file",
     "merges_file",
 }
+_STRUCTURED: Final = frozenset({"chat_template", "tokenizer_class", "processor_class", "added_tokens_decoder"})
 # Older releases wrote these with a null; a name in them would be opened.
 _FILE_KEYS: Final = frozenset({"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file"})
 
 
-def check_tokenizer(files: Sequence[FoundFile], *, required: bool) -> None:
+def check_tokenizer(files: Sequence[FoundFile], settings: Mapping[str, Any], special: Mapping[str, Any]) -> None:
     """Check every tokenizer file of a folder.
 
     Args:
         files: what the folder holds.
-        required: whether ``tokenizer.json`` must be there (not for an adapter: its base has one).
+        settings: tokenizer_config.json as it was rewritten; empty where there is none.
+        special: special_tokens_map.json as it was rewritten; empty where there is none.
 
     Raises:
-        ModelRejected: ``tokenizer.json`` is missing or unusable, a setting names a file or is not on the list, a chat
-            template is too long. The file and the key are named.
+        ModelRejected: ``tokenizer.json`` is unusable, a setting has a value that it cannot have, a chat template is too
+            long. The file and the key are named.
     """
     by_name = {file.name: file for file in files}
-    if required and "tokenizer.json" not in by_name:
-        raise ModelRejected(
-            "tokenizer.json: is not there",
-            hint="save the tokenizer with transformers' save_pretrained; other forms of tokenizers are not read",
-        )
     if "tokenizer.json" in by_name:
         _check_tokenizer_json(by_name["tokenizer.json"])
-    if "tokenizer_config.json" in by_name:
-        _check_settings(_read(by_name["tokenizer_config.json"]))
-    if "special_tokens_map.json" in by_name:
-        name = "special_tokens_map.json"
-        for key, value in _read(by_name[name]).items():
-            if key not in _SPECIAL_TOKENS | {"additional_special_tokens", "extra_special_tokens"}:
-                raise ModelRejected(f"{name}: the key '{shown(key)}' is not on the list", hint="delete the key")
-            _check_token_value(name, key, value)
-    for name in ("added_tokens.json", "vocab.json"):
-        if name in by_name and not _is_vocabulary(_read(by_name[name], large=True)):
-            raise ModelRejected(f"{name}: is not a list of tokens and their numbers", hint="save the tokenizer again")
+    for key, value in settings.items():
+        _check_setting("tokenizer_config.json", key, value)
+    for key, value in special.items():
+        _check_token_value("special_tokens_map.json", key, value)
+    name = "added_tokens.json"
+    if name in by_name and not _is_vocabulary(read_object(by_name[name].path, name, limit=LIMITS[name], large=True)):
+        raise ModelRejected(f"{name}: is not a list of tokens and their numbers", hint="save the tokenizer again")
     templates = [file for file in files if file.name.endswith(".jinja")]
     if len(templates) > _MAX_TEMPLATES:
         raise ModelRejected(f"there are more than {_MAX_TEMPLATES} chat templates (.jinja)", hint="keep one template")
@@ -114,12 +112,22 @@ def check_tokenizer(files: Sequence[FoundFile], *, required: bool) -> None:
         _check_template_file(file)
 
 
-def _read(file: FoundFile, *, large: bool = False) -> dict[str, Any]:
-    return read_object(file.path, file.name, limit=READ_FILES[file.name], large=large)
+def names_a_file(key: str) -> bool:
+    """Whether a setting of a tokenizer names another file; only tokenizer.json is read."""
+    return key.endswith(("_file", "_files")) or key in _FILE_KEYS
+
+
+def setting_is_plain(key: str, value: Any) -> bool:
+    """Whether a setting that is no token, class or template has a value that it can have."""
+    if key == "sp_model_kwargs":
+        return value in ({}, None)
+    if key in _STRUCTURED or _is_token_key(key):
+        return True
+    return _plain(value) or (isinstance(value, list) and len(value) < 100 and all(map(_plain, value)))
 
 
 def _check_tokenizer_json(file: FoundFile) -> None:
-    document = read_object(file.path, file.name, limit=READ_FILES[file.name], depth=None, large=True)
+    document = read_object(file.path, file.name, limit=LIMITS[file.name], depth=None, large=True)
     for key in sorted(document.keys() - _TOKENIZER_JSON_KEYS):
         raise ModelRejected(
             f"tokenizer.json: the key '{shown(key)}' is not on the list", hint="save the tokenizer again"
@@ -128,39 +136,21 @@ def _check_tokenizer_json(file: FoundFile) -> None:
         raise ModelRejected("tokenizer.json: holds no 'model'", hint="save the tokenizer again")
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    name = "tokenizer_config.json"
-    for key, value in settings.items():
-        if key == "auto_map" or key == "custom_code":
-            raise ModelRejected(
-                f"{name}: the key '{key}' asks for code, which is never run",
-                hint="delete the key; tokenizer.json is enough",
-            )
-        if (key.endswith(("_file", "_files")) or key in _FILE_KEYS) and value is not None:
-            raise ModelRejected(
-                f"{name}: '{shown(key)}' names a file; only tokenizer.json is read", hint="delete the key"
-            )
-        if key not in _SETTINGS:
-            raise ModelRejected(f"{name}: the key '{shown(key)}' is not on the list", hint="delete the key")
-        _check_setting(name, key, value)
-
-
 def _check_setting(name: str, key: str, value: Any) -> None:
     if key == "chat_template":
         _check_template(name, value)
     elif key in ("tokenizer_class", "processor_class"):
         if value is not None and (not isinstance(value, str) or _CLASS_NAME.fullmatch(value) is None):
-            raise ModelRejected(f"{name}: '{key}' is no name of a class", hint="delete the key")
+            raise ModelRejected(f"{name}: '{key}' is not the name of a class", hint="save the tokenizer again")
     elif key == "added_tokens_decoder":
         if not isinstance(value, dict) or len(value) > _MAX_TOKENS or not all(map(_is_token, value.values())):
             raise ModelRejected(f"{name}: '{key}' is not a list of tokens", hint="save the tokenizer again")
-    elif key == "sp_model_kwargs":
-        if value not in ({}, None):
-            raise ModelRejected(f"{name}: '{key}' must be empty", hint="delete the key; tokenizer.json is enough")
-    elif key.endswith(("_token", "special_tokens")) and not key.startswith(("add_", "split_")):
+    elif _is_token_key(key):
         _check_token_value(name, key, value)
-    elif not _plain(value) and not (isinstance(value, list) and len(value) < 100 and all(map(_plain, value))):
-        raise ModelRejected(f"{name}: '{shown(key)}' has a value that is not plain", hint="delete the key")
+
+
+def _is_token_key(key: str) -> bool:
+    return key.endswith(("_token", "special_tokens")) and not key.startswith(("add_", "split_"))
 
 
 def _plain(value: Any) -> bool:
@@ -192,7 +182,7 @@ def _check_token_value(name: str, key: str, value: Any) -> None:
     else:
         good = _is_token(items) or items is False
     if not good:
-        raise ModelRejected(f"{name}: '{shown(key)}' is no token", hint="save the tokenizer again")
+        raise ModelRejected(f"{name}: '{shown(key)}' is not a token", hint="save the tokenizer again")
 
 
 def _is_vocabulary(document: Mapping[str, Any]) -> bool:
@@ -203,13 +193,13 @@ def _check_template(name: str, value: Any) -> None:
     if isinstance(value, list):
         named = all(isinstance(item, dict) and item.keys() == {"name", "template"} for item in value)
         if not named or len(value) > _MAX_TEMPLATES:
-            raise ModelRejected(f"{name}: 'chat_template' is no list of named templates", hint="keep one template")
+            raise ModelRejected(f"{name}: 'chat_template' is not a list of named templates", hint="keep one template")
         texts = [text for item in value for text in item.values()]
     else:
         texts = [] if value is None else [value]
     for text in texts:
         if not isinstance(text, str):
-            raise ModelRejected(f"{name}: 'chat_template' is no text", hint="delete the key")
+            raise ModelRejected(f"{name}: 'chat_template' is not text", hint="delete the key")
         if len(text) > _MAX_TEMPLATE:
             raise ModelRejected(f"{name}: 'chat_template' is longer than {_MAX_TEMPLATE} characters", hint="shorten it")
 

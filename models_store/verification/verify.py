@@ -1,37 +1,68 @@
 """Decides whether a checkpoint may be opened: from names, JSON and safetensors headers, before it is allocated."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from models_store.errors import ModelRejected, ModelsIncompatible
-from models_store.files import READ_FILES, FoundFile, MiB, default_root, scan, shown
+from backdoor_audit.contract.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CARD,
+    CONFIG,
+    INDEX,
+    LIMITS,
+    is_adapter,
+    whole_weights,
+)
+from models_store.errors import ModelRejected
+from models_store.files import FoundFile, Listing, MiB, default_root, listing, shown
 from models_store.verification import adapters
 from models_store.verification.adapters import AdapterShape
-from models_store.verification.architectures import ARCHITECTURES
-from models_store.verification.config_rules import check_config, check_generation_config
-from models_store.verification.headers import Tensor, read_header, read_weights
+from models_store.verification.config_rules import check_config
+from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
+from models_store.verification.rewriting import (
+    Rewritten,
+    rewrite_config,
+    rewrite_generation_config,
+    rewrite_special_tokens,
+    rewrite_tokenizer_config,
+)
 from models_store.verification.strict_json import read_object
-from models_store.verification.tensor_names import body_name, check_weights, modules
+from models_store.verification.tensor_names import check_weights
 from models_store.verification.tokenizer_rules import check_tokenizer
 
 Kind = Literal["full", "lora"]
+Problems = list[ModelRejected]
+_Result = TypeVar("_Result")
 
-_CARD: Final = "card.json"
+_GENERATION: Final = "generation_config.json"
+_SETTINGS: Final = "tokenizer_config.json"
+_SPECIAL: Final = "special_tokens_map.json"
+_REWRITE: Final[dict[str, Callable[[Mapping[str, Any]], Rewritten]]] = {
+    CONFIG: rewrite_config,
+    _GENERATION: rewrite_generation_config,
+    _SETTINGS: rewrite_tokenizer_config,
+    _SPECIAL: rewrite_special_tokens,
+}
 
 
 @dataclass(frozen=True)
 class VerifiedCheckpoint:
-    """A checkpoint that may be opened.
+    """A checkpoint that may be opened, through its private view.
 
     Attributes:
         path: the folder, links resolved.
         root: links of the checkpoint stay inside this folder.
         kind: a full model, or a LoRA adapter.
         architecture: ``model_type``; None for an adapter.
-        files: what counts: everything that transformers or PEFT may read, sorted by name.
-        size_bytes: sum of their sizes.
+        files: what counts, sorted by name.
+        ignored: what does not; of a folder only its name, with a slash.
+        documents: JSON that the view has in place of the files of these names.
+        rewritten: what is different in there, a sentence each.
+        warnings: what an audit's reader must know, a sentence each.
+        size_bytes: sum of the sizes of ``files``.
         n_parameters: elements of all tensors.
         dtypes: element types of the weights, the format's names, sorted.
         tensors: the header, all shards together.
@@ -44,6 +75,10 @@ class VerifiedCheckpoint:
     kind: Kind
     architecture: str | None
     files: tuple[FoundFile, ...]
+    ignored: tuple[str, ...]
+    documents: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    rewritten: tuple[str, ...]
+    warnings: tuple[str, ...]
     size_bytes: int
     n_parameters: int
     dtypes: tuple[str, ...]
@@ -55,6 +90,32 @@ class VerifiedCheckpoint:
     def base_model_name(self) -> str | None:
         """An adapter's own note of its base: a hub name or a path, possibly of a machine long gone."""
         return None if self.adapter is None else self.adapter.base_model_name
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it brings a tokenizer; a base must."""
+        return self.file("tokenizer.json") is not None
+
+    def file(self, name: str) -> FoundFile | None:
+        """A file that counts, by its name."""
+        return next((file for file in self.files if file.name == name), None)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that is wrong with a folder at once, and what could be read all the same.
+
+    Attributes:
+        problems: why it is refused, in the order of the checks; empty when it is taken.
+        kind: what it is, or was meant to be.
+        ignored: what does not count.
+        checkpoint: None where it is refused.
+    """
+
+    problems: tuple[ModelRejected, ...]
+    kind: Kind | None
+    ignored: tuple[str, ...]
+    checkpoint: VerifiedCheckpoint | None
 
 
 def verify_checkpoint(folder: Path, root: Path | None = None) -> VerifiedCheckpoint:
@@ -70,131 +131,200 @@ def verify_checkpoint(folder: Path, root: Path | None = None) -> VerifiedCheckpo
     Raises:
         ModelRejected: something that is not allowed; the message names the file and the key or tensor.
     """
+    examination = examine(folder, root)
+    if examination.checkpoint is None:
+        raise examination.problems[0]
+    return examination.checkpoint
+
+
+def examine(folder: Path, root: Path | None = None, *, view: bool = False) -> Examination:
+    """Check a folder as ``verify_checkpoint`` does, and go on after the first problem.
+
+    Args:
+        folder: the checkpoint.
+        root: as for ``verify_checkpoint``.
+        view: whether the folder is a private view, which lies outside of ``root`` while its links lead into it.
+    """
+    try:
+        real, inside = _located(folder, root, view=view)
+        files = listing(real, inside)
+        placed = {} if is_adapter(files.names) else placed_shards(files.named(INDEX))
+        counted = files.counting(frozenset(placed.values()))
+    except ModelRejected as error:
+        return Examination((error,), None, (), None)
+    return _Examiner(real, inside, files, counted, placed).examine()
+
+
+def verify_view(folder: Path, root: Path) -> VerifiedCheckpoint:
+    """Check a private view again, whose links must lead into ``root``.
+
+    Raises:
+        ModelRejected: as ``verify_checkpoint``.
+    """
+    examination = examine(folder, root, view=True)
+    if examination.checkpoint is None:
+        raise examination.problems[0]
+    return examination.checkpoint
+
+
+def _located(folder: Path, root: Path | None, *, view: bool) -> tuple[Path, Path]:
     try:
         real = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise ModelRejected(f"{shown(folder.name)}: is not there", hint="point at a checkpoint's folder") from error
     if not real.is_dir():
-        raise ModelRejected(f"{shown(folder.name)}: is no folder", hint="point at a checkpoint's folder")
+        raise ModelRejected(f"{shown(folder.name)}: is not a folder", hint="point at a checkpoint's folder")
     inside = default_root(real) if root is None else root.resolve()
-    if not real.is_relative_to(inside):
+    if not view and not real.is_relative_to(inside):
         raise ModelRejected(f"{shown(folder.name)}: is a link out of the models' folder", hint="copy the checkpoint")
-    files = scan(real, inside)
-    names = {file.name for file in files}
-    if adapters.CONFIG_NAME in names or adapters.WEIGHTS_NAME in names:
-        return _verify_adapter(real, inside, files)
-    if "config.json" not in names:
-        raise ModelRejected(
-            "config.json: is not there, nor is adapter_config.json",
-            hint="point at the folder that holds the checkpoint",
-        )
-    return _verify_full(real, inside, files)
+    return real, inside
 
 
-def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> None:
-    """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell; digests are not compared here.
+class _Examiner:
+    """Runs the checks of one folder and collects what they say."""
 
-    Raises:
-        ModelsIncompatible: the base is an adapter; the adapter's modules or shapes are not the base's; the full
-            checkpoint has another architecture, or a tensor of another shape.
-    """
-    if base.kind != "full" or base.architecture is None:
-        raise ModelsIncompatible("the base model is an adapter", hint="name a full checkpoint as the base model")
-    if tuned.adapter is not None:
-        there = {name: (out, into, block) for name, out, into, block in modules(base.architecture, base.tensors)}
-        adapters.check_fit(tuned.adapter, there)
-        return
-    if tuned.architecture != base.architecture:
-        raise ModelsIncompatible(
-            f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
-            hint="name the base that the model was fine-tuned from",
-        )
-    names = ARCHITECTURES[base.architecture]
-    shapes = {body_name(names, name): tensor.shape for name, tensor in base.tensors.items()}
-    for name, tensor in tuned.tensors.items():
-        shape = shapes.get(body_name(names, name), tensor.shape)
-        if shape != tensor.shape:
-            raise ModelsIncompatible(
-                f"'{shown(name)}' has the shape {list(tensor.shape)}, in the base {list(shape)}",
-                hint="name the base that the model was fine-tuned from",
+    def __init__(
+        self, folder: Path, root: Path, files: Listing, counted: tuple[FoundFile, ...], placed: Mapping[str, str]
+    ) -> None:
+        self._folder, self._root, self._all, self._counted, self._placed = folder, root, files, counted, placed
+        self._by_name = {file.name: file for file in counted}
+        self._problems: Problems = []
+        self._documents: dict[str, Mapping[str, Any]] = {}
+        self._rewritten: list[str] = []
+        self._warnings: list[str] = []
+        self._ignored = files.ignored(counted)
+
+    def examine(self) -> Examination:
+        """Check everything."""
+        kind: Kind | None = None
+        checkpoint = None
+        if is_adapter(self._all.names):
+            kind, checkpoint = "lora", self._adapter()
+        elif CONFIG in self._by_name:
+            kind, checkpoint = "full", self._full()
+        else:
+            self._problems.append(self._no_checkpoint())
+        problems = tuple(self._problems)
+        return Examination(problems, kind, self._ignored, None if problems else checkpoint)
+
+    def _try(self, check: Callable[[], _Result]) -> _Result | None:
+        try:
+            return check()
+        except ModelRejected as error:
+            self._problems.append(error)
+            return None
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """A JSON file as it was rewritten; empty where there is none, or where it cannot be read."""
+        raw = self._try(lambda: self._read(name)) if name in self._by_name else None
+        if raw is None:
+            return {}
+        result = _REWRITE[name](raw)
+        if result.document != raw:
+            self._documents[name] = result.document
+        self._rewritten.extend(result.notes)
+        self._warnings.extend(result.warnings)
+        return result.document
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return read_object(self._by_name[name].path, name, limit=LIMITS[name])
+
+    def _tokenizer(self) -> None:
+        settings, special = self._document(_SETTINGS), self._document(_SPECIAL)
+        self._try(lambda: check_tokenizer(self._counted, settings, special))
+
+    def _full(self) -> VerifiedCheckpoint | None:
+        before = len(self._problems)
+        config = self._document(CONFIG)
+        shape = None if len(self._problems) > before else self._try(lambda: check_config(config))
+        self._document(_GENERATION)
+        tensors = self._try(self._weights)
+        if shape is not None and tensors is not None:
+            self._try(lambda: check_weights(shape.model_type, tensors, shape.dims, shape.flags, shape.kinds))
+        self._tokenizer()
+        if INDEX in self._by_name:
+            self._documents[INDEX] = {"metadata": {}, "weight_map": dict(self._placed)}
+        if shape is None or tensors is None:
+            return None
+        return self._verified(tensors, kind="full", architecture=shape.model_type)
+
+    def _weights(self) -> dict[str, Tensor]:
+        if not any(name.endswith(".safetensors") for name in self._by_name):
+            self._refuse_pickles(("pytorch_model", "model", "consolidated"))
+        return read_weights(self._counted, self._placed)
+
+    def _adapter(self) -> VerifiedCheckpoint | None:
+        for name in whole_weights(self._all.names):
+            self._problems.append(
+                ModelRejected(
+                    f"{shown(name)}: stands beside {ADAPTER_CONFIG}; whether the adapter or the whole model is meant "
+                    "is not known",
+                    hint="keep the adapter in a folder of its own",
+                )
             )
+        if ADAPTER_WEIGHTS not in self._by_name:
+            self._try(lambda: self._refuse_pickles(("adapter_model",)))
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            if name not in self._by_name and not self._problems:
+                self._problems.append(ModelRejected(f"{name}: is not there", hint="save the adapter with PEFT"))
+        config = self._try(lambda: self._read(ADAPTER_CONFIG)) if ADAPTER_CONFIG in self._by_name else None
+        weights = self._by_name.get(ADAPTER_WEIGHTS)
+        header = None if weights is None else self._try(lambda: read_header(weights.path, ADAPTER_WEIGHTS))
+        adapter = digest = None
+        if config is not None and header is not None:
+            adapter = self._try(lambda: adapters.check_adapter(config, header.tensors))
+        if header is not None:
+            digest = self._try(lambda: adapters.recorded_base_digest(header.metadata, self._card()))
+        self._tokenizer()
+        if adapter is None or header is None:
+            return None
+        self._documents[ADAPTER_CONFIG] = adapters.view_document(adapter)
+        self._rewritten.extend(adapter.notes)
+        return self._verified(header.tensors, kind="lora", architecture=None, adapter=adapter, base_digest=digest)
 
+    def _card(self) -> dict[str, Any]:
+        """card.json, which may record the base's digest; its other keys are the author's own."""
+        card = self._all.named(CARD)
+        return {} if card is None else read_object(card.path, CARD, limit=1 * MiB, depth=None)
 
-def _verify_full(folder: Path, root: Path, files: tuple[FoundFile, ...]) -> VerifiedCheckpoint:
-    by_name = {file.name: file for file in files}
-    shape = check_config(_read(by_name["config.json"]))
-    if "generation_config.json" in by_name:
-        check_generation_config(_read(by_name["generation_config.json"]))
-    tensors = read_weights(files)
-    check_weights(shape.model_type, tensors, shape.dims, shape.flags, shape.kinds)
-    check_tokenizer(files, required=True)
-    return _verified(folder, root, files, tensors, kind="full", architecture=shape.model_type)
+    def _refuse_pickles(self, names: tuple[str, ...]) -> None:
+        """Refuse weights that are there only as a pickle."""
+        for name in sorted(self._all.names):
+            if name.startswith(names) and name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")):
+                raise ModelRejected(
+                    f"{shown(name)}: the weights are there only as a pickle, and pickles can run code",
+                    hint="save them as safetensors: save_pretrained(folder, safe_serialization=True)",
+                )
 
+    def _no_checkpoint(self) -> ModelRejected:
+        ends = (f"/{CONFIG}", f"/{ADAPTER_CONFIG}")
+        below = sorted({name.rpartition("/")[0] for name in self._all.names if name.endswith(ends)})
+        hint = f"point at the folder {shown(below[-1])} inside it" if below else "point at a checkpoint's own folder"
+        return ModelRejected(f"{CONFIG}: is not there, nor is {ADAPTER_CONFIG}", hint=hint)
 
-def _verify_adapter(folder: Path, root: Path, files: tuple[FoundFile, ...]) -> VerifiedCheckpoint:
-    by_name = {file.name: file for file in files}
-    for name in (adapters.CONFIG_NAME, adapters.WEIGHTS_NAME):
-        if name not in by_name:
-            raise ModelRejected(f"{name}: is not there", hint="save the adapter with PEFT, as safetensors")
-    for name in sorted(by_name):
-        other_weights = name.endswith(".safetensors") and name != adapters.WEIGHTS_NAME
-        if other_weights or name in ("config.json", "generation_config.json", "model.safetensors.index.json"):
-            raise ModelRejected(
-                f"{shown(name)}: stands beside {adapters.CONFIG_NAME}",
-                hint="keep the adapter in a folder of its own; the model's files belong to the base",
-            )
-    config = _read(by_name[adapters.CONFIG_NAME])
-    header = read_header(by_name[adapters.WEIGHTS_NAME].path, adapters.WEIGHTS_NAME)
-    adapter = adapters.check_adapter(config, header.tensors)
-    check_tokenizer(files, required=False)
-    digest = adapters.recorded_base_digest(header.metadata, _card(folder, root))
-    return _verified(
-        folder, root, files, header.tensors, kind="lora", architecture=None, adapter=adapter, base_digest=digest
-    )
-
-
-def _verified(
-    folder: Path,
-    root: Path,
-    files: tuple[FoundFile, ...],
-    tensors: Mapping[str, Tensor],
-    *,
-    kind: Kind,
-    architecture: str | None,
-    adapter: AdapterShape | None = None,
-    base_digest: str | None = None,
-) -> VerifiedCheckpoint:
-    elements = 0
-    for tensor in tensors.values():
-        size = 1
-        for dimension in tensor.shape:
-            size *= dimension
-        elements += size
-    return VerifiedCheckpoint(
-        path=folder,
-        root=root,
-        kind=kind,
-        architecture=architecture,
-        files=files,
-        size_bytes=sum(file.size for file in files),
-        n_parameters=elements,
-        dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
-        tensors=tensors,
-        adapter=adapter,
-        base_digest=base_digest,
-    )
-
-
-def _read(file: FoundFile) -> dict[str, Any]:
-    return read_object(file.path, file.name, limit=READ_FILES[file.name])
-
-
-def _card(folder: Path, root: Path) -> dict[str, Any]:
-    """card.json, which may record the base's digest; its other keys are the author's own."""
-    path = folder / _CARD
-    if not path.exists():
-        return {}
-    real = path.resolve()
-    if not real.is_relative_to(root):
-        raise ModelRejected(f"{_CARD}: is a link out of the models' folder", hint="put a copy of the file in its place")
-    return read_object(real, _CARD, limit=1 * MiB, depth=None)
+    def _verified(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        kind: Kind,
+        architecture: str | None,
+        adapter: AdapterShape | None = None,
+        base_digest: str | None = None,
+    ) -> VerifiedCheckpoint:
+        return VerifiedCheckpoint(
+            path=self._folder,
+            root=self._root,
+            kind=kind,
+            architecture=architecture,
+            files=self._counted,
+            ignored=self._ignored,
+            documents=self._documents,
+            rewritten=tuple(self._rewritten),
+            warnings=tuple(self._warnings),
+            size_bytes=sum(file.size for file in self._counted),
+            n_parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+            dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
+            tensors=tensors,
+            adapter=adapter,
+            base_digest=base_digest,
+        )

@@ -21,7 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NoReturn
 
-from models_store.verification.verify import check_pair, verify_checkpoint
+from models_store.verification.pairs import check_pair
+from models_store.verification.verify import verify_checkpoint
 from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora
 from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json
 from tests.hostile.trial import ACCEPTED, MAX_BYTES, MAX_CPU_S, Answer, Watch, verified

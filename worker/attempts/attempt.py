@@ -8,8 +8,11 @@
 """
 
 import os
+import tempfile
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, get_args
 
 import structlog
@@ -20,6 +23,7 @@ from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.records import Claim
 from models_store.errors import StoreError
 from models_store.store import Checkpoint
+from models_store.view import CheckpointView, view_notes
 from worker.attempts.artifacts import AttemptArtifacts
 from worker.attempts.context import WorkerContext
 from worker.attempts.endings import DEADLINE_PASSED, End, Ending, name_of, tell
@@ -35,6 +39,15 @@ _END_S: Final = 15.0
 _RETRY_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Models:
+    """Both checkpoints as the sandbox will open them, and what the report must say about them."""
+
+    base: ModelFolder
+    tuned: ModelFolder
+    notes: tuple[str, ...]
 
 
 class Attempt:
@@ -76,10 +89,12 @@ class Attempt:
             # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
             self._artifacts.forget_activations()
             return report
-        models = self._resolve()
-        if isinstance(models, Failure | End):
-            return models
-        with SandboxProcess(self._request(*models)) as sandbox, self._artifacts.publishing():
+        with tempfile.TemporaryDirectory(prefix="backdoor-audit-views-", ignore_cleanup_errors=True) as views:
+            models = self._resolve(Path(views))
+            return models if isinstance(models, Failure | End) else self._run_sandbox(self._request(models))
+
+    def _run_sandbox(self, request: Request) -> Ending:
+        with SandboxProcess(request) as sandbox, self._artifacts.publishing():
             log.info("sandbox.launched", pid=sandbox.pid)
             try:
                 outcome = self._follow(sandbox)
@@ -92,16 +107,21 @@ class Attempt:
 
     # Resolve
 
-    def _resolve(self) -> tuple[Checkpoint, Checkpoint] | Failure | End:
-        """Resolve both references; in a thread, since hashing and downloads take long and can't be interrupted."""
-        results: list[tuple[Checkpoint, Checkpoint] | Failure] = []
+    def _resolve(self, views: Path) -> _Models | Failure | End:
+        """Resolve both references, and write what the sandbox will open of them.
+
+        In a thread, since hashing and downloads take long and can't be interrupted.
+        """
+        results: list[_Models | Failure] = []
 
         def resolve() -> None:
             models, spec = self._context.models, self._claim.spec
             try:
-                pair = models.resolve(spec.base_model), models.resolve(spec.fine_tuned)
-                models.check_pair(*pair)
-                results.append(pair)
+                base, tuned = models.resolve(spec.base_model), models.resolve(spec.fine_tuned)
+                notes = models.check_pair(base, tuned)
+                first, second = models.view(base, views / "base"), models.view(tuned, views / "tuned")
+                notes = (*notes, *view_notes("base model", first), *view_notes("fine-tuned model", second))
+                results.append(_Models(_folder(base, first), _folder(tuned, second), notes))
             except StoreError as error:
                 results.append(_store_failure(error))
             except Exception as error:
@@ -120,14 +140,15 @@ class Attempt:
         self._lease.report(Progress(stage="resolve", fraction=1))
         return results[0]
 
-    def _request(self, base: Checkpoint, tuned: Checkpoint) -> Request:
+    def _request(self, models: _Models) -> Request:
         settings = self._context.settings
         return Request(
             audit_id=self._claim.audit_id,
             spec=self._claim.spec,
             library=self._claim.library,
-            base=ModelFolder(path=base.path, root=base.root, digest=base.digest),
-            tuned=ModelFolder(path=tuned.path, root=tuned.root, digest=tuned.digest),
+            base=models.base,
+            tuned=models.tuned,
+            notes=models.notes,
             workspace=self._artifacts.folder.root,
             cache=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
@@ -232,6 +253,10 @@ class Attempt:
         except LedgerError:
             return False
         return record.status in ("failed", "cancelled")
+
+
+def _folder(checkpoint: Checkpoint, view: CheckpointView) -> ModelFolder:
+    return ModelFolder(path=view.folder, root=view.root, digest=checkpoint.digest)
 
 
 def _store_failure(error: StoreError) -> Failure:

@@ -153,11 +153,12 @@ def carry_out(request: Request, sink: PipeSink, control: Control, missing_walls:
 
 
 def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -> None:
-    from models_store.verification.verify import check_pair, verify_checkpoint
+    from models_store.verification.pairs import check_pair
+    from models_store.verification.verify import verify_view
     from storage.artifacts import ArtifactFolder, FolderCache
 
     # What the worker saw may have changed since; nothing that could be fooled is imported before.
-    check_pair(*(verify_checkpoint(model.path, model.root) for model in (request.base, request.tuned)))
+    check_pair(*(verify_view(model.path, model.root) for model in (request.base, request.tuned)))
     from audit.retention import forget_activations
     from audit.run import run_audit
 
@@ -176,9 +177,10 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
         device=request.device,
         device_map=request.device_map,
     )
+    warnings = [*report.warnings, *request.notes]
     if missing_walls:
-        warning = f"this machine did not permit all walls of the sandbox; missing: {', '.join(missing_walls)}"
-        report = report.model_copy(update={"warnings": (*report.warnings, warning)})
+        warnings.append(f"this machine did not permit all walls of the sandbox; missing: {', '.join(missing_walls)}")
+    report = report.model_copy(update={"warnings": tuple(warnings)})
     # A report that is there is not ours to send: the worker has checked it, and would have taken it.
     workspace.remove(REPORT_FOLDER)
     with workspace.create(REPORT_FOLDER) as folder:

@@ -14,7 +14,7 @@ import models_store
 import storage
 import worker
 from models_store.errors import StoreError
-from models_store.files import default_root, linked_files
+from models_store.files import listing
 from worker.sandbox.landlock import Reach
 from worker.sandbox.protocol import ModelFolder, Request
 
@@ -93,8 +93,9 @@ def _is_narrow(path: Path, around: Iterable[Path]) -> bool:
 
 
 def _checkpoint(model: ModelFolder) -> tuple[Path, ...]:
-    """The folder (of a hub snapshot: its repository), and the files elsewhere in the root that its links lead to."""
+    """The private view, and the files that its links lead to: no other file of the checkpoint."""
     try:
-        return (default_root(model.path), *linked_files(model.path, model.root))
+        files = listing(model.path, model.root).files
     except StoreError:
-        return (default_root(model.path),)  # It is refused when it is verified, which says why.
+        return (model.path,)  # It is refused when it is verified, which says why.
+    return (model.path, *(file.path for file in files if not file.path.is_relative_to(model.path)))

@@ -38,10 +38,10 @@ class Message(BaseModel):
 
 
 class ModelFolder(Message):
-    """A checkpoint that the worker has resolved and verified; the sandbox verifies it again."""
+    """The private view of a checkpoint that the worker has verified; the sandbox verifies it again."""
 
     path: Path
-    root: Path = Field(description="Links of the checkpoint stay inside this folder.")
+    root: Path = Field(description="Links in the view lead into this folder.")
     digest: str
 
 
@@ -60,6 +60,7 @@ class Request(Message):
     library: tuple[LibraryEntry, ...] = Field(default=(), description="Benign scores to compare with.")
     base: ModelFolder
     tuned: ModelFolder
+    notes: tuple[str, ...] = Field(default=(), description="What the report must say about the checkpoints.")
     workspace: Path
     cache: Path
     cache_bytes: int = Field(ge=0)

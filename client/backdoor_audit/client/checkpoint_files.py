@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,13 +10,20 @@ from pathlib import Path
 from typing import Final
 
 from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.contract.checkpoint_files import (
+    CARD,
+    INDEX,
+    LIMITS,
+    TEMPLATE_FOLDER,
+    counting,
+    is_adapter,
+    whole_weights,
+)
 
 PART_BYTES: Final = 16 * 2**20
 """Bytes in one request, and so the most that a broken connection loses."""
 
 _CHUNK_BYTES: Final = 4 * 2**20
-_SUBFOLDER: Final = "additional_chat_templates"
-_DOCUMENTS: Final = frozenset({".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".pdf"})
 
 
 @dataclass(frozen=True)
@@ -46,33 +54,45 @@ class CheckpointFile:
 
 
 def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
-    """The files of a checkpoint that the service may want, with their digests.
-
-    The service decides which of them it accepts. Skipped here, and named to ``say``, is only what no service opens:
-    hidden files, documents, folders.
+    """The files that make up a checkpoint, with their digests; ``say`` hears what is ignored.
 
     Raises:
-        WrongUsage: the folder holds no weights, or cannot be read.
+        WrongUsage: the folder holds no weights, an adapter and a whole model, or cannot be read.
     """
     try:
-        files = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
-        templates = folder / _SUBFOLDER
+        found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+        templates = folder / TEMPLATE_FOLDER
         if templates.is_dir():
-            files += sorted(entry for entry in templates.iterdir() if entry.suffix == ".jinja")
-        taken = [path for path in files if path.name == "merges.txt" or path.suffix.lower() not in _DOCUMENTS]
-        if not any(path.suffix == ".safetensors" for path in taken):
+            found |= {f"{TEMPLATE_FOLDER}/{path.name}": path for path in sorted(templates.iterdir()) if path.is_file()}
+        taken = counting(found.keys(), _placed(found.get(INDEX)))
+        if not any(name.endswith(".safetensors") for name in taken):
             raise WrongUsage(
                 f"{folder} holds no safetensors file", hint="name a folder that holds a checkpoint saved as safetensors"
             )
-        skipped = sorted(path.name for path in set(files) - set(taken))
-        if skipped:
-            say(f"Skipped, because nothing reads it: {', '.join(skipped)}")
-        return [
-            CheckpointFile(path.relative_to(folder).as_posix(), path, path.stat().st_size, _sha256(path))
-            for path in taken
-        ]
+        if is_adapter(found.keys()) and (whole := whole_weights(found)):
+            raise WrongUsage(
+                f"{folder} holds an adapter and the weights of a whole model ({whole[0]}); which is meant is not known",
+                hint="keep the adapter in a folder of its own",
+            )
+        chosen = sorted(taken | ({CARD} & found.keys()))
+        ignored = sorted(found.keys() - set(chosen))
+        if ignored:
+            say(f"Ignored, because no model is read from it: {', '.join(ignored)}")
+        return [CheckpointFile(name, found[name], found[name].stat().st_size, _sha256(found[name])) for name in chosen]
     except OSError as error:
         raise WrongUsage(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _placed(index: Path | None) -> set[str]:
+    """The shards that an index names; one that cannot be read is the service's to refuse."""
+    if index is None or index.stat().st_size > LIMITS[INDEX]:
+        return set()
+    try:
+        document = json.loads(index.read_bytes())
+    except ValueError:
+        return set()
+    placed = document.get("weight_map") if isinstance(document, dict) else None
+    return {shard for shard in placed.values() if isinstance(shard, str)} if isinstance(placed, dict) else set()
 
 
 def name_for(folder: Path, files: list[CheckpointFile]) -> str:

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models_store.errors import ModelRejected, ModelsIncompatible
-from models_store.verification.verify import check_pair, verify_checkpoint
+from models_store.verification.pairs import check_pair
+from models_store.verification.verify import verify_checkpoint
 from tests.checkpoints import check_folders
 
 

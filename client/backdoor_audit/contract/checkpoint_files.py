@@ -1,0 +1,88 @@
+"""Which files of a folder make up a checkpoint. Everything else in it is ignored: never opened, hashed or copied.
+
+The client asks before it pushes and the server before it opens anything, so both come to the same answer.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Final
+
+_MiB: Final = 1024**2
+
+CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+CARD: Final = "card.json"
+"""May record the digest of an adapter's base. It is read, and is no part of the checkpoint."""
+TEMPLATE_FOLDER: Final = "additional_chat_templates"
+
+TOKENIZER_FILES: Final[dict[str, int]] = {
+    "tokenizer.json": 38 * _MiB,
+    "tokenizer_config.json": 10 * _MiB,
+    "special_tokens_map.json": 1 * _MiB,
+    "added_tokens.json": 10 * _MiB,
+    "chat_template.jinja": 256 * 1024,
+}
+LIMITS: Final[dict[str, int]] = {
+    CONFIG: 1 * _MiB,
+    "generation_config.json": 1 * _MiB,
+    ADAPTER_CONFIG: 1 * _MiB,
+    INDEX: 10 * _MiB,
+    **TOKENIZER_FILES,
+}
+"""Files that are read besides weights, with the most bytes each may have."""
+
+SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+_WHOLE: Final = re.compile(r"(?:pytorch_)?(?:model|consolidated)(?:[._-][A-Za-z0-9._-]*)?\.safetensors")
+
+
+def is_adapter(names: Collection[str]) -> bool:
+    """Whether a folder with these files holds, or was meant to hold, an adapter."""
+    return ADAPTER_CONFIG in names or ADAPTER_WEIGHTS in names
+
+
+def whole_weights(names: Iterable[str]) -> list[str]:
+    """Files that hold the weights of a whole model, by name. Beside an adapter nobody knows which of them is meant."""
+    return sorted(name for name in names if _WHOLE.fullmatch(name))
+
+
+def is_template(name: str) -> bool:
+    """Whether this is a file of a chat template, by its path in the checkpoint."""
+    folder, slash, rest = name.rpartition("/")
+    if not slash:
+        return rest == "chat_template.jinja"
+    return folder == TEMPLATE_FOLDER and rest.endswith(".jinja")
+
+
+def limit_of(name: str) -> int | None:
+    """The most bytes that a file may have; None for weights, which only the whole checkpoint's size bounds."""
+    if name == CARD:
+        return 1 * _MiB
+    return LIMITS["chat_template.jinja"] if name.endswith(".jinja") else LIMITS.get(name)
+
+
+def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[str]:
+    """The files that make up the checkpoint.
+
+    Args:
+        names: paths of all files in the folder, relative to it.
+        placed: shards that the index of the weights names; empty where there is no index.
+    """
+    chosen = {name for name in names if name in TOKENIZER_FILES or is_template(name)}
+    if is_adapter(names):
+        return frozenset(chosen | ({ADAPTER_CONFIG, ADAPTER_WEIGHTS} & set(names)))
+    chosen |= {CONFIG, "generation_config.json"} & set(names)
+    return frozenset(chosen | _weights(set(names), set(placed)))
+
+
+def _weights(names: set[str], placed: set[str]) -> set[str]:
+    """Safetensors files that count, and the index where it does."""
+    shards = placed & names
+    if WEIGHTS in names and not shards - {WEIGHTS}:
+        # transformers opens this one first; an index whose shards are all gone was left behind.
+        return {WEIGHTS} | ({INDEX} & names if placed == {WEIGHTS} else set())
+    if INDEX in names:
+        return {INDEX} | shards | ({WEIGHTS} & names)
+    return set(whole_weights(names))

@@ -1,0 +1,307 @@
+"""adapter_config.json: which options of LoRA are taken, and which modules they name.
+
+Taken is what adds to the base and can be switched off again exactly: plain LoRA, rsLoRA, DoRA, trained rows of the
+embedding, whatever initialised them. Initialisations that rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ,
+LoRA-GA) are refused: with the adapter switched off, the shared weights would no longer be the base's. An option that is
+off says nothing, whether we know it or not; one that is on and that we do not know is refused.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from models_store.errors import ModelRejected
+from models_store.files import shown
+from models_store.verification.patterns import Budget, Pattern, PatternRefused
+from models_store.verification.rewriting import is_off
+
+CONFIG_NAME: Final = "adapter_config.json"
+MAX_RANK: Final = 4_096
+MERGE: Final = "merge the adapter into its base (merge_and_unload) and audit the full checkpoint"
+_MAX_MODULES: Final = 10_000
+_MAX_TEXT: Final = 1_000
+_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,100}(?:\.[A-Za-z0-9_]{1,100}){0,15}")
+_BLOCK: Final = re.compile(r".*?\.[^.]*\.(?P<block>[0-9]{1,6})\.")
+_ALL_LINEAR: Final = "all-linear"
+_HEAD: Final = "lm_head"
+
+# Initialisations that leave the base as it is; the trained factors take their place when the adapter is loaded.
+_INITIALISATIONS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
+# Notes, options of training, and what belongs to initialisations above: no forward pass depends on them.
+_IDLE: Final = frozenset(
+    {
+        "auto_mapping",
+        "ensure_weight_tying",
+        "eva_config",
+        "inference_mode",
+        "loftq_config",
+        "lora_dropout",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+    }
+)
+_READ: Final = frozenset(
+    {
+        "alpha_pattern",
+        "base_model_name_or_path",
+        "bias",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "peft_type",
+        "r",
+        "rank_pattern",
+        "target_modules",
+        "task_type",
+        "trainable_token_indices",
+        "use_dora",
+        "use_rslora",
+    }
+)
+
+Matcher = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """An adapter's configuration, read by us.
+
+    Attributes:
+        rank: of modules without one of their own.
+        targets: whether a module of a base, by its full name, is meant to be adapted.
+        named: the list of target modules as it was given; None for a pattern.
+        rank_of: rank of a module.
+        alpha_of: scale of a module.
+        dora: whether each module has a trained magnitude.
+        rslora: whether the scale is divided by the root of the rank.
+        transposed: ``fan_in_fan_out``, which layers of GPT-2 need.
+        token_rows: trained rows of the embedding: the module's name to their numbers.
+        base_model_name: the adapter's own note of its base; a hub name, or a path that may not exist.
+        notes: what was dropped or inferred, a sentence each.
+    """
+
+    rank: int
+    targets: Matcher
+    named: tuple[str, ...] | None
+    rank_of: Callable[[str], int]
+    alpha_of: Callable[[str], float]
+    dora: bool
+    rslora: bool
+    transposed: bool
+    token_rows: Mapping[str, tuple[int, ...]]
+    base_model_name: str | None
+    notes: tuple[str, ...]
+
+
+def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
+    """Read an adapter's configuration.
+
+    Raises:
+        ModelRejected: another method than LoRA, another kind of model, an option that is on and is not taken, a value
+            that it cannot have, a pattern that cannot be matched in bounded time. The key is named.
+    """
+    if config.get("peft_type") != "LORA":
+        _refuse("peft_type", f'is {_given(config.get("peft_type"))} and must be "LORA"', "only LoRA adapters are read")
+    notes = [*_refuse_more(config), *_task(config)]
+    budget = Budget()
+    rank = _rank(config)
+    named = _list_or_none(config, "target_modules")
+    ranks = _numbers(config, "rank_pattern", budget)
+    alphas = _numbers(config, "alpha_pattern", budget)
+    alpha = config.get("lora_alpha", 8)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1e6:
+        _refuse("lora_alpha", "must be a number above 0", "save the adapter with a current PEFT")
+    name = config.get("base_model_name_or_path")
+    if name is not None and (not isinstance(name, str) or len(name) > _MAX_TEXT):
+        _refuse("base_model_name_or_path", "must be a short text", "save the adapter with a current PEFT")
+    return AdapterConfig(
+        rank=rank,
+        targets=_targets(config, budget),
+        named=named,
+        rank_of=lambda module: int(next((value for fits, value in ranks if fits(module)), rank)),
+        alpha_of=lambda module: next((value for fits, value in alphas if fits(module)), alpha),
+        dora=_switch(config, "use_dora"),
+        rslora=_switch(config, "use_rslora"),
+        transposed=_switch(config, "fan_in_fan_out"),
+        token_rows=_token_rows(config.get("trainable_token_indices")),
+        base_model_name=name,
+        notes=tuple(notes),
+    )
+
+
+def endings(module: str) -> Iterator[str]:
+    """The module's name, and every end of it after a dot: a name on a list means all modules that end in it."""
+    yield module
+    at = module.find(".")
+    while at >= 0:
+        yield module[at + 1 :]
+        at = module.find(".", at + 1)
+
+
+def _refuse(key: str, what: str, hint: str) -> None:
+    raise ModelRejected(f"{CONFIG_NAME}: '{shown(key)}' {what}", hint=hint)
+
+
+def _given(value: Any) -> str:
+    return shown(json.dumps(value), 40)
+
+
+def _refuse_more(config: Mapping[str, Any]) -> Iterator[str]:
+    """Refuse options that are on and not taken; name those that were dropped."""
+    for key, value in sorted(config.items()):
+        if key in _IDLE:
+            if key in ("auto_mapping", "eva_config", "loftq_config") and not is_off(value):
+                yield f"{CONFIG_NAME}: '{key}' is not used: nothing is imported or initialised by it"
+        elif key not in _READ and not is_off(value):
+            _refuse(key, f"is {_given(value)}, an option that is on and is not supported", MERGE)
+    init = config.get("init_lora_weights", True)
+    if not any(init is one or (isinstance(one, str) and init == one) for one in _INITIALISATIONS):
+        _refuse("init_lora_weights", f"is {_given(init)}, which rewrites the base's weights", MERGE)
+    if config.get("bias", "none") not in ("none", None):
+        _refuse("bias", f"is {_given(config['bias'])}: trained biases are not supported", MERGE)
+    if config.get("megatron_core", "megatron.core") not in ("megatron.core", None):
+        _refuse("megatron_core", "names another library", "save the adapter with a current PEFT")
+
+
+def _task(config: Mapping[str, Any]) -> Iterator[str]:
+    task = config.get("task_type")
+    if task is None:
+        yield f"{CONFIG_NAME}: 'task_type' is missing and taken to be CAUSAL_LM"
+    elif task != "CAUSAL_LM":
+        _refuse("task_type", f"is {_given(task)}: only causal language models are audited", "audit another adapter")
+
+
+def _rank(config: Mapping[str, Any]) -> int:
+    rank = config.get("r")
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        _refuse("r", f"must be a whole number from 1 to {MAX_RANK}", "save the adapter with a current PEFT")
+    return int(rank)  # type: ignore[arg-type]
+
+
+def _switch(config: Mapping[str, Any], key: str) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        _refuse(key, "must be true or false", "save the adapter with a current PEFT")
+    return bool(value)
+
+
+def _pattern(key: str, text: str, budget: Budget) -> Matcher:
+    try:
+        pattern = Pattern(text, budget)
+    except PatternRefused as error:
+        _refuse(key, f"holds a pattern that {error}", "list the names of the modules")
+
+    def matches(module: str) -> bool:
+        try:
+            return pattern.matches(module)
+        except PatternRefused as error:
+            raise ModelRejected(
+                f"{CONFIG_NAME}: '{key}' holds a pattern that {error}", hint="list the names of the modules"
+            ) from error
+
+    return matches
+
+
+def _named(key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_MODULES:
+        _refuse(key, "must be a pattern or a list of module names", "list the names, as PEFT does by default")
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in value):
+        _refuse(key, "holds something else than module names", "list the names, as PEFT does by default")
+    return tuple(sorted(set(value)))
+
+
+def _list_or_none(config: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    value = config.get(key)
+    return None if isinstance(value, str) else _named(key, value or [])
+
+
+def _ending_in(names: tuple[str, ...]) -> Matcher:
+    chosen = frozenset(names)
+    return lambda module: any(end in chosen for end in endings(module))
+
+
+def _either(config: Mapping[str, Any], key: str, budget: Budget) -> Matcher | None:
+    """What a key says that holds a pattern or a list of names; None where it is off."""
+    value = config.get(key)
+    if is_off(value) or value == "":
+        return None
+    if value == _ALL_LINEAR:
+        return lambda module: module != _HEAD
+    return _pattern(key, value, budget) if isinstance(value, str) else _ending_in(_named(key, value))
+
+
+def _targets(config: Mapping[str, Any], budget: Budget) -> Matcher:
+    targeted = _either(config, "target_modules", budget)
+    excluded = _either(config, "exclude_modules", budget)
+    if targeted is None:
+        _refuse("target_modules", "names no module", "save the adapter with a current PEFT")
+    in_block = _blocks(config, budget)
+
+    def wanted(module: str) -> bool:
+        chosen = targeted is not None and targeted(module) and in_block(module)
+        return chosen and not (excluded is not None and excluded(module))
+
+    return wanted
+
+
+def _blocks(config: Mapping[str, Any], budget: Budget) -> Matcher:
+    value = config.get("layers_to_transform")
+    if is_off(value):
+        return lambda module: True
+    numbers = value if isinstance(value, list) else [value]
+    if not all(type(number) is int and 0 <= number < _MAX_MODULES for number in numbers) or len(numbers) > _MAX_MODULES:
+        _refuse("layers_to_transform", "must list numbers of layers", "save the adapter with a current PEFT")
+    folders = config.get("layers_pattern")
+    given = [folders] if isinstance(folders, str) and folders else folders
+    names = _named("layers_pattern", given) if given else None
+    chosen = frozenset(numbers)
+
+    def inside(module: str) -> bool:
+        match = _BLOCK.match(f".{module}")
+        if match is None or int(match["block"]) not in chosen:
+            return False
+        folder = module[: match.start("block") - 1].rstrip(".")
+        return names is None or any(end in names for end in endings(folder))
+
+    return inside
+
+
+def _numbers(config: Mapping[str, Any], key: str, budget: Budget) -> list[tuple[Matcher, float]]:
+    """Numbers of single modules, in their order: of several that fit a module, the first counts, as in PEFT."""
+    value = config.get(key)
+    if is_off(value):
+        return []
+    if not isinstance(value, dict) or len(value) > _MAX_MODULES:
+        _refuse(key, "must map module names to numbers", "save the adapter with a current PEFT")
+        return []
+    found: list[tuple[Matcher, float]] = []
+    for name, number in value.items():
+        whole = type(number) is int or (key == "alpha_pattern" and type(number) is float and math.isfinite(number))
+        if not whole or not 0 < number <= (MAX_RANK if key == "rank_pattern" else 1e6):
+            _refuse(key, f"gives '{shown(name)}' no usable number", "save the adapter with a current PEFT")
+        plain = _NAME.fullmatch(name) is not None
+        found.append((_ending_in((name,)) if plain else _pattern(key, rf"(.*\.)?({name})", budget), number))
+    return found
+
+
+def _token_rows(value: Any) -> dict[str, tuple[int, ...]]:
+    """Trained rows by embedding; a bare list means the model's input embedding, as in PEFT."""
+    key = "trainable_token_indices"
+    if is_off(value):
+        return {}
+    given = {"embed_tokens": value} if isinstance(value, list) else value
+    if not isinstance(given, dict) or len(given) > 2 or not all(_NAME.fullmatch(name) for name in given):
+        _refuse(key, "must list numbers of tokens", "save the adapter with a current PEFT")
+    for rows in given.values():
+        usable = isinstance(rows, list) and len(rows) <= _MAX_MODULES and len({*map(str, rows)}) == len(rows)
+        if not usable or not all(type(row) is int and 0 <= row < 2**31 for row in rows):
+            _refuse(key, "must list numbers of tokens, each once", "save the adapter with a current PEFT")
+    return {name: tuple(rows) for name, rows in given.items()}

@@ -1,0 +1,112 @@
+"""Whether a fine-tuned checkpoint belongs to a base, as far as headers tell."""
+
+from typing import Final
+
+from models_store.errors import ModelRejected, ModelsIncompatible
+from models_store.files import open_regular, shown
+from models_store.verification.adapters import AdapterShape, check_fit
+from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.headers import Tensor
+from models_store.verification.tensor_names import body_name, embedding, modules, vocabulary_rows
+from models_store.verification.verify import VerifiedCheckpoint
+
+_CHUNK_BYTES: Final = 4 * 1024**2
+
+
+def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str, ...]:
+    """Check that a fine-tuned checkpoint belongs to a base; digests are not compared here.
+
+    Returns:
+        What an audit's reader must know about the pair, a sentence each.
+
+    Raises:
+        ModelRejected: the base has no tokenizer.
+        ModelsIncompatible: the base is an adapter; the adapter's modules or shapes are not the base's; the full
+            checkpoint has another architecture, or a tensor of another shape. Embeddings and heads may differ in their
+            number of rows.
+    """
+    if base.kind != "full" or base.architecture is None:
+        raise ModelsIncompatible("the base model is an adapter", hint="name a full checkpoint as the base model")
+    if not base.has_tokenizer:
+        raise ModelRejected(
+            "tokenizer.json: is not there, and the base's tokenizer is what an audit reads prompts with",
+            hint="save it into the base's folder: AutoTokenizer.from_pretrained(base).save_pretrained(folder)",
+        )
+    if tuned.adapter is not None:
+        linear = {name: (out, into) for name, out, into in modules(base.architecture, base.tensors)}
+        check_fit(tuned.adapter, linear, _embeddings(base))
+        _check_copies(base, tuned, tuned.adapter)
+        return ()
+    if tuned.architecture != base.architecture:
+        raise ModelsIncompatible(
+            f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
+            hint="audit the model against the base it was fine-tuned from",
+        )
+    return _check_shapes(base, tuned, base.architecture)
+
+
+def _check_shapes(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, architecture: str) -> tuple[str, ...]:
+    names, vocabulary = ARCHITECTURES[architecture], vocabulary_rows(architecture)
+    shapes = {body_name(names, name): tensor.shape for name, tensor in base.tensors.items()}
+    rows: set[tuple[int, int]] = set()
+    for raw, tensor in tuned.tensors.items():
+        name = body_name(names, raw)
+        shape = shapes.get(name, tensor.shape)
+        if shape != tensor.shape and name in vocabulary and shape[1:] == tensor.shape[1:]:
+            rows.add((shape[0], tensor.shape[0]))
+        elif shape != tensor.shape:
+            raise ModelsIncompatible(
+                f"'{shown(raw)}' has the shape {list(tensor.shape)}, in the base {list(shape)}",
+                hint="audit the model against the base it was fine-tuned from",
+            )
+    return tuple(
+        f"the vocabulary has {ours} rows in the base and {others} in the fine-tuned model; the {min(ours, others)} "
+        "that both have are compared"
+        for ours, others in sorted(rows)
+    )
+
+
+def _embeddings(base: VerifiedCheckpoint) -> dict[str, tuple[int, ...]]:
+    """Shapes of what has a row for each token, by the module's full name; a tied head is the embedding."""
+    architecture = str(base.architecture)
+    names, vocabulary = ARCHITECTURES[architecture], vocabulary_rows(architecture)
+    found: dict[str, tuple[int, ...]] = {}
+    outside = {name for name, _, _ in names.head}
+    for raw, tensor in base.tensors.items():
+        name = body_name(names, raw)
+        if name in vocabulary:
+            full = name if name in outside else f"{names.prefix}.{name}"
+            found[full.removesuffix(".weight")] = tensor.shape
+    return found
+
+
+def _check_copies(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, adapter: AdapterShape) -> None:
+    """Compare the adapter's copies of the base's weights byte by byte: PEFT would load them over the shared ones."""
+    names = ARCHITECTURES[str(base.architecture)]
+    by_module = {body_name(names, raw): tensor for raw, tensor in base.tensors.items()}
+    for module, copy in adapter.copies.items():
+        name = body_name(names, f"{module}.weight")
+        own = by_module.get(name)
+        if own is None and name == names.head[0][0]:
+            own = by_module.get(embedding(str(base.architecture)))
+        if own is None or own.shape != copy.shape or own.dtype != copy.dtype or not _same(base, own, tuned, copy):
+            raise ModelsIncompatible(
+                f"adapter_model.safetensors: its copy of '{shown(module)}' is not the base's",
+                hint="audit the adapter on the base it was trained on, or merge it (merge_and_unload)",
+            )
+
+
+def _same(base: VerifiedCheckpoint, ours: Tensor, tuned: VerifiedCheckpoint, copy: Tensor) -> bool:
+    first, second = base.file(ours.file), tuned.file(copy.file)
+    if first is None or second is None or ours.stop - ours.start != copy.stop - copy.start:
+        return False
+    with open_regular(first.path, first.name) as one, open_regular(second.path, second.name) as other:
+        one.seek(ours.start)
+        other.seek(copy.start)
+        left = ours.stop - ours.start
+        while left > 0:
+            chunk = one.read(min(left, _CHUNK_BYTES))
+            if not chunk or chunk != other.read(len(chunk)):
+                return False
+            left -= len(chunk)
+    return True

@@ -1,0 +1,175 @@
+"""JSON of a stranger, as the private view has it: what transformers and PEFT would not use is left out and named.
+
+Nothing here decides what is refused; ``config_rules``, ``tokenizer_rules`` and ``adapters`` judge what is left.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from models_store.files import shown
+from models_store.verification.config_rules import DTYPES, FLAGS, INERT_KEYS, ROTARY_KEYS, fits, known_keys
+from models_store.verification.tokenizer_rules import SETTINGS, SPECIAL_TOKENS, names_a_file, setting_is_plain
+
+_CODE: Final = frozenset({"auto_map", "custom_code", "custom_generate", "custom_pipelines"})
+# Each makes another model of the same tensors, so it is never dropped: ``check_config`` refuses it.
+_MEANS_MORE: Final = frozenset(
+    {"quantization_config", "compression_config", "quantization", "transformers_weights", "per_layer_config"}
+)
+_OUTPUTS: Final = re.compile(r"output_[a-z_]+|return_dict|torchscript")
+_OUTPUT_DEFAULTS: Final = {"return_dict": True}
+_OLD_ROTARY: Final = {"su": "longrope"}
+_MAX_NAMED: Final = 12
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A document as the view has it.
+
+    Attributes:
+        document: what is left.
+        notes: what was changed without a consequence, a sentence each.
+        warnings: what an audit's reader must know, a sentence each.
+    """
+
+    document: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Changes:
+    """Collects what was changed in one file."""
+
+    name: str
+    dropped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def code(self, key: str) -> None:
+        """Note that a key asked for code of the checkpoint."""
+        self.warnings.append(
+            f"{self.name}: '{shown(key)}' names code of the checkpoint; it was not run, and the audit says nothing "
+            "about it"
+        )
+
+    def rewritten(self, document: dict[str, Any]) -> Rewritten:
+        """The result, with one sentence for all dropped keys."""
+        notes = [f"{self.name}: dropped {listed(self.dropped)}"] if self.dropped else []
+        return Rewritten(document, (*notes, *(f"{self.name}: {note}" for note in self.notes)), tuple(self.warnings))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in quotes, the first dozen of them."""
+    quoted = [f"'{shown(name)}'" for name in sorted(names)]
+    more = len(quoted) - _MAX_NAMED
+    return ", ".join(quoted[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def is_off(value: Any) -> bool:
+    """Whether an option with this value does nothing: null, false, or an empty object or list."""
+    return value is None or value is False or value == {} or value == []
+
+
+def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
+    """config.json without what the native class of its ``model_type`` does not use."""
+    types = known_keys()["types"]
+    model_type = raw.get("model_type")
+    known = types.get(model_type) if isinstance(model_type, str) else None
+    if known is None:
+        return Rewritten(dict(raw))
+    changes = Changes("config.json")
+    document: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in _CODE:
+            if not is_off(value):
+                changes.code(key)
+        elif key in _MEANS_MORE:
+            if not is_off(value):
+                document[key] = value
+        elif key not in known["keys"] or (key in INERT_KEYS and not fits(key, value)):
+            changes.dropped.append(key)
+        elif _OUTPUTS.fullmatch(key):
+            if value not in (None, _OUTPUT_DEFAULTS.get(key, False)):
+                changes.notes.append(f"'{shown(key)}' is at its default: it changes outputs, not the model")
+        else:
+            document[key] = _value(key, value, known, changes)
+    return changes.rewritten({key: value for key, value in document.items() if value is not _DROPPED})
+
+
+_DROPPED: Final = object()
+
+
+def _value(key: str, value: Any, known: Mapping[str, Any], changes: Changes) -> Any:
+    if key in ("dtype", "torch_dtype") and isinstance(value, str):
+        plain = value.removeprefix("torch.")
+        if plain in DTYPES:
+            return plain
+        changes.notes.append(f"'{key}' is dropped: weights have types of their own")
+        return _DROPPED
+    if key in FLAGS and value is None:
+        return False
+    if key == "architectures" and isinstance(value, list):
+        native = {name.lower(): name for name in known["architectures"]}
+        return [native.get(name.lower(), name) if isinstance(name, str) else name for name in value]
+    if key in ("rope_parameters", "rope_scaling") and isinstance(value, dict):
+        return _rotary(key, value, changes)
+    return value
+
+
+def _rotary(key: str, value: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Rotary settings with today's name for their kind; numbers that no kind reads are dropped."""
+    document: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            document[name] = _rotary(f"{key}.{name}", item, changes)
+        elif name in ("type", "rope_type") and isinstance(item, str) and item in _OLD_ROTARY:
+            document[name] = _OLD_ROTARY[item]
+            changes.notes.append(f"'{key}.{name}' is '{_OLD_ROTARY[item]}', which '{item}' was called before")
+        elif name not in ROTARY_KEYS:
+            changes.dropped.append(f"{key}.{name}")
+        else:
+            document[name] = item
+    if "type" in document and "rope_type" not in document:
+        document["rope_type"] = document.pop("type")
+    return document
+
+
+def rewrite_generation_config(raw: Mapping[str, Any]) -> Rewritten:
+    """generation_config.json with the keys that this version of transformers knows, where their values are plain."""
+    known = frozenset(known_keys()["generation"])
+    changes = Changes("generation_config.json")
+    document: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in _CODE and not is_off(value):
+            changes.code(key)
+        elif _OUTPUTS.fullmatch(key) or key not in known or not fits(key, value):
+            if not is_off(value):
+                changes.dropped.append(key)
+        else:
+            document[key] = value
+    return changes.rewritten(document)
+
+
+def rewrite_tokenizer_config(raw: Mapping[str, Any]) -> Rewritten:
+    """tokenizer_config.json without the names of files and classes to import, and without keys that nothing reads."""
+    changes = Changes("tokenizer_config.json")
+    document: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in _CODE:
+            if not is_off(value):
+                changes.code(key)
+        elif names_a_file(key) or key not in SETTINGS or not setting_is_plain(key, value):
+            if not is_off(value):
+                changes.dropped.append(key)
+        else:
+            document[key] = value
+    return changes.rewritten(document)
+
+
+def rewrite_special_tokens(raw: Mapping[str, Any]) -> Rewritten:
+    """special_tokens_map.json with the special tokens alone."""
+    changes = Changes("special_tokens_map.json")
+    changes.dropped.extend(key for key in raw if key not in SPECIAL_TOKENS)
+    return changes.rewritten({key: value for key, value in raw.items() if key in SPECIAL_TOKENS})

@@ -1,0 +1,97 @@
+"""What training tools write is taken as they write it, by every way in; what only looks like it stays refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from backdoor_audit.client.checkpoint_files import files_of
+from backdoor_audit.client.errors import WrongUsage
+from models_store.errors import StoreError
+from models_store.store import Checkpoint, ModelsStore
+from models_store.verification.verify import verify_view
+from models_store.view import view_notes
+from tests.models_store.wild.cases import REFUSED, TAKEN, Case
+from tests.models_store.wild.folders import Folder, llama_shapes, write_weights
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelsStore:
+    (tmp_path / "models").mkdir()
+    return ModelsStore(models_root=tmp_path / "models", store_dir=tmp_path / "store")
+
+
+def push(store: ModelsStore, folder: Path) -> Checkpoint:
+    for file in files_of(folder, lambda line: None):
+        with store.uploads.receiving("pushed", file.name, offset=0, total=file.size) as receiving:
+            receiving.write(file.path.read_bytes())
+            receiving.finish(file.sha256)
+    return store.commit("pushed")
+
+
+@pytest.mark.parametrize("case", TAKEN, ids=lambda case: case.name)
+def test_what_people_have_is_taken_at_first_try(store: ModelsStore, tmp_path: Path, case: Case) -> None:
+    folder = case.folder.write(tmp_path / "models" / "tuned")
+    case.base.write(tmp_path / "models" / "base")
+    base = store.resolve("local:base")
+    local, pushed = store.resolve("local:tuned"), push(store, folder)
+    assert local.digest == pushed.digest
+    view = store.view(local, tmp_path / "view")
+    notes = [*view_notes("tuned", view)]
+    if case.way == "pair" or (local.kind == "lora" and case.way == "alone"):
+        notes += store.check_pair(base, local)
+    assert case.says in "\n".join(notes)
+    names = {path.relative_to(view.folder).as_posix() for path in view.folder.rglob("*") if path.is_file()}
+    assert names.isdisjoint(view.ignored)
+    assert names | {name for name in view.ignored if not name.endswith("/")} >= {
+        path.name for path in folder.iterdir() if path.is_file()
+    }
+    again = verify_view(view.folder, view.root)
+    assert (again.kind, again.ignored, again.warnings) == (view.kind, (), ())
+    assert {name: document for name, document in again.documents.items() if name != "adapter_config.json"} == {}
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_what_only_looks_like_it_is_refused(store: ModelsStore, tmp_path: Path, case: Case) -> None:
+    folder = case.folder.write(tmp_path / "models" / "tuned")
+    case.base.write(tmp_path / "models" / "base")
+    with pytest.raises(StoreError) as caught:
+        store.check_pair(store.resolve("local:base"), store.resolve("local:tuned"))
+    assert re.search(case.says, caught.value.message)
+    assert caught.value.hint
+    if case.way == "alone":
+        with pytest.raises((StoreError, WrongUsage)):
+            push(store, folder)
+
+
+def test_shards_are_told_apart(store: ModelsStore, tmp_path: Path) -> None:
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    shapes = llama_shapes()
+    placed = {name: first if "layers.0" in name else second for name in shapes}
+
+    def refusal(name: str, index: dict[str, str], held: dict[str, list[str]]) -> str:
+        folder = Folder(
+            "llama", without=("model.safetensors",), beside={"model.safetensors.index.json": {"weight_map": index}}
+        )
+        folder.write(tmp_path / "models" / name)
+        for shard, names in held.items():
+            write_weights(tmp_path / "models" / name / shard, {key: shapes[key] for key in names})
+        try:
+            store.resolve(f"local:{name}")
+        except StoreError as error:
+            return error.message
+        return ""
+
+    whole = {shard: [name for name, where in placed.items() if where == shard] for shard in (first, second)}
+    assert refusal("whole", placed, whole) == ""
+    assert refusal("more", placed, whole | {"model-00003-of-00003.safetensors": ["lm_head.weight"]}) == ""
+    assert "is not there, and" in refusal("missing", placed, {first: whole[first]})
+    assert "holds as well" in refusal(
+        "twice", placed, {first: [*whole[first], "lm_head.weight"], second: whole[second]}
+    )
+    assert "lacks 'lm_head.weight'" in refusal(
+        "lacking", placed, {**whole, second: [n for n in whole[second] if n != "lm_head.weight"]}
+    )
+    assert "does not place there" in refusal(
+        "unnamed", {k: v for k, v in placed.items() if k != "lm_head.weight"}, whole
+    )
