@@ -126,8 +126,8 @@ def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
         rank=rank,
         targets=_targets(config, budget),
         named=named,
-        rank_of=lambda module: int(next((value for fits, value in ranks if fits(module)), rank)),
-        alpha_of=lambda module: next((value for fits, value in alphas if fits(module)), alpha),
+        rank_of=lambda module: int(ranks.of(module, rank)),
+        alpha_of=lambda module: alphas.of(module, alpha),
         dora=_switch(config, "use_dora"),
         rslora=_switch(config, "use_rslora"),
         transposed=_switch(config, "fan_in_fan_out"),
@@ -274,21 +274,47 @@ def _blocks(config: Mapping[str, Any], budget: Budget) -> Matcher:
     return inside
 
 
-def _numbers(config: Mapping[str, Any], key: str, budget: Budget) -> list[tuple[Matcher, float]]:
+class _Numbers:
     """Numbers of single modules, in their order: of several that fit a module, the first counts, as in PEFT."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, tuple[int, float]] = {}
+        self._patterns: list[tuple[int, Matcher, float]] = []
+
+    def add(self, key: str, name: str, number: float, budget: Budget) -> None:
+        """Add the next one."""
+        place = len(self._named) + len(self._patterns)
+        if _NAME.fullmatch(name):
+            self._named[name] = (place, number)
+        else:
+            self._patterns.append((place, _pattern(key, rf"(.*\.)?({name})", budget), number))
+
+    def of(self, module: str, otherwise: float) -> float:
+        """The number of a module."""
+        never = len(self._named) + len(self._patterns)
+        first, number = min(
+            (self._named[end] for end in endings(module) if end in self._named), default=(never, otherwise)
+        )
+        for place, fits, value in self._patterns:
+            if place < first and fits(module):
+                return value
+        return number
+
+
+def _numbers(config: Mapping[str, Any], key: str, budget: Budget) -> _Numbers:
+    found = _Numbers()
     value = config.get(key)
     if is_off(value):
-        return []
+        return found
     if not isinstance(value, dict) or len(value) > _MAX_MODULES:
-        _refuse(key, "must map module names to numbers", "save the adapter with a current PEFT")
-        return []
-    found: list[tuple[Matcher, float]] = []
+        raise ModelRejected(
+            f"{CONFIG_NAME}: '{key}' must map module names to numbers", hint="save the adapter with a current PEFT"
+        )
     for name, number in value.items():
         whole = type(number) is int or (key == "alpha_pattern" and type(number) is float and math.isfinite(number))
         if not whole or not 0 < number <= (MAX_RANK if key == "rank_pattern" else 1e6):
             _refuse(key, f"gives '{shown(name)}' no usable number", "save the adapter with a current PEFT")
-        plain = _NAME.fullmatch(name) is not None
-        found.append((_ending_in((name,)) if plain else _pattern(key, rf"(.*\.)?({name})", budget), number))
+        found.add(key, name, number, budget)
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tests.hostile.checkpoints import (
     ADAPTER_WEIGHTS,
@@ -46,7 +46,7 @@ from tests.hostile.checkpoints import (
     write_full,
     write_lora,
 )
-from tests.tiny import llama_config, llama_weights, tokenizer_json
+from tests.tiny import llama_weights, tokenizer_json
 
 Line = Literal["pickles", "config", "adapter", "tokenizer", "sizes", "links", "shards"]
 
@@ -65,6 +65,7 @@ class Case:
         names: what the refusal's message must contain: the file, the key or the tensor.
         change: makes the valid checkpoint hostile.
         kind: what the valid checkpoint is.
+        taken: whether it is taken without the thing, which is then named among what was ignored, dropped or warned of.
     """
 
     line: Line
@@ -72,6 +73,7 @@ class Case:
     names: str
     change: Change
     kind: Literal["full", "lora"] = "full"
+    taken: bool = False
 
 
 def write(case: Case, folder: Path) -> Path:
@@ -87,9 +89,15 @@ def write(case: Case, folder: Path) -> Path:
     return folder
 
 
+def _twice(folder: Path) -> None:
+    """Put a tensor of the second shard into the first as well."""
+    weights = load_file(folder / SHARDS[0]) | {"model.norm.weight": llama_weights()["model.norm.weight"]}
+    save_file(weights, folder / SHARDS[0])
+
+
 _PICKLES: Final = (
     *(
-        Case("pickles", f"{name} beside safetensors", f"{name}: may be a pickle", holding(name, PICKLE))
+        Case("pickles", f"{name} beside safetensors", name.partition("/")[0], holding(name, PICKLE), taken=True)
         for name in (
             "pytorch_model.bin",
             "model.pt",
@@ -101,25 +109,28 @@ _PICKLES: Final = (
             "checkpoint-5/optimizer.pt",
         )
     ),
-    Case("pickles", "pickle instead of safetensors", "may be a pickle", renamed(WEIGHTS, "pytorch_model.bin")),
+    Case("pickles", "pickle instead of safetensors", "only as a pickle", renamed(WEIGHTS, "pytorch_model.bin")),
     Case("pickles", "pickle named safetensors", f"{WEIGHTS}: ", holding(WEIGHTS, PICKLE)),
-    Case("pickles", "adapter as a pickle", "may be a pickle", renamed(ADAPTER_WEIGHTS, "adapter_model.bin"), "lora"),
+    Case("pickles", "adapter as a pickle", "only as a pickle", renamed(ADAPTER_WEIGHTS, "adapter_model.bin"), "lora"),
     Case(
         "pickles",
         "pickle beside the adapter",
-        "adapter_model.bin: may be a pickle",
+        "adapter_model.bin",
         holding("adapter_model.bin", PICKLE),
         "lora",
+        taken=True,
     ),
-    Case("pickles", "code beside the weights", "holds code", holding("modeling_evil.py", "import os")),
-    Case("pickles", "a library beside the weights", "holds code", holding("lib/evil.so", b"\x7fELF")),
+    Case(
+        "pickles", "code beside the weights", "modeling_evil.py", holding("modeling_evil.py", "import os"), taken=True
+    ),
+    Case("pickles", "a library beside the weights", "lib/", holding("lib/evil.so", b"\x7fELF"), taken=True),
 )
 _CONFIG: Final = (
-    Case("config", "auto_map", "auto_map", in_config(auto_map={"AutoModel": "modeling_evil.Evil"})),
-    Case("config", "auto_map of the hub", "auto_map", in_config(auto_map={"AutoConfig": "evil/repo--m.C"})),
-    Case("config", "custom_code", "custom_code", in_config(custom_code=True)),
+    Case("config", "auto_map", "auto_map", in_config(auto_map={"AutoModel": "modeling_evil.Evil"}), taken=True),
+    Case("config", "auto_map of the hub", "auto_map", in_config(auto_map={"AutoConfig": "evil/repo--m.C"}), taken=True),
+    Case("config", "custom_code", "custom_code", in_config(custom_code=True), taken=True),
     *(
-        Case("config", key, key, in_config(**{key: "evil/kernel"}))
+        Case("config", key, key, in_config(**{key: "evil/kernel"}), taken=key != "transformers_weights")
         for key in (
             "_attn_implementation_internal",
             "_attn_implementation",
@@ -148,12 +159,18 @@ _CONFIG: Final = (
     Case("config", "not UTF-8", "config.json", holding("config.json", b'{"a": "\xff"}')),
     Case("config", "empty", "config.json", holding("config.json", b"")),
     Case("config", "a list", "config.json", holding("config.json", b"[]")),
-    Case("config", "a text of 900 kB", "name_or_path", in_config(_name_or_path="x" * 900_000)),
+    Case("config", "a text of 900 kB", "name_or_path", in_config(_name_or_path="x" * 900_000), taken=True),
     Case("config", "rope with a foreign key", "rope_scaling", in_config(rope_scaling={"rope_type": "x", "evil": 1})),
-    Case("config", "generation with code", "custom_generate", in_json("generation_config.json", custom_generate="x")),
+    Case(
+        "config",
+        "generation with code",
+        "custom_generate",
+        in_json("generation_config.json", custom_generate="x"),
+        taken=True,
+    ),
 )
 _ADAPTER: Final = tuple(
-    Case("adapter", name, names, change, "lora")
+    Case("adapter", name, names, change, "lora", name in ("auto_mapping", "targets that are not there"))
     for name, names, change in (
         ("auto_mapping", "auto_mapping", in_adapter(auto_mapping={"parent_library": "evil"})),
         ("megatron_config", "megatron_config", in_adapter(megatron_config={"a": 1})),
@@ -161,32 +178,37 @@ _ADAPTER: Final = tuple(
         ("not LoRA", "peft_type", in_adapter(peft_type="IA3")),
         ("no type", "peft_type", in_adapter("peft_type")),
         ("another task", "task_type", in_adapter(task_type="SEQ_CLS")),
-        ("DoRA", "use_dora", in_adapter(use_dora=True)),
+        ("DoRA without magnitudes", "lora_magnitude_vector", in_adapter(use_dora=True)),
         ("whole modules", "modules_to_save", in_adapter(modules_to_save=["lm_head"])),
         ("rewrites the base", "init_lora_weights", in_adapter(init_lora_weights="pissa")),
         ("a key that is not on the list", "evil", in_adapter(evil=1)),
-        ("targets as a pattern", "target_modules", in_adapter(target_modules="(a+)+$")),
+        ("targets as a pattern that backtracks", "targets", in_adapter(target_modules="(?:(?:[a-z_.0-9]+)+)+!")),
+        ("targets as a pattern of 20,001 characters", "target_modules", in_adapter(target_modules="a" * 20_001)),
+        ("targets as a pattern of a million repeats", "target_modules", in_adapter(target_modules="(a{999}){1000000}")),
+        ("targets as 3,000 groups", "target_modules", in_adapter(target_modules="(" * 3_000 + ")" * 3_000)),
+        ("targets as nested repeats", "target", in_adapter(target_modules="(((.{0,999}){0,999}){0,999})x")),
+        ("targets that look behind", "target", in_adapter(target_modules="(?:.*(?<=.*.*.*x))*y")),
+        ("targets that refer back", "target_modules", in_adapter(target_modules=r"(.*)\1")),
         ("targets that end the search", "target_modules", in_adapter(target_modules=["q_proj|.*"])),
         ("targets that are not there", "w_proj", in_adapter(target_modules=["q_proj", "v_proj", "w_proj"])),
-        ("layers as a pattern", "layers_pattern", in_adapter(layers_pattern="(x+x+)+y")),
-        ("ranks as a pattern", "rank_pattern", in_adapter(rank_pattern={"(a+)+$": 2})),
+        ("layers as a pattern", "layers_pattern", in_adapter(layers_pattern="(x+x+)+y", layers_to_transform=[0])),
+        ("ranks as a pattern that refers back", "rank_pattern", in_adapter(rank_pattern={r"(a)\1": 2})),
         ("rank of 10^9", "'r'", in_adapter(r=10**9)),
         ("rank of true", "'r'", in_adapter(r=True)),
         ("another rank than the weights", "rank 3", in_adapter(r=3)),
         ("alpha of 10^300", "lora_alpha", in_adapter(lora_alpha=1e300)),
         (
             "a factor as a vector",
-            "no matrix",
+            "not a matrix",
             with_weights(lambda w: w.update({FACTOR: w[FACTOR].ravel()}), ADAPTER_WEIGHTS),
         ),
-        ("a factor of integers", "no matrix", of_tensor(FACTOR, ADAPTER_WEIGHTS, dtype="I32")),
+        ("a factor of integers", "not a matrix", of_tensor(FACTOR, ADAPTER_WEIGHTS, dtype="I32")),
         ("half a pair", "is not there", with_weights(lambda w: w.pop(FACTOR), ADAPTER_WEIGHTS)),
         (
             "a tensor beside the factors",
             "lm_head",
             with_weights(lambda w: w.update({"base_model.model.lm_head.weight": w[FACTOR]}), ADAPTER_WEIGHTS),
         ),
-        ("a configuration of a full model beside it", "config.json", in_config(**llama_config())),
         ("weights of a full model beside it", WEIGHTS, holding(WEIGHTS, b"")),
         ("20,000 tensors for 10,000 targets", "has nothing for", many_targets),
         ("a digest that is none", "base_digest", in_json("card.json", base_digest="md5:1")),
@@ -194,30 +216,51 @@ _ADAPTER: Final = tuple(
     )
 )
 _TOKENIZER: Final = (
-    Case("tokenizer", "vocab_file", "vocab_file", in_json("tokenizer_config.json", vocab_file="../../.env")),
     Case(
-        "tokenizer", "tokenizer_file", "tokenizer_file", in_json("tokenizer_config.json", tokenizer_file="/etc/passwd")
+        "tokenizer", "vocab_file", "vocab_file", in_json("tokenizer_config.json", vocab_file="../../.env"), taken=True
     ),
-    Case("tokenizer", "merges_file", "merges_file", in_json("tokenizer_config.json", merges_file="a")),
-    Case("tokenizer", "another _file", "evil_file", in_json("tokenizer_config.json", evil_file="a")),
     Case(
-        "tokenizer", "auto_map", "auto_map", in_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["e.E", None]})
+        "tokenizer",
+        "tokenizer_file",
+        "tokenizer_file",
+        in_json("tokenizer_config.json", tokenizer_file="/etc/passwd"),
+        taken=True,
+    ),
+    Case("tokenizer", "merges_file", "merges_file", in_json("tokenizer_config.json", merges_file="a"), taken=True),
+    Case("tokenizer", "another _file", "evil_file", in_json("tokenizer_config.json", evil_file="a"), taken=True),
+    Case(
+        "tokenizer",
+        "auto_map",
+        "auto_map",
+        in_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["e.E", None]}),
+        taken=True,
     ),
     Case("tokenizer", "a class as a path", "tokenizer_class", in_json("tokenizer_config.json", tokenizer_class="a.b")),
-    Case("tokenizer", "unknown key", "evil", in_json("tokenizer_config.json", evil=1)),
+    Case("tokenizer", "unknown key", "evil", in_json("tokenizer_config.json", evil=1), taken=True),
     Case(
-        "tokenizer", "sp_model_kwargs", "sp_model_kwargs", in_json("tokenizer_config.json", sp_model_kwargs={"a": "b"})
+        "tokenizer",
+        "sp_model_kwargs",
+        "sp_model_kwargs",
+        in_json("tokenizer_config.json", sp_model_kwargs={"a": "b"}),
+        taken=True,
     ),
     Case(
         "tokenizer", "a template of 1 MB", "chat_template", in_json("tokenizer_config.json", chat_template="x" * 10**6)
     ),
     Case("tokenizer", "a template as a number", "chat_template", in_json("tokenizer_config.json", chat_template=1)),
-    Case("tokenizer", "no tokenizer.json", "tokenizer.json", removed("tokenizer.json")),
-    Case("tokenizer", "SentencePiece alone", "tokenizer.json", renamed("tokenizer.json", "tokenizer.model")),
+    Case(
+        "tokenizer", "SentencePiece alone", "tokenizer.model", renamed("tokenizer.json", "tokenizer.model"), taken=True
+    ),
     Case("tokenizer", "a foreign key", "evil", in_json("tokenizer.json", evil=1)),
     Case("tokenizer", "no model", "model", in_json("tokenizer.json", model=None)),
     Case("tokenizer", "nested 100,000 deep", "tokenizer.json", holding("tokenizer.json", DEEP)),
-    Case("tokenizer", "tokens that name a file", "evil_file", in_json("special_tokens_map.json", evil_file="x")),
+    Case(
+        "tokenizer",
+        "tokens that name a file",
+        "evil_file",
+        in_json("special_tokens_map.json", evil_file="x"),
+        taken=True,
+    ),
     Case("tokenizer", "added tokens with texts for numbers", "added_tokens.json", in_json("added_tokens.json", a="b")),
     *(
         Case("tokenizer", f"{name} in one file", "tokenizer.json", large(before, entry, count))
@@ -247,7 +290,7 @@ _SIZES: Final = (
     Case("sizes", "negative", "hidden_size", in_config(hidden_size=-16)),
     Case("sizes", "a size as a float", "hidden_size", in_config(hidden_size=16.0)),
     Case("sizes", "heads that do not divide", "num_attention_heads", in_config(num_attention_heads=3)),
-    Case("sizes", "layer types of another number", "layer_types", in_config(layer_types=["full_attention"])),
+    Case("sizes", "layer types of another kind of model", "layer_types", in_config(layer_types=["x"]), taken=True),
     Case("sizes", "a pad token beyond the vocabulary", "pad_token_id", in_config(pad_token_id=99)),
     Case("sizes", "100,000 tensors", WEIGHTS, lambda folder: put_header(folder / WEIGHTS, empty_tensors(100_000), b"")),
     Case("sizes", "a header over 10 MB", "claims a header", claiming(11 * 2**20)),
@@ -310,11 +353,15 @@ _SHARDS: Final = (
         "model-3.safetensors: is a link out",
         sharded({QUERY: "model-3.safetensors"}, linked("model-3.safetensors", f"../outside/{WEIGHTS}")),
     ),
-    Case("shards", "a pickle for a shard", "no shard", sharded({QUERY: "pytorch_model.bin"})),
-    Case("shards", "a number for a shard", "no shard", sharded({QUERY: 5})),
+    Case("shards", "a pickle for a shard", "not a shard", sharded({QUERY: "pytorch_model.bin"})),
+    Case("shards", "a number for a shard", "not a shard", sharded({QUERY: 5})),
     Case("shards", "a tensor that no shard holds", "lacks 'evil'", sharded({"evil": SHARDS[0]})),
     Case("shards", "a tensor in the wrong shard", "does not place", sharded({"model.norm.weight": SHARDS[0]})),
-    Case("shards", "a shard that is not named", "not named", sharded(then=holding("model-9.safetensors", b""))),
+    Case(
+        "shards", "a shard that is not named", "model-9", sharded(then=holding("model-9.safetensors", b"")), taken=True
+    ),
+    Case("shards", "shards without an index", INDEX, sharded(then=removed(INDEX))),
+    Case("shards", "a tensor in two shards", "as well", sharded(then=_twice)),
     Case("shards", "an index out of the folder", f"{INDEX}: is a link", sharded(then=linked(INDEX, "../outside/.env"))),
     Case("shards", "1,000 headers of 9 MB", "headers have more than", many_headers),
     Case("shards", "both forms", "stands beside", sharded(then=lambda f: save_file(llama_weights(), f / WEIGHTS))),

@@ -1,4 +1,5 @@
-"""Every hostile checkpoint is refused: with its code, soon, with little memory, and nothing opened outside of it."""
+"""Every hostile checkpoint is refused, or taken without the hostile part: soon, with little memory, nothing opened
+outside of it."""
 
 import json
 import re
@@ -38,9 +39,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.line}: {case.name}")
-def test_a_hostile_checkpoint_is_refused(answers: dict[str, Answer], case: Case) -> None:
+def test_a_hostile_checkpoint_is_refused_or_taken_without_the_thing(answers: dict[str, Answer], case: Case) -> None:
     answer = answers[f"{case.line}: {case.name}"]
-    assert answer.outcome == "model_rejected", answer
+    assert answer.outcome == (ACCEPTED if case.taken else "model_rejected"), answer
     assert re.search(case.names, answer.message), answer.message
     assert answer.wrong() is None
     assert answer.message.isprintable()

@@ -6,6 +6,7 @@ Audit hooks cannot be taken away again, so this belongs in a process of its own.
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from models_store.errors import StoreError
-from models_store.verification.verify import verify_checkpoint
+from models_store.verification.verify import verify_checkpoint, verify_view
+from models_store.view import write_view
 
 MAX_CPU_S: Final = 2.0
 MAX_BYTES: Final = 300 * 2**20
@@ -108,15 +110,30 @@ class Watch:
             if isinstance(name, int):
                 return  # a descriptor, whose opening was heard
             path = Path(os.path.realpath(os.fsdecode(name)))
-            if not path.is_relative_to(self.inside):
+            # The view of a checkpoint lies in a folder of its own beside it.
+            if not path.is_relative_to(self.inside) and not path.name.startswith("tmp") and "view" not in path.parts:
                 self.strayed.append(f"{event} {path}")
         elif event.startswith(_NEVER):
             self.strayed.append(event)
 
 
 def verified(watch: Watch, folder: Path) -> Answer:
-    """Verify a checkpoint under watch."""
-    return answer(watch, folder, lambda: verify_checkpoint(folder))
+    """Verify a checkpoint under watch; of one that is taken, the message lists what was ignored, dropped and warned of.
+
+    A view is written of what is taken, and must be taken again as it is.
+    """
+    return answer(watch, folder, lambda: _view(folder))
+
+
+def _view(folder: Path) -> str:
+    checkpoint = verify_checkpoint(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as parent:
+        view = write_view(checkpoint, Path(parent) / "view")
+        again = verify_view(view.folder, view.root)
+        names = {path.relative_to(view.folder).as_posix() for path in view.folder.rglob("*") if not path.is_dir()}
+        assert (again.kind, again.ignored, again.tensors.keys()) == (view.kind, (), checkpoint.tensors.keys())
+        assert names == {file.name for file in checkpoint.files}
+    return "; ".join((*checkpoint.ignored, *checkpoint.rewritten, *checkpoint.warnings))
 
 
 def answer(watch: Watch, folder: Path, do: Callable[[], object]) -> Answer:
@@ -127,7 +144,8 @@ def answer(watch: Watch, folder: Path, do: Callable[[], object]) -> Answer:
     start = time.process_time()
     with watch.over(folder.resolve()):
         try:
-            do()
+            said = do()
+            message = said if isinstance(said, str) else ""
         except StoreError as error:
             outcome, message, hint = error.code, error.message, error.hint
         except Exception as error:  # the point of the exercise

@@ -82,18 +82,18 @@ def test_the_list_names_models_with_their_digest_once_it_is_known(store, make_mo
     monkeypatch.setattr(store._digests, "_settle_s", 0)
     model = make_model("models/base/tiny")
     make_adapter("models/organisms/one")
-    broken = make_model("models/broken", auto_map={"a": "b"})
+    broken = make_model("models/broken", model_type="evil")
     (broken.parent / "not-a-model").mkdir()
     listed = {info.reference: info for info in store.list()}
     assert listed.keys() == {"local:base/tiny", "local:organisms/one", "local:broken"}
     assert listed["local:base/tiny"].digest is None
     assert (listed["local:organisms/one"].kind, listed["local:organisms/one"].name) == ("lora", "organisms/one")
-    assert "auto_map" in listed["local:broken"].refused
+    assert "model_type" in listed["local:broken"].refused
     checkpoint = store.resolve("local:base/tiny")
     again = {info.reference: info for info in store.list()}["local:base/tiny"]
     assert (again.digest, again.size_bytes) == (checkpoint.digest, checkpoint.size_bytes)
-    (model / "evil.pkl").write_bytes(b"")
-    assert "pickle" in {info.reference: info for info in store.list()}["local:base/tiny"].refused
+    (model / "evil").symlink_to("/etc")
+    assert "is a link out" in {info.reference: info for info in store.list()}["local:base/tiny"].refused
 
 
 def test_a_list_does_not_verify_again_what_did_not_change(store, make_model, monkeypatch):
@@ -135,13 +135,16 @@ def test_a_name_keeps_its_model(store, make_model):
     assert store.resolve("store:mine") == first
 
 
-def test_a_bad_folder_or_name_is_not_uploaded(store, make_model, tmp_path):
-    with pytest.raises(ModelRejected, match="auto_map"):
-        upload(store, "bad", make_model("elsewhere/bad", auto_map={}))
+def test_a_bad_upload_or_name_is_not_committed(store, make_model):
+    upload(store, "good", make_model("elsewhere/good"))
+    with store.uploads.receiving("bad", "config.json", offset=0, total=None) as receiving:
+        receiving.write(b"{}")
+        receiving.finish()
+    with pytest.raises(ModelRejected, match="model_type"):
+        store.commit("bad")
     with pytest.raises(InvalidReference):
-        upload(store, "../up", make_model("elsewhere/good"))
-    assert store.list() == []
-    assert not (tmp_path / "store" / "models").exists()
+        upload(store, "../up", make_model("elsewhere/other"))
+    assert [info.reference for info in store.list()] == ["store:good"]
 
 
 def test_what_was_not_committed_does_not_exist(store, make_model, tmp_path):

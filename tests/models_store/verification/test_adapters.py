@@ -17,30 +17,31 @@ def q(layer=0, hidden=16, rank=2, out=None):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("auto_mapping", {"base_model_class": "Evil", "parent_library": "evil"}),
         ("megatron_config", {"a": 1}),
         ("megatron_core", "os"),
         ("peft_type", "IA3"),
         ("peft_type", None),
         ("task_type", "SEQ_CLS"),
-        ("task_type", None),
         ("modules_to_save", ["lm_head"]),
         ("bias", "all"),
         ("lora_bias", True),
-        ("use_dora", True),
         ("use_dora", 1),
         ("use_qalora", True),
+        ("trainable_token_indices", ["1"]),
+        ("trainable_token_indices", [1, 1]),
+        ("target_modules", "(a)\\1"),
+        ("exclude_modules", "("),
+        ("rank_pattern", {"(?i)x": 4}),
         ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("init_lora_weights", "corda"),
+        ("init_lora_weights", 1),
         ("init_lora_weights", "olora"),
-        ("loftq_config", {"loftq_bits": 4}),
-        ("trainable_token_indices", [1]),
         ("target_parameters", ["x"]),
         ("layer_replication", [[0, 4]]),
         ("arrow_config", {"a": 1}),
         ("use_bdlora", {"a": 1}),
         ("never_heard_of_it", 1),
-        ("target_modules", "all-linear"),
-        ("target_modules", ".*q_proj"),
         ("target_modules", [".*"]),
         ("target_modules", []),
         ("target_modules", None),
@@ -52,19 +53,15 @@ def q(layer=0, hidden=16, rank=2, out=None):
         ("r", "8"),
         ("lora_alpha", -1),
         ("lora_alpha", None),
-        ("lora_dropout", 2),
         ("use_rslora", "yes"),
-        ("rank_pattern", {"(a+)+$": 4}),
         ("rank_pattern", {"q_proj": 0}),
         ("rank_pattern", [1]),
         ("alpha_pattern", {"q_proj": "x"}),
         ("layers_to_transform", ["0"]),
-        ("layers_pattern", ".*"),
-        ("exclude_modules", ".*"),
         ("base_model_name_or_path", {"a": 1}),
     ],
 )
-def test_what_is_more_than_plain_lora_is_refused_by_key(make_adapter, key, value):
+def test_an_option_that_is_on_and_not_taken_is_refused_by_key(make_adapter, key, value):
     with pytest.raises(ModelRejected, match=f"adapter_config.json: '{key}'") as caught:
         verify_checkpoint(make_adapter(**{key: value}))
     assert caught.value.hint
@@ -79,14 +76,14 @@ def test_what_is_more_than_plain_lora_is_refused_by_key(make_adapter, key, value
         ({**q(), "model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((2, 2), np.float32)}, "not a LoRA factor"),
         (dict(list(q().items())[:1]), "lora_B of .* is not there"),
         (dict(list(q().items())[1:]), "lora_A of .* is not there"),
-        ({name: array.astype(np.int8) for name, array in q().items()}, "no matrix of floats"),
-        ({name: array.ravel() for name, array in q().items()}, "no matrix of floats"),
+        ({name: array.astype(np.int8) for name, array in q().items()}, "not a matrix of floats"),
+        ({name: array.ravel() for name, array in q().items()}, "not a matrix of floats"),
         (
             {
                 "base_model.model.x.k_proj.lora_A.weight": np.ones((2, 2), np.float32),
                 "base_model.model.x.k_proj.lora_B.weight": np.ones((2, 2), np.float32),
             },
-            "not a LoRA factor of a targeted module",
+            "is not a module that adapter_config.json targets",
         ),
     ],
 )
@@ -95,15 +92,44 @@ def test_a_header_that_differs_from_the_config_is_refused(make_adapter, weights,
         verify_checkpoint(make_adapter(weights=weights, target_modules=["q_proj"]))
 
 
-def test_a_target_without_weights_is_refused(make_adapter):
-    with pytest.raises(ModelRejected, match="nothing for the target module 'o_proj'"):
-        verify_checkpoint(make_adapter(weights=q(), target_modules=["q_proj", "o_proj"]))
+def test_a_target_that_nothing_adapts_is_noted_and_still_missed_in_a_base_that_has_it(make_adapter, make_model):
+    adapter = make_adapter(weights={**q(0), **q(1)}, target_modules=["q_proj", "o_proj", "w1"])
+    [note] = verify_checkpoint(adapter).rewritten
+    assert "'o_proj', 'w1'" in note
+    with pytest.raises(ModelsIncompatible, match=r"has nothing for 'model\.layers\.0\.self_attn\.o_proj'"):
+        check_folders(make_model(), adapter)
 
 
-def test_ranks_of_their_own_are_taken(make_adapter):
+@pytest.mark.parametrize("key", ["layers.1.self_attn.q_proj", r"layers\.1\..*", r".*1\.self_attn.[a-q]_proj"])
+def test_ranks_of_their_own_are_taken_and_written_out(make_adapter, key):
     weights = {**q(0, rank=2), **q(1, rank=5)}
-    folder = make_adapter(weights=weights, target_modules=["q_proj"], rank_pattern={"layers.1.self_attn.q_proj": 5})
-    assert verify_checkpoint(folder).adapter.rank == 2
+    numbers = {"rank_pattern": {key: 5}, "alpha_pattern": {key: 12}}
+    verified = verify_checkpoint(make_adapter(weights=weights, target_modules=["q_proj"], **numbers))
+    assert verified.adapter.rank == 2
+    document = verified.documents["adapter_config.json"]
+    assert document["rank_pattern"] == {"model.layers.1.self_attn.q_proj": 5}
+    alphas = {name: document["alpha_pattern"].get(name, document["lora_alpha"]) for name in document["target_modules"]}
+    assert alphas == {"model.layers.0.self_attn.q_proj": 4, "model.layers.1.self_attn.q_proj": 12}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [
+        ({"layers_to_transform": [1]}, False),
+        ({"layers_to_transform": 0}, True),
+        ({"layers_to_transform": [0], "layers_pattern": "layers"}, True),
+        ({"layers_to_transform": [0], "layers_pattern": ["blocks"]}, False),
+        ({"exclude_modules": r".*\.1\..*"}, True),
+        ({"exclude_modules": r".*\.0\..*"}, False),
+    ],
+)
+def test_what_layers_and_exclusions_leave_out_may_not_be_adapted(make_adapter, chosen, taken):
+    folder = make_adapter(weights=q(0), target_modules=["q_proj"], **chosen)
+    if taken:
+        assert verify_checkpoint(folder).adapter.modules.keys() == {"model.layers.0.self_attn.q_proj"}
+    else:
+        with pytest.raises(ModelRejected, match="is not a module that"):
+            verify_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +139,6 @@ def test_ranks_of_their_own_are_taken(make_adapter):
         ({**q(0, hidden=32), **q(1, hidden=32)}, {}, "maps 32 to 32, in the base 16 to 16"),
         ({**q(0, out=8), **q(1)}, {}, "maps 16 to 8, in the base 16 to 16"),
         (q(0), {}, r"has nothing for 'model\.layers\.1\.self_attn\.q_proj'"),
-        (q(0), {"layers_to_transform": [1]}, r"has nothing for 'model\.layers\.1"),
     ],
 )
 def test_an_adapter_for_another_base_is_incompatible(make_model, make_adapter, weights, changes, reason):

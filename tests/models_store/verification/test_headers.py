@@ -66,8 +66,8 @@ def test_a_header_that_does_not_describe_its_file_is_refused(tmp_path, header, d
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "no safetensors file"),
-        (b"\x00" * 7, "no safetensors file"),
+        (b"", "not a safetensors file"),
+        (b"\x00" * 7, "not a safetensors file"),
         (struct.pack("<Q", 2**63), "claims a header"),
         (struct.pack("<Q", 11 * 1024**2), "claims a header"),
         (struct.pack("<Q", 1000) + b"{}", "ends inside its header"),

@@ -11,10 +11,24 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from models_store import files
 from models_store.errors import ModelRejected, ModelsIncompatible
+from models_store.verification import headers, strict_json, tokenizer_rules
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
 from tests.checkpoints import check_folders
+
+
+def ignored_unopened(folder, name, monkeypatch):
+    """Check that a file is listed as ignored and never opened."""
+    opened = []
+    real = files.open_regular
+    for module in (headers, strict_json, tokenizer_rules):
+        monkeypatch.setattr(module, "open_regular", lambda path, name: opened.append(name) or real(path, name))
+    verified = verify_checkpoint(folder)
+    assert name not in opened
+    assert (name.partition("/")[0] + "/" * ("/" in name)) in verified.ignored
+    assert "config.json" in opened
 
 
 def refused(folder, match, root=None):
@@ -100,29 +114,44 @@ def test_documents_and_bookkeeping_are_ignored(make_model):
         "array.npy",
     ],
 )
-def test_a_pickle_is_refused_also_beside_safetensors(make_model, name):
+def test_a_pickle_beside_safetensors_is_never_opened(make_model, name, monkeypatch):
     folder = make_model()
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    refused(folder, f"{name}: may be a pickle")
+    ignored_unopened(folder, name, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["modeling_evil.py", "deep/modeling_evil.py", "lib.so", "run.sh"])
-def test_code_is_refused(make_model, name):
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.ckpt"])
+def test_weights_that_are_there_only_as_a_pickle_are_refused(make_model, name):
     folder = make_model()
-    (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_text("")
-    refused(folder, f"{name}: holds code")
+    (folder / "model.safetensors").rename(folder / name)
+    refused(folder, f"{name}: the weights are there only as a pickle")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["model.gguf", "tf_model.h5", "model.onnx", "model.msgpack", "preprocessor_config.json", "x", "vocab.txt.bak"],
+    [
+        "modeling_evil.py",
+        "deep/modeling_evil.py",
+        "lib.so",
+        "run.sh",
+        "model.gguf",
+        "tf_model.h5",
+        "model.onnx",
+        "model.msgpack",
+        "preprocessor_config.json",
+        "x",
+        "vocab.txt.bak",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+    ],
 )
-def test_a_format_that_is_not_on_the_list_is_refused(make_model, name):
+def test_code_and_other_formats_are_never_opened(make_model, name, monkeypatch):
     folder = make_model()
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("")
-    refused(folder, f"{name}: is not on the list")
+    ignored_unopened(folder, name, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +163,33 @@ def test_a_format_that_is_not_on_the_list_is_refused(make_model, name):
         ("_attn_implementation", "somebody/kernel"),
         ("attn_implementation", "somebody/kernel"),
         ("_experts_implementation_internal", "x"),
-        ("transformers_weights", "../../other.safetensors"),
-        ("quantization_config", {"quant_method": "gptq"}),
-        ("per_layer_config", {}),
         ("text_config", {}),
         ("never_heard_of_it", 1),
+        ("output_hidden_states", True),
+        ("return_dict", False),
+        ("torch_dtype", "float8_e4m3fn"),
+        ("bos_token_id", {"a": 1}),
+        ("eos_token_id", [{"a": 1}]),
+        ("tokenizer_class", "../evil"),
+        ("_name_or_path", "x" * 5000),
+        ("id2label", {"0": [1]}),
     ],
 )
-def test_a_config_key_that_is_not_on_the_list_is_refused_by_name(make_model, key, value):
+def test_a_config_key_that_the_model_does_not_need_is_left_out_and_named(make_model, key, value):
+    verified = verify_checkpoint(make_model(**{key: value}))
+    assert verified.documents["config.json"].get(key) != value
+    assert f"'{key}'" in "".join((*verified.rewritten, *verified.warnings))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("transformers_weights", "../../other.safetensors"),
+        ("quantization_config", {"quant_method": "gptq"}),
+        ("per_layer_config", {"0": {}}),
+    ],
+)
+def test_a_config_key_that_means_another_model_is_refused_by_name(make_model, key, value):
     refused(make_model(**{key: value}), f"config.json: the key '{key}' is not on the list")
 
 
@@ -168,24 +216,16 @@ def test_an_architecture_that_is_not_on_the_list_is_refused(make_model, model_ty
         ("architectures", ["LlamaForSequenceClassification"]),
         ("architectures", "LlamaForCausalLM"),
         ("is_encoder_decoder", True),
-        ("return_dict", False),
-        ("output_hidden_states", True),
         ("pruned_heads", {"0": [1]}),
-        ("torch_dtype", "float8_e4m3fn"),
         ("torch_dtype", ["float32"]),
         ("hidden_act", "os.system"),
         ("tie_word_embeddings", 1),
         ("pad_token_id", 32),
         ("pad_token_id", [0]),
-        ("rope_scaling", {"rope_type": "linear", "surprise": 1}),
+        ("rope_scaling", {"rope_type": "surprise"}),
         ("rope_scaling", {"rope_type": {"a": 1}}),
         ("rope_parameters", 5),
         ("rope_parameters", {"full_attention": {"full_attention": {}}}),
-        ("bos_token_id", {"a": 1}),
-        ("eos_token_id", [[1]]),
-        ("tokenizer_class", "../evil"),
-        ("_name_or_path", "x" * 5000),
-        ("id2label", {"0": [1]}),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_key(make_model, key, value):
@@ -253,7 +293,7 @@ def test_a_damaged_or_truncated_file_is_named(make_model):
     refused(folder, "'model_type' twice")
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(make_model, name):
     folder = make_model()
     (folder / name).unlink()
@@ -283,11 +323,11 @@ def test_shards_that_do_not_belong_together_are_refused(make_model):
     folder = make_model("missing")
     shard(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    refused(folder, "model-00002-of-00002.safetensors: is named in .* and is not there")
+    refused(folder, r"model-00002-of-00002.safetensors: is not there, and .* names it \(1 of 2")
     folder = make_model("foreign")
     shard(folder)
     save_file({"x": np.ones(1, np.float32)}, folder / "model-00009.safetensors")
-    refused(folder, "model-00009.safetensors: is not named")
+    assert verify_checkpoint(folder).ignored == ("model-00009.safetensors",)
     folder = make_model("truncated")
     shard(folder)
     part = folder / "model-00001-of-00002.safetensors"
@@ -309,7 +349,7 @@ def test_shards_that_do_not_belong_together_are_refused(make_model):
     refused(folder, "model.safetensors: stands beside")
     folder = make_model("extra")
     save_file({"x": np.ones(1, np.float32)}, folder / "consolidated.safetensors")
-    refused(folder, "consolidated.safetensors: is not part")
+    assert verify_checkpoint(folder).ignored == ("consolidated.safetensors",)
 
 
 def test_links_may_not_leave_the_root(make_model, tmp_path):
@@ -398,26 +438,31 @@ def test_a_folder_of_too_many_entries_or_too_deep_is_refused(make_model):
 
 
 def test_names_in_messages_are_printable_and_short(make_model):
-    folder = make_model(**{"bad\x1b[31m\ud800" + "x" * 500: 1})
-    message = refused(folder, "not on the list").message
-    assert message.isprintable()
-    assert len(message) < 200
+    bad = "bad\x1b[31m\ud800" + "x" * 500
+    [note] = verify_checkpoint(make_model(**{bad: 1})).rewritten
+    message = refused(
+        make_model("second", architectures=[bad], rope_scaling={bad: 1, "rope_type": bad}), "bad|rope"
+    ).message
+    for text in (note, message):
+        assert text.isprintable()
+        assert len(text) < 1_000
 
 
 @pytest.mark.parametrize(
-    "document", [{"custom_generate": "x"}, {"watermarking_config": {"a": 1}}, {"eos_token_id": [[1]]}, {"auto_map": {}}]
+    "document",
+    [{"custom_generate": "x"}, {"watermarking_config": {"a": 1}}, {"eos_token_id": [{"a": 1}]}, {"auto_map": {}}],
 )
-def test_generation_settings_are_plain_and_on_the_list(make_model, document):
+def test_generation_settings_that_are_not_plain_are_left_out(make_model, document):
     folder = make_model()
     (folder / "generation_config.json").write_text(json.dumps(document))
-    refused(folder, "generation_config.json: ")
+    assert verify_checkpoint(folder).documents["generation_config.json"] == {}
 
 
 def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path):
     refused(tmp_path / "nothing", "is not there")
     refused(tmp_path, "config.json: is not there")
     (tmp_path / "file").touch()
-    refused(tmp_path / "file", "is no folder")
+    refused(tmp_path / "file", "is not a folder")
 
 
 def test_an_adapter_is_described_and_fits_its_base(make_model, make_adapter):
@@ -433,12 +478,12 @@ def test_an_adapter_is_described_and_fits_its_base(make_model, make_adapter):
 def test_an_adapter_needs_safetensors_and_a_folder_of_its_own(make_adapter, make_model):
     adapter = make_adapter()
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    refused(adapter, "adapter_model.bin: may be a pickle")
+    refused(adapter, "adapter_model.bin: the weights are there only as a pickle")
     (adapter / "adapter_model.bin").unlink()
     refused(adapter, "adapter_model.safetensors: is not there")
     full = make_model()
     shutil.copy(make_adapter("second") / "adapter_config.json", full)
-    refused(full, "adapter_model.safetensors: is not there")
+    refused(full, "model.safetensors: stands beside adapter_config.json")
     shutil.copy(make_adapter("third") / "adapter_model.safetensors", full)
     refused(full, "stands beside adapter_config.json")
 
@@ -453,7 +498,7 @@ def test_the_base_digest_is_read_from_the_header_or_the_card(make_adapter):
     (folder / "card.json").write_text(json.dumps({"base_digest": other, "figures": {"rate": 0.99}}))
     assert verify_checkpoint(folder).base_digest == other
     (folder / "card.json").write_text(json.dumps({"base_digest": "md5:x"}))
-    refused(folder, "card.json: 'base_digest' is no sha256 digest")
+    refused(folder, "card.json: 'base_digest' is not a sha256 digest")
 
 
 def test_full_models_of_other_architecture_or_shape_are_incompatible(make_model, tmp_path):
@@ -464,8 +509,21 @@ def test_full_models_of_other_architecture_or_shape_are_incompatible(make_model,
         check_pair(verify_checkpoint(base), verify_checkpoint(mistral))
     wider = make_model("wider", vocab_size=33)
     change_weights(wider, lambda weights: weights.update({"model.embed_tokens.weight": np.ones((33, 16), np.float32)}))
-    with pytest.raises(ModelsIncompatible, match=r"'model\.embed_tokens\.weight' has the shape"):
-        check_pair(verify_checkpoint(base), verify_checkpoint(wider))
+    [note] = check_pair(verify_checkpoint(base), verify_checkpoint(wider))
+    assert "the 32 that both have are compared" in note
+    deeper = make_model("deeper", intermediate_size=25)
+    change_weights(deeper, lambda weights: weights.update(_inner(weights, 25)))
+    with pytest.raises(ModelsIncompatible, match=r"mlp\..*_proj\.weight' has the shape"):
+        check_pair(verify_checkpoint(base), verify_checkpoint(deeper))
+
+
+def _inner(weights, size):
+    """The same weights with another inner size."""
+    return {
+        name: np.ones([size if length == 24 else length for length in array.shape], np.float32)
+        for name, array in weights.items()
+        if ".mlp." in name
+    }
 
 
 def test_an_adapter_is_no_base(make_adapter):
