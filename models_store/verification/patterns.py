@@ -9,6 +9,7 @@ possessive repeats need another method and are refused.
 
 import re
 import warnings
+from collections.abc import Callable
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
@@ -169,7 +170,7 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-_CLASSES: Final = {
+_CLASSES: Final[dict[Any, Callable[[str], bool]]] = {
     op.CATEGORY_DIGIT: str.isdecimal,
     op.CATEGORY_NOT_DIGIT: lambda character: not character.isdecimal(),
     op.CATEGORY_SPACE: str.isspace,
@@ -185,7 +186,7 @@ def _boundary(text: str, at: int) -> bool:
     return before is not after
 
 
-_ANCHORS: Final = {
+_ANCHORS: Final[dict[Any, Callable[[str, int], bool]]] = {
     op.AT_BEGINNING: lambda text, at: at == 0,
     op.AT_BEGINNING_STRING: lambda text, at: at == 0,
     op.AT_END: lambda text, at: at == len(text) or (at == len(text) - 1 and text[at] == "\n"),

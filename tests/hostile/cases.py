@@ -169,8 +169,9 @@ _CONFIG: Final = (
         taken=True,
     ),
 )
+_TAKEN_ADAPTERS: Final = ("auto_mapping", "targets that are not there", "20,000 tensors for 10,000 targets")
 _ADAPTER: Final = tuple(
-    Case("adapter", name, names, change, "lora", name in ("auto_mapping", "targets that are not there"))
+    Case("adapter", name, names, change, "lora", name in _TAKEN_ADAPTERS)
     for name, names, change in (
         ("auto_mapping", "auto_mapping", in_adapter(auto_mapping={"parent_library": "evil"})),
         ("megatron_config", "megatron_config", in_adapter(megatron_config={"a": 1})),
@@ -210,7 +211,7 @@ _ADAPTER: Final = tuple(
             with_weights(lambda w: w.update({"base_model.model.lm_head.weight": w[FACTOR]}), ADAPTER_WEIGHTS),
         ),
         ("weights of a full model beside it", WEIGHTS, holding(WEIGHTS, b"")),
-        ("20,000 tensors for 10,000 targets", "has nothing for", many_targets),
+        ("20,000 tensors for 10,000 targets", "nothing is adapted by", many_targets),
         ("a digest that is none", "base_digest", in_json("card.json", base_digest="md5:1")),
         ("a card out of the folder", "card.json", linked("card.json", "../outside/secret.json")),
     )

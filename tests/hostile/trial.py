@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models_store.errors import StoreError
-from models_store.verification.verify import verify_checkpoint, verify_view
+from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint, verify_view
 from models_store.view import write_view
 
 MAX_CPU_S: Final = 2.0
@@ -110,8 +110,7 @@ class Watch:
             if isinstance(name, int):
                 return  # a descriptor, whose opening was heard
             path = Path(os.path.realpath(os.fsdecode(name)))
-            # The view of a checkpoint lies in a folder of its own beside it.
-            if not path.is_relative_to(self.inside) and not path.name.startswith("tmp") and "view" not in path.parts:
+            if not path.is_relative_to(self.inside):
                 self.strayed.append(f"{event} {path}")
         elif event.startswith(_NEVER):
             self.strayed.append(event)
@@ -120,19 +119,22 @@ class Watch:
 def verified(watch: Watch, folder: Path) -> Answer:
     """Verify a checkpoint under watch; of one that is taken, the message lists what was ignored, dropped and warned of.
 
-    A view is written of what is taken, and must be taken again as it is.
+    A view is written of what is taken, and must be taken again as it is, within the same limits.
     """
-    return answer(watch, folder, lambda: _view(folder))
-
-
-def _view(folder: Path) -> str:
-    checkpoint = verify_checkpoint(folder)
+    first = answer(watch, folder, lambda: _notes(verify_checkpoint(folder)))
+    if first.outcome != ACCEPTED:
+        return first
     with tempfile.TemporaryDirectory(dir=folder.parent) as parent:
+        checkpoint = verify_checkpoint(folder)
         view = write_view(checkpoint, Path(parent) / "view")
-        again = verify_view(view.folder, view.root)
         names = {path.relative_to(view.folder).as_posix() for path in view.folder.rglob("*") if not path.is_dir()}
-        assert (again.kind, again.ignored, again.tensors.keys()) == (view.kind, (), checkpoint.tensors.keys())
         assert names == {file.name for file in checkpoint.files}
+        # Its links lead into the checkpoint, so both folders lie inside what is watched.
+        second = answer(watch, folder.parent, lambda: verify_view(view.folder, view.root))
+    return first if second.wrong() is None and second.outcome == ACCEPTED else second
+
+
+def _notes(checkpoint: VerifiedCheckpoint) -> str:
     return "; ".join((*checkpoint.ignored, *checkpoint.rewritten, *checkpoint.warnings))
 
 

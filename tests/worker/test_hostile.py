@@ -28,7 +28,7 @@ def spoil(models: Path, toys: Path) -> dict[str, str]:
     (models.parent / "secret.json").write_text("{}")
     (models / "linked" / "tokenizer_config.json").symlink_to(models.parent / "secret.json")
     config = models / "with-code" / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_mapping": {"parent_library": "os"}}))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"megatron_config": {"parent_library": "os"}}))
     with (models / "cut" / ADAPTER).open("r+b") as file:
         file.truncate(5_000)
     # The library that reads it panics, which is no exception of Python's.
@@ -39,7 +39,7 @@ def spoil(models: Path, toys: Path) -> dict[str, str]:
         "panics": "tokenizer.json cannot be read",
         "not-finite": "NaN",
         "linked": "is a link out",
-        "with-code": "auto_mapping",
+        "with-code": "megatron_config",
         "cut": ADAPTER,
     }
 

@@ -117,6 +117,8 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
 
     return {
         "read a file outside": secret.read_bytes,
+        "read an ignored file of the checkpoint": Path(given["ignored"]).read_bytes,
+        "list the checkpoint behind its view": lambda: list(Path(given["ignored"]).parent.iterdir()),
         "list a folder outside": lambda: list(secret.parent.iterdir()),
         "write a file outside": lambda: (secret.parent / "written").write_text("x"),
         "change the checkpoint": append_to_checkpoint,

@@ -25,6 +25,8 @@ PLANTED = Path(__file__).with_name("planted.py")
 # Any one of these walls is enough against an attempt.
 WALLS: dict[str, set[str]] = {
     "read a file outside": {"files"},
+    "read an ignored file of the checkpoint": {"files"},
+    "list the checkpoint behind its view": {"files"},
     "list a folder outside": {"files"},
     "write a file outside": {"files"},
     "change the checkpoint": {"files"},
@@ -85,10 +87,13 @@ OFTEN_FORBIDDEN = {
 
 @pytest.fixture(scope="module")
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder with a checkpoint and a secret beside it; listeners; a process of the same user."""
+    """A checkpoint with an ignored file, its view, and a secret beside it; listeners; a process of the same user."""
     folder = tmp_path_factory.mktemp("escapes")
     (folder / "models" / "base").mkdir(parents=True)
     (folder / "models" / "base" / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "models" / "base" / "optimizer.pt").write_bytes(b"a pickle")
+    (folder / "view").mkdir()
+    (folder / "view" / "config.json").symlink_to(folder / "models" / "base" / "config.json")
     (folder / "outside").mkdir()
     (folder / "outside" / "secret").write_text("a secret")
     (folder / "outside" / "emptied").write_text("not for the sandbox")
@@ -108,6 +113,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
         packets.listen()
         given = {
             "secret": str(folder / "outside" / "secret"),
+            "ignored": str(folder / "models" / "base" / "optimizer.pt"),
             "tcp": tcp.getsockname(),
             "udp": udp.getsockname(),
             "unix": os.path.relpath(folder / "socket", folder / "scratch"),
@@ -122,7 +128,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
 
 def plant(folder: Path, given: dict[str, Any], mode: str) -> dict[str, Any]:
     """Run the planted code in the sandbox's environment, and return what it says."""
-    model = ModelFolder(path=folder / "models" / "base", root=folder / "models", digest="sha256:0")
+    model = ModelFolder(path=folder / "view", root=folder / "models", digest="sha256:0")
     workspace = folder / mode
     request = Request(
         audit_id="audit_1",

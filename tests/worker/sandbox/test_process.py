@@ -100,7 +100,7 @@ def test_a_checkpoint_that_changed_since_is_refused(
 ) -> None:
     models = tmp_path / "models"
     shutil.copytree(toy_models, models)
-    (models / "adapter" / "adapter_model.bin").write_bytes(b"cos\nsystem\n")
+    (models / "adapter" / "adapter_model.safetensors").write_bytes(b"cos\nsystem\n")
     with SandboxProcess(make_request(models)) as sandbox:
         said = listen(sandbox)
     assert isinstance(said[-1], Failed)
