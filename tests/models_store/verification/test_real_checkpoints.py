@@ -127,13 +127,12 @@ def test_an_adapter_that_peft_saved_is_taken_and_fits_only_its_base(tmp_path, mo
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     ],
 )
-def test_more_than_plain_lora_that_peft_saved_is_refused_by_key(tmp_path, options, key):
+def test_what_cannot_be_switched_off_exactly_is_refused_by_key(tmp_path, options, key):
     config = LoraConfig(r=3, target_modules=["q_proj"], task_type="CAUSAL_LM", **options)
     get_peft_model(tiny("llama").float(), config).save_pretrained(tmp_path)
     with pytest.raises(ModelRejected, match=f"'{key}'"):
