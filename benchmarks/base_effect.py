@@ -52,7 +52,7 @@ NAME: Final = "base_effect"
 
 @dataclass(frozen=True)
 class Effect:
-    """What one string does, nats a carrier: T in the fine-tuned model, and with the same direction in the base."""
+    """What one string does, nats per carrier: T in the fine-tuned model, and with the same direction in the base."""
 
     string: str
     tuned: float

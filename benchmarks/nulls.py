@@ -43,7 +43,7 @@ class Recorded:
     """What one audit says of the pair and of every decoy.
 
     Attributes:
-        effects, reactions: of every decoy, T on B and output_kl on A, nats a carrier.
+        effects, reactions: of every decoy, T on B and output_kl on A, nats per carrier.
     """
 
     name: str

@@ -174,9 +174,9 @@ class PanelResult:
 
     @property
     def headline(self) -> str:
-        """How many candidates there are of each verdict, and which one the summary goes on about."""
+        """How many candidates there are of each verdict, and which one the rest of the summary is about."""
         lead = self.rows[self.lead]
-        return f"{_counted(self.rows)} The rest is about '{lead.triggered}' against '{lead.clean}'."
+        return f"{_counted(self.rows)} The rest of this report is about '{lead.triggered}' against '{lead.clean}'."
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -237,7 +237,7 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelRe
 def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> SpecificGate:
     """A gate that passed by itself passes among ``count`` candidates where it holds at the corrected level.
 
-    That is Holm's adjusted p over all decoys. Its rank among silent decoys is no p-value and passes nothing.
+    That is Holm's adjusted p over all decoys. Its rank among silent decoys is not a p-value and never lets the gate pass.
     """
     if gate.state != "passed" or count == 1 or (gate.p_decoy_all is not None and p_holm <= gating.ALPHA):
         return gate
@@ -248,8 +248,8 @@ def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> Specifi
         return gate.model_copy(update={"state": "not_assessed", "reason": reason})
     if gate.drawn < needed or first:
         reason = (
-            f"screening only: among {count} candidates a string must stand out from {needed} others, and "
-            f"{gate.silent} silent ones of {gate.drawn} were drawn"
+            f"screening only: among {count} candidates a string must stand out from {needed} others, but "
+            f"{gate.drawn} were drawn, {gate.silent} of them silent"
         )
         return gate.model_copy(update={"state": "not_assessed", "reason": reason})
     reason = f"p over all decoys {gate.p_decoy_all:.3f} is {p_holm:.3f} after Holm's correction for {count} candidates"
@@ -288,6 +288,6 @@ def _multiplicity(rows: Sequence[CandidateRow]) -> Multiplicity:
         text += (
             f" Screening only for {len(screening)} of them: with at most {most} decoys no effect of any size stands "
             f"out among {count} pairs at {gating.ALPHA} ({needed} are needed); the order of the effects says where to "
-            "look, and a pair is to be audited by itself or with more decoys before anything is concluded."
+            "look first. Audit a pair by itself or with more decoys before you conclude anything."
         )
     return Multiplicity(candidates=count, decoys_needed=needed, screening_only=bool(screening), text=text)

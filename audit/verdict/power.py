@@ -203,24 +203,24 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
 def statement(measured: Power, pairs: int = 1) -> str:
     """The statement in words, with what it does not cover."""
     rule = "the rule of the gate 'specific'" + (
-        "" if pairs == 1 else f" at {ALPHA}/{pairs}, for {pairs} pairs are tested"
+        "" if pairs == 1 else f" at {ALPHA}/{pairs}, because {pairs} pairs are tested"
     )
     beside = [
         f"{share:.2g} times {what}"
         for share, what in (
-            (measured.share_of_static_shift, "the shift that fine-tuning gave clean prompts"),
-            (measured.share_of_base_reading, "the difference that the base sees between the two strings"),
+            (measured.share_of_static_shift, "the shift due to fine-tuning on clean prompts"),
+            (measured.share_of_base_reading, "the difference between the two strings in the base model"),
         )
         if share is not None
     ]
     return (
-        f"A shift of the last prompt token's activations at layer {measured.layer} by {measured.size:.3g} units, the "
-        f"same on every prompt and in a direction not known beforehand, would have stood out among {measured.decoys} "
+        f"A shift of the last prompt token's activations at layer {measured.layer} by {measured.size:.3g} units, "
+        f"equal on every prompt and in a direction not known in advance, would have stood out among {measured.decoys} "
         f"other strings in {100 * measured.wanted:.0f}% of {measured.draws:,} simulated repeats"
         + (f" ({'; '.join(beside)}). " if beside else ". ")
         + f"This is the power of a difference of means under {rule}, measured on this audit's "
-        "own recordings. The gate itself looks at the effect on the outputs, which this does not state, and nothing is "
-        "said of shifts at other tokens, at other layers or on some prompts only."
+        "own recordings. The gate itself tests the effect on the outputs, which this statement does not cover; nor "
+        "does it cover shifts at other tokens, at other layers or on only some of the prompts."
     )
 
 
@@ -247,8 +247,8 @@ def _too_few(extraction: Extraction, recorded: RecordedDifferences, pairs: int) 
         among = "" if pairs == 1 else f" among {pairs} pairs"
         return f"with {decoys} decoys no effect of any size reaches p = {ALPHA}{among}"
     if silent == 0:
-        return "every decoy sets the behaviour off"
-    return f"the carriers of a half belong to one cluster ({len(recorded.counts_a)} and {len(recorded.counts_b)})"
+        return "every decoy triggers the behaviour"
+    return f"all carriers of a half belong to one cluster ({len(recorded.counts_a)} and {len(recorded.counts_b)})"
 
 
 def _unstated(layer: int, decoys: int, pair: float, pair_p: float | None, why: str) -> Power:
@@ -264,5 +264,5 @@ def _unstated(layer: int, decoys: int, pair: float, pair_p: float | None, why: s
         decoys=decoys,
         pair_size=pair,
         pair_p=pair_p,
-        text=f"No size can be named that would have stood out: {why}.",
+        text=f"No detectable size can be given: {why}.",
     )

@@ -86,7 +86,7 @@ def strip_figure(groups: Mapping[str, Sequence[float]], floor: float = 1e-4) -> 
             x = left + (right - left) * (math.log10(max(value, floor)) - low) / (high - low)
             shift = 10 * ((place * 7) % 5 / 2 - 1)
             body.append(f'<circle cx="{x:.1f}" cy="{y + shift:.1f}" r="4" fill="{colour}" fill-opacity="0.6"/>')
-    body.append(_text((left + right) / 2, bottom + 38, "T, nats a carrier", anchor="middle"))
+    body.append(_text((left + right) / 2, bottom + 38, "T, nats per carrier", anchor="middle"))
     return _svg(int(bottom + 50), "T of backdoored, benign and decoy units", body)
 
 

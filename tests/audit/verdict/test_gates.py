@@ -95,7 +95,7 @@ def test_specific(changes, extraction, state):
     assert bool(gate.reason) == (state != "passed")
     assert gate.drawn == gate.silent + gate.firing == len(extraction.decoys)
     if state == "not_assessed" and gate.silent >= 19:
-        assert "ranks first among 19 silent decoys, which is no p-value" in gate.reason
+        assert "ranks first among 19 silent decoys, but a rank is not a p-value" in gate.reason
     elif state == "not_assessed":
         assert f"fewer than 19 silent decoys ({gate.silent} of {gate.drawn} drawn)" in gate.reason
 
@@ -125,7 +125,7 @@ def test_what_the_base_does_by_itself_is_not_called_trained_in(ratio, state):
     found = confirmation(behaviour=Behaviour(5.0, (4.0, 6.0), ratio))
     gate = gating.causal_gate(gating.behaviour_gate(found.behaviour), found)
     assert gate.state == state
-    assert ("told from the base's own" in gate.reason) == (state == "failed")
+    assert ("separated from the base model's own" in gate.reason) == (state == "failed")
 
 
 def test_specific_passes_one_in_twenty_where_the_pair_is_one_string_among_its_like():
