@@ -33,7 +33,7 @@ def strip() -> str:
     values = [value for report, _ in reports for value in (*_decoys(report), _pair(report))]
     threshold = reports[0][0].gates.specific.threshold
     scale = Symlog(min(values), max(values), threshold, 16, _WIDTH - 20)
-    title = "Effect of the pair and of its decoys, in nats a prompt, in two audits"
+    title = "Effect of the pair and of its decoys, in nats per prompt, in two audits"
     drawing = Drawing("strip", _WIDTH, _HEIGHT, title)
     for place, (report, label) in enumerate(reports):
         middle = 58 + 76 * place
@@ -49,7 +49,7 @@ def strip() -> str:
         drawing.line(scale(value), bottom - 4, scale(value), bottom, "tick")
         drawing.text(scale(value), bottom + 13, f"{value:g}", "small", "middle")
     drawing.text(12, 14, f"\u25c6 the pair \u2003 \u25cb a decoy \u2003 \u254e threshold, {threshold:g} nats", "small")
-    drawing.text(12, _HEIGHT - 4, "T, nats a prompt (logarithmic beyond the threshold)", "small")
+    drawing.text(12, _HEIGHT - 4, "T, nats per prompt (logarithmic beyond the threshold)", "small")
     opening, _, rest = str(drawing.render()).partition(">")
     return f'{opening} xmlns="http://www.w3.org/2000/svg">{_STYLE}{rest}\n'
 

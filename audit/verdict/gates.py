@@ -128,8 +128,8 @@ def causal_gate(behaviour: BehaviourGate, confirmation: Confirmation) -> CausalG
         return CausalGate(state="failed", reason=reason, **common)
     if causal.recovered >= MIN_RECOVERED and causal.recovered > largest + NULL_MARGIN:
         return CausalGate(state="passed", **common)
-    reason = f"recovers {causal.recovered:.2f} of the behaviour; at least {MIN_RECOVERED} is required, and more than the best of "
-    reason += f"{len(causal.nulls)} random subspaces ({largest:.2f}) plus {NULL_MARGIN}"
+    reason = f"recovers {causal.recovered:.2f} of the behaviour; at least {MIN_RECOVERED} is required, and more than "
+    reason += f"the best of {len(causal.nulls)} random subspaces ({largest:.2f}) plus {NULL_MARGIN}"
     return CausalGate(state="failed", reason=reason, **common)
 
 
@@ -237,7 +237,7 @@ def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:
 
 
 def contradicted(gate: SpecificGate) -> bool:
-    """Whether the decoys that there are speak against the pair: most trigger the behaviour too, or a silent one has as large an effect."""
+    """Whether the decoys contradict the pair: most trigger the behaviour too, or a silent one ranks above it."""
     if gate.p_decoy_all is not None and gate.p_decoy_all <= ALPHA:
         return False
     return gate.firing > gate.drawn / 2 or gate.rank_among_silent not in (None, 1)

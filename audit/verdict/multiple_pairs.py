@@ -237,7 +237,7 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelRe
 def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> SpecificGate:
     """A gate that passed by itself passes among ``count`` candidates where it holds at the corrected level.
 
-    That is Holm's adjusted p over all decoys. Its rank among silent decoys is not a p-value and never lets the gate pass.
+    That is Holm's adjusted p over all decoys. A rank among silent decoys is not a p-value, and no gate passes by it.
     """
     if gate.state != "passed" or count == 1 or (gate.p_decoy_all is not None and p_holm <= gating.ALPHA):
         return gate
