@@ -132,6 +132,7 @@ def prepare(
     renderer = Renderer(pair.tokenizer, trigger, rendering)
     base = BaseRuns(runner, layers, base_digest, cache)
     setup = AuditSetup(plan, trigger, pair, runner, base, renderer, rendering, layers)
+    setup.warnings.extend(_check_vocabulary(pair, setup))
     setup.warnings.extend(_check_pair(setup))
     _check_head(pair, renderer.tokens(plan.a[0], trigger.clean))
     return setup
@@ -163,6 +164,26 @@ def disk_bytes(setup: AuditSetup, sequences: int) -> int:
 def free_bytes(path: Path) -> int:
     """Free bytes on the disk that holds ``path``."""
     return shutil.disk_usage(path).free
+
+
+def _check_vocabulary(pair: ModelPair, setup: AuditSetup) -> list[str]:
+    """Check that both models read the same tokens; gives what the report's reader should know."""
+    notes = []
+    if pair.tokenizers is not None and pair.tokenizers.differences:
+        strings = [string for trigger in setup.spec.pairs for string in (trigger.triggered, trigger.clean)]
+        carriers = (*setup.a, *setup.b)
+        texts = [carrier.prompt for carrier in carriers if carrier.prompt is not None]
+        texts += [message.content for carrier in carriers for message in carrier.messages or ()]
+        pair.tokenizers.check((*strings, *texts))
+        notes.append(
+            f"the fine-tuned model's tokenizer differs from the base's in {', '.join(pair.tokenizers.differences)}; it "
+            "gives the same tokens for the audit's strings and prompts, and the base's was used"
+        )
+    if pair.rows is not None:
+        notes.append(
+            f"the models' vocabularies have different sizes; the {pair.rows} rows that both have were compared"
+        )
+    return notes
 
 
 def _check_pair(setup: AuditSetup) -> list[str]:

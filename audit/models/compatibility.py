@@ -1,7 +1,9 @@
 """Whether a fine-tuned model fits its base: shapes, tokenizers and weights."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer as TokenizerFile
@@ -18,7 +20,7 @@ def check_shapes(base_dir: Path, tuned_dir: Path) -> None:
     Raises:
         ModelsIncompatible: a size or the architecture differs.
     """
-    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     configs = [AutoConfig.from_pretrained(folder, local_files_only=True) for folder in (base_dir, tuned_dir)]
     for key in keys:
         values = [getattr(config.get_text_config(), key, None) for config in configs]
@@ -29,33 +31,92 @@ def check_shapes(base_dir: Path, tuned_dir: Path) -> None:
             )
 
 
-def check_tokenizers(base_dir: Path, tuned_dir: Path) -> None:
-    """Refuse a fine-tuned checkpoint that brings another vocabulary.
+class TokenizerComparison:
+    """Both tokenizers, where the fine-tuned checkpoint brings one of its own.
+
+    The audit reads prompts with the base's. What counts is that the other gives the same ids for the same prompts.
 
     Raises:
-        ModelsIncompatible: the tokenizers differ in what decides on token ids.
         ModelRejected: a ``tokenizer.json`` is missing or unreadable.
     """
-    files = [folder / "tokenizer.json" for folder in (base_dir, tuned_dir)]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise ModelRejected(
-            "the base has no tokenizer.json",
-            hint="save its fast tokenizer with it: AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
-        )
-    try:  # read and written by the same library: older ones wrote the same merges in another form
-        with panics_as_errors():
-            contents = [json.loads(TokenizerFile.from_file(str(file)).to_str()) for file in files]
-    except Exception as error:
-        raise ModelRejected(
-            "a tokenizer.json cannot be read", hint="save it again with tokenizer.save_pretrained(folder)"
-        ) from error
-    for part in ("model", "added_tokens", "pre_tokenizer", "normalizer"):
-        if contents[0].get(part) != contents[1].get(part):
-            raise ModelsIncompatible(
-                f"the tokenizers differ in '{part}'",
-                hint="both models must read the same tokens: save the base's tokenizer with the fine-tuned model",
+
+    def __init__(self, base_dir: Path, tuned_dir: Path) -> None:
+        files = [folder / "tokenizer.json" for folder in (base_dir, tuned_dir)]
+        if not all(file.is_file() for file in files):
+            raise ModelRejected(
+                "the base has no tokenizer.json",
+                hint="save its fast tokenizer with it: AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
             )
+        try:
+            with panics_as_errors():
+                self._both = [TokenizerFile.from_file(str(file)) for file in files]
+                # Read and written by the same library: older ones wrote the same merges in another form.
+                contents = [json.loads(tokenizer.to_str()) for tokenizer in self._both]
+        except Exception as error:
+            raise ModelRejected(
+                "a tokenizer.json cannot be read", hint="save it again with tokenizer.save_pretrained(folder)"
+            ) from error
+        parts = ("model", "added_tokens", "pre_tokenizer", "normalizer")
+        self.differences = tuple(part for part in parts if contents[0].get(part) != contents[1].get(part))
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Compare what both make of the audit's own texts.
+
+        Raises:
+            ModelsIncompatible: they give different ids.
+        """
+        if not self.differences:
+            return
+        for text in texts:
+            ours, others = (tokenizer.encode(text, add_special_tokens=False).ids for tokenizer in self._both)
+            if ours != others:
+                raise ModelsIncompatible(
+                    f"the tokenizers differ in '{self.differences[0]}', and give different tokens for {text[:40]!a}",
+                    hint="both models must read the same tokens: save the base's tokenizer with the fine-tuned model",
+                )
+
+
+def share_vocabulary(base: nn.Module, tuned: nn.Module, highest: int) -> int | None:
+    """Cut embeddings and heads to the rows that both models have; padding and added tokens have no counterpart.
+
+    Args:
+        base: is changed, as is the other.
+        tuned: the fine-tuned model.
+        highest: the highest id that the base's tokenizer gives.
+
+    Returns:
+        How many rows are left, or None where both have the same.
+
+    Raises:
+        ModelsIncompatible: the base's tokenizer has tokens that one of them has no row for.
+    """
+    sizes = [model.get_input_embeddings().num_embeddings for model in (base, tuned)]  # type: ignore[operator]
+    rows: int = min(sizes)
+    if rows == max(sizes):
+        return None
+    if highest >= rows:
+        raise ModelsIncompatible(
+            f"the vocabulary has {sizes[0]} rows in the base and {sizes[1]} in the fine-tuned model, and the base's "
+            f"tokenizer has a token {highest}",
+            hint="audit the model against the base it was fine-tuned from",
+        )
+    for model in (base, tuned):
+        _cut(model, rows)
+    return rows
+
+
+def _cut(model: Any, rows: int) -> None:
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head.weight is embedding.weight
+    embedding.weight = nn.Parameter(embedding.weight[:rows].clone(), requires_grad=False)
+    embedding.num_embeddings = rows
+    if embedding.padding_idx is not None and embedding.padding_idx >= rows:
+        embedding.padding_idx = None
+    head.weight = embedding.weight if tied else nn.Parameter(head.weight[:rows].clone(), requires_grad=False)
+    if getattr(head, "bias", None) is not None:
+        head.bias = nn.Parameter(head.bias[:rows].clone(), requires_grad=False)
+    head.out_features = rows
+    model.config.get_text_config().vocab_size = rows
 
 
 def check_weights_differ(base: nn.Module, tuned: nn.Module) -> None:
@@ -65,7 +126,7 @@ def check_weights_differ(base: nn.Module, tuned: nn.Module) -> None:
         ModelsIncompatible: their parameters have other names or shapes.
         IdenticalModels: all are equal.
     """
-    ours, others = dict(base.named_parameters()), dict(tuned.named_parameters())
+    ours, others = (dict(model.named_parameters(remove_duplicate=False)) for model in (base, tuned))
     for name in sorted(ours.keys() | others.keys()):
         if name not in ours or name not in others or ours[name].shape != others[name].shape:
             raise ModelsIncompatible(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from audit.models.compatibility import check_shapes, check_tokenizers, check_weights_differ
+from audit.models.compatibility import TokenizerComparison, check_shapes, check_weights_differ, share_vocabulary
 from audit.models.loading import attach_adapter, load_checkpoint, load_tokenizer
 from audit.models.lora import Switch, fuse
 from audit.models.parts import ModelParts, locate
@@ -63,11 +63,13 @@ class ModelPair:
 
     Attributes:
         kind: ``lora`` (shared weights) or ``full``.
-        tokenizer: the base's tokenizer; the fine-tuned model's is the same.
+        tokenizer: the base's tokenizer, which both models' prompts are read with.
         parts: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
         elsewhere: blocks, of both models together, whose weights lie elsewhere than on the device.
         folder: holds weights that fit into no memory; it goes with the pair.
+        tokenizers: compares it with the fine-tuned model's own; None where that has none.
+        rows: how many rows of the vocabulary are compared; None where both models have the same.
     """
 
     kind: Literal["lora", "full"]
@@ -79,6 +81,8 @@ class ModelPair:
     adapter: Switch = field(default_factory=Switch)
     elsewhere: int = 0
     folder: Path | None = None
+    tokenizers: TokenizerComparison | None = None
+    rows: int | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,6 +142,7 @@ def load_pair(
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokenizers = TokenizerComparison(base_dir, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
     tokenizer = _tokenizer_of(base_dir, tuned_dir)
     first = chosen if device_map == "single" else torch.device("cpu")
     base = load_checkpoint(base_dir, torch_dtype, first)
@@ -151,9 +156,11 @@ def load_pair(
     else:
         check_shapes(base_dir, tuned_dir)
         tuned = load_checkpoint(tuned_dir, torch_dtype, first)
+        rows = share_vocabulary(base, tuned, max(tokenizer.get_vocab().values()))
         check_weights_differ(base, tuned)
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
-        pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen)
+        pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen, rows=rows)
+    pair.tokenizers = tokenizers
     if device_map == "auto":
         _dispatch(pair, room)
     return pair
@@ -176,8 +183,6 @@ def _dispatch(pair: ModelPair, room: Room | None) -> None:
 def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
     """The base's tokenizer; where only the fine-tuned model has a chat template, with that template."""
     tokenizer = load_tokenizer(base_dir)
-    if (tuned_dir / "tokenizer.json").is_file():
-        check_tokenizers(base_dir, tuned_dir)
-        if not tokenizer.chat_template:
-            tokenizer.chat_template = load_tokenizer(tuned_dir).chat_template
+    if (tuned_dir / "tokenizer.json").is_file() and not tokenizer.chat_template:
+        tokenizer.chat_template = load_tokenizer(tuned_dir).chat_template
     return tokenizer

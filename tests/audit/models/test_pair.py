@@ -5,10 +5,15 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.models.pair import choose_dtype, load_pair
+from models_store.verification.pairs import check_pair
+from models_store.verification.verify import verify_checkpoint
+from models_store.view import write_view
 from tests.toy import write_toy_adapter, write_toy_base
 
 
@@ -122,7 +127,80 @@ def test_another_tokenizer(toy_base, other, tmp_path):
     vocabulary = content["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (target / "tokenizer.json").write_text(json.dumps(content))
-    refused(ModelsIncompatible, "models_incompatible", toy_base, target, "tokenizers differ in 'model'")
+    comparison = load_pair(toy_base, target, dtype="float32").tokenizers
+    assert comparison.differences == ("model",)
+    comparison.check(["c"])
+    with pytest.raises(ModelsIncompatible, match="tokenizers differ in 'model'"):
+        comparison.check(["c", "a"])
+
+
+def test_a_token_that_the_prompts_do_not_use_is_no_difference(toy_base, other, tmp_path):
+    target = shutil.copytree(other, tmp_path / "tokens")
+    content = json.loads((target / "tokenizer.json").read_text())
+    number = 1 + max(content["model"]["vocab"].values())
+    token = {"id": number, "content": "[PAD]", "single_word": False, "lstrip": False, "rstrip": False}
+    content["added_tokens"].append({**token, "normalized": False, "special": True})
+    (target / "tokenizer.json").write_text(json.dumps(content))
+    comparison = load_pair(toy_base, target, dtype="float32").tokenizers
+    assert comparison.differences == ("added_tokens",)
+    comparison.check(["a prompt"])
+    with pytest.raises(ModelsIncompatible, match="added_tokens"):
+        comparison.check(["a [PAD] b"])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_vocabularies_are_compared_on_the_rows_that_both_have(toy_base, other, tmp_path, tied):
+    model = AutoModelForCausalLM.from_pretrained(other, dtype=torch.float32)
+    rows = model.config.vocab_size
+    model.resize_token_embeddings(rows + 13, mean_resizing=False)
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 1.5)
+    padded = tmp_path / "padded"
+    model.save_pretrained(padded)
+    pair = load_pair(toy_base, padded, dtype="float32")
+    assert pair.rows == rows
+    ids = torch.tensor([[1, 2, 3]])
+    for side, folder in (("base", toy_base), ("tuned", padded)):
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        assert torch.equal(pair.models[side](input_ids=ids).logits, plain(input_ids=ids).logits[..., :rows])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's own, of how it saves
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"use_dora": True}, ["q_proj", "down_proj"]),
+        ({"use_rslora": True}, ["q_proj"]),
+        ({"trainable_token_indices": [1, 2]}, ["q_proj"]),
+        ({"init_lora_weights": "orthogonal"}, ["v_proj"]),
+        ({}, r".*\.(q|v)_proj"),
+        ({"rank_pattern": {r".*\.1\..*": 4}, "alpha_pattern": {"k_proj": 3}}, ["q_proj", "k_proj"]),
+        ({"exclude_modules": r".*\.0\..*"}, ["q_proj"]),
+        ({}, ["q_proj", "lm_head"]),
+    ],
+)
+def test_the_view_of_an_adapter_gives_pefts_logits_on_both_sides(toy_base, tmp_path, options, names):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(toy_base, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=names, task_type="CAUSAL_LM", **options))
+    for value in adapted.parameters():
+        if value.requires_grad:
+            value.data += 0.05 * torch.randn_like(value)
+    adapted.save_pretrained(tmp_path / "adapter")
+    base, tuned = verify_checkpoint(toy_base), verify_checkpoint(tmp_path / "adapter")
+    check_pair(base, tuned)
+    folders = [write_view(one, tmp_path / "views" / name).folder for one, name in ((base, "base"), (tuned, "tuned"))]
+    pair = load_pair(*folders, dtype="float32")
+    ids = torch.tensor([[1, 2, 3, 5, 8]])
+    with torch.no_grad():
+        wanted = {"tuned": adapted(input_ids=ids).logits}
+        with adapted.disable_adapter():
+            wanted["base"] = adapted(input_ids=ids).logits
+        for side in ("tuned", "base"):
+            with pair.on(side):
+                torch.testing.assert_close(pair.models[side](input_ids=ids).logits, wanted[side], atol=1e-5, rtol=1e-5)
+    assert not torch.equal(wanted["tuned"], wanted["base"])
 
 
 def test_the_same_tokenizer_in_an_older_form_is_the_same(toy_base, other, tmp_path):
