@@ -28,6 +28,7 @@ from worker.dispatch import Dispatcher
 from worker.errors import SettingsError
 from worker.reaper import Reaper
 from worker.sandbox.confinement import hide_memory
+from worker.sandbox.left_over import end_orphans
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 from worker.tasks import register, worker_name
@@ -38,6 +39,7 @@ EXIT_UNAVAILABLE: Final = 3
 """The database does not answer, or its schema is of another version, at the start or since newer code migrated it."""
 
 _MIGRATE_PATIENCE_S: Final = 60.0
+_KILL_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +100,7 @@ def run(settings: WorkerSettings) -> int:
         artifacts=context.artifacts,
         published=published,
     )
+    end_orphans(settings.sandbox_records, timeout_s=_KILL_S)
     reaper.start()
     try:
         return _consume(context, dispatcher)

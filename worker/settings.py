@@ -71,6 +71,11 @@ class WorkerSettings(CommonSettings):
             raise SettingsError(str(error)) from None
 
     @property
+    def sandbox_records(self) -> Path:
+        """Where running sandboxes are written down; shared by the workers of one data folder."""
+        return self.data_dir / "sandboxes"
+
+    @property
     def workspaces(self) -> str:
         """Where audits are worked on: where artifacts are kept, or a local folder if that is an object store."""
         return str(self.data_dir / "work") if is_object_store(self.artifacts_url) else self.artifacts_url

@@ -30,6 +30,7 @@ from worker.attempts.endings import DEADLINE_PASSED, End, Ending, name_of, tell
 from worker.attempts.lease import LeaseKeeper
 from worker.errors import ProtocolError
 from worker.sandbox.confinement import default_memory_bytes
+from worker.sandbox.left_over import end_left_over
 from worker.sandbox.process import SandboxProcess
 from worker.sandbox.protocol import Failed, Finished, Limits, ModelFolder, Outcome, Progress, Reason, Request
 
@@ -63,7 +64,7 @@ class Attempt:
         """Do the work and tell the ledger how it ended; return what it was told."""
         self._lease.start()
         try:
-            ending = self._fetch() or self._work()
+            ending = self._clear() or self._fetch() or self._work()
             if isinstance(ending, AuditReport):
                 ending = self._publish() or ending
             told = self._settle(ending)
@@ -74,6 +75,14 @@ class Attempt:
         elif told and isinstance(ending, AuditReport):
             self._artifacts.drop_working_copy()
         return ending
+
+    def _clear(self) -> Failure | End | None:
+        """End what an earlier attempt left running in the audit's folder; nothing is touched before that is over."""
+        records, audit_id = self._context.settings.sandbox_records, self._claim.audit_id
+        while not end_left_over(records, audit_id, timeout_s=_RETRY_S):
+            if (reason := self._why_leave()) is not None:
+                return self._stopped(reason)
+        return None
 
     def _fetch(self) -> Failure | End | None:
         return self._stop_ending(self._artifacts.persist("fetch"))
@@ -94,7 +103,8 @@ class Attempt:
             return models if isinstance(models, Failure | End) else self._run_sandbox(self._request(models))
 
     def _run_sandbox(self, request: Request) -> Ending:
-        with SandboxProcess(request) as sandbox, self._artifacts.publishing():
+        records = self._context.settings.sandbox_records
+        with SandboxProcess(request, records=records) as sandbox, self._artifacts.publishing():
             log.info("sandbox.launched", pid=sandbox.pid)
             try:
                 outcome = self._follow(sandbox)

@@ -15,6 +15,7 @@ from typing import Final, Self
 import structlog
 
 import backdoor_audit
+from worker.sandbox.left_over import write_down
 from worker.sandbox.protocol import FromSandbox, Interrupt, LineSplitter, Reason, Request, read_message
 
 _PASSED_ON: Final = (
@@ -58,8 +59,12 @@ class SandboxProcess:
     that thread ends.
     """
 
-    def __init__(self, request: Request) -> None:
-        """Start a sandbox and hand it ``request``."""
+    def __init__(self, request: Request, *, records: Path | None = None) -> None:
+        """Start a sandbox and hand it ``request``; it is written down in the folder ``records`` while it runs.
+
+        Raises:
+            OSError: it could not be started, or not written down.
+        """
         self._scratch = tempfile.TemporaryDirectory(prefix="backdoor-audit-", ignore_cleanup_errors=True)
         reading, writing = os.pipe()
         try:
@@ -81,6 +86,13 @@ class SandboxProcess:
         self._splitter = LineSplitter()
         self.silent = False
         """Whether the sandbox has closed its pipe and will send nothing more."""
+        self._record: Path | None = None
+        try:
+            if records is not None:
+                self._record = write_down(records, request.audit_id, self.pid)
+        except BaseException:
+            self.close()
+            raise
         self._tell(request.line())
 
     @property
@@ -134,6 +146,8 @@ class SandboxProcess:
                 self._process.stdin.close()
         os.close(self._reading)
         self._scratch.cleanup()
+        if self._record is not None:
+            self._record.unlink(missing_ok=True)
 
     def _tell(self, line: bytes) -> None:
         """Write to the sandbox; one that is dead or does not listen is found out elsewhere."""

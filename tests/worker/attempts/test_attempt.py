@@ -1,5 +1,11 @@
 """What an attempt leaves on the disk when its audit has no use for it."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,10 +13,13 @@ import pytest
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
 from storage.artifacts import ArtifactStore
+from tests.processes import is_gone
 from tests.toy import toy_spec
 from worker.attempts.attempt import Attempt
 from worker.attempts.context import WorkerContext
 from worker.attempts.endings import End
+from worker.sandbox.left_over import end_left_over, end_orphans
+from worker.sandbox.protocol import Limits, ModelFolder, Request
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 
@@ -54,3 +63,76 @@ def test_an_attempt_that_lost_to_another_leaves_the_others_work_alone(context: W
         (folder / "plan.json").write_text("{}")
     assert Attempt(context, first).run() is End.FORGOTTEN
     assert context.artifacts.list(audit_id) == ["plan"]
+
+
+EARLIER = """
+import sys, time
+from pathlib import Path
+from worker.sandbox.process import SandboxProcess
+from worker.sandbox.protocol import read_request
+import os
+request = read_request(Path(sys.argv[1]).read_bytes()).model_copy(update={"parent_pid": os.getpid()})
+sandbox = SandboxProcess(request, records=Path(sys.argv[2]))
+while not sandbox.messages(1):
+    pass
+print(sandbox.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def earlier(context: WorkerContext, ledger: Ledger, toy_models: Path, tmp_path: Path) -> Iterator[tuple[str, int, int]]:
+    """An audit, a worker that has stopped in the middle of it, and its sandbox, which goes on."""
+    audit_id = ledger.submit(toy_spec(fine_tuned="local:nowhere"), owner="me").audit.id
+    models = ModelFolder(path=toy_models / "base", root=toy_models, digest="sha256:0")
+    request = Request(
+        audit_id=audit_id,
+        spec=toy_spec(),
+        base=models,
+        tuned=models.model_copy(update={"path": toy_models / "adapter"}),
+        workspace=context.artifacts.folder(audit_id).root,
+        cache=tmp_path / "cache",
+        cache_bytes=2**30,
+        device="cpu",
+        limits=Limits(memory_bytes=None, file_bytes=None),
+        parent_pid=0,
+    )
+    (tmp_path / "request.json").write_bytes(request.line())
+    command = [sys.executable, "-c", EARLIER, str(tmp_path / "request.json"), str(context.settings.sandbox_records)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        sandbox = int(worker.stdout.readline())
+        os.kill(sandbox, signal.SIGSTOP)  # in the middle of it, however fast the machine is
+        os.kill(worker.pid, signal.SIGSTOP)
+        yield audit_id, worker.pid, sandbox
+        worker.kill()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are known by Linux's /proc")
+def test_what_an_earlier_attempt_left_running_is_ended_first(
+    context: WorkerContext, ledger: Ledger, earlier: tuple[str, int, int]
+) -> None:
+    audit_id, worker, sandbox = earlier
+    assert end_left_over(context.settings.sandbox_records, "audit_other", timeout_s=0)
+    assert end_orphans(context.settings.sandbox_records, timeout_s=0)
+    assert not is_gone(sandbox)  # of another audit, and its worker lives
+    claim = ledger.claim(audit_id, worker="w")
+    assert claim is not None
+    Attempt(context, claim).run()
+    assert is_gone(sandbox)
+    assert not is_gone(worker)
+    assert list(context.settings.sandbox_records.iterdir()) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are known by Linux's /proc")
+def test_a_process_that_got_the_number_of_a_sandbox_is_left_alone(
+    context: WorkerContext, earlier: tuple[str, int, int]
+) -> None:
+    audit_id, _, sandbox = earlier
+    (record,) = context.settings.sandbox_records.iterdir()
+    started = record.name.rpartition(".")[2]
+    record.write_text(record.read_text().replace(f'"started":{started}', f'"started":{int(started) - 1}'))
+    assert end_left_over(context.settings.sandbox_records, audit_id, timeout_s=5)
+    time.sleep(0.2)
+    assert not is_gone(sandbox)
+    os.kill(sandbox, signal.SIGKILL)
