@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import counting
-from models_store.digests import DigestCache, content_digest
+from backdoor_audit.contract.digests import content_digest
+from models_store.digests import DigestCache
 from models_store.errors import ModelRejected
 from models_store.files import MiB, shown
 from models_store.verification.strict_json import read_object

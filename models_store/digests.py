@@ -1,11 +1,10 @@
-"""Content digests of checkpoints, with a cache of file digests so that a large file is read once."""
+"""Digests of files, with a cache so that a large file is read once."""
 
 import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -125,21 +124,6 @@ class DigestCache:
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-
-
-def content_digest(digests: Sequence[tuple[str, str]]) -> str:
-    """Digest of a folder: SHA-256 over the sorted names and digests of its files.
-
-    Args:
-        digests: relative name and hexadecimal SHA-256 of each file.
-
-    Returns:
-        ``sha256:`` and 64 hexadecimal characters.
-    """
-    hasher = hashlib.sha256()
-    for name, digest in sorted(digests):
-        hasher.update(f"{digest}  {name}\n".encode())
-    return f"sha256:{hasher.hexdigest()}"
 
 
 def _is_digest(value: Any) -> bool:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import structlog
 
+from backdoor_audit.contract.digests import content_digest
 from models_store.committed import COMMIT_MARKER, FILES_FOLDER, check_committed, write_committed
-from models_store.digests import DigestCache, FileKey, content_digest
+from models_store.digests import DigestCache, FileKey
 from models_store.discovery import checkpoint_folders
 from models_store.errors import (
     ModelNotFound,

@@ -215,7 +215,7 @@ class Service:
         self.listener = listener
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKDOOR_AUDIT_")}
         self.environment |= {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}",
             "BACKDOOR_AUDIT_DATA_DIR": str(folder),
             "BACKDOOR_AUDIT_MODELS_ROOT": str(folder / "models"),
             "BACKDOOR_AUDIT_BROKER_URL": f"redis+socket://{folder}/nobody.sock",

@@ -1,5 +1,8 @@
 """Following an audit to its end, and printing the result."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.outcomes import known_fail_on, outcome_of, what_a_pass_leaves_open
 from backdoor_audit.cli.output.listing import render_audit
@@ -12,12 +15,22 @@ from backdoor_audit.client.responses import Audit
 from backdoor_audit.contract.verdicts import FailOn
 
 
-def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s: float | None, as_json: bool) -> int:
-    """Wait for an audit to end and give the exit code; Ctrl-C stops only the waiting."""
+def follow(
+    client: AuditClient,
+    audit_id: str,
+    fail_on: FailOn | None,
+    timeout_s: float | None,
+    as_json: bool,
+    pushed: Mapping[str, str] = MappingProxyType({}),
+) -> int:
+    """Wait for an audit to end and give the exit code; Ctrl-C stops only the waiting.
+
+    ``pushed`` holds the digests of models that this command sent, by reference; see :func:`conclude`.
+    """
     try:
         with Watch(err()) as watch:
             audit = client.wait(audit_id, timeout_s=timeout_s, on_update=watch)
-        return conclude(client, audit, fail_on, as_json, whole=True)
+        return conclude(client, audit, fail_on, as_json, whole=True, pushed=pushed)
     except KeyboardInterrupt:
         say(
             f"Interrupted. The audit {audit_id} goes on.",
@@ -27,7 +40,15 @@ def follow(client: AuditClient, audit_id: str, fail_on: FailOn | None, timeout_s
         return Exit.INTERRUPTED
 
 
-def conclude(client: AuditClient, audit: Audit, fail_on: FailOn | None, as_json: bool, *, whole: bool) -> int:
+def conclude(
+    client: AuditClient,
+    audit: Audit,
+    fail_on: FailOn | None,
+    as_json: bool,
+    *,
+    whole: bool,
+    pushed: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Print the result of an ended audit and give the exit code.
 
     Args:
@@ -36,6 +57,7 @@ def conclude(client: AuditClient, audit: Audit, fail_on: FailOn | None, as_json:
         fail_on: None takes the audit's own.
         as_json: print one JSON document.
         whole: print the whole report, not the audit's state alone.
+        pushed: digests that the audit must have used, by reference. A name can have been given to other weights since.
     """
     report = None
     if audit.status == "succeeded":
@@ -43,7 +65,7 @@ def conclude(client: AuditClient, audit: Audit, fail_on: FailOn | None, as_json:
             report = client.report(audit.id)
         except Conflict as error:
             raise UnexpectedAnswer("the audit succeeded, but has no report") from error
-    outcome = outcome_of(audit, report, fail_on or known_fail_on(audit.spec.get("fail_on")))
+    outcome = outcome_of(audit, report, fail_on or known_fail_on(audit.spec.get("fail_on")), pushed)
     notes = what_a_pass_leaves_open(report) if report is not None and outcome.code is Exit.PASSED else []
     if as_json:
         print_json(

@@ -3,7 +3,9 @@
 Whatever this client does not know for sure (a new verdict, a report that contradicts the audit) is a 2, never a 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, get_args
 
 from backdoor_audit.cli.exit_codes import Exit
@@ -13,6 +15,7 @@ from backdoor_audit.client.errors import (
     InvalidRequest,
     NotAllowed,
     NotFound,
+    OtherContent,
     ServiceFault,
     Unreachable,
     WrongUsage,
@@ -40,10 +43,13 @@ def known_fail_on(value: object) -> FailOn:
     return "flagged"
 
 
-def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Outcome:
+def outcome_of(
+    audit: Audit, report: AuditReport | None, fail_on: FailOn, pushed: Mapping[str, str] = MappingProxyType({})
+) -> Outcome:
     """The exit code of a terminal audit.
 
-    ``report`` may be None only where the audit did not succeed; without one nothing passes.
+    ``report`` may be None only where the audit did not succeed; without one nothing passes. ``pushed`` holds the
+    digests that the audit must have used, by reference.
     """
     if audit.status == "failed":
         why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
@@ -54,6 +60,13 @@ def outcome_of(audit: Audit, report: AuditReport | None, fail_on: FailOn) -> Out
         return Outcome(Exit.NOT_DONE, f"The audit is {audit.status}; there is no verdict.")
     if report is None or (audit.verdict is not None and audit.verdict != report.verdict):
         return Outcome(Exit.NOT_DONE, "The report is missing or contradicts the audit's verdict.")
+    used = {
+        str(audit.spec.get("base_model")): report.provenance.base_digest,
+        str(audit.spec.get("fine_tuned")): report.provenance.tuned_digest,
+    }
+    for reference, digest in pushed.items():
+        if used.get(reference, digest) != digest:
+            return Outcome(Exit.NOT_DONE, f"{reference} was not the model that was pushed: other weights were audited.")
     if report.verdict == "invalid":
         return Outcome(Exit.NOT_DONE, "Nothing was measured: the audit is invalid.")
     if fails(report.verdict, fail_on):
@@ -90,6 +103,6 @@ def exit_for(error: ClientError) -> Exit:
     """The exit code of an error."""
     if isinstance(error, Unreachable | Busy | ServiceFault):
         return Exit.UNREACHABLE
-    if isinstance(error, WrongUsage | InvalidRequest | NotAllowed | NotFound):
+    if isinstance(error, WrongUsage | InvalidRequest | NotAllowed | NotFound | OtherContent):
         return Exit.USAGE
     return Exit.NOT_DONE

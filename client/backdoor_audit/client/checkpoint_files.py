@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.client.errors import OtherContent, WrongUsage
+from backdoor_audit.client.responses import Model
 from backdoor_audit.contract.checkpoint_files import (
     CARD,
     INDEX,
@@ -19,6 +20,7 @@ from backdoor_audit.contract.checkpoint_files import (
     is_adapter,
     whole_weights,
 )
+from backdoor_audit.contract.digests import content_digest
 
 PART_BYTES: Final = 16 * 2**20
 """Bytes in one request, and so the most that a broken connection loses."""
@@ -100,6 +102,22 @@ def name_for(folder: Path, files: list[CheckpointFile]) -> str:
     word = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._")[:60] or "model"
     content = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name))
     return f"{word}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def check_content(model: Model, files: list[CheckpointFile]) -> None:
+    """Hold what the service says it has against what was to be pushed: a name alone proves nothing.
+
+    Raises:
+        OtherContent: the model in the store is another, or its digest is not given.
+    """
+    digest = content_digest((file.name, file.sha256) for file in files if file.name != CARD)
+    if model.digest != digest:
+        raise OtherContent(
+            f"store:{model.name} is not the folder that was pushed: "
+            f"its content is {model.digest or 'without a digest'}, the folder's {digest}",
+            hint="do not audit it; push under a new name (models push FOLDER --name NAME), ask who committed the other "
+            "model, and if it is yours, compare the versions of client and service",
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -13,6 +13,7 @@
     │   ├── Conflict            409
     │   ├── Busy                429, 503
     │   └── ServiceFault        other 5xx
+    ├── OtherContent            a model of the store is not the one that was pushed
     └── WrongUsage              the command or call cannot be carried out as written
 """
 
@@ -27,6 +28,7 @@ __all__ = [
     "NoVerdictInTime",
     "NotAllowed",
     "NotFound",
+    "OtherContent",
     "Problem",
     "ProblemItem",
     "ServiceFault",
@@ -95,6 +97,10 @@ class UnexpectedAnswer(ClientError):
 
 class WrongUsage(ClientError):
     """The command or call cannot be carried out as written."""
+
+
+class OtherContent(ClientError):
+    """A model of the store holds other files than the ones that were pushed under its name."""
 
 
 class AnswerError(ClientError):

@@ -44,6 +44,17 @@ def test_a_missing_or_contradicting_report_does_not_pass(make_report):
     assert outcome_of(_audit(verdict="a_new_word"), make_report("no_evidence"), "none").code == 2
 
 
+def test_an_audit_of_other_weights_than_were_pushed_does_not_pass(make_report):
+    audit = _audit(verdict="no_evidence", spec={"base_model": "store:base", "fine_tuned": "store:tuned"})
+    report = make_report("no_evidence")
+    pushed = {"store:base": report.provenance.base_digest, "store:tuned": report.provenance.tuned_digest}
+    assert outcome_of(audit, report, "flagged", pushed).code == 0
+    for reference in pushed:
+        outcome = outcome_of(audit, report, "none", pushed | {reference: "sha256:ff"})
+        assert outcome.code == 2
+        assert reference in outcome.sentence
+
+
 def test_a_failure_says_why():
     audit = _audit("failed", failure={"code": "model_not_found", "message": "no such folder"})
     assert "model_not_found: no such folder" in outcome_of(audit, None, "flagged").sentence

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import httpx
@@ -6,7 +7,7 @@ import pytest
 from backdoor_audit.cli.main import run
 from backdoor_audit.client import calls, checkpoint_files
 from backdoor_audit.client.blocking import AuditClient
-from backdoor_audit.client.errors import InvalidRequest, WrongUsage
+from backdoor_audit.client.errors import InvalidRequest, OtherContent, WrongUsage
 
 
 @pytest.fixture
@@ -86,3 +87,54 @@ def test_the_command_pushes_and_submit_pushes_first(service, checkpoint, toy_bas
     spec = service.ledger.get(capfd.readouterr().out.strip()).spec
     assert spec.base_model.startswith("store:base-")
     assert spec.fine_tuned.startswith("store:my-adapter-")
+
+
+def squatted(service, checkpoint, toy_adapter, tmp_path):
+    """The default name of ``checkpoint``, under which somebody else has committed an adapter with other weights."""
+    other = tmp_path / "other"
+    shutil.copytree(toy_adapter, other)
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": config["lora_alpha"] * 2}))
+    name = checkpoint_files.name_for(checkpoint, checkpoint_files.files_of(checkpoint, lambda line: None))
+    with AuditClient(service.url) as client:
+        client.push(other, name)
+    return name
+
+
+def test_other_weights_under_the_default_name_are_found_out(service, checkpoint, toy_adapter, tmp_path):
+    (checkpoint / "chat_template.jinja").write_text("{{ messages }}")
+    name = squatted(service, checkpoint, toy_adapter, tmp_path)
+    with AuditClient(service.url) as client:
+        with pytest.raises(OtherContent, match=f"store:{name} is not the folder that was pushed"):
+            client.push(checkpoint)
+        assert client.push(checkpoint, "a-name-of-my-own").reference == "store:a-name-of-my-own"
+
+
+def test_neither_command_goes_on_with_other_weights(
+    service, checkpoint, toy_adapter, toy_base, tmp_path, monkeypatch, capfd
+):
+    (checkpoint / "chat_template.jinja").write_text("{{ messages }} ")
+    squatted(service, checkpoint, toy_adapter, tmp_path)
+    monkeypatch.setenv("BACKDOOR_AUDIT_URL", service.url)
+    assert run(["models", "push", str(checkpoint)]) == 4
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "--name" in said.err
+    arguments = ["submit", "--base", str(toy_base), "--tuned", str(checkpoint), "--triggered", "a", "--clean", "b"]
+    assert run(arguments) == 4
+    assert capfd.readouterr().out == ""
+
+
+def test_a_file_that_changes_between_hashing_and_sending_is_never_committed(service, checkpoint, monkeypatch):
+    real = checkpoint_files.files_of
+
+    def changed_afterwards(folder, say):
+        files = real(folder, say)
+        template = folder / "chat_template.jinja"
+        template.write_text(template.read_text().replace("a", "b"))
+        return files
+
+    (checkpoint / "chat_template.jinja").write_text("aaaa")
+    monkeypatch.setattr(checkpoint_files, "files_of", changed_afterwards)
+    with AuditClient(service.url) as client, pytest.raises(InvalidRequest, match="not the one that was sent"):
+        client.push(checkpoint, "changing")

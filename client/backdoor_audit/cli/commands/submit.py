@@ -1,5 +1,6 @@
 """``backdoor-audit submit``: filing an audit, and waiting for its verdict where asked to."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,18 +33,30 @@ def submit(
     """File an audit; with --wait, wait for its verdict."""
     if once and idempotency_key is not None:
         raise typer.BadParameter("cannot be combined with --once", param_hint="--idempotency-key")
+    pushed: dict[str, str] = {}
     with connect(context) as client:
+
+        def push(folder: Path) -> str:
+            model = client.push(folder, say=say)
+            reference = f"store:{model.name}"
+            pushed[reference] = str(model.digest)
+            return reference
+
         requested = spec_from(
             SubmitOptions.of(**typed),
             spec,
             fail_on,
             models_root_from(),
-            lambda folder: str(client.push(folder, say=say).reference),
+            push,
         )
-        audit = submit_once(client, requested) if once else client.submit(requested, idempotency_key=idempotency_key)
+        audit = (
+            submit_once(client, requested, pushed)
+            if once
+            else client.submit(requested, idempotency_key=idempotency_key)
+        )
         if wait:
             say(f"Filed as {audit.id}.")
-            return follow(client, audit.id, fail_on, timeout, as_json)
+            return follow(client, audit.id, fail_on, timeout, as_json, pushed)
     if as_json:
         print_json(audit.model_dump(mode="json"))
     else:

@@ -157,15 +157,20 @@ class AuditClient:
             name: the model's name in the store. By default it is made from the folder's name and content, so that
                 pushing the same folder again sends nothing.
             say: called with a line for each file that is skipped or sent.
+
+        Raises:
+            OtherContent: the store has another model under this name; nothing was changed.
         """
         files = checkpoint_files.files_of(folder, say)
         default_name = checkpoint_files.name_for(folder, files)
         name = name or default_name
-        # A model of the default name has this very content; committing it again changes nothing and returns it.
+        # A commit of a model that is there changes nothing and returns it, with the digest that is compared below.
         if name != default_name or f"store:{name}" not in {model.reference for model in self.models()}:
             for file in files:
                 push_file(self._transport, name, file, say)
-        return self._send(calls.commit_model(name))
+        model = self._send(calls.commit_model(name))
+        checkpoint_files.check_content(model, files)
+        return model
 
     def delete_model(self, name: str) -> None:
         """Delete a model of the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
