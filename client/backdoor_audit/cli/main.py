@@ -31,7 +31,11 @@ class Root(LazyGroup):
             "report", "Show or save a finished audit's report; exits 0 for any verdict.", f"{_COMMANDS}.audits:report"
         ),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
-        Subcommand("models", "List the models that the service can see, or push one.", f"{_COMMANDS}.models:cli"),
+        Subcommand(
+            "models",
+            "List the models that the service can see; check a folder, or push one.",
+            f"{_COMMANDS}.models:cli",
+        ),
         Subcommand("keys", "Create, list and revoke API keys; needs the scope admin.", f"{_COMMANDS}.keys:cli"),
         Subcommand("library", "Manage benign libraries, which audits are compared with.", f"{_COMMANDS}.libraries:cli"),
         Subcommand("serve", "Run the whole stack on this machine until Ctrl-C. Needs the server."),

@@ -1,6 +1,8 @@
 """What training tools write is taken as they write it, by every way in; what only looks like it stays refused."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,46 @@ def test_shards_are_told_apart(store: ModelsStore, tmp_path: Path) -> None:
     assert "does not place there" in refusal(
         "unnamed", {k: v for k, v in placed.items() if k != "lm_head.weight"}, whole
     )
+
+
+def test_a_sharded_checkpoint_of_full_size_is_checked_from_its_headers(tmp_path: Path) -> None:
+    """The shapes of a 7B Llama in two shards of 7 GB, as holes."""
+    hidden, inner, blocks, vocab = 4096, 11008, 32, 32000
+    sizes = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in range(blocks):
+        prefix = f"model.layers.{block}"
+        shapes |= {f"{prefix}.self_attn.{name}.weight": (hidden, hidden) for name in sizes["self_attn"]}
+        shapes |= {f"{prefix}.mlp.{name}.weight": (inner, hidden) for name in ("gate_proj", "up_proj")}
+        shapes[f"{prefix}.mlp.down_proj.weight"] = (hidden, inner)
+        shapes |= {f"{prefix}.{norm}.weight": (hidden,) for norm in ("input_layernorm", "post_attention_layernorm")}
+    shapes |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (vocab, hidden))
+    shapes["model.norm.weight"] = (hidden,)
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    placed = {name: shards[number % 2] for number, name in enumerate(shapes)}
+    config = {
+        "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": blocks, "vocab_size": vocab,
+        "num_attention_heads": 32, "num_key_value_heads": 32,
+    }  # fmt: skip
+    index = {"weight_map": placed, "metadata": {"total_size": 1}}
+    folder = Folder(
+        "llama", {"config.json": config}, {}, {"model.safetensors.index.json": index}, ("model.safetensors",)
+    )
+    folder.write(tmp_path / "7b")
+    for shard in shards:
+        write_weights(tmp_path / "7b" / shard, {name: shapes[name] for name, where in placed.items() if where == shard})
+    code = (
+        "import pathlib, resource, sys, time; from models_store.verification.verify import verify_checkpoint;"
+        "start = time.process_time(); verified = verify_checkpoint(pathlib.Path(sys.argv[1]));"
+        "print(verified.size_bytes, time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "7b")],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        check=True,
+    )
+    size, seconds, kilobytes = map(float, done.stdout.split())
+    assert size > 13e9
+    assert seconds <= 5
+    assert kilobytes <= 300_000

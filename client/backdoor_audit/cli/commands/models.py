@@ -1,15 +1,18 @@
-"""``backdoor-audit models``: the checkpoints that the service can see, and pushing one to its store."""
+"""``backdoor-audit models``: the checkpoints that the service can see, checking a folder, and pushing one."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from backdoor_audit.cli.checking import check, lines
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.lazy import INSTALL_SERVER
 from backdoor_audit.cli.options.shared import AsJson
 from backdoor_audit.cli.output.listing import render_models
 from backdoor_audit.cli.output.terminal import out, print_json, say
+from backdoor_audit.client.errors import WrongUsage
 
 cli = typer.Typer(no_args_is_help=True)
 
@@ -26,6 +29,36 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> int:
     return Exit.PASSED
 
 
+@cli.command("check")
+def models_check(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint or an adapter.")],
+    base: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The model that it was tuned from.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="INTO", help="Write the checkpoint as an audit would read it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say what an audit would take, ignore, rewrite and refuse of a folder. Exits 1 where it is refused."""
+    for each in (folder, *([] if base is None else [base])):
+        if not each.is_dir():
+            raise WrongUsage(f"{each} is not a folder", hint="name the folder of a checkpoint")
+    try:
+        result = check(folder, base, fix)
+    except OSError as error:
+        raise WrongUsage(
+            f"{fix} cannot be written: {error.strerror}", hint="name a folder that is not there"
+        ) from error
+    if result is None:
+        say("Error: models check needs the server, which is not installed.", f"Install it: {INSTALL_SERVER}")
+        return Exit.USAGE
+    if as_json:
+        print_json(result)
+    else:
+        for line in lines(folder, result):
+            typer.echo(line)
+    return Exit.PASSED if result["accepted"] else Exit.VERDICT_MET
+
+
 @cli.command("push")
 def models_push(
     context: typer.Context,
@@ -36,6 +69,10 @@ def models_push(
     as_json: AsJson = False,
 ) -> int:
     """Upload a checkpoint to the service's store; an interrupted push resumes where it stopped."""
+    result = check(folder)
+    if result is not None and not result["accepted"]:
+        say(*lines(folder, result))
+        return Exit.USAGE
     with connect(context) as client:
         model = client.push(folder, name, say=say)
     if as_json:

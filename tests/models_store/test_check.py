@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from models_store.check import check_folder
+from models_store.verification.verify import verify_checkpoint
+from tests.models_store.wild.cases import REFUSED, TAKEN
+from tests.models_store.wild.folders import PICKLE, Folder
+
+KEYS = {"accepted", "kind", "summary", "ignored", "rewritten", "warnings", "problems"}
+
+
+@pytest.mark.parametrize("case", [*TAKEN, *REFUSED], ids=lambda case: case.name)
+def test_the_check_says_what_the_store_does(tmp_path, case):
+    folder, base = case.folder.write(tmp_path / "tuned"), case.base.write(tmp_path / "base")
+    alone = case.folder.like != "lora" and case.way != "pair" and case in TAKEN
+    result = check_folder(folder, None if alone or case.way == "folder" else base)
+    assert result["accepted"] is (case in TAKEN)
+    assert result.keys() == KEYS
+    assert json.loads(json.dumps(result)) == result
+    for problem in result["problems"]:
+        assert problem.keys() == {"file", "key", "code", "message", "command"}
+        assert problem["message"]
+        assert problem["command"]
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path):
+    changes = {"config.json": {"hidden_act": "os.system"}, "tokenizer_config.json": {"chat_template": 1}}
+    folder = Folder("llama", changes=changes, without=("model.safetensors",), beside={"pytorch_model.bin": PICKLE})
+    result = check_folder(folder.write(tmp_path / "model"))
+    problems = {(problem["file"], problem["key"]): problem for problem in result["problems"]}
+    assert problems.keys() == {
+        ("config.json", "hidden_act"),
+        ("pytorch_model.bin", ""),
+        ("tokenizer_config.json", "chat_template"),
+    }
+    command = problems["pytorch_model.bin", ""]["command"]
+    assert command.startswith("python -c")
+    assert command.endswith(f"{tmp_path}/model {tmp_path}/model-safetensors")
+
+
+def test_what_is_mended_is_a_checkpoint_of_its_own(tmp_path):
+    changes = {"adapter_config.json": {"target_modules": r".*\.[qv]_proj", "auto_mapping": {"a": "b"}}}
+    folder = Folder("lora", changes=changes, beside={"optimizer.pt": PICKLE}).write(tmp_path / "adapter")
+    mended = tmp_path / "mended"
+    assert check_folder(folder, fix_into=mended)["accepted"]
+    assert sorted(path.name for path in mended.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert not any(path.is_symlink() for path in mended.iterdir())
+    again = verify_checkpoint(mended)
+    assert (again.ignored, again.rewritten, again.warnings) == ((), (), ())
+    with pytest.raises(OSError, match="not empty"):
+        check_folder(folder, fix_into=mended)
+    refused = Folder("lora", rank=8).write(tmp_path / "refused")
+    assert not check_folder(refused, fix_into=tmp_path / "never")["accepted"]
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_folder_above_the_checkpoint_is_told_where_to_look(tmp_path):
+    Folder("lora").write(tmp_path / "run" / "checkpoint-20")
+    [problem] = check_folder(tmp_path / "run")["problems"]
+    assert "checkpoint-20" in problem["command"]
+
+
+def test_nothing_of_torch_is_imported(tmp_path):
+    import subprocess
+    import sys
+
+    folder = Folder("lora").write(tmp_path / "adapter")
+    code = (
+        "import sys, pathlib; from models_store.check import check_folder; check_folder(pathlib.Path(sys.argv[1]));"
+        "sys.exit(bool({'torch', 'transformers', 'peft', 'numpy', 'tokenizers'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=Path(__file__).parents[2], check=True)
