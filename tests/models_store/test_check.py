@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,9 +65,6 @@ def test_a_folder_above_the_checkpoint_is_told_where_to_look(tmp_path):
 
 
 def test_nothing_of_torch_is_imported(tmp_path):
-    import subprocess
-    import sys
-
     folder = Folder("lora").write(tmp_path / "adapter")
     code = (
         "import sys, pathlib; from models_store.check import check_folder; check_folder(pathlib.Path(sys.argv[1]));"

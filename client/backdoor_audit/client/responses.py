@@ -71,6 +71,7 @@ class Model(Answer):
     architecture: str | None = None
     size_bytes: int | None = None
     digest: str | None = None
+    refused: str | None = None
 
 
 class Key(Answer):

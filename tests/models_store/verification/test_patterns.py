@@ -1,3 +1,4 @@
+import contextlib
 import re
 import time
 
@@ -91,11 +92,8 @@ def test_what_cannot_be_bounded_is_refused(pattern):
 )
 def test_a_pattern_that_backtracks_for_ever_has_an_answer_soon(pattern):
     start = time.process_time()
-    budget = Budget()
-    try:
-        parsed = Pattern(pattern, budget)
+    with contextlib.suppress(PatternRefused):
+        parsed = Pattern(pattern, Budget())
         for number in range(10_000):
-            parsed.matches(f"model.layers.{number}.self_attn.q_proj")
-    except PatternRefused as error:
-        assert "too long" in str(error) or "repeats" in str(error)
+            assert not parsed.matches(f"model.layers.{number}.self_attn.q_proj")
     assert time.process_time() - start < 3

@@ -37,9 +37,12 @@ def render_models(models: Sequence[Model]) -> RenderableType:
     if not models:
         return Text("The service sees no models. Put checkpoints under the folder that serve has as --models-root.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("reference", "kind", "architecture", "size", "digest"):
+    for column in ("reference", "kind", "architecture", "size", "digest or reason"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for model in models:
         cells = (model.reference or model.name, model.kind or "", model.architecture or "", size(model.size_bytes))
-        table.add_row(*(Text(visible(cell)) for cell in cells), Text(visible((model.digest or "")[:19])))
+        if model.refused is not None:
+            cells = (model.reference or model.name, "refused", "", "")
+        last = model.refused or (model.digest or "")[:19]
+        table.add_row(*(Text(visible(cell)) for cell in cells), Text(visible(last)))
     return table
