@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from backdoor_audit.contract.formatting import UNMEASURED, number, share
 from backdoor_audit.contract.report import AuditReport
 from jobs.errors import AuditNotFound, ReportNotReady
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 from service.reports import words
-from service.reports.words import number, share
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def _column(report: AuditReport) -> dict[str, str]:
         "p among all decoys": number(gates.specific.p_decoy_all),
         "responding decoys": str(gates.specific.firing),
         "recovered": share(gates.causal.recovered),
-        "layer": str(gates.causal.layer) if gates.causal.layer is not None else words.UNMEASURED,
+        "layer": str(gates.causal.layer) if gates.causal.layer is not None else UNMEASURED,
         "BIS": number(scores.bis),
         "amplification": number(scores.amplification),
         "bis_p95 (maximum)": f"{number(scores.bis_p95)} ({number(scores.bis_p95_ceiling)})",
         "flagged features": ", ".join(feature.id for feature in report.flagged_features) or "none",
-        "base": report.provenance.base_digest or words.UNMEASURED,
-        "fine-tuned": report.provenance.tuned_digest or words.UNMEASURED,
+        "base": report.provenance.base_digest or UNMEASURED,
+        "fine-tuned": report.provenance.tuned_digest or UNMEASURED,
         "prompts": report.provenance.carriers_digest,
     }

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from backdoor_audit.contract.formatting import number, share
 from backdoor_audit.contract.spec import TERMINAL
 from service.http.etags import matches, tag_of
 from service.reports import words
@@ -60,7 +61,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"moment": moment, "number": words.number, "share": words.share, "words": _words}
+    environment.filters |= {"moment": moment, "number": number, "share": share, "words": _words}
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
         "terminal": TERMINAL, "query": query,

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 from backdoor_audit.contract.feature_report import FiringUnder
+from backdoor_audit.contract.formatting import UNMEASURED, number, share
 from backdoor_audit.contract.report import Feature
 from service.reports.drawing import Drawing
 from service.reports.pictures import WIDTH, Picture
-from service.reports.words import UNMEASURED, number, share
 
 _CONDITIONS: Final = {
     "triggered": "triggered",

@@ -7,6 +7,7 @@ code host would interpret.
 import re
 from typing import Final
 
+from backdoor_audit.contract.formatting import number, share
 from service.reports import words
 from service.reports.subject import Subject
 
@@ -55,7 +56,7 @@ def _candidates(subject: Subject) -> list[str]:
     ordered = sorted(report.candidates, key=lambda row: row.place)
     rows = [
         f"| {code(row.triggered)} | {code(row.clean)} | {words.verdict_of(row)} | "
-        f"{words.number(row.effect_nats)} | {words.number(row.p_holm)} |"
+        f"{number(row.effect_nats)} | {number(row.p_holm)} |"
         for row in ordered[:_MAX_CANDIDATES]
     ]
     more = len(ordered) - len(rows)
@@ -75,8 +76,8 @@ def _features(subject: Subject) -> list[str]:
     if not features:
         return []
     rows = [
-        f"| {code(feature.id)} | {words.number(feature.bis)} | {words.number(feature.precision)} | "
-        f"{words.number(feature.recall)} | {words.share(feature.recovered_cumulative)} |"
+        f"| {code(feature.id)} | {number(feature.bis)} | {number(feature.precision)} | "
+        f"{number(feature.recall)} | {share(feature.recovered_cumulative)} |"
         for feature in features[:_MAX_FEATURES]
     ]
     more = len(features) - len(rows)

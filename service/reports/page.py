@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backdoor_audit.contract.feature_report import Continuation, FeatureExplanation, FiringToken
+from backdoor_audit.contract.formatting import number, share, with_interval
 from backdoor_audit.contract.report import AuditReport, Feature, Scores
 from service.reports import feature_picture, pictures, words
 from service.reports.subject import Subject
-from service.reports.words import number, share
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 _STYLE: Final = (_TEMPLATES / "report.css").read_text(encoding="utf-8").strip()
@@ -75,7 +75,7 @@ def _feature_row(feature: Feature) -> tuple[str, ...]:
         number(feature.bis),
         number(feature.precision),
         number(feature.recall),
-        words.with_interval(feature.fpr, feature.fpr_interval),
+        with_interval(feature.fpr, feature.fpr_interval),
         number(feature.auroc),
         share(feature.recovered),
         share(feature.recovered_cumulative),

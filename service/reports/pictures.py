@@ -6,9 +6,10 @@ from typing import Final
 
 from markupsafe import Markup
 
+from backdoor_audit.contract.formatting import UNMEASURED, number, share
 from backdoor_audit.contract.report import AuditReport
 from service.reports.drawing import Drawing, Symlog
-from service.reports.words import UNMEASURED, number, pair, share
+from service.reports.words import pair
 
 WIDTH: Final = 400.0
 _SHADES: Final = 9

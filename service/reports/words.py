@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from backdoor_audit.contract.formatting import UNMEASURED, number, with_interval
 from backdoor_audit.contract.report import AuditReport, CandidateRow, Gate, GateState
 from backdoor_audit.contract.verdicts import Verdict
-
-UNMEASURED: Final = "–"
 
 Outcome = Literal["evidence", "no evidence", "not assessed"]
 
@@ -66,27 +65,6 @@ class GateWords:
         if self.state == "not_assessed" and self.reason:
             return self.reason
         return "; ".join(filter(None, (self.reason, self.found)))
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits; a dash if it was not measured, which is not the same as zero."""
-    if value is None:
-        return UNMEASURED
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-    return f"{value:.{digits - 1}e}"
-
-
-def share(value: float | None) -> str:
-    """A share as a percentage."""
-    return UNMEASURED if value is None else f"{100 * value:.0f}%"
-
-
-def with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    """A number, and its 95% interval in brackets if there is one."""
-    if value is None or interval is None:
-        return number(value)
-    return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"
 
 
 def gates(report: AuditReport) -> tuple[GateWords, ...]:

@@ -10,9 +10,10 @@ from rich.text import Text
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.output.terminal import out, print_json, say
-from backdoor_audit.cli.output.text import number, visible
+from backdoor_audit.cli.output.text import visible
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
+from backdoor_audit.contract.formatting import number
 
 cli = typer.Typer(no_args_is_help=True)
 

@@ -2,7 +2,8 @@ import pytest
 
 from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
 from backdoor_audit.cli.output.render import render_report
-from backdoor_audit.cli.output.text import number, share, size, visible, with_interval
+from backdoor_audit.cli.output.text import size, visible
+from backdoor_audit.contract.formatting import number, share, with_interval
 from backdoor_audit.contract.report import CandidateRow, Multiplicity
 
 
