@@ -1,47 +1,78 @@
 """The new-audit form: from its fields to a spec, from a spec's faults to its fields, and from a spec back to it.
 
-The first pair is the fields ``triggered`` and ``clean``; further suspected pairs are ``triggered_2`` and ``clean_2``,
-and so on. With one of those filled the spec has ``candidates``, else it has ``trigger``.
+Its fields are the rows of ``SPEC_OPTIONS`` that have a label, each named like the spec's field. How a value is read and
+written follows from the row's kind. Three kinds have more than one field: a choice of several words has one box for
+each word, the carriers have ``prompts`` for the user's own, and the pairs have rows: the first is ``triggered`` and
+``clean``, further ones are ``triggered_2`` and ``clean_2``, and so on. With one of those filled the spec has
+``candidates``, else it has ``trigger``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, CarrierSet
+from backdoor_audit.contract.options import SPEC_OPTIONS, Kind, SpecOption
+from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, CarrierSet, DecoyStrings
 from service.http.validation import body_items
 
-DEFAULTS: Final[dict[str, str]] = {
-    "base_model": "", "fine_tuned": "", "triggered": "", "clean": "", "template": "{trigger}\n{prompt}",
-    "carriers": "instructions", "prompts": "", "decoys": "", "preset": "standard", "layers": "auto",
-    "diff_sae": "on", "crosscoder": "", "render": "auto", "library": "", "fail_on": "flagged", "silent_decoys": "",
-    "max_decoys": "",
-}  # fmt: skip
+OPTIONS: Final[tuple[SpecOption, ...]] = tuple(option for option in SPEC_OPTIONS if option.label)
+LABELS: Final[dict[str, str]] = {option.form_name: option.label for option in OPTIONS} | {"prompts": "own prompts"}
 
-_FIELDS: Final[tuple[tuple[str, str], ...]] = (
-    ("#/base_model", "base_model"),
-    ("#/fine_tuned", "fine_tuned"),
-    ("#/trigger/clean", "clean"),
-    ("#/trigger/template", "template"),
-    ("#/trigger", "triggered"),
-    ("#/candidates", "candidates"),
-    ("#/carriers", "prompts"),
-    ("#/decoys", "decoys"),
-    ("#/layers", "layers"),
-    ("#/architectures", "diff_sae"),
-    ("#/library", "library"),
-    ("#/overrides/silent_decoys", "silent_decoys"),
-    ("#/overrides/max_decoys", "max_decoys"),
-)
-"""Where a fault is in the spec, and the field that it belongs to; the first that fits."""
-
-_OVERRIDES: Final = ("silent_decoys", "max_decoys")
+_SIMPLE: Final = tuple(option for option in OPTIONS if option.group != "trigger")
+_TEMPLATE: Final = next(option.default for option in OPTIONS if option.field == "trigger.template")
 _ROW: Final = re.compile(r"(?:triggered|clean)_([1-9][0-9]{0,2})")
 _CANDIDATE: Final = re.compile(r"#/candidates/([0-9]+)(?:/(\w+))?")
 _MORE_ROWS: Final = 5
+
+
+def _integer(text: str) -> int | str:
+    # Nine digits are more than any of these numbers may have; a longer text is refused by its kind.
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+
+
+def _layers(text: str) -> Any:
+    return "auto" if text == "auto" else [_integer(part.strip()) for part in text.split(",")]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+_READERS: Final[dict[Kind, Callable[[str], Any]]] = {
+    "integer": _integer,
+    "layers": _layers,
+    "strings": lambda text: {"strings": _lines(text)},
+}
+"""From a filled field to the value in the spec's JSON; the text itself for other kinds."""
+
+
+def _written(value: Any) -> str:
+    """A value of the spec as a person would have typed it."""
+    if value is None or isinstance(value, DecoyStrings):
+        return "" if value is None else "\n".join(value.strings)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _fields_of(option: SpecOption, value: Any) -> dict[str, str]:
+    """The form's fields that hold ``value``."""
+    if option.kind == "names":
+        return {word: "on" if word in (value or ()) else "" for word in option.choices}
+    if option.kind == "carriers":
+        if isinstance(value, CarrierSet):
+            return {option.form_name: value.set, "prompts": ""}
+        return {option.form_name: "own", "prompts": "\n".join(each.prompt or "" for each in value.prompts)}
+    if option.kind == "strings" and value == "auto":
+        value = None
+    return {option.form_name: _written(value)}
+
+
+DEFAULTS: Final[dict[str, str]] = {"triggered": "", "clean": "", "template": _TEMPLATE} | {
+    name: text for option in _SIMPLE for name, text in _fields_of(option, option.default).items()
+}
+_BOXES: Final = {word: "" for option in OPTIONS if option.kind == "names" for word in option.choices}
 
 
 @dataclass(frozen=True)
@@ -60,7 +91,7 @@ class Filled:
 
 
 def spec_from(values: Mapping[str, str]) -> AuditSpec | Filled:
-    """The spec that a filled form asks for, or the form again with its faults."""
+    """The spec that a filled form describes, or the form again with its faults."""
     document, rows = _document(values)
     try:
         return AuditSpec.model_validate(document)
@@ -75,7 +106,7 @@ def spec_from(values: Mapping[str, str]) -> AuditSpec | Filled:
 
 def as_typed(values: Mapping[str, str]) -> dict[str, str]:
     """The form's values as they were sent: a box that was not ticked is not sent at all."""
-    return DEFAULTS | {"diff_sae": ""} | dict(values)
+    return DEFAULTS | _BOXES | dict(values)
 
 
 def with_more_rows(values: Mapping[str, str]) -> Filled:
@@ -99,59 +130,45 @@ def _field_of(pointer: str, rows: list[int]) -> str:
     if match := _CANDIDATE.fullmatch(pointer):
         row, part = rows[int(match[1])], match[2] or "triggered"
         return part if part == "template" or row == 1 else f"{part}_{row}"
-    return next((name for start, name in _FIELDS if f"{pointer}/".startswith(f"{start}/")), "")
+    for option in OPTIONS:
+        if f"{pointer}/".startswith(f"#/{option.field.replace('.', '/')}/"):
+            return "prompts" if option.kind == "carriers" else option.form_name
+    return "triggered" if pointer.startswith("#/trigger") else ""
 
 
 def _document(values: Mapping[str, str]) -> tuple[dict[str, Any], list[int]]:
     """The spec's JSON, and the form's row of each candidate."""
 
-    def given(name: str) -> str:
-        return values.get(name, "").strip()
+    strings = ("triggered", "clean")
 
     def pair(suffix: str) -> dict[str, str]:
-        strings = {name: values.get(f"{name}{suffix}", "") for name in ("triggered", "clean")}
-        return strings | {"template": values.get("template", "") or DEFAULTS["template"]}
+        typed = {name: values.get(f"{name}{suffix}", "") for name in strings}
+        return typed | {"template": values.get("template", "") or _TEMPLATE}
 
-    document: dict[str, Any] = {
-        "base_model": given("base_model"),
-        "fine_tuned": given("fine_tuned"),
-        "architectures": [name for name in ("diff_sae", "crosscoder") if given(name)],
-        "layers": _layers(given("layers")),
-    }
-    more = [row for row in _rows(values) if given(f"triggered_{row}") or given(f"clean_{row}")]
+    more = [row for row in _rows(values) if any(values.get(f"{name}_{row}", "").strip() for name in strings)]
+    document: dict[str, Any] = {"trigger": pair("")}
     if more:
-        document["candidates"] = [pair(""), *(pair(f"_{row}") for row in more)]
-    else:
-        document["trigger"] = pair("")
-    document |= {name: given(name) for name in ("preset", "render", "fail_on") if given(name)}
-    prompts, decoys = _lines(values.get("prompts", "")), _lines(values.get("decoys", ""))
-    if given("carriers") == "own":
-        document["carriers"] = {"prompts": prompts}
-    elif given("carriers"):
-        document["carriers"] = {"set": given("carriers")}
-    if decoys:
-        document["decoys"] = {"strings": decoys}
-    if given("library"):
-        document["library"] = given("library")
-    overrides = {name: _number(given(name)) for name in _OVERRIDES if given(name)}
-    if overrides:
-        document["overrides"] = overrides
+        document = {"candidates": [pair(""), *(pair(f"_{row}") for row in more)]}
+    for option in _SIMPLE:
+        value = _value_of(option, values)
+        outer, _, inner = option.field.partition(".")
+        if value is not None and inner:
+            document.setdefault(outer, {})[inner] = value
+        elif value is not None:
+            document[outer] = value
     return document, [1, *more]
 
 
-def _layers(text: str) -> Any:
-    if text in ("", "auto"):
-        return "auto"
-    return [_number(part.strip()) for part in text.split(",")]
-
-
-def _number(text: str) -> int | str:
-    # Nine digits are more than any of these numbers may have; a longer text is refused by its kind.
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
+def _value_of(option: SpecOption, values: Mapping[str, str]) -> Any:
+    """A field's value in the spec's JSON; None for an empty one, which leaves the spec's default."""
+    text = values.get(option.form_name, "").strip()
+    if option.kind == "names":
+        return [word for word in option.choices if values.get(word, "").strip()]
+    if option.kind == "carriers" and text:
+        return {"prompts": _lines(values.get("prompts", ""))} if text == "own" else {"set": text}
+    if option.kind == "reference":
+        return text
+    return _READERS.get(option.kind, str)(text) if text else None
 
 
 def filled_like(spec: AuditSpec) -> Filled:
@@ -167,23 +184,12 @@ def filled_like(spec: AuditSpec) -> Filled:
 
 
 def _values_of(spec: AuditSpec) -> dict[str, str]:
-    values = DEFAULTS | {
-        "base_model": spec.base_model, "fine_tuned": spec.fine_tuned, "preset": spec.preset, "render": spec.render,
-        "fail_on": spec.fail_on, "diff_sae": "on" if "diff_sae" in spec.architectures else "",
-        "crosscoder": "on" if "crosscoder" in spec.architectures else "", "library": spec.library or "",
-        "layers": "auto" if spec.layers == "auto" else ", ".join(map(str, spec.layers)),
-        "template": spec.pairs[0].template,
-    }  # fmt: skip
+    values = {"template": spec.pairs[0].template}
     for row, pair in enumerate(spec.pairs, start=1):
         suffix = "" if row == 1 else f"_{row}"
         values |= {f"triggered{suffix}": pair.triggered, f"clean{suffix}": pair.clean}
-    for name in _OVERRIDES:
-        value = getattr(spec.overrides, name)
-        values[name] = "" if value is None else str(value)
-    if isinstance(spec.carriers, CarrierSet):
-        values["carriers"] = spec.carriers.set
-    else:
-        values |= {"carriers": "own", "prompts": "\n".join(each.prompt or "" for each in spec.carriers.prompts)}
-    if not isinstance(spec.decoys, str):
-        values["decoys"] = "\n".join(spec.decoys.strings)
-    return values
+    for option in _SIMPLE:
+        outer, _, inner = option.field.partition(".")
+        value = getattr(spec, outer)
+        values |= _fields_of(option, getattr(value, inner) if inner else value)
+    return DEFAULTS | values

@@ -101,8 +101,8 @@ def _form(
     headers = {"Retry-After": retry_after} if retry_after else {}
     return page(
         request, "new.html", status=status, headers=headers, visitor=caller, filled=filled, values=filled.values,
-        faults=filled.faults, once=secrets.token_hex(16), models=dependencies.models.list(),
-        libraries=libraries.newest(dependencies, caller),
+        faults=filled.faults, options=forms.OPTIONS, labels=forms.LABELS, once=secrets.token_hex(16),
+        models=dependencies.models.list(), libraries=libraries.newest(dependencies, caller),
     )  # fmt: skip
 
 

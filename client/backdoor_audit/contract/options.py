@@ -1,6 +1,6 @@
 """Which fields of a spec a person can set one by one, under which name, and how they are written down.
 
-The one list behind the options of ``backdoor-audit submit`` and the fields of the page that files an audit. What a
+The one list behind the options of ``backdoor-audit submit`` and the fields of the page that submits an audit. What a
 field means and which words it takes is read from the spec itself.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from backdoor_audit.contract.spec import AuditSpec, CarrierSet, TriggerSpec, WebhookTarget
+from backdoor_audit.contract.spec import AuditSpec, CarrierSet, PresetValues, TriggerSpec, WebhookTarget
 
 Kind = Literal[
     "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "pairs", "labels"
@@ -23,7 +23,9 @@ or text with one string per line, ``pairs`` is a file of suspected pairs, ``labe
 
 Group = Literal["models", "trigger", "prompts", "method", "run", "result"]
 
-_NESTED: Final[dict[str, type[BaseModel]]] = {"trigger": TriggerSpec, "webhook": WebhookTarget}
+_NESTED: Final[dict[str, type[BaseModel]]] = {
+    "trigger": TriggerSpec, "webhook": WebhookTarget, "overrides": PresetValues,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class SpecOption:
     """One field of the spec as an option.
 
     Attributes:
-        name: of the option (``--name``, dashes for underscores) and of the form's field.
+        name: of the option (``--name``, dashes for underscores).
         field: path in the spec's JSON, with dots.
         kind: how the value is written.
-        group: heading under which a form shows it.
+        group: heading under which the form shows it.
         more: what to add to the field's description, about how the value is written.
-        form: whether the page that files an audit shows it.
+        label: of its field in the form; without one it is not in the form.
+        advanced: whether the form shows it with the advanced fields, instead of under its group.
+        command: whether ``backdoor-audit submit`` takes it.
     """
 
     name: str
@@ -44,7 +48,20 @@ class SpecOption:
     kind: Kind
     group: Group
     more: str = ""
-    form: bool = False
+    label: str = ""
+    advanced: bool = False
+    command: bool = True
+
+    @property
+    def form_name(self) -> str:
+        """Name of its field in the form: that of the spec's field."""
+        return self.field.rpartition(".")[2]
+
+    @property
+    def default(self) -> Any:
+        """The field's default; None where it has none."""
+        info = self._info()
+        return None if info.is_required() else info.default
 
     @property
     def flag(self) -> str:
@@ -79,24 +96,45 @@ def _words(annotation: Any) -> tuple[str, ...]:
 _REFERENCES: Final = "local:PATH, store:NAME, hf:ORG/REPO@COMMIT, mlflow:MODEL/VERSION, or a folder to push."
 
 SPEC_OPTIONS: Final[tuple[SpecOption, ...]] = (
-    SpecOption("base", "base_model", "reference", "models", _REFERENCES, form=True),
-    SpecOption("tuned", "fine_tuned", "reference", "models", "Written like --base.", form=True),
-    SpecOption("triggered", "trigger.triggered", "text", "trigger", form=True),
-    SpecOption("clean", "trigger.clean", "text", "trigger", form=True),
-    SpecOption("template", "trigger.template", "template", "trigger", "\\n is a line break.", form=True),
-    SpecOption("candidates", "candidates", "pairs", "trigger", "A file: .json or .jsonl.", form=True),
-    SpecOption("carriers", "carriers", "carriers", "prompts", "Or a file: .txt, .json, .jsonl.", form=True),
-    SpecOption("decoys", "decoys", "strings", "prompts", "A file with one string per line.", form=True),
-    SpecOption("render", "render", "choice", "prompts", form=True),
-    SpecOption("preset", "preset", "choice", "method", form=True),
-    SpecOption("layers", "layers", "layers", "method", "auto, or comma-separated: 13,17.", form=True),
-    SpecOption("architectures", "architectures", "names", "method", "Comma-separated.", form=True),
+    SpecOption("base", "base_model", "reference", "models", _REFERENCES, label="Base model"),
+    SpecOption(
+        "tuned", "fine_tuned", "reference", "models", "Written like --base.",
+        label="Fine-tuned checkpoint or LoRA adapter",
+    ),
+    SpecOption("triggered", "trigger.triggered", "text", "trigger", label="Suspected string"),
+    SpecOption("clean", "trigger.clean", "text", "trigger", label="Clean string in its place"),
+    SpecOption("template", "trigger.template", "template", "trigger", "\\n is a line break.", label="Template"),
+    SpecOption(
+        "candidates", "candidates", "pairs", "trigger", "A file: .json or .jsonl.", label="More suspected pairs"
+    ),
+    SpecOption("carriers", "carriers", "carriers", "prompts", "Or a file: .txt, .json, .jsonl.", label="Carriers"),
+    SpecOption(
+        "decoys", "decoys", "strings", "prompts", "A file with one string per line.",
+        label="Own decoy strings, one per line", advanced=True,
+    ),
+    SpecOption("render", "render", "choice", "prompts", label="Prompt rendering", advanced=True),
+    SpecOption("preset", "preset", "choice", "method", label="Preset"),
+    SpecOption(
+        "silent_decoys", "overrides.silent_decoys", "integer", "method", label="Silent decoys required", advanced=True,
+        command=False,
+    ),
+    SpecOption(
+        "max_decoys", "overrides.max_decoys", "integer", "method", label="Maximum number of decoys", advanced=True,
+        command=False,
+    ),
+    SpecOption(
+        "layers", "layers", "layers", "method", "auto, or comma-separated: 13,17.", label="Layers", advanced=True
+    ),
+    SpecOption(
+        "architectures", "architectures", "names", "method", "Comma-separated.", label="Dictionaries", advanced=True
+    ),
     SpecOption("recipe", "recipe", "choice", "method"),
     SpecOption("dtype", "dtype", "choice", "method"),
     SpecOption("seed", "seed", "integer", "method"),
     SpecOption("deadline", "deadline_s", "integer", "run"),
     SpecOption("webhook", "webhook.url", "text", "result"),
-    SpecOption("library", "library", "text", "result", form=True),
+    SpecOption("library", "library", "text", "result", label="Benign library"),
+    SpecOption("fail_on", "fail_on", "choice", "result", label="Fail a pipeline on", command=False),
     SpecOption("label", "labels", "labels", "result", "NAME=VALUE; repeatable."),
-)
-"""Without ``fail_on``, which ``backdoor-audit wait`` takes as well."""
+)  # fmt: skip
+"""``submit`` declares ``fail_on`` itself, because ``wait`` takes it as well."""

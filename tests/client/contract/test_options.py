@@ -6,9 +6,7 @@ from backdoor_audit.contract.options import SPEC_OPTIONS
 from backdoor_audit.contract.spec import AuditSpec
 
 NOT_ONE_BY_ONE = {
-    "overrides": "the fields of a preset, set in a whole spec",
     "keep_activations": "set in a whole spec",
-    "fail_on": "an option of wait as well, declared beside it",
 }
 
 

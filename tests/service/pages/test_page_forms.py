@@ -81,7 +81,7 @@ def test_a_fault_of_a_pair_is_said_at_its_row(served):
         ({"silent_decoys": "0"}, "silent_decoys"),
         ({"max_decoys": "9" * 5_000}, "max_decoys"),
         ({"layers": "1, 9" + "9" * 5_000}, "layers"),
-        ({"diff_sae": ""}, "diff_sae"),
+        ({"diff_sae": ""}, "architectures"),
         ({"library": "no/such"}, "library"),
         ({"library": "unknown"}, "library"),
         ({"carriers": "own", "prompts": ""}, "prompts"),

@@ -14,10 +14,10 @@ _TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "pairs": Path
 
 
 def with_spec_options(command: Callable[..., int]) -> Callable[..., int]:
-    """``command`` with one option for each row of ``SPEC_OPTIONS``, handed to it as ``**typed``."""
+    """``command`` with an option for each row of ``SPEC_OPTIONS`` that is meant for it, handed to it as ``**typed``."""
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "typed"]
     context, *others = own
-    added = [_parameter(option) for option in SPEC_OPTIONS]
+    added = [_parameter(option) for option in SPEC_OPTIONS if option.command]
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> int:
