@@ -166,7 +166,7 @@ class ModelsStore:
             InvalidReference, ModelNotFound, ModelRejected, StoreUnavailable: as ``resolve``.
         """
         folder, root = self._locate(parse_reference(reference), offline=True)
-        verified = verify_checkpoint(folder, root)
+        verified = self._verified_unless_known(folder, root)
         with translated("looking at a checkpoint"):
             digests = [(file.name, self._digests.cached(file)) for file in verified.files]
         known = [(name, digest) for name, digest in digests if digest is not None]
@@ -198,13 +198,18 @@ class ModelsStore:
         except (StoreError, OSError):
             return None
 
+    def references(self) -> tuple[str, ...]:
+        """References of everything under the models root and in the store that looks like a checkpoint, unchecked."""
+        with translated("listing the models"):
+            return tuple(reference for reference, _, _ in self._candidates())
+
     def list(self) -> list[ModelInfo]:
         """Every model under the models root and in the store; refused ones with the reason."""
         found: list[ModelInfo] = []
         for reference, folder, root in self._candidates():
             name = reference.partition(":")[2]
             try:
-                verified = self._verified_for_list(folder, root)
+                verified = self._verified_unless_known(folder, root)
                 digests = [(file.name, self._digests.cached(file)) for file in verified.files]
             except (StoreError, OSError) as error:
                 reason = error.message if isinstance(error, StoreError) else "it cannot be read"
@@ -337,9 +342,9 @@ class ModelsStore:
             yield from hub.snapshots(self._hub_dir, self._allowed_organisations)
         yield from self._fetched.listed()
 
-    def _verified_for_list(self, folder: Path, root: Path) -> VerifiedCheckpoint:
-        """Verify once, and again only when a file changed: a list is asked for often."""
-        with translated("listing a checkpoint"):
+    def _verified_unless_known(self, folder: Path, root: Path) -> VerifiedCheckpoint:
+        """Verify once, and again only when a file changed: a list is asked for often, and every filing looks."""
+        with translated("looking at a checkpoint"):
             files = listing(folder.resolve(), root).files
             state = tuple((file.name, FileKey.of(file.path, file.path.lstat())) for file in files)
         known = self._listed.get(folder)

@@ -5,7 +5,8 @@
     ServiceError                    anything that a request handler refuses
     ├── MalformedJson               the body is not one JSON text that everybody reads alike
     ├── InvalidRequest              well-formed, but not what the call takes
-    │   └── UnknownLibrary          the spec names a benign library that the owner does not have
+    │   ├── UnknownLibrary          the spec names a benign library that the owner does not have
+    │   └── UnknownModel            the spec names a model that is not there
     ├── UnsupportedMediaType        a body that is not JSON
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from common.problem_type import INTERNAL, INVALID_REQUEST, ProblemType
+from models_store.errors import ModelNotFound
 
 Place = Literal["body", "query", "header", "path", "service"]
 
@@ -50,6 +52,8 @@ class ServiceError(Exception):
     """
 
     problem: ClassVar[ProblemType] = INTERNAL
+    status: ClassVar[int | None] = None
+    """The HTTP status, where it is not the one of the problem's code."""
 
     def __init__(
         self,
@@ -83,6 +87,13 @@ class UnknownLibrary(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__(errors=[ErrorItem("body", "#/library", "names no benign library of yours")])
+
+
+class UnknownModel(InvalidRequest):
+    """The spec names a model that is not there. A fault of the body, so 422; a path that names one is a 404."""
+
+    problem: ClassVar[ProblemType] = ModelNotFound.problem
+    status: ClassVar[int | None] = 422
 
 
 class UnsupportedMediaType(ServiceError):

@@ -57,6 +57,18 @@ class AuditRequests(Session):
             return Submission(audit=audits.record(row, spec), created=created)
         raise LedgerUnavailable("the idempotency key is being used by too many requests at once")
 
+    def find_submission(self, spec: AuditSpec, owner: str, idempotency_key: str) -> Submission | None:
+        """The audit that the owner has filed with this key; None if the key is new.
+
+        Raises:
+            IdempotencyConflict: the key was used for another spec.
+            ValueError: the owner or the key is empty, or longer than 255 characters.
+        """
+        submissions.check_name("owner", owner)
+        submissions.check_name("the idempotency key", idempotency_key)
+        row = self._read(lambda connection: submissions.find(connection, spec.digest(), owner, idempotency_key))
+        return None if row is None else Submission(audit=audits.record(row, spec), created=False)
+
     def get(self, audit_id: str, *, owner: str | None = None) -> AuditRecord:
         """Return one audit.
 

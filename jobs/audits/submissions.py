@@ -55,11 +55,9 @@ def submit(
     """
     digest = spec.digest()
     if key is not None:
-        earlier = _find_key(connection, owner, key)
+        earlier = _filed_with(connection, digest, owner, key)
         if earlier is not None:
-            if earlier["spec_digest"] != digest:
-                raise IdempotencyConflict
-            return _find_audit(connection, earlier["audit_id"], owner), False
+            return earlier, False
     if policy.max_queued is not None:
         _check_room(connection, owner, policy.max_queued)
     webhook_id = None if spec.webhook is None else outbox.webhook_id_of(connection, owner, spec.webhook.url)
@@ -70,6 +68,27 @@ def submit(
     if key is not None:
         _take_key(connection, owner, key, row["id"], digest)
     return row, True
+
+
+def find(connection: Connection, digest: str, owner: str, key: str) -> Mapping[str, Any] | None:
+    """The row of the audit that the owner's key was used for; None if there is none (any more).
+
+    Raises:
+        IdempotencyConflict: the key was used with another spec.
+    """
+    try:
+        return _filed_with(connection, digest, owner, key)
+    except KeyTaken:
+        return None
+
+
+def _filed_with(connection: Connection, digest: str, owner: str, key: str) -> Mapping[str, Any] | None:
+    earlier = _find_key(connection, owner, key)
+    if earlier is None:
+        return None
+    if earlier["spec_digest"] != digest:
+        raise IdempotencyConflict
+    return _find_audit(connection, earlier["audit_id"], owner)
 
 
 def _check_room(connection: Connection, owner: str, most: int) -> None:

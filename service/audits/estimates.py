@@ -14,6 +14,7 @@ from audit.plan import AuditPlan, plan_audit
 from backdoor_audit.contract.spec import AuditSpec, Carrier
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
+from service.audits.checks import check_layers
 from service.audits.schemas import Estimate
 from service.errors import ErrorItem, InvalidRequest
 
@@ -29,9 +30,10 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
 
     Raises:
         models_store.errors.StoreError: a model is not there, is refused, or does not fit the other.
-        InvalidRequest: the spec cannot be carried out: too few carriers, nothing that a decoy could be.
+        InvalidRequest: the spec cannot be carried out: too few carriers, a layer that the base does not have.
     """
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
+    check_layers(spec, base)
     models.check_fit(base, tuned)
     try:
         plan = plan_audit(spec)

@@ -80,9 +80,10 @@ def create_audit(
     ] = None,
     dry_run: Annotated[bool, Query(description="File nothing; return what the audit would cost.")] = False,
 ) -> Any:
-    """Accept an audit and queue it. The models are checked by the worker, not here.
+    """Accept an audit and queue it.
 
-    With `dry_run` their headers are read here, so a missing or rejected model is reported at once.
+    The models' headers are read here, so a missing or rejected model and a layer that the base does not have are
+    reported at once. What only a worker can see (a model of the hub that has not been fetched) is checked there.
     """
     if dry_run:
         estimate = service.estimate_audit(dependencies, owner, spec)

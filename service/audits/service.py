@@ -7,6 +7,7 @@ import structlog
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord, Submission
+from service.audits.checks import check_spec
 from service.audits.estimates import estimate
 from service.audits.schemas import Estimate
 from service.dependencies import Dependencies
@@ -27,15 +28,23 @@ class Cancellation:
 def file_audit(
     dependencies: Dependencies, owner: str, spec: AuditSpec, *, idempotency_key: str | None = None
 ) -> Submission:
-    """Write an audit into the ledger and tell the workers. The models are read by a worker, not here.
+    """Write an audit into the ledger and tell the workers.
+
+    The models are looked up here, by their headers, and read by a worker.
 
     Args:
         idempotency_key: makes repeating the call safe; the same key and spec give the same audit.
 
     Raises:
         UnknownLibrary: the spec names a benign library that the owner does not have.
+        UnknownModel, ModelRejected, ModelsIncompatible: as ``check_spec``.
+        InvalidRequest: the spec names a layer that the base does not have.
         IdempotencyConflict, QueueFull, UnknownWebhook: as their names say.
     """
+    earlier = None if idempotency_key is None else dependencies.ledger.find_submission(spec, owner, idempotency_key)
+    if earlier is not None:
+        return earlier  # what it was filed for may have changed since
+    check_spec(dependencies.models, spec)
     try:
         submission = dependencies.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
     except LibraryNotFound:

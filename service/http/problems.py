@@ -205,7 +205,7 @@ def response(
     """The problem as an answer, with ``Retry-After`` where trying again may help.
 
     Args:
-        status: only for a problem that is not in ``STATUSES``.
+        status: where it is not the one of ``STATUSES``.
     """
     sent = dict(headers or {}) | {"Cache-Control": "no-store"}
     if problem.code in RETRY_AFTER_S:
@@ -221,7 +221,8 @@ def for_error(error: Exception) -> Response:
         return internal(error)
     if STATUSES[problem.code] >= 500:
         log.warning("request.failed", code=problem.code, error=type(error).__name__)
-    return response(problem, detail=detail_of(error), errors=_items_of(error), headers=headers_of(error))
+    status = error.status if isinstance(error, ServiceError) else None
+    return response(problem, status=status, detail=detail_of(error), errors=_items_of(error), headers=headers_of(error))
 
 
 def headers_of(error: Exception) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from models_store.errors import StoreError
+from models_store.errors import ModelRejected, ModelsIncompatible, StoreError
 from models_store.references import parse_reference
 from service.audits.service import file_audit
 from service.dependencies import Dependencies
@@ -62,6 +62,12 @@ def take_event(dependencies: Dependencies, event: RegistryEvent, delivery_id: st
     except UnknownLibrary:
         detail = "the plan's library names no benign library of MLFLOW_OWNER"
         raise InvalidRequest(errors=[ErrorItem("service", "#/library", detail)]) from None
+    except InvalidRequest as error:
+        log.warning("registry_event.refused", reference=reference, errors=[item.detail for item in error.errors])
+        raise
+    except (ModelRejected, ModelsIncompatible) as error:
+        log.warning("registry_event.refused", reference=reference, errors=[error.message])
+        raise
     log.info("registry_event.taken", reference=reference, audit_id=submission.audit.id, created=submission.created)
     return TakenEvent(audit_id=submission.audit.id, created=submission.created)
 

@@ -8,7 +8,7 @@ each word, the carriers have ``prompts`` for the user's own, and the pairs have 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from backdoor_audit.contract.options import SPEC_OPTIONS, Kind, SpecOption
 from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, CarrierSet, DecoyStrings
+from service.errors import ErrorItem
 from service.http.validation import body_items
 
 OPTIONS: Final[tuple[SpecOption, ...]] = tuple(option for option in SPEC_OPTIONS if option.label)
@@ -96,12 +97,23 @@ def spec_from(values: Mapping[str, str]) -> AuditSpec | Filled:
     try:
         return AuditSpec.model_validate(document)
     except ValidationError as error:
-        faults: dict[str, list[str]] = {}
-        for item in body_items(error, document):
-            said = faults.setdefault(_field_of(item.pointer, rows), [])
-            if item.detail not in said:
-                said.append(item.detail)
-        return Filled(as_typed(values), faults)
+        return Filled(as_typed(values), _faults(body_items(error, document), rows))
+
+
+def with_faults(values: Mapping[str, str], items: Iterable[ErrorItem]) -> Filled:
+    """The form as it was typed, with what is wrong with a spec that could be read."""
+    _, rows = _document(values)
+    return Filled(as_typed(values), _faults(items, rows))
+
+
+def _faults(items: Iterable[ErrorItem], rows: list[int]) -> dict[str, list[str]]:
+    """What is wrong, by the form's field."""
+    faults: dict[str, list[str]] = {}
+    for item in items:
+        said = faults.setdefault(_field_of(item.pointer, rows), [])
+        if item.detail not in said:
+            said.append(item.detail)
+    return faults
 
 
 def as_typed(values: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Header, Request, Response
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import AuditRecord, Library
+from models_store.errors import ModelRejected, ModelsIncompatible
 from service.audits import service as audits
+from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
 from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest
@@ -70,8 +72,9 @@ async def file_audit(request: Request, dependencies: DependenciesDep) -> Respons
         try:
             filed = _file(dependencies, caller, spec, values.get("once", ""))
         except InvalidRequest as error:
-            faults = {"library" if "library" in item.pointer else "": [item.detail] for item in error.errors}
-            return _form(request, dependencies, caller, forms.Filled(forms.as_typed(values), faults), 422)
+            return _form(request, dependencies, caller, forms.with_faults(values, error.errors), 422)
+        except (ModelRejected, ModelsIncompatible) as error:
+            return _form(request, dependencies, caller, forms.with_faults(values, as_request_error(error).errors), 422)
         except QueueFull:
             full = QueueFull.problem
             again = forms.Filled(forms.as_typed(values), {"": [full.detail]})

@@ -103,10 +103,10 @@ def test_a_service_that_is_not_there_is_exit_3_and_never_a_pass(runner):
 def test_a_model_that_is_not_there_is_no_pass(address, runner):
     folder, environment = runner
     inputs = {"url": address, "base": "local:base", "tuned": "local:gone", "triggered": "a", "clean": "b"}
-    done, outputs, _ = github_step(inputs, folder, environment)
-    assert done.returncode == 2
-    assert outputs["exit-code"] == "2"
-    assert "model_not_found" in done.stderr
+    done, _, _ = github_step(inputs, folder, environment)
+    assert done.returncode == 4
+    assert "fine_tuned" in done.stderr
+    assert "is not in the models root" in done.stderr
 
 
 @pytest.mark.parametrize("missing", ["AUDIT_BASE", "AUDIT_TUNED", "AUDIT_TRIGGERED", "AUDIT_CLEAN"])

@@ -1,0 +1,84 @@
+"""What is looked up before an audit is filed, so that a typo is said at once and not after the queue.
+
+Only what this machine can see is judged. The API of a cluster may have no models root, and a model of the hub or of
+MLflow may not have been fetched yet: their audits are filed, and a worker looks.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from backdoor_audit.contract.spec import AuditSpec
+from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
+from models_store.references import parse_reference
+from models_store.store import CheckpointHeaders, ModelsStore
+from service.errors import ErrorItem, InvalidRequest, UnknownModel
+
+_FIELDS: Final = ("base_model", "fine_tuned")
+_SUGGESTED: Final = 3
+
+
+def check_spec(models: ModelsStore, spec: AuditSpec) -> None:
+    """Refuse a spec that no worker could carry out, as far as names, headers and configurations tell.
+
+    Raises:
+        UnknownModel: the base or the fine-tuned model is not there; names what is there under a similar name.
+        InvalidRequest: a layer that the base does not have.
+        ModelRejected, ModelsIncompatible: a checkpoint that is not opened, or that does not fit the other.
+    """
+    base, tuned = (_headers(models, spec, field) for field in _FIELDS)
+    if base is not None:
+        check_layers(spec, base)
+    if base is not None and tuned is not None:
+        models.check_fit(base, tuned)
+
+
+def check_layers(spec: AuditSpec, base: CheckpointHeaders) -> None:
+    """Refuse layers that the base does not have.
+
+    Raises:
+        InvalidRequest: with one item per layer.
+    """
+    if isinstance(spec.layers, str) or not base.blocks:
+        return
+    said = f"is no layer of the base, which has {base.blocks} blocks, numbered 0 to {base.blocks - 1}"
+    missing = [index for index, layer in enumerate(spec.layers) if layer >= base.blocks]
+    if missing:
+        raise InvalidRequest(errors=[ErrorItem("body", f"#/layers/{index}", said) for index in missing])
+
+
+def _headers(models: ModelsStore, spec: AuditSpec, field: str) -> CheckpointHeaders | None:
+    """The headers of one of the two models; None where only a worker can tell."""
+    reference = getattr(spec, field)
+    scheme = parse_reference(reference).scheme
+    try:
+        return models.headers(reference)
+    except StoreUnavailable:
+        return None
+    except (ModelNotFound, ModelRejected) as error:
+        if scheme not in ("local", "store"):
+            return None
+        if isinstance(error, ModelRejected):
+            raise
+        known = models.references()
+        if scheme == "local" and not any(one.startswith("local:") for one in known):
+            return None  # no models root on this machine, or an empty one
+        raise UnknownModel(errors=[ErrorItem("body", f"#/{field}", _not_there(reference, known))]) from None
+
+
+def _not_there(reference: str, known: Sequence[str]) -> str:
+    """What to say about a model that is not there, with similar names of those that are."""
+    scheme, _, name = reference.partition(":")
+    # Of one name in several places, the place that was asked for.
+    by_name = {one.partition(":")[2]: one for one in sorted(known, key=lambda one: one.startswith(f"{scheme}:"))}
+    suggested = [by_name[close] for close in get_close_matches(name, by_name, _SUGGESTED)]
+    where = "the models root" if reference.startswith("local:") else "the store"
+    if not suggested:
+        return f"is not in {where}; list the models that are there (backdoor-audit models)"
+    return f"is not in {where}; did you mean {' or '.join(suggested)}?"
+
+
+def as_request_error(error: StoreError) -> InvalidRequest:
+    """``error`` for a form or a plan, which show one list of faults."""
+    said = f"{error.message}; {error.hint}" if error.hint else error.message
+    return InvalidRequest(errors=[ErrorItem("service", "#", said)])
