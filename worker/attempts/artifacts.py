@@ -16,6 +16,7 @@ from storage.errors import StorageError
 from storage.locations import Artifacts
 from worker.attempts.context import WorkerContext
 from worker.attempts.publishing import Publisher, insist
+from worker.attempts.report_check import mismatches
 from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER, Progress, Reason
 
 _MAX_REPORT_BYTES: Final = 256 * 1024 * 1024
@@ -58,8 +59,13 @@ class AttemptArtifacts:
             )
         )
 
-    def read_report(self) -> AuditReport | None:
-        """Return the report that the sandbox wrote; None if there is none. It is validated as a stranger's file."""
+    def read_report(self, digests: tuple[str, str], *, within_s: float | None = None) -> AuditReport | None:
+        """Return the report that the sandbox wrote; None if there is none. It is validated as a stranger's file.
+
+        Args:
+            digests: of the base and the fine-tuned checkpoint.
+            within_s: how long the sandbox has run; None for one of an earlier attempt.
+        """
         folder = self.folder.find(REPORT_FOLDER)
         if folder is None:
             return None
@@ -68,8 +74,9 @@ class AttemptArtifacts:
             if path.stat().st_size > _MAX_REPORT_BYTES:
                 raise ValueError("the report is too large")
             report = AuditReport.model_validate_json(path.read_bytes())
-            if report.audit_id != self._claim.audit_id:
-                raise ValueError("the report is another audit's")
+            if wrong := mismatches(report, self._claim, digests, within_s=within_s):
+                log.error("report.rejected", mismatches=wrong)
+                return None
         except (OSError, ValueError, ValidationError) as error:
             log.error("report.rejected", error=type(error).__name__)
             return None

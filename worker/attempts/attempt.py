@@ -32,7 +32,7 @@ from worker.errors import ProtocolError
 from worker.sandbox.confinement import default_memory_bytes
 from worker.sandbox.left_over import end_left_over
 from worker.sandbox.process import SandboxProcess
-from worker.sandbox.protocol import Failed, Finished, Limits, ModelFolder, Outcome, Progress, Reason, Request
+from worker.sandbox.protocol import Failed, Finished, Limits, ModelFolder, Progress, Reason, Request, Stopped
 
 _TICK_S: Final = 0.25
 _END_S: Final = 15.0
@@ -94,16 +94,19 @@ class Attempt:
         return stopped if stopped is None or isinstance(stopped, Failure) else self._stopped(stopped)
 
     def _work(self) -> Ending:
-        if (report := self._artifacts.read_report()) is not None:
-            # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
-            self._artifacts.forget_activations()
-            return report
         with tempfile.TemporaryDirectory(prefix="backdoor-audit-views-", ignore_cleanup_errors=True) as views:
             models = self._resolve(Path(views))
-            return models if isinstance(models, Failure | End) else self._run_sandbox(self._request(models))
+            if isinstance(models, Failure | End):
+                return models
+            report = self._artifacts.read_report((models.base.digest, models.tuned.digest))
+            if report is not None:
+                # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
+                self._artifacts.forget_activations()
+                return report
+            return self._run_sandbox(self._request(models))
 
     def _run_sandbox(self, request: Request) -> Ending:
-        records = self._context.settings.sandbox_records
+        records, started = self._context.settings.sandbox_records, time.monotonic()
         with SandboxProcess(request, records=records) as sandbox, self._artifacts.publishing():
             log.info("sandbox.launched", pid=sandbox.pid)
             try:
@@ -113,7 +116,11 @@ class Attempt:
                 return Failure(code="internal", message="the audit's process broke the protocol")
             if isinstance(outcome, Finished | Failed):
                 sandbox.wait(_END_S)
-        return self._ending(outcome)
+        if isinstance(outcome, Finished):
+            digests = (request.base.digest, request.tuned.digest)
+            report = self._artifacts.read_report(digests, within_s=time.monotonic() - started)
+            return report or Failure(code="internal", message="the audit ended without a readable report")
+        return outcome.failure if isinstance(outcome, Failed) else outcome
 
     # Resolve
 
@@ -173,8 +180,10 @@ class Attempt:
 
     # Follow
 
-    def _follow(self, sandbox: SandboxProcess) -> Outcome | End | Failure:
+    def _follow(self, sandbox: SandboxProcess) -> Finished | Failed | End | Failure:
         """Pass progress one way and interrupts the other, until the sandbox has said how it ended.
+
+        Why it stopped is the worker's to say. A sandbox that stops although nobody asked it to is lost, and counted.
 
         Raises:
             ProtocolError: it sent something that is not a message.
@@ -183,6 +192,10 @@ class Attempt:
         patience = 0.0
         while True:
             for message in sandbox.messages(_TICK_S):
+                if isinstance(message, Stopped):
+                    if asked is None:
+                        log.warning("sandbox.lost", reason="it stopped without being asked", said=message.reason)
+                    return End.ABANDONED if asked is None else self._stopped(asked)
                 if not isinstance(message, Progress):
                     return message
                 self._lease.report(message)
@@ -211,16 +224,6 @@ class Attempt:
         return self._context.shutdown.is_over(self._context.settings.shutdown_grace_s)
 
     # Settle
-
-    def _ending(self, outcome: Outcome | End | Failure) -> Ending:
-        if isinstance(outcome, End | Failure):
-            return outcome
-        if isinstance(outcome, Failed):
-            return outcome.failure
-        if isinstance(outcome, Finished):
-            report = self._artifacts.read_report()
-            return report or Failure(code="internal", message="the audit ended without a readable report")
-        return self._stopped(outcome.reason)
 
     def _stopped(self, reason: Reason) -> End | Failure:
         if self._lease.lost:

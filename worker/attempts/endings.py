@@ -5,7 +5,7 @@
 ``Failure``        failed
 ``CANCELLED``      cancelled: the sandbox has stopped, or was killed
 ``RELEASED``       the worker shuts down; back to the queue, not counted
-``ABANDONED``      the sandbox died without a word; lost at once, counted
+``ABANDONED``      the sandbox died, or stopped unasked; lost at once, counted
 ``FORGOTTEN``      the lease is gone; nothing is told
 =================  ==============================================================
 """

@@ -6,13 +6,24 @@
     worker ◀──a pipe── sandbox    any number of Progress, then one of Finished, Failed, Stopped
 
 The worker believes nothing that it reads: a line is validated against the models below, and one that is too long or
-not a message ends the audit. The sandbox takes the end of its input as the death of the worker.
+not a message ends the audit. What only the worker can know (why it was interrupted, that a deadline passed) it does not
+take from the sandbox, and a report is compared with what was asked (``worker.attempts.report_check``). The sandbox
+takes the end of its input as the death of the worker.
 """
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.spec import AuditSpec, Failure, Stage
@@ -24,7 +35,22 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 REPORT_FOLDER: Final = "report"
 REPORT_FILE: Final = "report.json"
 
+_MAX_TEXT: Final = 4_000
+_THE_WORKERS: Final = ("worker_lost", "deadline_exceeded")
+
 Reason = Literal["cancel", "deadline", "shutdown"]
+
+
+def _visible(text: str) -> str:
+    """The text on one line, with what a terminal would obey written out (``\\x1b``)."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _visible_progress(text: str) -> str:
+    return _visible(text)[:1_000]
 
 
 class Message(BaseModel):
@@ -82,7 +108,7 @@ class Progress(Message):
     kind: Literal["progress"] = "progress"
     stage: Stage
     fraction: Annotated[float, Field(ge=0, le=1)]
-    message: Annotated[str, StringConstraints(max_length=1_000)] = ""
+    message: Annotated[str, StringConstraints(max_length=1_000), AfterValidator(_visible_progress)] = ""
 
 
 class Finished(Message):
@@ -96,6 +122,16 @@ class Failed(Message):
 
     kind: Literal["failed"] = "failed"
     failure: Failure
+
+    @field_validator("failure")
+    @classmethod
+    def _is_the_sandboxs_to_say(cls, failure: Failure) -> Failure:
+        """Only the worker knows that a worker was lost or a deadline has passed; texts are bounded and printable."""
+        if failure.code in _THE_WORKERS:
+            raise ValueError("the sandbox cannot know this")
+        return failure.model_copy(
+            update={"message": _visible(failure.message)[:_MAX_TEXT], "hint": _visible(failure.hint)[:_MAX_TEXT]}
+        )
 
 
 class Stopped(Message):

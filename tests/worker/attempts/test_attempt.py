@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobs.ledger import Ledger
@@ -19,7 +21,7 @@ from worker.attempts.attempt import Attempt
 from worker.attempts.context import WorkerContext
 from worker.attempts.endings import End
 from worker.sandbox.left_over import end_left_over, end_orphans
-from worker.sandbox.protocol import Limits, ModelFolder, Request
+from worker.sandbox.protocol import Limits, ModelFolder, Reason, Request, Stopped
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 
@@ -63,6 +65,30 @@ def test_an_attempt_that_lost_to_another_leaves_the_others_work_alone(context: W
         (folder / "plan.json").write_text("{}")
     assert Attempt(context, first).run() is End.FORGOTTEN
     assert context.artifacts.list(audit_id) == ["plan"]
+
+
+@pytest.mark.parametrize("reason", ["cancel", "deadline", "shutdown"])
+def test_a_stop_that_nobody_asked_for_is_a_lost_attempt(context: WorkerContext, ledger: Ledger, reason: Reason) -> None:
+    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
+    claim = ledger.claim(audit_id, worker="w")
+    assert claim is not None
+
+    def say_it() -> None:
+        while not (records := list(context.settings.sandbox_records.glob("*"))):
+            time.sleep(0.01)
+        pid = int(records[0].name.split(".")[1])
+        pipe = Path(f"/proc/{pid}/fd") / psutil.Process(pid).cmdline()[-1]
+        with pipe.open("wb", buffering=0) as planted:
+            planted.write(Stopped(reason=reason).line())
+
+    planter = threading.Thread(target=say_it, daemon=True)
+    planter.start()
+    assert Attempt(context, claim).run() is End.ABANDONED
+    planter.join()
+    assert ledger.get(audit_id).status == "queued"
+    again = ledger.claim(audit_id, worker="w")
+    assert again is not None
+    assert again.attempt == claim.attempt + 1
 
 
 EARLIER = """

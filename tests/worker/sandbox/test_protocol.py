@@ -104,3 +104,21 @@ def test_a_line_without_an_end_is_not_collected_for_ever() -> None:
     splitter.feed(b"x" * 100)
     with pytest.raises(ProtocolError, match="more than 100"):
         splitter.feed(b"x")
+
+
+@pytest.mark.parametrize("code", ["worker_lost", "deadline_exceeded"])
+def test_what_only_the_worker_knows_is_not_taken_from_the_sandbox(code: str) -> None:
+    line = f'{{"kind":"failed","failure":{{"code":"{code}","message":"m"}}}}'
+    with pytest.raises(ProtocolError):
+        read_message(line.encode())
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    text = "\x1b]0;owned\x07\n::stop-commands::x\u202e"
+    written = r"\x1b]0;owned\x07\n::stop-commands::x\u202e"
+    failed = read_message(Failed(failure=Failure(code="internal", message=text, hint=text)).line())
+    assert isinstance(failed, Failed)
+    assert (failed.failure.message, failed.failure.hint) == (written, written)
+    progress = read_message(Progress(stage="train", fraction=0, message=text).line())
+    assert isinstance(progress, Progress)
+    assert progress.message == written
