@@ -5,10 +5,8 @@ on it (``flock``), which the kernel drops when the process dies: that is how lef
 """
 
 import errno
-import fcntl
 import os
 import re
-import shutil
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -23,14 +21,13 @@ from storage.disk import (
     TRASH,
     claimed,
     discard,
-    flush,
-    flush_tree,
     is_same,
+    lock_alone,
     lock_shared,
     locked_folder,
-    tree_bytes,
 )
 from storage.errors import InvalidLocation, translated
+from storage.trees import flush, flush_tree, remove_tree, tree_bytes
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
 AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -75,7 +72,7 @@ class ArtifactFolder:
                 flush(self.root)
         finally:
             # After a successful rename there is nothing of that name; after a failure this must not hide its cause.
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove_tree(temporary)
             os.close(lock)
 
     def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
@@ -115,7 +112,7 @@ class ArtifactFolder:
             if entry.name.startswith((TEMPORARY, TRASH)):
                 with claimed(Path(entry.path)) as free:
                     if free:
-                        shutil.rmtree(entry.path, ignore_errors=True)
+                        remove_tree(Path(entry.path))
 
     def size_bytes(self) -> int:
         """Bytes of all files of the finished folders."""
@@ -184,8 +181,8 @@ class FolderCache(ArtifactFolder):
         self.root.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.root / _EVICTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return self._evict_locked(keep)
+            # Whoever holds it for longer is not evicting; nobody waits for that.
+            return self._evict_locked(keep) if lock_alone(lock, patience_s=_PATIENCE_S) else []
         finally:
             os.close(lock)
 
@@ -303,7 +300,8 @@ class ArtifactStore:
         Raises:
             StorageUnavailable: the disk refused, or the file has gone meanwhile.
         """
-        with translated("reading an artifact"), Path(file.path or "").open("rb") as opened:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with translated("reading an artifact"), os.fdopen(os.open(file.path or "", flags), "rb") as opened:
             opened.seek(start)
             while start < stop and (piece := opened.read(min(_PIECE_BYTES, stop - start))):
                 start += len(piece)

@@ -1,14 +1,15 @@
-"""Steps on a local disk that happen whole or not at all: locked temporary folders, removal, flushing."""
+"""Steps on a local disk that happen whole or not at all: locked temporary folders, and removal."""
 
 import fcntl
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from storage.trees import remove_tree
 
 TEMPORARY: Final = ".tmp-"
 TRASH: Final = ".trash-"
@@ -54,16 +55,25 @@ def claimed(path: Path) -> Iterator[bool]:
 
 def lock_shared(descriptor: int, *, patience_s: float) -> bool:
     """Take a shared lock, waiting a little for whoever holds it alone; False when that takes too long."""
+    return _locked(descriptor, fcntl.LOCK_SH, patience_s)
+
+
+def _locked(descriptor: int, kind: int, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         else:
             return True
+
+
+def lock_alone(descriptor: int, *, patience_s: float) -> bool:
+    """Take a lock that nobody shares, waiting a little for whoever holds one; False when that takes too long."""
+    return _locked(descriptor, fcntl.LOCK_EX, patience_s)
 
 
 def is_same(path: Path, descriptor: int) -> bool:
@@ -83,31 +93,4 @@ def discard(root: Path, path: Path) -> None:
         path.rename(trash)
     except FileNotFoundError:
         return
-    shutil.rmtree(trash, ignore_errors=True)
-
-
-def flush_tree(folder: Path) -> None:
-    """Write every file and folder to the disk, the outermost folder last."""
-    for current, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            flush(Path(current) / name)
-        flush(Path(current))
-
-
-def flush(path: Path) -> None:
-    """Write one file, or the names in one folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def tree_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; files that go meanwhile count as nothing."""
-    total = 0
-    for current, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                total += (Path(current) / name).lstat().st_size
-    return total
+    remove_tree(trash)

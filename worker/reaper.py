@@ -1,5 +1,6 @@
 """Sends lost and forgotten audits to the broker again, and deletes what ended audits left on the disk."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -49,11 +50,22 @@ def sweep(ledger: Ledger, artifacts: Artifacts) -> list[str]:
         LedgerError: the ledger could not be asked.
         StorageError: the disk or the object store refused.
     """
-    gone = ledger.without_report(artifacts.audits())
-    for audit_id in gone:
-        artifacts.delete(audit_id)
+    gone = _deleted(artifacts, ledger.without_report(artifacts.audits()))
     if gone:
         log.info("artifacts.swept", count=len(gone))
+    return gone
+
+
+def _deleted(artifacts: Artifacts, ids: Iterable[str]) -> list[str]:
+    """Delete what can be deleted; return whose it was. One audit's leftovers keep nobody else's."""
+    gone: list[str] = []
+    for audit_id in ids:
+        try:
+            artifacts.delete(audit_id)
+        except (StorageError, OSError) as error:
+            log.warning("artifacts.left", audit_id=audit_id, error=type(error).__name__)
+        else:
+            gone.append(audit_id)
     return gone
 
 
@@ -67,9 +79,7 @@ def sweep_workspaces(ledger: Ledger, workspaces: ArtifactStore) -> list[str]:
         StorageError: the disk refused.
     """
     ids = list(workspaces.audits())
-    gone = sorted(set(ids) - set(ledger.still_open(ids)))
-    for audit_id in gone:
-        workspaces.delete(audit_id)
+    gone = _deleted(workspaces, sorted(set(ids) - set(ledger.still_open(ids))))
     if gone:
         log.info("workspaces.swept", count=len(gone))
     return gone

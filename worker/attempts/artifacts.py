@@ -14,6 +14,7 @@ from jobs.records import Claim
 from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError
 from storage.locations import Artifacts
+from storage.untrusted_folder import folder_at, regular_file
 from worker.attempts.context import WorkerContext
 from worker.attempts.publishing import Publisher, insist
 from worker.attempts.report_check import mismatches
@@ -69,11 +70,12 @@ class AttemptArtifacts:
         folder = self.folder.find(REPORT_FOLDER)
         if folder is None:
             return None
-        path = folder / REPORT_FILE
         try:
-            if path.stat().st_size > _MAX_REPORT_BYTES:
+            with folder_at(folder) as root, regular_file(root, REPORT_FILE) as file:
+                written = b"" if file is None else file.read(_MAX_REPORT_BYTES + 1)
+            if len(written) > _MAX_REPORT_BYTES:
                 raise ValueError("the report is too large")
-            report = AuditReport.model_validate_json(path.read_bytes())
+            report = AuditReport.model_validate_json(written)
             if wrong := mismatches(report, self._claim, digests, within_s=within_s):
                 log.error("report.rejected", mismatches=wrong)
                 return None

@@ -15,6 +15,7 @@ from typing import Final, Self
 import structlog
 
 import backdoor_audit
+from storage.trees import remove_tree
 from worker.sandbox.left_over import write_down
 from worker.sandbox.protocol import FromSandbox, Interrupt, LineSplitter, Reason, Request, read_message
 
@@ -65,20 +66,20 @@ class SandboxProcess:
         Raises:
             OSError: it could not be started, or not written down.
         """
-        self._scratch = tempfile.TemporaryDirectory(prefix="backdoor-audit-", ignore_cleanup_errors=True)
+        self._scratch = Path(tempfile.mkdtemp(prefix="backdoor-audit-"))
         reading, writing = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "worker.sandbox", str(writing)],
                 stdin=subprocess.PIPE,
-                cwd=self._scratch.name,
-                env=sandbox_environment(Path(self._scratch.name), os.environ),
+                cwd=self._scratch,
+                env=sandbox_environment(self._scratch, os.environ),
                 pass_fds=(writing,),
                 start_new_session=True,
             )
         except BaseException:
             os.close(reading)
-            self._scratch.cleanup()
+            remove_tree(self._scratch)
             raise
         finally:
             os.close(writing)
@@ -145,7 +146,7 @@ class SandboxProcess:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
         os.close(self._reading)
-        self._scratch.cleanup()
+        remove_tree(self._scratch)
         if self._record is not None:
             self._record.unlink(missing_ok=True)
 

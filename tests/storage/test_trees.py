@@ -1,0 +1,84 @@
+"""Folders as a stranger's code may leave them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.artifacts import ArtifactStore, FolderCache
+from storage.trees import remove_tree, tree_bytes
+
+DEPTH = 3_000
+"""Deeper than Python recurses, than a path may be long, and than descriptors are permitted."""
+
+
+def nest(folder: Path, depth: int = DEPTH) -> None:
+    """Nested folders with a file in the innermost one, made from inside, where no path is too long."""
+    code = f"""
+import os, sys
+os.makedirs(sys.argv[1])
+os.chdir(sys.argv[1])
+for _ in range({depth}):
+    os.mkdir("d")
+    os.chdir("d")
+open("f", "w").write("x")
+"""
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=60)
+
+
+def test_nested_folders_are_deleted_and_stop_nobody(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    nest(tmp_path / "audit_1" / "deep")
+    nest(tmp_path / "audit_2" / ".tmp-left")
+    (tmp_path / "audit_3" / "plan").mkdir(parents=True)
+    store.delete("audit_1")
+    store.folder("audit_2").clean()
+    store.delete("audit_3")
+    store.delete("audit_2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_deleted_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nest(tmp_path / ".trash-left", 5)
+    real = os.rmdir
+
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "d":
+            raise PermissionError(path)
+        real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    (tmp_path / "audit_1").mkdir()
+    ArtifactStore(tmp_path).delete("audit_1")
+    assert not (tmp_path / "audit_1").exists()
+    assert (tmp_path / ".trash-left").exists()
+
+
+def test_links_are_deleted_and_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to(outside)
+    (inside / "gone").symlink_to(tmp_path / "nowhere")
+    (inside / "closed").mkdir(mode=0)
+    os.mkfifo(inside / "pipe")
+    (tmp_path / "itself").symlink_to(outside)
+    assert tree_bytes(inside) < 1_000
+    assert remove_tree(inside)
+    assert remove_tree(tmp_path / "itself")
+    assert remove_tree(tmp_path / "never was")
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+    assert (outside / "kept").read_text() == "kept"
+
+
+def test_a_cache_is_measured_and_evicted_whatever_is_in_it(tmp_path: Path) -> None:
+    cache = FolderCache(tmp_path, max_bytes=10)
+    nest(tmp_path / "deep" / "inner")
+    (tmp_path / "deep" / "large").write_bytes(bytes(100))
+    assert cache.size_bytes() >= 100
+    assert cache.evict() == ["deep"]
+    assert list(cache.names()) == []
