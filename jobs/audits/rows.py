@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, select, update
 
+from backdoor_audit.contract.foreign_text import visible_lines
 from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Status
 from backdoor_audit.contract.verdicts import Verdict
 from jobs import version_tags
@@ -115,8 +116,12 @@ def failure_json(failure: Failure) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a message storable: no NUL and no lone surrogates, which PostgreSQL refuses, and no novel."""
-    return text.replace("\0", "").encode(errors="replace").decode()[:_MAX_MESSAGE]
+    """Make a message storable: no lone surrogates, no control characters, no commands of runners, and no novel.
+
+    Messages can quote a checkpoint, and are read on terminals and in pipelines' logs.
+    """
+    text = text.replace("\0", "")[:_MAX_MESSAGE].encode(errors="replace").decode()
+    return visible_lines(text)[:_MAX_MESSAGE]
 
 
 def record(row: Row, spec: AuditSpec) -> AuditRecord:

@@ -5,19 +5,17 @@ pipeline that accepts ``review`` sees no failure then. A gate that was not asses
 that was only screened.
 """
 
-import re
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from backdoor_audit.contract.foreign_text import visible_lines
 from backdoor_audit.contract.report import CandidateRow
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords
 
 _SUITE: Final = "backdoor-audit"
-# What XML 1.0 (section 2.2) has no way to write.
-_NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(subject: Subject) -> bytes:
@@ -123,4 +121,5 @@ def _said(case: Element, lines: list[str]) -> None:
 
 
 def _text(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
+    """Foreign text without what XML cannot write, a terminal would obey, or a runner take for a command."""
+    return visible_lines(text)

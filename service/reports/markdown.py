@@ -7,6 +7,7 @@ code host would interpret.
 import re
 from typing import Final
 
+from backdoor_audit.contract.foreign_text import visible
 from backdoor_audit.contract.formatting import number, share
 from service.reports import words
 from service.reports.subject import Subject
@@ -111,13 +112,13 @@ def _bullets(title: str, lines: list[str]) -> list[str]:
 
 def code(text: str) -> str:
     """Foreign text as a code span: in more backticks than it holds, on one line, safe in a table."""
-    shown = re.sub(r"\s", lambda match: " " if match[0] == " " else repr(match[0])[1:-1], text).replace("|", "\\|")
+    shown = visible(text).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else f"{fence}{shown}{fence}"
 
 
 def plain(text: str) -> str:
     """Foreign text as running text: nothing in it is markup, HTML, a mention or a line break."""
-    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    escaped = _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
     # A code host looks for mentions and references after it has read the Markdown, so escaping does not stop them.
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")

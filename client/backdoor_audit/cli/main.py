@@ -14,6 +14,7 @@ import typer
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.lazy import LazyGroup, Subcommand
 from backdoor_audit.client import DEFAULT_URL
+from backdoor_audit.contract.foreign_text import visible_lines
 
 _COMMANDS: Final = "backdoor_audit.cli.commands"
 
@@ -96,7 +97,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, ClientError):
         say(f"Error: {error.message}", *filter(None, (error.hint,)))
         return exit_for(error)
-    traceback.print_exception(error)
+    say("".join(traceback.format_exception(error)).rstrip())
     return Exit.NOT_DONE
 
 
@@ -106,7 +107,7 @@ def run(arguments: list[str] | None = None) -> int:
         code = cli(args=arguments, standalone_mode=False, prog_name="backdoor-audit")
         return int(code or 0)
     except typer.TyperException as error:
-        message = error.format_message()
+        message = visible_lines(error.format_message())
         typer.echo(
             message if message.startswith("Usage:") else f"Error: {message}\nTry: backdoor-audit --help", err=True
         )

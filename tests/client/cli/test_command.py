@@ -4,6 +4,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -351,3 +352,16 @@ def test_once_takes_an_answer_of_this_version_of_the_method_only(audit, service,
     assert second != first
     finish(second, METHOD_VERSION)
     assert once() == second
+
+
+@pytest.mark.parametrize("command", ["wait", "status"])
+def test_the_words_of_a_template_neither_steer_a_terminal_nor_a_runner(audit, filed, service, command):
+    name = filed()
+    words = "\x1b]0;owned\x07\n::stop-commands::t\r\n##[set-env name=PATH]y\u202e"
+    service.ledger.fail(service.claim(name), Failure(code="internal", message=words, hint=words))
+    code, out, err = audit(command, name)
+    assert code == 2
+    assert "stop-commands" in err
+    for shown in (out, err, service.ledger.get(name).failure.message):
+        assert shown.replace("\n", "").isprintable()
+        assert re.search(r"^\s*::|##\[", shown, re.MULTILINE) is None

@@ -11,7 +11,7 @@ from backdoor_audit.cli.follow import conclude, follow
 from backdoor_audit.cli.options.shared import AsJson, AuditId, FailOnOption
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_report
-from backdoor_audit.cli.output.terminal import as_text, out, print_json, save, say
+from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, result, save, say
 from backdoor_audit.contract.report import AuditReport
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
@@ -55,7 +55,7 @@ def report(
         body = client.report_form(audit_id, form) if other_form else client.report_bytes(audit_id)
     if form != "text":
         if output is None:
-            typer.echo(body.decode())
+            print_form(body, form)
         else:
             save(output, body)
         return Exit.PASSED
@@ -74,7 +74,7 @@ def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -
     if as_json:
         print_json(audit.model_dump(mode="json"))
     elif audit.status in ("cancelled", "cancelling"):
-        typer.echo(f"{audit.id} {audit.status}")
+        result(f"{audit.id} {audit.status}")
     else:
-        typer.echo(f"{audit.id} had already {audit.status}; nothing changed")
+        result(f"{audit.id} had already {audit.status}; nothing changed")
     return Exit.PASSED

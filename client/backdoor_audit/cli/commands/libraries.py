@@ -9,10 +9,10 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.output.terminal import out, print_json, say
-from backdoor_audit.cli.output.text import visible
+from backdoor_audit.cli.output.terminal import out, print_json, result, say
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
+from backdoor_audit.contract.foreign_text import visible
 from backdoor_audit.contract.formatting import number
 
 cli = typer.Typer(no_args_is_help=True)
@@ -31,7 +31,7 @@ def create(
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        typer.echo(made.id)
+        result(made.id)
         say(f"An audit needs {MIN_ENTRIES} comparable models: backdoor-audit library add {made.name} AUDIT")
     return Exit.PASSED
 
@@ -80,7 +80,7 @@ def add(
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
-        typer.echo(entry.id)
+        result(entry.id)
     return Exit.PASSED
 
 
@@ -91,7 +91,7 @@ def remove(
     """Remove a model from a library."""
     with connect(context) as client:
         client.remove_from_library(library, entry_id)
-    typer.echo(f"{entry_id} removed")
+    result(f"{entry_id} removed")
     return Exit.PASSED
 
 
@@ -100,7 +100,7 @@ def delete(context: typer.Context, library: _Name) -> int:
     """Delete a library with all its entries."""
     with connect(context) as client:
         client.delete_library(library)
-    typer.echo(f"{library} deleted")
+    result(f"{library} deleted")
     return Exit.PASSED
 
 

@@ -6,8 +6,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from backdoor_audit.cli.output.text import size, visible
+from backdoor_audit.cli.output.text import size
 from backdoor_audit.client.responses import Audit, Model
+from backdoor_audit.contract.foreign_text import visible
 
 
 def render_audit(audit: Audit) -> RenderableType:

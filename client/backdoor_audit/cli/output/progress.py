@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from backdoor_audit.cli.output.text import visible
 from backdoor_audit.client.responses import Audit
+from backdoor_audit.contract.foreign_text import visible
 
 _LINE_STEP_PERCENT: Final = 10
 _LINE_EVERY_S: Final = 30.0
@@ -50,14 +50,14 @@ class Watch:
 
     def __call__(self, audit: Audit) -> None:
         """Show one state."""
-        stage = audit.stage if audit.status == "running" and audit.stage else audit.status
+        stage = visible(audit.stage if audit.status == "running" and audit.stage else audit.status)
         note = visible(audit.message or "")
         if audit.attempt > 1:
             note = f"attempt {audit.attempt}" + (f": {note}" if note else "")
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=audit.progress, stage=escape(stage), note=escape(note))
         elif self._worth_a_line(audit):
-            line = f"{audit.id}  {stage:<10} {100 * audit.progress:3.0f}%" + (f"  {note}" if note else "")
+            line = f"{visible(audit.id)}  {stage:<10} {100 * audit.progress:3.0f}%" + (f"  {note}" if note else "")
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _worth_a_line(self, audit: Audit) -> bool:

@@ -13,8 +13,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from backdoor_audit.cli.output.text import quoted, visible
+from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.feature_report import Continuation
+from backdoor_audit.contract.foreign_text import visible
 from backdoor_audit.contract.formatting import number, share, with_interval
 from backdoor_audit.contract.report import AuditReport, Feature, Gates, Power, Scores
 

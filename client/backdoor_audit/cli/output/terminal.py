@@ -4,40 +4,73 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import typer
 from rich.console import Console, RenderableType
 
 from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.contract.foreign_text import visible, visible_json, visible_lines, without_commands
+
+
+class _Guarded:
+    """A stream whose lines no pipeline's runner takes for commands.
+
+    What is printed is made visible before it is laid out; a long word that is folded can still begin a line anew.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text; each call begins a line."""
+        return self._stream.write(without_commands(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    return cast(TextIO, _Guarded(stream))
 
 
 def out() -> Console:
     """Standard output; where that is no terminal, wide enough for every table."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    return Console(file=_guarded(sys.stdout), width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
 def err() -> Console:
     """Standard error."""
-    return Console(stderr=True, highlight=False)
+    return Console(file=_guarded(sys.stderr), highlight=False)
 
 
 def say(*lines: str) -> None:
-    """Print messages, one per line."""
+    """Print messages, one per line; whatever they quote is made visible."""
     console = err()
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(visible_lines(line), markup=False, soft_wrap=True)
+
+
+def result(line: str) -> None:
+    """Print the one line that is the result of a command."""
+    typer.echo(visible(line))
 
 
 def print_json(document: Any) -> None:
     """One JSON document as the result of the command."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def print_form(body: bytes, form: str) -> None:
+    """Print a report in a form that the service wrote. JSON keeps its meaning, everything else its lines."""
+    text = body.decode(errors="backslashreplace")
+    typer.echo(visible_json(text) if form in ("json", "sarif") else visible_lines(text))
 
 
 def as_text(content: RenderableType) -> str:
     """The rendering on a terminal, as plain text."""
     file = io.StringIO()
-    Console(file=file, width=120, highlight=False, color_system=None).print(content)
+    Console(file=_guarded(file), width=120, highlight=False, color_system=None).print(content)
     return file.getvalue()
 
 

@@ -1,13 +1,7 @@
-"""How sizes and foreign text are shown on a terminal."""
+"""How sizes and quoted text are shown on a terminal."""
 
+from backdoor_audit.contract.foreign_text import visible
 from backdoor_audit.contract.formatting import UNMEASURED
-
-
-def visible(text: str) -> str:
-    """Foreign text with every character that could steer a terminal written out as an escape."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 def quoted(text: str) -> str:

@@ -2,7 +2,7 @@ import pytest
 
 from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
 from backdoor_audit.cli.output.render import render_report
-from backdoor_audit.cli.output.text import size, visible
+from backdoor_audit.cli.output.text import size
 from backdoor_audit.contract.formatting import number, share, with_interval
 from backdoor_audit.contract.report import CandidateRow, Multiplicity
 
@@ -140,7 +140,6 @@ def test_other_words():
     assert with_interval(0.5, (0.25, 0.75)) == "0.5 [0.25, 0.75]"
     assert size(2_400_000) == "2.4 MB"
     assert size(None) == "–"
-    assert visible("ä é 漢 \t") == "ä é 漢 \\t"
 
 
 def test_an_explained_feature_is_shown_in_short(make_report, printed):

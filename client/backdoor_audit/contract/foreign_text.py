@@ -1,0 +1,48 @@
+"""The one way in which text that came from elsewhere is made fit to be printed.
+
+A model's answer, an error of a checkpoint's template, a label or a file's name can hold characters that steer a
+terminal, and lines that a pipeline's runner takes for commands. Both are written out as escapes, so that a reader sees
+that they were there.
+"""
+
+import re
+from typing import Final
+
+# At the beginning of a line, after white space: GitHub's `::command::`. Anywhere in a line: GitHub's older `##[…]`,
+# `##vso[…]` of Azure Pipelines, `##teamcity[…]`, and GitLab's markers of sections.
+_AT_START: Final = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+_ANYWHERE: Final = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
+_SECTION: Final = re.compile(r"section_(?=(?:start|end):[0-9])")
+
+
+def visible(text: str) -> str:
+    """``text`` on one line, with nothing in it that steers a terminal or a runner."""
+    return without_commands("".join(map(_escaped, text)))
+
+
+def visible_lines(text: str) -> str:
+    """As :func:`visible`, but line feeds stay, and so does the break of a line that ends in CR LF."""
+    return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def without_commands(text: str) -> str:
+    """``text`` with the beginnings of runners' commands written as escapes."""
+    text = _AT_START.sub(r"\1\\x3a", text)
+    return _SECTION.sub(r"section\\x5f", _ANYWHERE.sub(r"\\x23", text))
+
+
+def visible_json(document: str) -> str:
+    """JSON that means the same, with the same characters written as JSON's escapes."""
+    document = "".join(character if character == "\n" else _json_escaped(character) for character in document)
+    return _SECTION.sub(r"section\\u005f", _ANYWHERE.sub(r"\\u0023", document))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _json_escaped(character: str) -> str:
+    if character.isprintable() or character in "\r\t":
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
