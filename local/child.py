@@ -15,7 +15,9 @@ from local.errors import ChildFailed
 from local.parent_death import die_with_parent
 
 _TAIL_LINES: Final = 15
+_TAIL_BYTES: Final = 64 * 1024
 _LOG_LIMIT_BYTES: Final = 50_000_000
+_PIECE_BYTES: Final = 1024**2
 
 
 def settings_environment(data_dir: Path, models_root: Path) -> dict[str, str]:
@@ -108,18 +110,28 @@ class Child:
         """The last lines that the latest start has logged."""
         try:
             with self.launch.log.open("rb") as log:
-                log.seek(self.log_offset)
-                lines = log.read().decode(errors="replace").splitlines()
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(min(self.log_offset, end), end - _TAIL_BYTES))
+                lines = log.read(_TAIL_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
 
     def trim_log(self) -> None:
-        """Keep the log bounded: beyond 50 MB its content moves to ``.1``, and the open file starts over."""
+        """Keep the log bounded: beyond 50 MB its last 50 MB move to ``.1``, and the open file starts over.
+
+        It is copied in pieces: whatever its size, it is never read whole.
+        """
         try:
-            if self.launch.log.stat().st_size < _LOG_LIMIT_BYTES:
+            size = self.launch.log.stat().st_size
+            if size < _LOG_LIMIT_BYTES:
                 return
-            self.launch.log.with_suffix(".log.1").write_bytes(self.launch.log.read_bytes())
+            with self.launch.log.open("rb") as full, self.launch.log.with_suffix(".log.1").open("wb") as kept:
+                full.seek(size - _LOG_LIMIT_BYTES)
+                left = _LOG_LIMIT_BYTES
+                while left and (piece := full.read(min(_PIECE_BYTES, left))):
+                    kept.write(piece)
+                    left -= len(piece)
             os.truncate(self.launch.log, 0)  # the child appends, so it goes on at the new end
         except OSError:
             return

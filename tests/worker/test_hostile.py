@@ -59,9 +59,10 @@ def test_hostile_audits_are_refused_and_the_next_one_runs(stack: "Stack", toy_mo
         assert record.attempt == 1
     assert stack.end_of(good).status == "succeeded"
     assert worker.process.poll() is None
-    started = [line for line in worker.logged() if line["event"] == "sandbox.confined"]
+    said = [json.loads(line["line"]) for line in worker.logged() if line["event"] == "sandbox.said"]
+    started = [line for line in said if line["event"] == "sandbox.confined"]
     assert started
     assert all("no_new_privileges" in line["walls"] for line in started)
     warnings = stack.ledger.report(good).warnings
-    missing = [line for line in worker.logged() if line["event"] == "sandbox.weakened"]
+    missing = [line for line in said if line["event"] == "sandbox.weakened"]
     assert any("walls of the sandbox" in warning for warning in warnings) == bool(missing)

@@ -17,6 +17,7 @@ import structlog
 import backdoor_audit
 from storage.trees import remove_tree
 from worker.sandbox.left_over import write_down
+from worker.sandbox.output import Output
 from worker.sandbox.protocol import FromSandbox, Interrupt, LineSplitter, Reason, Request, read_message
 
 _PASSED_ON: Final = (
@@ -68,10 +69,13 @@ class SandboxProcess:
         """
         self._scratch = Path(tempfile.mkdtemp(prefix="backdoor-audit-"))
         reading, writing = os.pipe()
+        printed, printing = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "worker.sandbox", str(writing)],
                 stdin=subprocess.PIPE,
+                stdout=printing,
+                stderr=printing,
                 cwd=self._scratch,
                 env=sandbox_environment(self._scratch, os.environ),
                 pass_fds=(writing,),
@@ -79,10 +83,14 @@ class SandboxProcess:
             )
         except BaseException:
             os.close(reading)
+            os.close(printed)
             remove_tree(self._scratch)
             raise
         finally:
             os.close(writing)
+            os.close(printing)
+        self._output = Output(printed)
+        self._output.start()
         self._reading = reading
         self._splitter = LineSplitter()
         self.silent = False
@@ -145,6 +153,7 @@ class SandboxProcess:
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+        self._output.finish()
         os.close(self._reading)
         remove_tree(self._scratch)
         if self._record is not None:

@@ -41,7 +41,7 @@ _THE_WORKERS: Final = ("worker_lost", "deadline_exceeded")
 Reason = Literal["cancel", "deadline", "shutdown"]
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """The text on one line, with what a terminal would obey written out (``\\x1b``)."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
@@ -50,7 +50,7 @@ def _visible(text: str) -> str:
 
 
 def _visible_progress(text: str) -> str:
-    return _visible(text)[:1_000]
+    return visible(text)[:1_000]
 
 
 class Message(BaseModel):
@@ -130,7 +130,7 @@ class Failed(Message):
         if failure.code in _THE_WORKERS:
             raise ValueError("the sandbox cannot know this")
         return failure.model_copy(
-            update={"message": _visible(failure.message)[:_MAX_TEXT], "hint": _visible(failure.hint)[:_MAX_TEXT]}
+            update={"message": visible(failure.message)[:_MAX_TEXT], "hint": visible(failure.hint)[:_MAX_TEXT]}
         )
 
 

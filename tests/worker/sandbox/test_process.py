@@ -168,3 +168,14 @@ time.sleep(600)
         sandbox = int(worker.stdout.readline())
         worker.kill()
     wait_for(lambda: is_gone(sandbox), 10)  # it does not outlive its worker
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="descriptors are listed in Linux's /proc")
+def test_it_inherits_nothing_of_the_workers_log(make_request: RequestMaker) -> None:
+    with SandboxProcess(make_request()) as sandbox:
+        folder = Path(f"/proc/{sandbox.pid}/fd")
+        opened = {number.name: str(number.readlink()) for number in folder.iterdir()}
+        os.kill(sandbox.pid, signal.SIGSTOP)
+    assert all(opened[number].startswith("pipe:") for number in ("0", "1", "2"))
+    ours = {os.fstat(number).st_ino for number in (1, 2)}
+    assert not {f"pipe:[{inode}]" for inode in ours} & set(opened.values())
