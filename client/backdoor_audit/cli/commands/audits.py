@@ -11,7 +11,7 @@ from backdoor_audit.cli.follow import conclude, follow
 from backdoor_audit.cli.options.shared import AsJson, AuditId, FailOnOption
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_report
-from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, result, save, say
+from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
 from backdoor_audit.contract.report import AuditReport
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
@@ -74,7 +74,7 @@ def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -
     if as_json:
         print_json(audit.model_dump(mode="json"))
     elif audit.status in ("cancelled", "cancelling"):
-        result(f"{audit.id} {audit.status}")
+        print_line(f"{audit.id} {audit.status}")
     else:
-        result(f"{audit.id} had already {audit.status}; nothing changed")
+        print_line(f"{audit.id} had already {audit.status}; nothing changed")
     return Exit.PASSED

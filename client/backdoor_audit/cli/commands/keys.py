@@ -9,7 +9,7 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.output.terminal import out, print_json, result, say
+from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Key
 from backdoor_audit.contract.foreign_text import visible
 
@@ -38,7 +38,7 @@ def create(
     if as_json:
         print_json(key.model_dump(mode="json"))
     else:
-        result(key.key or "")
+        print_line(key.key or "")
         say(f"{key.id} of {key.owner}. Store the secret now: it cannot be shown again.")
     return Exit.PASSED
 
@@ -60,7 +60,7 @@ def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar
     """Revoke a key, effective immediately."""
     with connect(context) as client:
         client.revoke_key(key_id)
-    result(f"{key_id} revoked")
+    print_line(f"{key_id} revoked")
     return Exit.PASSED
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.output.terminal import out, print_json, result, say
+from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
 from backdoor_audit.contract.foreign_text import visible
@@ -31,7 +31,7 @@ def create(
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        result(made.id)
+        print_line(made.id)
         say(f"An audit needs {MIN_ENTRIES} comparable models: backdoor-audit library add {made.name} AUDIT")
     return Exit.PASSED
 
@@ -80,7 +80,7 @@ def add(
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
-        result(entry.id)
+        print_line(entry.id)
     return Exit.PASSED
 
 
@@ -91,7 +91,7 @@ def remove(
     """Remove a model from a library."""
     with connect(context) as client:
         client.remove_from_library(library, entry_id)
-    result(f"{entry_id} removed")
+    print_line(f"{entry_id} removed")
     return Exit.PASSED
 
 
@@ -100,7 +100,7 @@ def delete(context: typer.Context, library: _Name) -> int:
     """Delete a library with all its entries."""
     with connect(context) as client:
         client.delete_library(library)
-    result(f"{library} deleted")
+    print_line(f"{library} deleted")
     return Exit.PASSED
 
 

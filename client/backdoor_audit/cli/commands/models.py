@@ -55,7 +55,7 @@ def models_check(
         print_json(result)
     else:
         for line in lines(folder, result):
-            result(line)
+            print_line(line)
     return Exit.PASSED if result["accepted"] else Exit.VERDICT_MET
 
 
@@ -78,5 +78,5 @@ def models_push(
     if as_json:
         print_json(model.model_dump(mode="json"))
     else:
-        result(f"store:{model.name}")
+        print_line(f"store:{model.name}")
     return Exit.PASSED

@@ -11,7 +11,7 @@ from backdoor_audit.cli.follow import follow
 from backdoor_audit.cli.options.shared import AsJson, FailOnOption
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
-from backdoor_audit.cli.output.terminal import print_json, result, say
+from backdoor_audit.cli.output.terminal import print_json, print_line, say
 from backdoor_audit.cli.reuse import submit_once
 
 
@@ -60,6 +60,6 @@ def submit(
     if as_json:
         print_json(audit.model_dump(mode="json"))
     else:
-        result(audit.id)
+        print_line(audit.id)
     say(f"Queued. For the verdict: backdoor-audit wait {audit.id}")
     return Exit.PASSED

@@ -51,7 +51,7 @@ def say(*lines: str) -> None:
         console.print(visible_lines(line), markup=False, soft_wrap=True)
 
 
-def result(line: str) -> None:
+def print_line(line: str) -> None:
     """Print the one line that is the result of a command."""
     typer.echo(visible(line))
 

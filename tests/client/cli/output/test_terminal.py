@@ -4,7 +4,7 @@ import re
 import pytest
 
 from backdoor_audit.cli.output.listing import render_audit
-from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, result, say
+from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, say
 from backdoor_audit.client.responses import Audit
 
 HOSTILE = "\x1b]0;x\x07\x9b2J\r\u202e\n::stop-commands::t\n  ##[set-env name=PATH]y\nsection_end:1:z"
@@ -24,7 +24,7 @@ def harmless(text):
     "show",
     [
         lambda: say(HOSTILE, f"Error: {HOSTILE}"),
-        lambda: result(HOSTILE),
+        lambda: print_line(HOSTILE),
         lambda: print_json({"x": HOSTILE, HOSTILE: [HOSTILE]}),
         lambda: print_form(json.dumps({"x": HOSTILE}, ensure_ascii=False).encode(), "sarif"),
         lambda: print_form(HOSTILE.encode() + b"\xff", "markdown"),
