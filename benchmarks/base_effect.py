@@ -38,6 +38,7 @@ from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.stats.statistics import p_decoy_all
 from backdoor_audit.contract.spec import AuditSpec, DecoyStrings
+from backdoor_audit.contract.text_files import lines_of, text_of
 from benchmarks.detection.make_split import QUICK, SPLIT
 from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.detection.records import every_unit
@@ -175,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in options.units:
         spec, folder = _unit(name, split, base, bench)
         if options.strings:
-            strings = tuple(options.strings.read_text(encoding="utf-8").splitlines())
+            strings = tuple(lines_of(text_of(options.strings.read_bytes())))
             spec = spec.model_copy(update={"decoys": DecoyStrings(strings=strings)})
         checkpoint, model = bench.resolve(base), bench.resolve(folder)
         setup = study_of(spec, checkpoint.path, model.path, base_digest=checkpoint.digest, cache=bench.cache())

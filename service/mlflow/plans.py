@@ -1,5 +1,6 @@
 """Which audit is filed for a new version of a registered model: the operator's file, and how it is read."""
 
+import codecs
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class AuditPlans:
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise StartupError("the file of BACKDOOR_AUDIT_MLFLOW_AUDITS is larger than 8 MiB")
-            document = decode(path.read_bytes())
+            document = decode(path.read_bytes().removeprefix(codecs.BOM_UTF8))
         except OSError as error:
             raise StartupError(f"the file of BACKDOOR_AUDIT_MLFLOW_AUDITS cannot be read: {error.strerror}") from error
         except ServiceError as error:

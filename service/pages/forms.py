@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from backdoor_audit.contract.options import SPEC_OPTIONS, Kind, SpecOption
 from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, CarrierSet, DecoyStrings
+from backdoor_audit.contract.text_files import lines_of
 from service.errors import ErrorItem
 from service.http.validation import body_items
 
@@ -38,14 +39,10 @@ def _layers(text: str) -> Any:
     return "auto" if text == "auto" else [_integer(part.strip()) for part in text.split(",")]
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
-
-
 _READERS: Final[dict[Kind, Callable[[str], Any]]] = {
     "integer": _integer,
     "layers": _layers,
-    "strings": lambda text: {"strings": _lines(text)},
+    "strings": lambda text: {"strings": lines_of(text)},
 }
 """From a filled field to the value in the spec's JSON; the text itself for other kinds."""
 
@@ -177,7 +174,7 @@ def _value_of(option: SpecOption, values: Mapping[str, str]) -> Any:
     if option.kind == "names":
         return [word for word in option.choices if values.get(word, "").strip()]
     if option.kind == "carriers" and text:
-        return {"prompts": _lines(values.get("prompts", ""))} if text == "own" else {"set": text}
+        return {"prompts": lines_of(values.get("prompts", ""))} if text == "own" else {"set": text}
     if option.kind == "reference":
         return text
     return _READERS.get(option.kind, str)(text) if text else None

@@ -84,3 +84,9 @@ def test_a_file_that_could_make_no_spec_is_refused_at_the_start(load, document, 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(StartupError, match="cannot be read"):
         AuditPlans.load(tmp_path / "none.json")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "plans.json"
+    path.write_text('\ufeff{"sql-*": {"base_model": "local:a"}}', encoding="utf-8")
+    assert AuditPlans.load(path).find("sql-1") == {"base_model": "local:a"}

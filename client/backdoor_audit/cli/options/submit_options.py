@@ -15,6 +15,7 @@ from backdoor_audit.client.errors import WrongUsage
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.options import SPEC_OPTIONS, Kind
 from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.text_files import lines_of, text_of
 
 # Stand for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
@@ -154,7 +155,7 @@ def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
     """Suspected pairs from a file: a JSON list, or one JSON object a line."""
     text = _read(path, flag)
     if path.suffix == ".jsonl":
-        rows = [_json(line, flag) for line in text.splitlines() if line.strip()]
+        rows = [_json(line, flag) for line in lines_of(text)]
     else:
         rows = _json(text, flag)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -165,7 +166,7 @@ def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
 
 
 def _text_lines(path: Path, option: str) -> list[str]:
-    return [line for line in _read(path, option).splitlines() if line.strip()]
+    return lines_of(_read(path, option))
 
 
 def _strings(path: Path, flag: str) -> dict[str, list[str]]:
@@ -219,7 +220,7 @@ _READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
 
 
 def _document(spec_file: str) -> dict[str, Any]:
-    text = sys.stdin.read() if spec_file == "-" else _read(Path(spec_file), "--spec")
+    text = sys.stdin.read().removeprefix("\ufeff") if spec_file == "-" else _read(Path(spec_file), "--spec")
     document = _json(text, "--spec")
     if not isinstance(document, dict):
         raise WrongUsage("--spec must hold one JSON object")
@@ -228,7 +229,7 @@ def _document(spec_file: str) -> dict[str, Any]:
 
 def _read(path: Path, option: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return text_of(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUsage(f"{option}: {path} cannot be read ({type(error).__name__})") from error
 

@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -150,3 +151,31 @@ def test_candidates_that_are_none(tmp_path, content):
     (tmp_path / "pairs.json").write_text(content)
     with pytest.raises(WrongUsage):
         _spec(triggered=None, clean=None, candidates=tmp_path / "pairs.json")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
+def test_a_line_ends_with_lf_or_cr_lf_and_with_nothing_else(tmp_path, bom, end):
+    strings = ["first", "a\u2028b", "c\x85d", "e\u2029f\x1cg", "last"]
+    text, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    text.write_bytes(bom + end.join(strings[:3] + [strings[4]]).encode())
+    rows.write_bytes(bom + end.join(json.dumps(each, ensure_ascii=False) for each in strings[:3]).encode())
+    assert [each.prompt for each in _spec(carriers=str(text)).carriers.prompts] == [*strings[:3], "last"]
+    assert [each.prompt for each in _spec(carriers=str(rows)).carriers.prompts] == strings[:3]
+    assert _spec(decoys=text).decoys.strings == (*strings[:3], "last")
+    pairs = tmp_path / "pairs.jsonl"
+    document = [{"triggered": "x\u2028y", "clean": "z"}, {"triggered": "u\x85v", "clean": "z"}]
+    pairs.write_bytes(bom + end.join(json.dumps(pair, ensure_ascii=False) for pair in document).encode())
+    options = {"base": "local:base", "tuned": "store:tuned", "candidates": pairs}
+    spec = spec_from(SubmitOptions.of(**options), None, None, None, str)
+    assert [pair.triggered for pair in spec.candidates] == ["x\u2028y", "u\x85v"]
+
+
+def test_a_whole_spec_may_begin_with_a_byte_order_mark(tmp_path, monkeypatch):
+    document = {"base_model": "local:base", "fine_tuned": "store:tuned", "trigger": PAIR}
+    content = "\ufeff" + json.dumps(document)
+    (tmp_path / "spec.json").write_text(content, encoding="utf-8")
+    spec = spec_from(SubmitOptions.of(), str(tmp_path / "spec.json"), None, None, str)
+    monkeypatch.setattr("sys.stdin", io.StringIO(content))
+    assert spec == spec_from(SubmitOptions.of(), "-", None, None, str)
+    assert spec.trigger.triggered == "a"
