@@ -22,6 +22,7 @@ from backdoor_audit.cli.main import whole_command
 from backdoor_audit.client import errors
 from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
+from tools.checkpoints import checkpoints_page
 from tools.strip import strip
 from worker.settings import WorkerSettings
 
@@ -130,6 +131,7 @@ PAGES: Final = {
     "python.md": python_page,
     "settings.md": settings_page,
     "report.md": report_page,
+    "checkpoints.md": checkpoints_page,
 }
 
 

@@ -29,9 +29,9 @@ _ALL_LINEAR: Final = "all-linear"
 _HEAD: Final = "lm_head"
 
 # Initialisations that leave the base as it is; the trained factors take their place when the adapter is loaded.
-_INITIALISATIONS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
+INITIALISATIONS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
 # Notes, options of training, and what belongs to initialisations above: no forward pass depends on them.
-_IDLE: Final = frozenset(
+IDLE_OPTIONS: Final = frozenset(
     {
         "auto_mapping",
         "ensure_weight_tying",
@@ -45,7 +45,7 @@ _IDLE: Final = frozenset(
         "revision",
     }
 )
-_READ: Final = frozenset(
+READ_OPTIONS: Final = frozenset(
     {
         "alpha_pattern",
         "base_model_name_or_path",
@@ -157,13 +157,13 @@ def _given(value: Any) -> str:
 def _refuse_more(config: Mapping[str, Any]) -> Iterator[str]:
     """Refuse options that are on and not taken; name those that were dropped."""
     for key, value in sorted(config.items()):
-        if key in _IDLE:
+        if key in IDLE_OPTIONS:
             if key in ("auto_mapping", "eva_config", "loftq_config") and not is_off(value):
                 yield f"{CONFIG_NAME}: '{key}' is not used: nothing is imported or initialised by it"
-        elif key not in _READ and not is_off(value):
+        elif key not in READ_OPTIONS and not is_off(value):
             _refuse(key, f"is {_given(value)}, an option that is on and is not supported", MERGE)
     init = config.get("init_lora_weights", True)
-    if not any(init is one or (isinstance(one, str) and init == one) for one in _INITIALISATIONS):
+    if not any(init is one or (isinstance(one, str) and init == one) for one in INITIALISATIONS):
         _refuse("init_lora_weights", f"is {_given(init)}, which rewrites the base's weights", MERGE)
     if config.get("bias", "none") not in ("none", None):
         _refuse("bias", f"is {_given(config['bias'])}: trained biases are not supported", MERGE)

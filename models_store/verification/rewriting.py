@@ -12,9 +12,9 @@ from models_store.files import shown
 from models_store.verification.config_rules import DTYPES, FLAGS, INERT_KEYS, ROTARY_KEYS, fits, known_keys
 from models_store.verification.tokenizer_rules import SETTINGS, SPECIAL_TOKENS, names_a_file, setting_is_plain
 
-_CODE: Final = frozenset({"auto_map", "custom_code", "custom_generate", "custom_pipelines"})
+CODE_KEYS: Final = frozenset({"auto_map", "custom_code", "custom_generate", "custom_pipelines"})
 # Each makes another model of the same tensors, so it is never dropped: ``check_config`` refuses it.
-_MEANS_MORE: Final = frozenset(
+REFUSED_KEYS: Final = frozenset(
     {"quantization_config", "compression_config", "quantization", "transformers_weights", "per_layer_config"}
 )
 _OUTPUTS: Final = re.compile(r"output_[a-z_]+|return_dict|torchscript")
@@ -82,10 +82,10 @@ def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
     changes = Changes("config.json")
     document: dict[str, Any] = {}
     for key, value in raw.items():
-        if key in _CODE:
+        if key in CODE_KEYS:
             if not is_off(value):
                 changes.code(key)
-        elif key in _MEANS_MORE:
+        elif key in REFUSED_KEYS:
             if not is_off(value):
                 document[key] = value
         elif key not in known["keys"] or (key in INERT_KEYS and not fits(key, value)):
@@ -142,7 +142,7 @@ def rewrite_generation_config(raw: Mapping[str, Any]) -> Rewritten:
     changes = Changes("generation_config.json")
     document: dict[str, Any] = {}
     for key, value in raw.items():
-        if key in _CODE and not is_off(value):
+        if key in CODE_KEYS and not is_off(value):
             changes.code(key)
         elif _OUTPUTS.fullmatch(key) or key not in known or not fits(key, value):
             if not is_off(value):
@@ -157,7 +157,7 @@ def rewrite_tokenizer_config(raw: Mapping[str, Any]) -> Rewritten:
     changes = Changes("tokenizer_config.json")
     document: dict[str, Any] = {}
     for key, value in raw.items():
-        if key in _CODE:
+        if key in CODE_KEYS:
             if not is_off(value):
                 changes.code(key)
         elif names_a_file(key) or key not in SETTINGS or not setting_is_plain(key, value):

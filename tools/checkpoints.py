@@ -1,0 +1,138 @@
+"""The reference page of what a checkpoint's folder may hold, written from the lists that decide it."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from backdoor_audit.contract.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, LIMITS, WEIGHTS
+from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
+from models_store.verification.adapter_config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
+from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
+from models_store.verification.patterns import MAX_PATTERN_CHARS
+from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
+
+_HEAD: Final = """\
+# What a checkpoint's folder may hold
+
+The same answer by every way in: `local:`, `store:`, `hf:`, `mlflow:` and `models push`. `backdoor-audit models check
+FOLDER` gives it on your machine, with everything that is wrong at once. What transformers and PEFT open is a private
+copy of the folder that holds the files of the first table and nothing else ([decision
+0121](../decisions/0121-a-private-view.md)).
+
+"""
+
+
+def checkpoints_page() -> str:
+    """What is taken, ignored, rewritten and refused, and why."""
+    return _HEAD + "\n".join(
+        (
+            _table("Taken", ("what", "limit", "why"), _taken()),
+            _table("Ignored: never opened, hashed or copied; listed in the report", ("what", "why"), _IGNORED),
+            _table(
+                "Rewritten: dropped or changed in the private copy; named in the report", ("what", "how"), _rewritten()
+            ),
+            _table("Refused, with the file and the key named", ("what", "why"), _refused()),
+        )
+    )
+
+
+def _taken() -> list[tuple[str, str, str]]:
+    rows = [
+        (f"`{name}`", f"{limit // 1024:,} KiB", _PURPOSE.get(name, "the tokenizer")) for name, limit in LIMITS.items()
+    ]
+    total = f"{MAX_TOTAL_BYTES // GiB} GiB together"
+    return [
+        (f"`{WEIGHTS}`, or the shards that `{INDEX}` names", f"{total}, {MAX_SHARDS:,} shards, {MAX_TENSORS:,} tensors",
+         f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
+        (f"`{ADAPTER_WEIGHTS}`", total, f"an adapter of rank {MAX_RANK:,} at most: LoRA, rank-stabilised LoRA, DoRA"),
+        *rows,
+        ("`additional_chat_templates/*.jinja`", "256 KiB", "more chat templates"),
+    ]  # fmt: skip
+
+
+_PURPOSE: Final = {
+    CONFIG: "sizes and options of a whole model",
+    "generation_config.json": "settings of generation",
+    ADAPTER_CONFIG: "options of an adapter",
+    INDEX: "which shard holds which tensor",
+    "chat_template.jinja": "the chat template",
+}
+_IGNORED: Final = [
+    ("optimizer and scheduler states, `training_args.bin`, `trainer_state.json`", "no model is read from them"),
+    ("pickles beside safetensors (`pytorch_model.bin`, `adapter_model.bin`, `*.pth`)", "the safetensors are read"),
+    ("folders below the checkpoint (`checkpoint-20/`, `original/`, `runs/`, `onnx/`)", "each is something of its own"),
+    ("code (`modeling_*.py`), notebooks, logs, documents, pictures", "nothing of a checkpoint is ever run"),
+    ("other exports (GGUF, ONNX, Flax, TensorFlow, `consolidated.safetensors`)", "the safetensors are read"),
+    ("`vocab.json`, `merges.txt`, `tokenizer.model`, processors' settings", "`tokenizer.json` holds all that is read"),
+    ("`config.json` beside an adapter", "it is the base's"),
+    ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
+]
+
+
+def _rewritten() -> list[tuple[str, str]]:
+    return [
+        ("keys of JSON that transformers does not know", "dropped"),
+        (_names(sorted(CODE_KEYS)), "dropped, with a warning: code of the checkpoint was not audited"),
+        ("`output_*`, `return_dict`, `torchscript`", "at their defaults: they change outputs, not the model"),
+        ("names of files in `tokenizer_config.json`", "dropped: only `tokenizer.json` is read"),
+        ("rope type `su`", "`longrope`, its name today"),
+        (
+            "an adapter's patterns of modules, ranks and scales",
+            "written out as the names of the modules that they match",
+        ),
+        ("`task_type`, where it is missing", "`CAUSAL_LM`"),
+        (
+            f"options of an adapter that change no result: {_names(sorted(IDLE_OPTIONS))}",
+            "dropped; nothing is imported",
+        ),
+        ("options of an adapter that are null, false, `{}` or `[]`", "dropped, whether they are known or not"),
+        (
+            f"`init_lora_weights`: {_names(str(one) for one in INITIALISATIONS)}",
+            "`true`: trained factors take its place",
+        ),
+    ]
+
+
+def _refused() -> list[tuple[str, str]]:
+    return [
+        ("weights that are there only as a pickle", "opening a pickle can run code"),
+        ("links out of the folder, FIFOs, sockets, devices", "they lead to what is not the checkpoint's"),
+        (
+            f"more than {MAX_ENTRIES:,} entries, folders nested deeper than {MAX_DEPTH}",
+            "it is not a checkpoint's own folder",
+        ),
+        ("an adapter beside the weights of a whole model", "which is meant is not known"),
+        (
+            "`model_type` or `architectures` that are not on the list; tensors that the architecture lacks",
+            "it would be another model",
+        ),
+        (_names(sorted(REFUSED_KEYS)), "the same tensors would be another model"),
+        ("header and configuration that disagree; damaged files", "they do not belong together"),
+        ("shards without an index, or missing; a tensor in two shards", "which weights are meant is not known"),
+        (f"options of an adapter that are on, other than {_names(sorted(READ_OPTIONS))}", "what they do is not known"),
+        (
+            "initialisations that rewrite the base (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA)",
+            "the base could not be restored exactly",
+        ),
+        (
+            "copies of the base's weights that are not the base's, byte by byte",
+            "they would be loaded over the shared weights",
+        ),
+        (
+            f"patterns over {MAX_PATTERN_CHARS:,} characters, that refer back, or that take too long",
+            "matching is bounded",
+        ),
+        (
+            "a base without `tokenizer.json`",
+            "prompts are read with the base's tokenizer; a fine-tuned model needs none",
+        ),
+    ]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [f"## {title}", "", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
