@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from audit.ports import ProgressCallback, Sink
-from backdoor_audit.contract.spec import Stage
+from backdoor_audit.contract.lifecycle import Stage
 
 
 @dataclass

@@ -21,7 +21,7 @@
 
 from typing import ClassVar
 
-from backdoor_audit.contract.spec import FailureCode
+from backdoor_audit.contract.lifecycle import FailureCode
 
 
 class AuditError(Exception):

@@ -11,7 +11,9 @@ from typing import Any, Final
 from audit.errors import InvalidAudit
 from audit.prompts import carriers as carrier_sets
 from audit.prompts.decoys import draw
-from backdoor_audit.contract.spec import AuditSpec, Carrier, CarrierSet, PresetValues, TriggerSpec
+from backdoor_audit.contract.carriers import Carrier, CarrierSet
+from backdoor_audit.contract.presets import PresetValues
+from backdoor_audit.contract.spec import AuditSpec, TriggerSpec
 
 MIN_DECOY_CARRIERS_PER_HALF: Final = 8
 

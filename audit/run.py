@@ -38,7 +38,8 @@ from audit.verdict.multiple_pairs import (
 )  # fmt: skip
 from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry
-from backdoor_audit.contract.report import AuditReport, Gates
+from backdoor_audit.contract.gates import Gates
+from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import AuditSpec
 from backdoor_audit.contract.verdicts import NEEDS_REVIEW
 

@@ -33,7 +33,7 @@
 
 from typing import ClassVar, Final
 
-from backdoor_audit.contract.spec import Status
+from backdoor_audit.contract.lifecycle import Status
 from common.problem_type import INTERNAL, INVALID_REQUEST, ProblemType
 
 

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Literal
 
 from backdoor_audit.contract.benign_library import LibraryEntry
-from backdoor_audit.contract.spec import AuditSpec, Failure, Stage, Status
+from backdoor_audit.contract.lifecycle import Failure, Stage, Status
+from backdoor_audit.contract.spec import AuditSpec
 from backdoor_audit.contract.verdicts import Verdict
 
 EventKind = Literal["status", "progress"]

@@ -28,7 +28,8 @@ from audit.measure.extraction import Extraction
 from audit.ports import ProgressCallback
 from audit.stats.resampling import clusters_of, sign_flip_test
 from audit.verdict.gates import MIN_RECOVERED
-from backdoor_audit.contract.report import Baselines, DictionaryRow, Feature, Localisation, Scores
+from backdoor_audit.contract.features import DictionaryRow, Feature, Scores
+from backdoor_audit.contract.report import Baselines, Localisation
 from backdoor_audit.contract.spec import Architecture
 
 LOCALISED_SHARE: Final = 0.3

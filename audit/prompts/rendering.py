@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audit.errors import InvalidAudit, TriggerNotDistinguishable
-from backdoor_audit.contract.spec import Carrier, Render, TriggerSpec
+from backdoor_audit.contract.carriers import Carrier
+from backdoor_audit.contract.spec import Render, TriggerSpec
 
 Rendering = Literal["chat", "raw"]
 _PUNCTUATION = set(_string.punctuation) | set(_string.whitespace)

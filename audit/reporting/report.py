@@ -20,16 +20,16 @@ from audit.prompts import carriers as carrier_sets
 from audit.reporting import wording
 from audit.verdict import gates as gating
 from audit.verdict.multiple_pairs import PanelResult
+from backdoor_audit.contract.features import Scores
+from backdoor_audit.contract.gates import Gates
 from backdoor_audit.contract.report import (
     AlsoFiresOn,
     AuditReport,
     Baselines,
     DecoyRow,
     DirectionRow,
-    Gates,
     Power,
     Provenance,
-    Scores,
     Sizes,
 )
 from backdoor_audit.contract.verdicts import Verdict

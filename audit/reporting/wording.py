@@ -6,7 +6,8 @@ from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS, MIN_SILENT, contradicted
-from backdoor_audit.contract.report import CalibratedGate, Gates, Localisation, Power, SpecificGate
+from backdoor_audit.contract.gates import CalibratedGate, Gates, SpecificGate
+from backdoor_audit.contract.report import Localisation, Power
 from backdoor_audit.contract.verdicts import NEEDS_REVIEW, Verdict
 
 # The base's own reaction is mentioned from this share of the fine-tuned model's on. It decides nothing.

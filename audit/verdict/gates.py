@@ -19,7 +19,7 @@ from backdoor_audit.contract.benign_library import (
     library_digest,
     score_of,
 )
-from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from backdoor_audit.contract.verdicts import Verdict
 
 BEHAVIOUR_NATS: Final = 0.1  # †

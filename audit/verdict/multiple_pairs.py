@@ -20,7 +20,8 @@ from audit.ports import FolderStore, ProgressCallback
 from audit.prompts.decoys import shape
 from audit.stats.statistics import holm, rank
 from audit.verdict import gates as gating
-from backdoor_audit.contract.report import CalibratedGate, CandidateRow, Gates, Multiplicity, SpecificGate
+from backdoor_audit.contract.gates import CalibratedGate, Gates, SpecificGate
+from backdoor_audit.contract.report import CandidateRow, Multiplicity
 from backdoor_audit.contract.verdicts import BY_URGENCY, NEEDS_REVIEW
 
 # The worse comes first: an audit's verdict is the first one that a candidate has.

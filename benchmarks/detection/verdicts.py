@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from audit.verdict import gates
-from backdoor_audit.contract.report import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
+from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
 from backdoor_audit.contract.verdicts import Verdict
 from benchmarks.harness.records import read
 

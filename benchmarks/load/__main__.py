@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import psutil
 
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from benchmarks.harness.goals import at_most
 from benchmarks.harness.machine import ROOT, write_result
 from benchmarks.load.stack import Cluster, cluster

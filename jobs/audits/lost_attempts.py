@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.audits import deadlines
 from jobs.audits import rows as audits
 from jobs.audits.rows import Row

@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from backdoor_audit.contract.spec import STAGES, Stage
+from backdoor_audit.contract.lifecycle import STAGES, Stage
 
 _WEIGHTS: Final[dict[Stage, float]] = {
     "resolve": 0.02,

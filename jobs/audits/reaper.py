@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, select, update
 
-from backdoor_audit.contract.spec import Status
+from backdoor_audit.contract.lifecycle import Status
 from jobs.audits import deadlines, lost_attempts
 from jobs.audits.rows import Row
 from jobs.audits.states import LIVE, Action

@@ -6,8 +6,9 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection, delete, update
 
+from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
+from backdoor_audit.contract.spec import AuditSpec
 from backdoor_audit.contract.verdicts import Verdict
 from jobs.audits import events, listings, states, submissions
 from jobs.audits import rows as audits

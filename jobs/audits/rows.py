@@ -6,7 +6,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from backdoor_audit.contract.foreign_text import visible_lines
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Failure, Status
+from backdoor_audit.contract.lifecycle import TERMINAL, Failure, Status
+from backdoor_audit.contract.spec import AuditSpec
 from backdoor_audit.contract.verdicts import Verdict
 from jobs import version_tags
 from jobs.audits import events, states

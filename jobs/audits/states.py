@@ -22,7 +22,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from backdoor_audit.contract.spec import Status
+from backdoor_audit.contract.lifecycle import Status
 
 
 class Action(StrEnum):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import structlog
 from sqlalchemy import Connection
 
+from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import Failure, Stage
 from jobs.audits import claims, listings, reaper, submissions
 from jobs.audits.rows import Row
 from jobs.database import schema

@@ -11,7 +11,7 @@ from typing import Final, get_args
 
 from sqlalchemy import Connection, select
 
-from backdoor_audit.contract.spec import STAGES, Status
+from backdoor_audit.contract.lifecycle import STAGES, Status
 from jobs.database.tables import counters
 from jobs.database.upsert import upsert
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from backdoor_audit.contract.spec import TERMINAL, Status
+from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from backdoor_audit.contract.verdicts import Verdict
 
 NAMING: Final = {

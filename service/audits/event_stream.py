@@ -9,7 +9,7 @@ from fastapi import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from service.audits.schemas import EventOut

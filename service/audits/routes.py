@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec, Status
+from backdoor_audit.contract.lifecycle import TERMINAL, Status
+from backdoor_audit.contract.spec import AuditSpec
 from backdoor_audit.contract.verdicts import Verdict
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible

@@ -5,19 +5,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from backdoor_audit.contract.spec import (
-    Architecture,
-    AuditSpec,
-    CarrierPrompts,
-    CarrierSet,
-    Dtype,
-    FailureCode,
-    Preset,
-    Recipe,
-    Render,
-    Stage,
-    Status,
-)
+from backdoor_audit.contract.carriers import CarrierPrompts, CarrierSet
+from backdoor_audit.contract.lifecycle import FailureCode, Stage, Status
+from backdoor_audit.contract.presets import Preset
+from backdoor_audit.contract.spec import Architecture, AuditSpec, Dtype, Recipe, Render
 from backdoor_audit.contract.verdicts import FailOn, Verdict
 from jobs.records import AuditRecord, Event, EventKind, Page
 from service.http.schemas import Out, absent

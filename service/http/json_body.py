@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from backdoor_audit.contract.spec import MAX_PROMPTS, AuditSpec
+from backdoor_audit.contract.carriers import MAX_PROMPTS
+from backdoor_audit.contract.spec import AuditSpec
 from service.errors import InvalidRequest, MalformedJson, UnsupportedMediaType
 from service.http.validation import body_items
 from service.openapi_document.fragments import named

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from backdoor_audit.contract.formatting import number, share
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from service.http.etags import matches, tag_of
 from service.reports import words
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
-from backdoor_audit.contract.spec import Status
+from backdoor_audit.contract.lifecycle import Status
 from backdoor_audit.contract.verdicts import Verdict
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord

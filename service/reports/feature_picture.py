@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from backdoor_audit.contract.feature_report import FiringUnder
+from backdoor_audit.contract.features import Feature
 from backdoor_audit.contract.formatting import UNMEASURED, number, share
-from backdoor_audit.contract.report import Feature
 from service.reports.drawing import Drawing
 from service.reports.pictures import WIDTH, Picture
 

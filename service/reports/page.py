@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backdoor_audit.contract.feature_report import Continuation, FeatureExplanation, FiringToken
+from backdoor_audit.contract.features import Feature, Scores
 from backdoor_audit.contract.formatting import number, share, with_interval
-from backdoor_audit.contract.report import AuditReport, Feature, Scores
+from backdoor_audit.contract.report import AuditReport
 from service.reports import feature_picture, pictures, words
 from service.reports.subject import Subject
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from backdoor_audit.contract.report import AuditReport, Feature
+from backdoor_audit.contract.features import Feature
+from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import Architecture
 from jobs.errors import InvalidPageToken
 from service import page_tokens

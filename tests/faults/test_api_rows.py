@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from backdoor_audit.client.errors import ClientError, Conflict
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from tests.faults.stack import ENDLESS, MISSING, System, until
 from tests.toy import toy_spec
 

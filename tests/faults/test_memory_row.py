@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backdoor_audit.contract.spec import AuditSpec, CarrierPrompts
+from backdoor_audit.contract.carriers import CarrierPrompts
+from backdoor_audit.contract.spec import AuditSpec
 from tests.faults.stack import ROOT, System
 from tests.toy import SMALL, toy_spec, write_toy_adapter, write_toy_base
 

@@ -11,18 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import update
 
-from backdoor_audit.contract.report import (
-    AuditReport,
-    Baselines,
-    BehaviourGate,
-    CalibratedGate,
-    CausalGate,
-    Gates,
-    Provenance,
-    Scores,
-    Sizes,
-    SpecificGate,
-)
+from backdoor_audit.contract.features import Scores
+from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.report import AuditReport, Baselines, Provenance, Sizes
 from backdoor_audit.contract.spec import AuditSpec
 from jobs.database.tables import audits
 from jobs.ledger import Ledger

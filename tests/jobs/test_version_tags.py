@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, update
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.database.tables import version_tags
 from jobs.version_tags import TagTask
 

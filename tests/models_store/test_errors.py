@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from backdoor_audit.contract.spec import FailureCode
+from backdoor_audit.contract.lifecycle import FailureCode
 from models_store import errors
 from models_store.errors import NoSpace, StoreError, StoreUnavailable, translated
 

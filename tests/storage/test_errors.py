@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from backdoor_audit.contract.spec import FailureCode
+from backdoor_audit.contract.lifecycle import FailureCode
 from storage import errors
 from storage.errors import DiskFull, StorageError, StorageUnavailable, translated
 

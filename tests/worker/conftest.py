@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from backdoor_audit.contract.spec import TERMINAL, AuditSpec
+from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.spec import AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 from tests.clocks import ManualClock

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backdoor_audit.client.blocking import AuditClient
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.lifecycle import TERMINAL
 from models_store.store import ModelsStore
 from service.app import create_app
 from service.settings import Settings

@@ -8,8 +8,8 @@ import structlog
 from pydantic import ValidationError
 
 from audit.retention import forget_activations
+from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import Failure, Stage
 from jobs.records import Claim
 from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError

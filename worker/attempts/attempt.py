@@ -17,8 +17,8 @@ from typing import Final, get_args
 
 import structlog
 
+from backdoor_audit.contract.lifecycle import Failure, FailureCode
 from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import Failure, FailureCode
 from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.records import Claim
 from models_store.errors import StoreError

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from audit.retention import is_activations
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from common.polling import PollingLoop
 from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError

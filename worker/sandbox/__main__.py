@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final, NoReturn, get_args
 import structlog
 
 from audit.errors import AuditError, Cancelled, DeadlineExceeded, Interrupted
-from backdoor_audit.contract.spec import Failure, FailureCode, Stage
+from backdoor_audit.contract.lifecycle import Failure, FailureCode, Stage
 from common.logs import configure
 from worker.errors import ProtocolError
 from worker.sandbox.allowed_paths import reach_of

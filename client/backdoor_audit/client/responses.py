@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from backdoor_audit.contract.report import Feature
-from backdoor_audit.contract.spec import TERMINAL
+from backdoor_audit.contract.features import Feature
+from backdoor_audit.contract.lifecycle import TERMINAL
 
 
 class Answer(BaseModel):

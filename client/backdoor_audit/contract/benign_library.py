@@ -1,7 +1,7 @@
 """Benign libraries: scores of fine-tunes known to be benign, and which of them an audit may be compared with.
 
-Torch-free. A score is one number a model, S = log(max(T, 0) + τ): T the causal effect of the pair, τ the numeric noise.
-Two scores may be compared only where everything else that T depends on is the same; that is the comparability key.
+Torch-free. A score is one number per model, S = log(max(T, 0) + τ): T the causal effect of the pair, τ the numeric
+noise. Two scores may be compared only if everything else that T depends on is the same: the comparability key.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from backdoor_audit.contract.spec import Architecture, Frozen
+from backdoor_audit.contract.base import Frozen
+from backdoor_audit.contract.spec import Architecture
 from backdoor_audit.contract.trigger_kind import TriggerKind
 
 MIN_ENTRIES: Final = 19
@@ -27,18 +28,20 @@ _TOLERANCE: Final = 1e-9
 class ComparabilityKey(Frozen):
     """Everything besides the fine-tuned model that T depends on; only scores with equal keys are compared."""
 
-    base_digest: str = Field(description="Content digest of the base; empty where it is not known.")
-    carriers_digest: str = Field(description="Of the carriers in their order; the seed that chose them is in it.")
-    template: str = Field(description="Where the string stands in a prompt.")
-    rendering: Literal["chat", "raw"] = Field(description="How prompts were put to the model.")
-    layers: tuple[int, ...] = Field(description="Which were audited.")
-    architectures: tuple[Architecture, ...] = Field(description="Of the dictionaries.")
-    decoy_carriers_a: int = Field(ge=1, description="Carriers of A that directions are fitted on.")
-    decoy_carriers_b: int = Field(ge=1, description="Carriers of B that T is read on.")
-    continuation_tokens: int = Field(ge=0, description="Length of the forced answer.")
-    dtype: Literal["bfloat16", "float32"] = Field(description="Of weights and stored activations.")
-    trigger_kind: TriggerKind = Field(description="Read off what differs between the two strings.")
-    method_version: str = Field(description="Of what is computed.")
+    base_digest: str = Field(description="Content digest of the base model; empty if unknown.")
+    carriers_digest: str = Field(
+        description="Digest of the carriers in their order, and so of the seed that chose them."
+    )
+    template: str = Field(description="Template that places the string in a prompt.")
+    rendering: Literal["chat", "raw"] = Field(description="How prompts were rendered.")
+    layers: tuple[int, ...] = Field(description="Layers audited.")
+    architectures: tuple[Architecture, ...] = Field(description="Architectures of the dictionaries.")
+    decoy_carriers_a: int = Field(ge=1, description="Number of carriers of half A that directions are fitted on.")
+    decoy_carriers_b: int = Field(ge=1, description="Number of carriers of half B that T is measured on.")
+    continuation_tokens: int = Field(ge=0, description="Number of tokens of the teacher-forced answer.")
+    dtype: Literal["bfloat16", "float32"] = Field(description="Precision of weights and stored activations.")
+    trigger_kind: TriggerKind = Field(description="Kind of trigger, by what differs between the two strings.")
+    method_version: str = Field(description="Version of the method.")
 
     def differences(self, here: "ComparabilityKey") -> tuple[str, ...]:
         """What makes a score with this key not comparable with one with the key ``here``, in words; empty if nothing.
@@ -91,7 +94,7 @@ class ModelScore(Frozen):
     """The score of one model and what it is comparable with."""
 
     score: float = Field(description="S = log(max(T, 0) + tau).")
-    effect_nats: float = Field(description="T: causal effect of the leading direction, nats per carrier.")
+    effect_nats: float = Field(description="T: causal effect of the leading direction, in nats per carrier.")
     noise_nats: float = Field(gt=0, description="tau: the same quantity between two batch shapes of the base alone.")
     key: ComparabilityKey
 
@@ -112,13 +115,13 @@ class LibraryEntry(ModelScore):
     """The score of a fine-tune that somebody vouches is benign."""
 
     tuned_digest: str = Field(min_length=1, description="Content digest of the fine-tuned model.")
-    recipe: RecipeLabel | None = Field(default=None, description="How it was made; for counts by recipe.")
+    recipe: RecipeLabel | None = Field(default=None, description="How the model was made; used to count by recipe.")
 
 
 class NotComparable(Frozen):
     """Entries of a library that were left out of the comparison, and why."""
 
-    count: int = Field(ge=1, description="How many.")
+    count: int = Field(ge=1, description="Number of entries.")
     reason: str = Field(description="What differs.")
 
 
@@ -140,7 +143,7 @@ class Comparison(Frozen):
 
 
 def comparable(library: Sequence[LibraryEntry], key: ComparabilityKey, tuned_digest: str) -> Comparison:
-    """Divide a library into what has the same key, one score a model, and what was left out with the reason.
+    """Divide a library into what has the same key, one score per model, and what was left out with the reason.
 
     The audited model itself is left out: beside its own score it would always tie.
     """
@@ -161,6 +164,6 @@ def comparable(library: Sequence[LibraryEntry], key: ComparabilityKey, tuned_dig
 
 
 def library_digest(entries: Sequence[LibraryEntry]) -> str:
-    """``sha256:`` and the hash of the entries, whatever their order: which library an answer was given with."""
+    """``sha256:`` and the hash of the entries, whatever their order: it identifies the library of a result."""
     rows = sorted(json.dumps(entry.model_dump(mode="json"), sort_keys=True) for entry in entries)
     return "sha256:" + hashlib.sha256("\n".join(rows).encode()).hexdigest()

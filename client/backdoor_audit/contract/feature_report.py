@@ -1,4 +1,4 @@
-"""What a report says to explain one flagged feature. Torch-free.
+"""How a report explains one flagged feature. Torch-free.
 
 Prompts, tokens and continuations are the user's and the model's own text: excerpts of bounded length, control
 characters replaced.
@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from backdoor_audit.contract.spec import Frozen
+from backdoor_audit.contract.base import Frozen
 
 TOKEN_CHARS: Final = 80
 EXCERPT_CHARS: Final = 160
@@ -25,41 +25,44 @@ FiringCondition = Literal["triggered", "clean", "plain", "silent_decoys", "firin
 class FiringToken(Frozen):
     """The token of one prompt of B at which the feature is most active."""
 
-    condition: SlotCondition = Field(description="What fills the slot.")
-    string: Excerpt | None = Field(description="What fills the slot; null under plain.")
-    carrier: int = Field(description="Which carrier of B, counted from 0.")
+    condition: SlotCondition = Field(description="Condition of the prompt: what fills the slot.")
+    string: Excerpt | None = Field(description="String in the slot; null for plain prompts.")
+    carrier: int = Field(description="Carrier of half B, counted from 0.")
     position: int | None = Field(
-        description="Token position in the rendered prompt, from 0; null where the dictionary sees means over tokens."
+        description="Token position in the rendered prompt, from 0; null if the dictionary is trained on means "
+        "over tokens."
     )
-    activation: float = Field(description="Of the feature at this token.")
+    activation: float = Field(description="Activation of the feature at this token.")
     fires: bool = Field(description="Whether the activation exceeds the firing threshold.")
-    token: TokenText = Field(description="Its text.")
-    before: Excerpt = Field(description="The text right before the token, cut.")
-    after: Excerpt = Field(description="The text right after it, cut.")
+    token: TokenText = Field(description="Text of the token.")
+    before: Excerpt = Field(description="Text right before the token, truncated.")
+    after: Excerpt = Field(description="Text right after the token, truncated.")
 
 
 class FiringUnder(Frozen):
-    """How the feature fires on B's prompts under one condition."""
+    """How the feature fires on the prompts of half B under one condition."""
 
-    condition: FiringCondition = Field(description="What fills the slot.")
-    prompts: int = Field(description="How many there are.")
+    condition: FiringCondition = Field(description="Condition of the prompt: what fills the slot.")
+    prompts: int = Field(description="Number of prompts.")
     share: float = Field(description="Share of the prompts with an activation above the firing threshold.")
-    strongest: FiringToken | None = Field(description="Null where the feature is active nowhere.")
+    strongest: FiringToken | None = Field(
+        description="Token with the largest activation; null if the feature is active nowhere."
+    )
 
 
 class LensToken(Frozen):
     """A token that a direction promotes or suppresses."""
 
-    token: TokenText = Field(description="Its text.")
-    token_id: int = Field(description="In the vocabulary.")
-    logit: float = Field(description="Minus the mean over the vocabulary.")
+    token: TokenText = Field(description="Text of the token.")
+    token_id: int = Field(description="Id in the vocabulary.")
+    logit: float = Field(description="Logit minus the mean over the vocabulary.")
 
 
 class LogitLens(Frozen):
     """The decoder row, brought to root mean square 1, through the fine-tuned model's last norm and head alone.
 
     Biases and a cap on the logits are left out. Layers in between are skipped, so in the middle of a model this is a
-    hint and no proof.
+    hint, not a proof.
     """
 
     promoted: tuple[LensToken, ...] = Field(description="Largest first.")
@@ -74,17 +77,17 @@ class Continuation(Frozen):
     coefficient.
     """
 
-    carrier: int = Field(description="Which carrier of B, counted from 0.")
-    prompt: Excerpt = Field(description="The end of the prompt under the triggered string, cut.")
-    triggered: ContinuationText = Field(description="The answer under the triggered string, as it is.")
-    triggered_ablated: ContinuationText = Field(description="This feature alone.")
+    carrier: int = Field(description="Carrier of half B, counted from 0.")
+    prompt: Excerpt = Field(description="End of the prompt with the triggered string, truncated.")
+    triggered: ContinuationText = Field(description="Answer to the triggered string, unchanged.")
+    triggered_ablated: ContinuationText = Field(description="Answer with this feature alone changed.")
     triggered_ablated_together: ContinuationText | None = Field(
-        description="With the features before it in the list; null for the first."
+        description="Answer with this feature and those listed before it changed; null for the first."
     )
-    clean: ContinuationText = Field(description="The answer under the clean string, as it is.")
-    clean_steered: ContinuationText = Field(description="This feature alone.")
+    clean: ContinuationText = Field(description="Answer to the clean string, unchanged.")
+    clean_steered: ContinuationText = Field(description="Answer with this feature alone changed.")
     clean_steered_together: ContinuationText | None = Field(
-        description="With the features before it in the list; null for the first."
+        description="Answer with this feature and those listed before it changed; null for the first."
     )
 
 
@@ -92,22 +95,26 @@ class AlikeFeature(Frozen):
     """The feature of another dictionary whose decoder row is closest to this one's."""
 
     feature: str = Field(description="architecture/layer/seed/index")
-    layer: int = Field(description="Of that dictionary.")
-    seed: int = Field(description="Of that dictionary.")
-    cosine: float = Field(description="Of the two decoder rows; the largest in size of that dictionary.")
-    picked: bool | None = Field(description="Whether that seed's search picked it too; null at other layers.")
+    layer: int = Field(description="Layer of that dictionary.")
+    seed: int = Field(description="Seed of that dictionary.")
+    cosine: float = Field(
+        description="Cosine of the two decoder rows; the largest in absolute value in that dictionary."
+    )
+    picked: bool | None = Field(description="Whether the search with that seed picked it too; null at other layers.")
 
 
 class FeatureExplanation(Frozen):
-    """Where a feature fires, what it writes, what it does, and whether other dictionaries found it."""
+    """Where a feature fires, what it promotes, what it does, and whether other dictionaries found it."""
 
-    firing: tuple[FiringUnder, ...] = Field(description="One row a condition.")
+    firing: tuple[FiringUnder, ...] = Field(description="One row per condition.")
     strongest: tuple[FiringToken, ...] = Field(
-        description="The prompts of B where it is most active, at most one a carrier, strongest first."
+        description="Prompts of half B with the largest activations, at most one per carrier, largest first."
     )
-    logit_lens: LogitLens = Field(description="Which tokens its direction promotes.")
-    continuations: tuple[Continuation, ...] = Field(description="Answers with and without it.")
+    logit_lens: LogitLens = Field(description="Tokens that its direction promotes and suppresses.")
+    continuations: tuple[Continuation, ...] = Field(description="Answers with and without the feature.")
     alike: tuple[AlikeFeature, ...] = Field(
-        description="Other seeds at its layer, and the dictionaries at the audited layers next to it."
+        description="Closest features in the dictionaries of other seeds and of the adjacent audited layers."
     )
-    chance_cosine: float | None = Field(description="The closest row of an untrained dictionary of the same shape.")
+    chance_cosine: float | None = Field(
+        description="Cosine with the closest row of an untrained dictionary of the same shape."
+    )

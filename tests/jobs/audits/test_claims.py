@@ -2,7 +2,7 @@
 
 import pytest
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.errors import LeaseLost
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from backdoor_audit.contract.spec import TERMINAL, Failure
+from backdoor_audit.contract.lifecycle import TERMINAL, Failure
 from jobs.errors import IdempotencyConflict, LeaseLost
 
 THREADS = 8

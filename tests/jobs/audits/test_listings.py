@@ -5,7 +5,7 @@ import base64
 import pytest
 from sqlalchemy import event, text
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.errors import AuditNotTerminal, InvalidPageToken, ReportNotReady
 
 

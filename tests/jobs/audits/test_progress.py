@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.spec import STAGES
+from backdoor_audit.contract.lifecycle import STAGES
 from jobs.audits.progress import clamp, overall, worth_an_event
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import jobs.clock
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.clock import BootClock
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import delete, func, select
 
-from backdoor_audit.contract.spec import STAGES, TERMINAL, Failure
+from backdoor_audit.contract.lifecycle import STAGES, TERMINAL, Failure
 from jobs.database.tables import audits, reports
 from jobs.errors import AuditNotFound, AuditNotTerminal, LeaseLost, ReportNotReady
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from backdoor_audit.contract.spec import TERMINAL, Status
+from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from jobs.audits.states import LIVE, TRANSITIONS, Action, after
 
 STATES = get_args(Status)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from backdoor_audit.contract.spec import AuditSpec, Failure
+from backdoor_audit.contract.lifecycle import Failure
+from backdoor_audit.contract.spec import AuditSpec
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
 from jobs.ids import is_audit_id
 

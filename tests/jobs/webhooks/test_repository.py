@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from backdoor_audit.contract.ids import WEBHOOK_ID
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.database.tables import audits, deliveries
 from jobs.errors import (
     DeliveryNotFound,

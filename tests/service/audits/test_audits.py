@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 
 
 def test_filing_answers_202_and_the_id_is_on_the_broker(served, spec):

@@ -4,7 +4,7 @@ import threading
 import httpx
 import pytest
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 
 
 def parse(text):

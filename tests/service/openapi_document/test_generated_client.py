@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 from service.openapi_document import committed, examples
 
 pytest.importorskip("openapi_python_client", reason="openapi-python-client is not installed; make venv installs it")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.lifecycle import Failure
 
 
 class Cutter:

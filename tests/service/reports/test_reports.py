@@ -1,7 +1,8 @@
 import pytest
 
-from backdoor_audit.contract.report import AuditReport, Feature
-from backdoor_audit.contract.spec import Failure
+from backdoor_audit.contract.features import Feature
+from backdoor_audit.contract.lifecycle import Failure
+from backdoor_audit.contract.report import AuditReport
 from service.openapi_document import examples
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.spec import STAGES, Failure
+from backdoor_audit.contract.lifecycle import STAGES, Failure
 from tests.toy import toy_spec
 from worker.errors import ProtocolError
 from worker.sandbox.protocol import (

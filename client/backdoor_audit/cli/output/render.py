@@ -15,9 +15,11 @@ from rich.text import Text
 
 from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.feature_report import Continuation
+from backdoor_audit.contract.features import Feature, Scores
 from backdoor_audit.contract.foreign_text import visible
 from backdoor_audit.contract.formatting import number, share, with_interval
-from backdoor_audit.contract.report import AuditReport, Feature, Gates, Power, Scores
+from backdoor_audit.contract.gates import Gates
+from backdoor_audit.contract.report import AuditReport, Power
 
 VERDICT_STYLE: Final = {
     "flagged": "bold red",

@@ -23,7 +23,8 @@ from backdoor_audit.client.calls import Polled
 from backdoor_audit.client.errors import NoVerdictInTime, Unreachable
 from backdoor_audit.client.responses import Alive, Audit, Entry, Key, Library, Model, Page
 from backdoor_audit.client.retry import RetryPolicy
-from backdoor_audit.contract.report import AuditReport, Feature
+from backdoor_audit.contract.features import Feature
+from backdoor_audit.contract.report import AuditReport
 from backdoor_audit.contract.spec import AuditSpec
 
 P = TypeVar("P", bound=Page)
