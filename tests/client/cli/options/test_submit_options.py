@@ -158,7 +158,7 @@ def test_candidates_that_are_none(tmp_path, content):
 def test_a_line_ends_with_lf_or_cr_lf_and_with_nothing_else(tmp_path, bom, end):
     strings = ["first", "a\u2028b", "c\x85d", "e\u2029f\x1cg", "last"]
     text, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
-    text.write_bytes(bom + end.join(strings[:3] + [strings[4]]).encode())
+    text.write_bytes(bom + end.join([*strings[:3], strings[4]]).encode())
     rows.write_bytes(bom + end.join(json.dumps(each, ensure_ascii=False) for each in strings[:3]).encode())
     assert [each.prompt for each in _spec(carriers=str(text)).carriers.prompts] == [*strings[:3], "last"]
     assert [each.prompt for each in _spec(carriers=str(rows)).carriers.prompts] == strings[:3]
