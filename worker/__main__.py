@@ -26,6 +26,7 @@ from worker.app import create_app
 from worker.attempts.context import WorkerContext
 from worker.dispatch import Dispatcher
 from worker.errors import SettingsError
+from worker.foreign_messages import CarefulConsumer, use_careful_transport
 from worker.reaper import Reaper
 from worker.sandbox.confinement import hide_memory
 from worker.sandbox.left_over import end_orphans
@@ -113,7 +114,9 @@ def run(settings: WorkerSettings) -> int:
 def _consume(context: WorkerContext, dispatcher: Dispatcher) -> int:
     """Run the Celery worker in this thread."""
     shutdown = context.shutdown
+    use_careful_transport()
     app = create_app(context.settings.broker_url)
+    app.conf.worker_consumer = CarefulConsumer
 
     def leave() -> None:
         """Have Celery end the worker after the task that is running."""
