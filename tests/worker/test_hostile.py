@@ -59,7 +59,8 @@ def test_hostile_audits_are_refused_and_the_next_one_runs(stack: "Stack", toy_mo
         assert record.attempt == 1
     assert stack.end_of(good).status == "succeeded"
     assert worker.process.poll() is None
-    said = [json.loads(line["line"]) for line in worker.logged() if line["event"] == "sandbox.said"]
+    printed = [line["line"] for line in worker.logged() if line["event"] == "sandbox.said"]
+    said = [json.loads(line) for line in printed if line.startswith("{")]
     started = [line for line in said if line["event"] == "sandbox.confined"]
     assert started
     assert all("no_new_privileges" in line["walls"] for line in started)
