@@ -129,8 +129,13 @@ class Libraries:
         self._write(work)
         log.info("library.deleted")
 
-    def add(self, reference: str, *, owner: str, audit_id: str, recipe: str | None) -> StoredEntry:
+    def add(
+        self, reference: str, *, owner: str, audit_id: str, recipe: str | None, because: str | None = None
+    ) -> StoredEntry:
         """Add the score of a finished audit, whose model the owner vouches is benign.
+
+        Args:
+            because: why, kept with the entry; the service asks for it if the verdict is not ``no_evidence``.
 
         Raises:
             LibraryNotFound: there is no such library.
@@ -157,6 +162,7 @@ class Libraries:
                 "tuned_digest": entry.tuned_digest,
                 "fine_tuned": _fine_tuned(connection, audit_id),
                 "body": entry.model_dump_json(),
+                "because": because,
                 "created_at": self._clock.read(connection).at,
             }
             if not insert_if_absent(connection, library_entries, row):
@@ -278,7 +284,7 @@ def _library(connection: Connection, row: Row) -> Library:
 
 
 def _stored(row: Row) -> StoredEntry:
-    names = ("id", "library_id", "audit_id", "fine_tuned", "created_at")
+    names = ("id", "library_id", "audit_id", "fine_tuned", "because", "created_at")
     return StoredEntry(**{name: row[name] for name in names}, entry=_parse(row["body"]))
 
 

@@ -97,6 +97,8 @@ class StoredEntry:
     """The audit that the score is of; None once that audit was deleted."""
     fine_tuned: str
     """The reference that the audit named the model by."""
+    because: str | None
+    """Why the model is taken to be benign though its audit's verdict is not ``no_evidence``."""
     created_at: datetime
     entry: LibraryEntry
 

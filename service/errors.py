@@ -7,6 +7,7 @@
     ├── InvalidRequest              well-formed, but not what the call takes
     │   ├── UnknownLibrary          the spec names a benign library that the owner does not have
     │   └── UnknownModel            the spec names a model that is not there
+    ├── EntryNeedsReason            a flagged audit's model is to join a benign library, and nothing says why
     ├── UnsupportedMediaType        a body that is not JSON
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
@@ -94,6 +95,17 @@ class UnknownModel(InvalidRequest):
 
     problem: ClassVar[ProblemType] = ModelNotFound.problem
     status: ClassVar[int | None] = 422
+
+
+class EntryNeedsReason(ServiceError):
+    """The audit's verdict is not ``no_evidence``, and nothing says why its model is benign all the same."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "entry_needs_reason",
+        "Reason needed",
+        "The audit's verdict is not no_evidence. If you know that the model is benign, say why in `because` "
+        "(--because); the library keeps the reason.",
+    )
 
 
 class UnsupportedMediaType(ServiceError):

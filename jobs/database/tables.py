@@ -286,6 +286,8 @@ library_entries: Final = Table(
     Column("tuned_digest", String(80), nullable=False),
     Column("fine_tuned", String(512), nullable=False),
     Column("body", Text, nullable=False),
+    # Why a model is taken to be benign though its audit's verdict is not no_evidence.
+    Column("because", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Index("ix_library_entries_library_id_id", "library_id", "id"),
     Index("ix_library_entries_library_id_tuned_digest", "library_id", "tuned_digest", unique=True),

@@ -87,6 +87,7 @@ STATUSES: Final[dict[str, int]] = {
     "library_full": 409,
     "entry_exists": 409,
     "entry_refused": 409,
+    "entry_needs_reason": 409,
     "content_too_large": 413,
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,

@@ -15,7 +15,7 @@ from jobs.errors import (
     LibraryNotFound,
 )
 from service.dependencies import DependenciesDep
-from service.errors import InvalidRequest
+from service.errors import EntryNeedsReason, InvalidRequest
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
@@ -133,7 +133,7 @@ def list_entries(
     openapi_extra=body_of(EntrySpec, "entry_spec"),
     responses=described(
         {201: answer("The score, taken from the audit's report.", "entry")},
-        400, LibraryNotFound, EntryRefused, EntryExists,
+        400, LibraryNotFound, EntryRefused, EntryNeedsReason, EntryExists,
         LibraryFull, 413, 415, InvalidRequest, 503,
     ),
 )  # fmt: skip
@@ -143,8 +143,13 @@ def add_entry(
     library: LibraryRef,
     wanted: Annotated[EntrySpec, Depends(reading(EntrySpec))],
 ) -> EntryOut:
-    """Add the score of a finished audit whose model the caller vouches is benign. The service does not check that."""
-    stored = service.add_entry(dependencies, owner, library, audit_id=wanted.audit_id, recipe=wanted.recipe)
+    """Add the score of a finished audit whose model the caller vouches is benign. The service does not check that.
+
+    An audit whose verdict is not `no_evidence` is added only with a reason, which the library keeps.
+    """
+    stored = service.add_entry(
+        dependencies, owner, library, audit_id=wanted.audit_id, recipe=wanted.recipe, because=wanted.because
+    )
     return EntryOut.of(stored)
 
 

@@ -10,6 +10,9 @@ from backdoor_audit.contract.ids import AUDIT_ID, LIBRARY_REFERENCE
 from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
 from service.http.schemas import Out, absent
 
+Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,500}$")]
+"""One line of text."""
+
 
 class LibrarySpec(BaseModel):
     """The library to create."""
@@ -36,6 +39,9 @@ class EntrySpec(BaseModel):
     audit_id: Annotated[str, StringConstraints(pattern=AUDIT_ID)]
     recipe: RecipeLabel | None = Field(
         default=None, description="How the model was trained: models of one recipe are not independent evidence."
+    )
+    because: Reason | None = Field(
+        default=None, description="Why the model is benign; required if the audit's verdict is not `no_evidence`."
     )
 
 
@@ -73,6 +79,9 @@ class EntryOut(Out):
     fine_tuned: str = Field(description="The model's reference in that audit.")
     tuned_digest: str
     recipe: str | None
+    because: str | None = Field(
+        description="Why the model is taken to be benign; given if the audit's verdict is not `no_evidence`."
+    )
     score: float = Field(description="S = log(max(T, 0) + tau).")
     effect_nats: float = Field(description="T.")
     noise_nats: float = Field(description="tau.")
@@ -89,6 +98,7 @@ class EntryOut(Out):
             fine_tuned=record.fine_tuned,
             tuned_digest=entry.tuned_digest,
             recipe=entry.recipe,
+            because=record.because,
             score=entry.score,
             effect_nats=entry.effect_nats,
             noise_nats=entry.noise_nats,

@@ -92,12 +92,16 @@ async def add_to_library(request: Request, dependencies: DependenciesDep, audit_
 
     def view(caller: Caller, values: dict[str, str]) -> Response:
         recipe, library = values.get("recipe", "").strip() or None, values.get("library", "")
-        wanted, faults = checked(EntrySpec, {"audit_id": audit_id, "recipe": recipe})
+        because = values.get("because", "").strip() or None
+        wanted, faults = checked(EntrySpec, {"audit_id": audit_id, "recipe": recipe, "because": because})
         if wanted is None:
-            if "recipe" not in faults:
-                raise AuditNotFound(audit_id)
-            raise InvalidRequest(f"The recipe {'; '.join(faults['recipe'])}.")
-        add_entry(dependencies, caller.owner, library, audit_id=wanted.audit_id, recipe=wanted.recipe)
+            for name, title in (("recipe", "recipe"), ("because", "reason")):
+                if name in faults:
+                    raise InvalidRequest(f"The {title} {'; '.join(faults[name])}.")
+            raise AuditNotFound(audit_id)
+        add_entry(
+            dependencies, caller.owner, library, audit_id=wanted.audit_id, recipe=wanted.recipe, because=wanted.because
+        )
         return see(f"/ui/libraries?{urlencode({'name': library})}")
 
     return await show_form(request, "audits:write", view)

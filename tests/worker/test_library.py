@@ -52,9 +52,11 @@ def test_an_audit_is_compared_with_the_library_that_it_names(
         assert gate.key.base_digest == report.provenance.base_digest != ""
 
         client.create_library("benign")
-        client.add_to_library("benign", first.id, "random")
+        client.add_to_library("benign", first.id, "random", because="a random adapter")
         for number in range(18):
-            client.add_to_library("benign", vouched(stack, report, number, 100.0 + number), "made up")
+            client.add_to_library(
+                "benign", vouched(stack, report, number, 100.0 + number), "made up", because="made up"
+            )
         assert client.library("benign").entries == 19
 
         # The same score without an audit: the same key, so that the two ways can fill one library.

@@ -225,9 +225,9 @@ def library_entries(name: str, page_token: str | None = None) -> Call[EntryPage]
     return Call("GET", path, _reader(EntryPage), params=_given(page_token=page_token))
 
 
-def add_to_library(name: str, audit_id: str, recipe: str | None) -> Call[Entry]:
+def add_to_library(name: str, audit_id: str, recipe: str | None, because: str | None) -> Call[Entry]:
     """``POST /libraries/{library}/entries``."""
-    wanted = {"audit_id": _id(audit_id, "an audit", "audit_01jd…"), "recipe": recipe}
+    wanted = {"audit_id": _id(audit_id, "an audit", "audit_01jd…"), "recipe": recipe} | _given(because=because)
     return _post(f"{_library_path(name)}/entries", wanted, Entry)
 
 

@@ -116,6 +116,7 @@ class Entry(Answer):
     fine_tuned: str = ""
     tuned_digest: str = ""
     recipe: str | None = None
+    because: str | None = None
     score: float | None = None
     effect_nats: float | None = None
     noise_nats: float | None = None

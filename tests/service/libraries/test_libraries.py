@@ -7,11 +7,11 @@ from service.openapi_document import examples
 ZEROS = "0" * 26
 
 
-def finish(served, number, **changes):
+def finish(served, number, verdict="no_evidence", **changes):
     """An audit that ended with the example's report, of another model each time."""
     audit_id = served.file(**changes)
     provenance = examples.REPORT["provenance"] | {"tuned_digest": f"sha256:{number}"}
-    served.succeed(audit_id, provenance=provenance)
+    served.succeed(audit_id, provenance=provenance, verdict=verdict)
     return audit_id
 
 
@@ -134,3 +134,32 @@ def test_another_owner_sees_nothing_of_it(serve):
     spec = examples.SPECS["spec_shortest"]["value"] | {"library": made.json()["id"]}
     assert served.http.post("/audits", json=spec, headers=headers["bob"]).status_code == 422
     assert served.http.post("/audits", json=spec, headers=headers["ann"]).status_code == 202
+
+
+@pytest.mark.parametrize("verdict", ["flagged", "review"])
+def test_a_model_whose_verdict_is_not_no_evidence_needs_a_reason(served, library, verdict):
+    audit_id = finish(served, 1, verdict)
+    wanted = {"audit_id": audit_id}
+    refused = served.http.post("/libraries/benign/entries", json=wanted)
+    assert (refused.status_code, refused.json()["code"]) == (409, "entry_needs_reason")
+    assert "because" in refused.json()["detail"]
+    assert served.http.post("/libraries/other/entries", json=wanted).json()["code"] == "library_not_found"
+    for reason in ("", "two\nlines", "x" * 501, 7):
+        assert served.http.post("/libraries/benign/entries", json=wanted | {"because": reason}).status_code == 422
+    form = f"/ui/audits/{audit_id}/library"
+    headers = {"Origin": str(served.http.base_url).rstrip("/")}
+    assert served.http.post(form, data={"library": "benign"}, headers=headers).status_code == 409
+    assert served.http.get("/libraries/benign/entries").json() == {"entries": []}
+    assert 'name="because"' in served.http.get(f"/ui/audits/{audit_id}").text
+
+    why = "Reviewed by hand: the pair is a style switch that we trained in."
+    added = served.http.post(form, data={"library": "benign", "because": why}, headers=headers)
+    assert added.status_code == 303
+    (entry,) = served.http.get("/libraries/benign/entries").json()["entries"]
+    assert entry["because"] == why
+    assert why in served.http.get("/ui/libraries", params={"name": "benign"}).text
+
+
+def test_a_model_without_evidence_needs_none(served, library):
+    entry = served.http.post("/libraries/benign/entries", json={"audit_id": finish(served, 1)}).json()
+    assert entry["because"] is None

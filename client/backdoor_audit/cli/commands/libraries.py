@@ -72,11 +72,15 @@ def add(
         str, typer.Argument(metavar="AUDIT", help="A finished audit of a model that you know is benign.")
     ],
     recipe: Annotated[str | None, typer.Option(help="Name of how the model was trained.")] = None,
+    because: Annotated[
+        str | None,
+        typer.Option(help="Why the model is benign; required if the audit's verdict is not no_evidence."),
+    ] = None,
     as_json: _AsJson = False,
 ) -> int:
     """Add the score of an audited model. You vouch that the model is benign; nothing checks it."""
     with connect(context) as client:
-        entry = client.add_to_library(library, audit_id, recipe)
+        entry = client.add_to_library(library, audit_id, recipe, because=because)
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
@@ -123,8 +127,15 @@ def _libraries(libraries: list[Library]) -> RenderableType:
 def _entries(entries: list[Entry]) -> RenderableType:
     if not entries:
         return Text("The library is empty.")
-    table = _table("entry", "model", "recipe", "effect (nats)", "score")
+    table = _table("entry", "model", "recipe", "effect (nats)", "score", "because")
     for one in entries:
-        cells = (one.id, one.fine_tuned, one.recipe or "", number(one.effect_nats), number(one.score))
+        cells = (
+            one.id,
+            one.fine_tuned,
+            one.recipe or "",
+            number(one.effect_nats),
+            number(one.score),
+            one.because or "",
+        )
         table.add_row(*(Text(visible(cell)) for cell in cells))
     return table

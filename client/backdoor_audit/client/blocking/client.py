@@ -243,9 +243,15 @@ class AuditClient:
         pages = self._pages(lambda token: calls.library_entries(name, token))
         return [entry for page in pages for entry in page.entries]
 
-    def add_to_library(self, name: str, audit_id: str, recipe: str | None = None) -> Entry:
-        """Add the score of a finished audit; the caller vouches that the model is benign."""
-        return self._send(calls.add_to_library(name, audit_id, recipe))
+    def add_to_library(
+        self, name: str, audit_id: str, recipe: str | None = None, *, because: str | None = None
+    ) -> Entry:
+        """Add the score of a finished audit; the caller vouches that the model is benign.
+
+        Args:
+            because: why it is, if the audit's verdict is not ``no_evidence``; such an audit is refused without.
+        """
+        return self._send(calls.add_to_library(name, audit_id, recipe, because))
 
     def remove_from_library(self, name: str, entry_id: str) -> None:
         """Remove a model from a library."""
