@@ -1,9 +1,8 @@
 """``python -m tests.hostile.fuzz --inputs 10000 --load 1200 --out FILE``: checkpoints with seeded changes, under watch.
 
 Each input is a tiny valid checkpoint with one file changed. It must be refused with a code, soon, with little memory
-and without straying (``trial.py``), or taken. What is taken must load behind ``audit.models.pair``, or
-fail with a code of its
-own: ``internal`` is a finding. The same seed gives the same inputs.
+and without straying (``trial.py``), or taken, and so must its view be. What is taken must load through its view behind
+``audit.models.pair``, or fail with a code of its own: ``internal`` is a finding. The same seed gives the same inputs.
 """
 
 import argparse
@@ -23,8 +22,9 @@ from typing import Any, Final, Literal, NoReturn
 
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
+from models_store.view import write_view
 from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora
-from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json
+from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json, mutated_pattern
 from tests.hostile.trial import ACCEPTED, MAX_BYTES, MAX_CPU_S, Answer, Watch, verified
 from tests.tiny import write_json
 
@@ -47,6 +47,7 @@ TARGETS: Final[tuple[tuple[Kind, str, Mutation, int], ...]] = (
     ("sharded", INDEX, mutated_json, 5),
     ("lora", "adapter_config.json", mutated_json, 16),
     ("lora", "adapter_config.json", mutated_bytes, 2),
+    ("lora", "adapter_config.json", mutated_pattern, 8),
     ("lora", ADAPTER_WEIGHTS, mutated_header, 12),
 )
 
@@ -152,9 +153,11 @@ def load_all(folder: Path, taken: list[Input], most: int) -> dict[str, Any]:
         try:
             base = valid["full"] if tried.kind == "lora" else checkpoints[tried.kind]
             tuned = checkpoints["lora"] if tried.kind == "lora" else valid["lora"]
-            check_pair(verify_checkpoint(base), verify_checkpoint(tuned))
-            pair = load_pair(base, tuned, dtype="float32", device="cpu")
-            _run(pair)
+            first, second = verify_checkpoint(base), verify_checkpoint(tuned)
+            check_pair(first, second)
+            with tempfile.TemporaryDirectory(dir=folder) as views:
+                folders = [write_view(one, Path(views) / name).folder for one, name in ((first, "b"), (second, "t"))]
+                _run(load_pair(*folders, dtype="float32", device="cpu"))
             outcome = "loaded"
         except Exception as error:
             outcome = failure_of(error).code

@@ -200,3 +200,21 @@ def _spoiled(random: Random, text: bytes) -> bytes:
             return text[:at] + member + b"," + text[at:]
         case _:
             return mutated_bytes(random, text)
+
+
+_PIECES: Final = (
+    ".", ".*", "q_proj", "v_proj", "[qv]_proj", r"\.", r"\d+", "(", ")", "(?:", "|", "*", "+", "?", "{0,9}", "{99}",
+    "[", "]", "^", "$", r"\b", "(?!", "(?<=a)", "(?=", r"\1", "(?i)", "(a+)+", "(.*)*", "model", "self_attn", "layers",
+)  # fmt: skip
+_PATTERN_KEYS: Final = ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern")
+
+
+def mutated_pattern(random: Random, data: bytes) -> bytes:
+    """The configuration of an adapter with a pattern put together at random."""
+    document = json.loads(data)
+    for _ in range(random.randint(1, 2)):
+        key = random.choice(_PATTERN_KEYS)
+        pattern = "".join(random.choices(_PIECES, k=random.randint(1, 12)))
+        pattern = random.choice((pattern, f".*{pattern}", r".*\.(q_proj|v_proj)", f"(?:{pattern})?.*_proj"))
+        document[key] = {pattern: random.randint(1, 4)} if key.endswith("_pattern") else pattern
+    return json.dumps(document).encode()
