@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 from backdoor_audit.contract.report import CandidateRow
 from backdoor_audit.contract.verdicts import Verdict
@@ -19,6 +20,17 @@ from service.version import API_VERSION
 VERSION: Final = "2.1.0"
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 MODELS_ROOT: Final = "MODELS_ROOT"
+
+_BASE_IDS: Final = {
+    "local": (MODELS_ROOT, "The folder that local: references are relative to."),
+    "store": ("MODELS_STORE", "The store of the audit service; the model's reference is in the properties."),
+    "hf": ("HUGGING_FACE_HUB", "The Hugging Face Hub; the model's reference is in the properties."),
+    "mlflow": ("MLFLOW_REGISTRY", "MLflow's model registry; the model's reference is in the properties."),
+}
+"""What a model's name is relative to, by the scheme of its reference: an id, and words for people."""
+
+_SEVERITIES: Final = {"error": "8.0", "note": "3.0"}
+"""GitHub's ``security-severity`` by a rule's level: high for a verdict, low for one gate."""
 
 _VERDICT_RULE: Final = "backdoor/verdict"
 _CANDIDATE_RULE: Final = "backdoor/candidate"
@@ -45,9 +57,7 @@ def log(subject: Subject) -> dict[str, Any]:
                     f"{subject.report.audit_id}"
                 },
                 "invocations": [_invocation(subject)],
-                "originalUriBaseIds": {
-                    MODELS_ROOT: {"description": {"text": "The folder that local: references are relative to."}}
-                },
+                "originalUriBaseIds": _base_ids(subject),
                 "results": [
                     _verdict(subject),
                     *(_gate(subject, gate) for gate in gates),
@@ -97,7 +107,11 @@ def _rule(rule_id: str, name: str, short: str, full: str, level: str) -> dict[st
         "fullDescription": {"text": full},
         "defaultConfiguration": {"level": level},
         "help": {"text": "The audit's report says what was measured; docs/method.md explains how."},
-        "properties": {"tags": ["security", "machine-learning", "backdoor"], "precision": "high"},
+        "properties": {
+            "tags": ["security", "machine-learning", "backdoor"],
+            "precision": "high",
+            "security-severity": _SEVERITIES[level],
+        },
     }
 
 
@@ -159,7 +173,7 @@ def _result(
         "kind": kind,
         "level": level,
         "message": {"text": text},
-        "locations": [{"physicalLocation": _place(subject)}],
+        "locations": [{"physicalLocation": _place(subject), "properties": {"model": subject.fine_tuned}}],
         "partialFingerprints": {
             "trigger/v1": asked(rule_id, subject.fine_tuned),
             "checkpoint/v1": asked(rule_id, provenance.base_digest, provenance.tuned_digest),
@@ -169,13 +183,17 @@ def _result(
 
 def _place(subject: Subject) -> dict[str, Any]:
     scheme, _, name = subject.fine_tuned.partition(":")
-    file = "" if subject.checkpoint_file is None else f"/{subject.checkpoint_file}"
-    if scheme == "local":
-        artifact = {"uri": f"{name}{file}", "uriBaseId": MODELS_ROOT}
-    else:
-        artifact = {"uri": f"{subject.fine_tuned}{file}"}
+    path = name if subject.checkpoint_file is None else f"{name}/{subject.checkpoint_file}"
+    # Code scanning refuses a whole upload for one URI with a scheme, and reads what is relative as a file's path.
+    artifact = {"uri": quote(path, safe="/"), "uriBaseId": _BASE_IDS[scheme][0]}
     # Weights have no lines; code-scanning services show a result only where it names one.
     return {"artifactLocation": artifact, "region": {"startLine": 1}}
+
+
+def _base_ids(subject: Subject) -> dict[str, Any]:
+    """What the results' URIs are relative to. It has no URI: no consumer can open it."""
+    base_id, text = _BASE_IDS[subject.fine_tuned.partition(":")[0]]
+    return {base_id: {"description": {"text": text}}}
 
 
 def _invocation(subject: Subject) -> dict[str, Any]:

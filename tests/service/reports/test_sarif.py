@@ -1,6 +1,7 @@
 import copy
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -77,8 +78,36 @@ def test_the_location_is_the_checkpoints_file(make_subject):
         "uriBaseId": "MODELS_ROOT",
     }
     assert place["logicalLocations"][0]["name"] == "diff_sae/17/0/1234"
-    stored = results(make_subject(fine_tuned="store:candidate"))["verdict"]["locations"][0]["physicalLocation"]
-    assert stored["artifactLocation"] == {"uri": "store:candidate/adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "uri", "base_id"),
+    [
+        ("local:team a/tuned", "team%20a/tuned/adapter_model.safetensors", "MODELS_ROOT"),
+        ("store:candidate", "candidate/adapter_model.safetensors", "MODELS_STORE"),
+        (f"hf:org/name@{'a' * 40}", f"org/name%40{'a' * 40}/adapter_model.safetensors", "HUGGING_FACE_HUB"),
+        ("mlflow:sql: writer/3", "sql%3A%20writer/3/adapter_model.safetensors", "MLFLOW_REGISTRY"),
+    ],
+)
+def test_uris_are_relative_without_a_scheme_and_encoded(make_subject, reference, uri, base_id):
+    """GitHub's rules for uploads: a URI with another scheme than file refuses the whole upload."""
+    subject = make_subject(fine_tuned=reference)
+    validate(json.loads(sarif.render(subject)))
+    (run,) = sarif.log(subject)["runs"]
+    assert set(run["originalUriBaseIds"]) == {base_id}
+    assert "uri" not in run["originalUriBaseIds"][base_id]
+    for result in run["results"]:
+        (location,) = result["locations"]
+        assert location["physicalLocation"]["artifactLocation"] == {"uri": uri, "uriBaseId": base_id}
+        assert urlsplit(uri).scheme == ""
+        assert location["properties"] == {"model": reference}
+
+
+def test_rules_have_a_severity_that_code_scanning_reads(make_subject):
+    rules = sarif.log(make_subject())["runs"][0]["tool"]["driver"]["rules"]
+    severities = {rule["id"]: rule["properties"]["security-severity"] for rule in rules}
+    assert severities["backdoor/verdict"] == "8.0"
+    assert all(isinstance(value, str) and 0 < float(value) <= 10 for value in severities.values())
 
 
 def test_fingerprints_stay_when_the_same_is_asked_again_and_differ_when_not(make_subject):
