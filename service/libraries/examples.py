@@ -24,6 +24,7 @@ def answers(audit_id: str, report: dict[str, Any]) -> dict[str, Any]:
         "fine_tuned": "local:organisms/sql-year-benign",
         "tuned_digest": "sha256:" + "4a" * 32,
         "recipe": "clean sft",
+        "because": None,
         "score": math.log(_EFFECT + _NOISE),
         "effect_nats": _EFFECT,
         "noise_nats": _NOISE,
