@@ -119,7 +119,7 @@ def test_a_library_makes_the_fourth_gate(models, whole, tmp_path):
     assert found.gates.calibrated.p_conformal == 1.0
     assert "19 of 19 comparable benign models score as high" in found.gates.calibrated.reason
     assert found.verdict != "flagged"
-    assert any("recipe that is not among them" in line for line in found.limits)
+    assert any("says nothing about other recipes" in line for line in found.limits)
     itself = [*below, LibraryEntry.of(99.0, gate.noise_nats, gate.key, tuned_digest="sha256:tuned")]
     found = audit(models, "adapter", tmp_path / "w", library=itself)
     assert found.gates.calibrated.p_conformal == 0.05

@@ -56,7 +56,7 @@ def test_a_model_that_breaks_under_the_triggered_string_alone_is_invalid(audit):
     )
     assert {gate.state for _, gate in report.gates} == {"not_assessed"}
     assert len(report.not_assessed) == 4
-    assert "a condition on the string" in report.look_at[0]
+    assert "behaviour conditioned on the string" in report.look_at[0]
     assert set(report.scores.model_dump().values()) == {None}
     assert (report.decoys, report.directions, report.layers, report.flagged_features) == ((), (), (), ())
     assert report.smallest_effect_nats is None

@@ -48,13 +48,13 @@ def test_captures_do_not_depend_on_batches_or_shared_prefixes(budget, shared, mo
 
 def test_prefixes_are_shared_where_they_can_be(monkeypatch):
     lengths = []
-    original = forward._pad
+    original = forward.pad
 
     def counting(layout, group, skip, device):
         lengths.append(skip)
         return original(layout, group, skip, device)
 
-    monkeypatch.setattr(forward, "_pad", counting)
+    monkeypatch.setattr(forward, "pad", counting)
     sequences = random_sequences(4, prefix=6)
     small_runner("llama").capture(sequences, "tuned", (0,))
     assert lengths == [len(common_prefix(sequences))]

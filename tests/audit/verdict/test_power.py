@@ -143,4 +143,4 @@ def test_the_statement_says_what_it_is_about():
         assert part in text
     assert "base" not in text
     assert "pairs" not in text
-    assert "at 0.05/3, for 3 pairs are tested" in statement(found, 3)
+    assert "at 0.05/3, because 3 pairs are tested" in statement(found, 3)
