@@ -111,6 +111,7 @@ $(BIN)/python:
 $(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt requirements/run.lock | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
 ifndef UNLOCKED
+	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/torch-cpu.lock >/dev/null 2>&1 || true
 	$(PIP_INSTALL) --require-hashes --no-deps -r requirements/run.lock
 	@$(BIN)/python tools/torch_build.py || $(PIP_INSTALL) --require-hashes --no-deps -r requirements/cuda.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e ./client -e .

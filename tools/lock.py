@@ -6,6 +6,8 @@ build of torch does not need it. Versions come from ``constraints.txt``.
 
 PyPI has no CPU build of torch for Linux. The hashes of such builds in the folders of ``PIP_FIND_LINKS`` are added to
 those of PyPI; uv keeps the ones that a lock has already for as long as the version stays. ``--upgrade`` forgets them.
+With hashes to check, pip prefers PyPI's build to one in a folder, so ``torch-cpu.lock`` names the CPU build alone; the
+Makefile tries it first.
 """
 
 import hashlib
@@ -38,6 +40,8 @@ def main(uv: Path, *options: str) -> int:
         own = [entry for pin, entry in entries.items() if pin not in cuda]
         (FOLDER / name).write_text(HEAD + "".join(own), encoding="utf-8")
     (FOLDER / "cuda.lock").write_text(HEAD + "".join(cuda.values()), encoding="utf-8")
+    torch = next(entry for pin, entry in entries.items() if pin.startswith("torch=="))
+    (FOLDER / "torch-cpu.lock").write_text(HEAD + re.sub(r"^\S+", r"\g<0>+cpu", torch), encoding="utf-8")
     return 0
 
 

@@ -42,7 +42,7 @@ def test_every_pin_is_locked() -> None:
     assert set(entries("run.lock")) < set(entries("test.lock"))
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "cuda.lock"])
+@pytest.mark.parametrize("lock", [*LOCKS, "cuda.lock", "torch-cpu.lock"])
 def test_every_locked_package_has_hashes(lock: str) -> None:
     assert entries(lock)
     for entry in entries(lock).values():
