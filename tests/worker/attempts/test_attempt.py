@@ -97,6 +97,8 @@ from pathlib import Path
 from worker.sandbox.process import SandboxProcess
 from worker.sandbox.protocol import read_request
 import os
+from common import logs
+logs.configure()  # to standard error: the number below must be the only line of standard output
 request = read_request(Path(sys.argv[1]).read_bytes()).model_copy(update={"parent_pid": os.getpid()})
 sandbox = SandboxProcess(request, records=Path(sys.argv[2]))
 while not sandbox.messages(1):
