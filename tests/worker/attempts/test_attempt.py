@@ -74,12 +74,19 @@ def test_a_stop_that_nobody_asked_for_is_a_lost_attempt(context: WorkerContext, 
     assert claim is not None
 
     def say_it() -> None:
-        while not (records := list(context.settings.sandbox_records.glob("*"))):
+        give_up_at = time.monotonic() + 120
+        while time.monotonic() < give_up_at:
+            try:
+                record = next(context.settings.sandbox_records.glob("*"))
+                pid = int(record.name.split(".")[1])
+                command = psutil.Process(pid).cmdline()
+                if "worker.sandbox" in command:  # else it has not become the sandbox yet
+                    with (Path(f"/proc/{pid}/fd") / command[-1]).open("wb", buffering=0) as planted:
+                        planted.write(Stopped(reason=reason).line())
+                    return
+            except (StopIteration, IndexError, ValueError, OSError, psutil.Error):
+                pass
             time.sleep(0.01)
-        pid = int(records[0].name.split(".")[1])
-        pipe = Path(f"/proc/{pid}/fd") / psutil.Process(pid).cmdline()[-1]
-        with pipe.open("wb", buffering=0) as planted:
-            planted.write(Stopped(reason=reason).line())
 
     planter = threading.Thread(target=say_it, daemon=True)
     planter.start()
