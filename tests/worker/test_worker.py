@@ -51,6 +51,7 @@ def test_audits_that_cannot_be_done_fail_and_the_next_one_runs(stack: Stack, toy
     models = tmp_path / "models"
     shutil.copytree(toy_models, models)
     shutil.copytree(models / "adapter", models / "pickled")
+    (models / "pickled" / "adapter_model.safetensors").unlink()
     (models / "pickled" / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
     shutil.copytree(models / "base", models / "twin")
     write_toy_base(models / "wide", d_model=64)
