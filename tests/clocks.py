@@ -10,9 +10,9 @@ from jobs.clock import Instant
 class ManualClock:
     """Given to a ledger, or shared by several of one database; ``advance`` lets leases, deadlines and waits run out."""
 
-    def __init__(self) -> None:
+    def __init__(self, began_at: datetime | None = None) -> None:
         self._seconds = 0.0
-        self._began_at = datetime.now(UTC)
+        self._began_at = began_at or datetime.now(UTC)
 
     def advance(self, seconds: float) -> None:
         """Let this many seconds pass."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jobs.ids import is_audit_id
 from jobs.ledger import Ledger
 from jobs.webhooks.records import AttemptRecord
 from storage.artifacts import ArtifactStore
+from tests.clocks import ManualClock
 
 OLD = Path(__file__).with_name("data") / "1c5fc3e"
 IDS = json.loads((OLD / "about.json").read_text())
@@ -24,7 +26,9 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def ledger(data_dir):
-    ledger = Ledger(f"sqlite:///{data_dir / 'ledger.sqlite3'}")
+    # Ten minutes after it was written: the audit that runs has a deadline of an hour.
+    clock = ManualClock(datetime(2026, 11, 29, 19, 30, tzinfo=UTC))
+    ledger = Ledger(f"sqlite:///{data_dir / 'ledger.sqlite3'}", clock=clock)
     ledger.migrate()
     yield ledger
     ledger.close()
