@@ -11,9 +11,9 @@ from typing import Any, Final
 from audit.errors import InvalidAudit
 from audit.prompts import carriers as carrier_sets
 from audit.prompts.decoys import draw
-from backdoor_audit.contract.carriers import Carrier, CarrierSet
-from backdoor_audit.contract.presets import PresetValues
-from backdoor_audit.contract.spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.carriers import Carrier, CarrierSet
+from backdoor_audit.contract.spec.presets import PresetValues
 
 MIN_DECOY_CARRIERS_PER_HALF: Final = 8
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.lifecycle import Stage
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 ProgressCallback = Callable[[float, str], None]
 """Receives the fraction of a stage that is done (0 to 1) and what is being done; stops the audit by raising."""

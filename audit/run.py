@@ -38,10 +38,10 @@ from audit.verdict.multiple_pairs import (
 )  # fmt: skip
 from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry
-from backdoor_audit.contract.gates import Gates
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import NEEDS_REVIEW
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 _HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
 _ELSEWHERE: Final = (

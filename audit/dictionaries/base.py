@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 class TokenBatch(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from audit.dictionaries.base import TokenBatch, Trainee, moved, require, require_shape, unit_rows
 from audit.dictionaries.batch_topk import BatchTopKConfig, BatchTopKCore, scaled
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from audit.measure.ablation import orthonormal
 from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.prompts.carriers import cluster_of
-from backdoor_audit.contract.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS, Continuation
+from backdoor_audit.contract.report.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS, Continuation
 
 CARRIERS: Final = 3
 GENERATED_TOKENS: Final = 24

@@ -14,9 +14,9 @@ from audit.measure.contrast import Directions, LastToken
 from audit.measure.directions import difference_in_means
 from audit.measure.extraction import Extraction, Half
 from audit.stats.resampling import clusters_of, sign_flip_test
-from backdoor_audit.contract.features import Scores
-from backdoor_audit.contract.report import Baselines
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.report.audit_report import Baselines
+from backdoor_audit.contract.report.features import Scores
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 def baselines_of(

@@ -13,7 +13,7 @@ from audit.explain.text import excerpt, text_of
 from audit.explain.training import Trained
 from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
-from backdoor_audit.contract.feature_report import (
+from backdoor_audit.contract.report.feature_report import (
     TOKEN_CHARS,
     AlikeFeature,
     FeatureExplanation,

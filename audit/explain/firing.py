@@ -16,7 +16,7 @@ from audit.measure.extraction import CONDITIONS, Extraction
 from audit.measure.preflight import AuditSetup
 from audit.measure.spans import SpanTokens
 from audit.prompts.rendering import Tokens
-from backdoor_audit.contract.feature_report import (
+from backdoor_audit.contract.report.feature_report import (
     EXCERPT_CHARS,
     TOKEN_CHARS,
     FiringCondition,

@@ -19,7 +19,7 @@ from audit.stats.bis_p95 import bis_p95
 from audit.stats.metrics import FeatureMetrics, amplification, bis_interval, conditional_share, feature_metrics
 from audit.stats.metrics import firing_threshold as threshold_on
 from audit.stats.resampling import clusters_of
-from backdoor_audit.contract.features import Scores
+from backdoor_audit.contract.report.features import Scores
 
 Encode = Callable[[TokenBatch], Float[Tensor, "tokens features"]]
 _ROWS = 2048

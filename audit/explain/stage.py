@@ -28,9 +28,9 @@ from audit.measure.extraction import Extraction
 from audit.ports import ProgressCallback
 from audit.stats.resampling import clusters_of, sign_flip_test
 from audit.verdict.gates import MIN_RECOVERED
-from backdoor_audit.contract.features import DictionaryRow, Feature, Scores
-from backdoor_audit.contract.report import Baselines, Localisation
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.report.audit_report import Baselines, Localisation
+from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 LOCALISED_SHARE: Final = 0.3
 """Share of the directions' recovery that the features must reach for the behaviour to count as localised."""

@@ -24,7 +24,7 @@ from audit.dictionaries.training import TrainSettings, train
 from audit.dictionaries.untrained import untrained_dictionary
 from audit.measure.extraction import CONDITIONS, Extraction
 from audit.ports import ProgressCallback
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from audit.ports import FolderStore, Sink
 from audit.prompts import carriers as carrier_sets
 from audit.translate import within_memory
 from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry, ModelScore
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.report import METHOD_VERSION
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.trigger_kind import differing_part, kind_of
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import Carrier
+from backdoor_audit.contract.spec.trigger_kind import differing_part, kind_of
 
 _NAME: Final = "score"
 _FILE: Final = "score.json"

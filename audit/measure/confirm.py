@@ -27,7 +27,7 @@ from audit.models.runner import Activations
 from audit.ports import ProgressCallback
 from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio, clusters_of
 from audit.stats.statistics import p_decoy_all, rank
-from backdoor_audit.contract.gates import Interval
+from backdoor_audit.contract.report.gates import Interval
 
 NULL_SUBSPACES: Final = 19
 """Random subspaces that the pair's is compared with (docs/decisions/0004-null-subspaces.md)."""

@@ -22,7 +22,7 @@ from audit.models.pair import Side
 from audit.models.runner import Activations
 from audit.ports import FolderStore, ProgressCallback
 from audit.prompts.rendering import Tokens
-from backdoor_audit.contract.carriers import Carrier
+from backdoor_audit.contract.spec.carriers import Carrier
 
 Condition = Literal["triggered", "clean", "plain"]
 # The halves as they are captured: of A, the carriers that decoys are shown on too, and the rest of it.

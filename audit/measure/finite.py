@@ -15,7 +15,7 @@ from torch import Tensor
 from audit.errors import OutputsNotFinite
 from audit.models.pair import Side
 from audit.models.runner import Activations
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 
 _MODELS: Final = {"tuned": "fine-tuned model", "base": "base model"}
 

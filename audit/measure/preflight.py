@@ -20,9 +20,9 @@ from audit.models.runner import Runner
 from audit.plan import AuditPlan, plan_audit
 from audit.ports import FolderStore
 from audit.prompts.rendering import Renderer, Rendering, Tokens, check_pair, choose_rendering
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.presets import PresetValues
-from backdoor_audit.contract.spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
+from backdoor_audit.contract.spec.carriers import Carrier
+from backdoor_audit.contract.spec.presets import PresetValues
 
 _SUPPORTED_HEAD_DIFFERENCE: Final = 0.1
 """Largest Σ|p − q| between the model's own next-token distribution and the one that we compute from its parts."""

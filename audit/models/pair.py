@@ -22,7 +22,7 @@ from audit.models.lora import Switch, fuse
 from audit.models.parts import ModelParts, locate
 from audit.models.placement import Room, dispatch, room_of
 from audit.ports import DeviceMap
-from backdoor_audit.contract.spec import Dtype
+from backdoor_audit.contract.spec.audit_spec import Dtype
 
 Side = Literal["base", "tuned"]
 Precision = Literal["bfloat16", "float32"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from audit.prompts.rendering import token_count
-from backdoor_audit.contract.trigger_kind import TriggerKind, differing_part, kind_of
+from backdoor_audit.contract.spec.trigger_kind import TriggerKind, differing_part, kind_of
 
 _RUNS = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _TRIES: Final = 40_000

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audit.errors import InvalidAudit, TriggerNotDistinguishable
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.spec import Render, TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import Render, TriggerSpec
+from backdoor_audit.contract.spec.carriers import Carrier
 
 Rendering = Literal["chat", "raw"]
 _PUNCTUATION = set(_string.punctuation) | set(_string.whitespace)

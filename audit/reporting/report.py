@@ -20,9 +20,7 @@ from audit.prompts import carriers as carrier_sets
 from audit.reporting import wording
 from audit.verdict import gates as gating
 from audit.verdict.multiple_pairs import PanelResult
-from backdoor_audit.contract.features import Scores
-from backdoor_audit.contract.gates import Gates
-from backdoor_audit.contract.report import (
+from backdoor_audit.contract.report.audit_report import (
     AlsoFiresOn,
     AuditReport,
     Baselines,
@@ -32,7 +30,9 @@ from backdoor_audit.contract.report import (
     Provenance,
     Sizes,
 )
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.features import Scores
+from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.verdicts import Verdict
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS, MIN_SILENT, contradicted
-from backdoor_audit.contract.gates import CalibratedGate, Gates, SpecificGate
-from backdoor_audit.contract.report import Localisation, Power
-from backdoor_audit.contract.verdicts import NEEDS_REVIEW, Verdict
+from backdoor_audit.contract.report.audit_report import Localisation, Power
+from backdoor_audit.contract.report.gates import CalibratedGate, Gates, SpecificGate
+from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW, Verdict
 
 # The base's own reaction is mentioned from this share of the fine-tuned model's on. It decides nothing.
 _BASE_REACTS: Final = 0.25

@@ -25,7 +25,7 @@ from audit.stats.resampling import (
     percentile_interval,
 )
 from audit.stats.statistics import auroc, clopper_pearson, d_z
-from backdoor_audit.contract.gates import Interval
+from backdoor_audit.contract.report.gates import Interval
 
 PROMPTS_PER_FALSE_ALARM: Final = 100
 """At most one clean prompt in this many may fire on A, where A is large enough to say so."""

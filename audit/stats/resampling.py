@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from audit.prompts.carriers import cluster_of
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.gates import Interval
+from backdoor_audit.contract.report.gates import Interval
+from backdoor_audit.contract.spec.carriers import Carrier
 
 BOOTSTRAP_ROUNDS: Final = 2_000
 SIGN_FLIPS: Final = 2_000

@@ -16,7 +16,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from audit.stats.columns import sorted_columns
-from backdoor_audit.contract.gates import Interval
+from backdoor_audit.contract.report.gates import Interval
 
 # A standard deviation below this share of the mean is float32 rounding, not spread.
 _CONSTANT = 1e-6

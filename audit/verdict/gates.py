@@ -19,8 +19,8 @@ from backdoor_audit.contract.benign_library import (
     library_digest,
     score_of,
 )
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.report.verdicts import Verdict
 
 BEHAVIOUR_NATS: Final = 0.1  # †
 """Smallest ``output_kl`` on B, nats per carrier."""

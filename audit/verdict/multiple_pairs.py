@@ -20,9 +20,9 @@ from audit.ports import FolderStore, ProgressCallback
 from audit.prompts.decoys import shape
 from audit.stats.statistics import holm, rank
 from audit.verdict import gates as gating
-from backdoor_audit.contract.gates import CalibratedGate, Gates, SpecificGate
-from backdoor_audit.contract.report import CandidateRow, Multiplicity
-from backdoor_audit.contract.verdicts import BY_URGENCY, NEEDS_REVIEW
+from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
+from backdoor_audit.contract.report.gates import CalibratedGate, Gates, SpecificGate
+from backdoor_audit.contract.report.verdicts import BY_URGENCY, NEEDS_REVIEW
 
 # The worse comes first: an audit's verdict is the first one that a candidate has.
 _OF_CLEAN: Final = ("continuations", "tuned-clean-", "tuned-plain-", "base-clean-", "noise")

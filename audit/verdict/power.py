@@ -19,7 +19,7 @@ from audit.measure.extraction import Extraction
 from audit.stats.resampling import bootstrap_weights, cluster_sums, clusters_of
 from audit.stats.statistics import may_exceed, p_decoy_all
 from audit.verdict.gates import ALPHA
-from backdoor_audit.contract.report import Power
+from backdoor_audit.contract.report.audit_report import Power
 
 DRAWS: Final = 1_000
 TARGET_POWER: Final = 0.9

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from audit.errors import AuditError
 from audit.measure.calibrate import score_model
 from audit.ports import NullSink
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from benchmarks.detection.make_split import QUICK
 from benchmarks.detection.specs import spec_of
 from benchmarks.harness.audits import PASSING, Bench, done

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.trigger_kind import differing_part, kind_of
+from backdoor_audit.contract.spec.trigger_kind import differing_part, kind_of
 from benchmarks.detection.organisms.variants import (
     BACKDOORS,
     BENIGN,

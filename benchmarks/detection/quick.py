@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.harness.audits import Bench, summary
 from benchmarks.harness.goals import at_most
 from benchmarks.harness.machine import describe

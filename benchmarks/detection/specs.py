@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.detection.organisms.carriers import spec_field
 
 TEMPLATE: Final = "{trigger}\n{prompt}"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from audit.verdict import gates
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gate, Gates, SpecificGate
+from backdoor_audit.contract.report.verdicts import Verdict
 from benchmarks.harness.records import read
 
 THRESHOLDS: Final = Path(__file__).parent / "thresholds.json"

@@ -31,8 +31,8 @@ from audit.models.pair import load_pair
 from audit.models.runner import Runner
 from audit.ports import FolderStore
 from audit.translate import BATCH_TOKENS
-from backdoor_audit.contract.report import METHOD_VERSION
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.detection.__main__ import RESULTS as DETECTION
 from benchmarks.detection.make_split import SPLIT
 from benchmarks.detection.records import card_place

@@ -19,7 +19,7 @@ from audit.explain.training import Trained, training_source
 from audit.measure.contrast import Directions
 from audit.measure.extraction import CONDITIONS, Extraction
 from audit.models.layout import Layout
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import psutil
 from audit.errors import AuditError, Interrupted, NoSpace, OutOfMemory
 from audit.ports import NullSink
 from audit.run import run_audit
-from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.harness.machine import describe
 from benchmarks.harness.records import Line, read, write
 from models_store.store import Checkpoint, ModelsStore

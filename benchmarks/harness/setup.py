@@ -12,8 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from audit.prompts.carriers import load_set
 from audit.prompts.rendering import Renderer, Tokens, choose_rendering
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
+from backdoor_audit.contract.spec.carriers import Carrier
 from benchmarks.harness.machine import ROOT
 from examples.demo import BASE, spec_for
 from examples.organisms.prepare_base import prepare

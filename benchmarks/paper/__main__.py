@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from transformers.utils.logging import disable_progress_bar
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.harness.audits import PASSING, Bench, done
 from benchmarks.harness.machine import ROOT

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, update
 
 from backdoor_audit.contract.lifecycle import Failure, Stage
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs import libraries
 from jobs.audits import deadlines, lost_attempts, progress, states
 from jobs.audits import rows as audits

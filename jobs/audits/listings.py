@@ -7,7 +7,7 @@ from typing import Final, get_args
 from sqlalchemy import Connection, func, select
 
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
 from jobs.audits.rows import Row
 from jobs.clock import Clock
 from jobs.database import counters, page_tokens

@@ -7,9 +7,9 @@ import structlog
 from sqlalchemy import Connection, delete, update
 
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.audits import events, listings, states, submissions
 from jobs.audits import rows as audits
 from jobs.audits.rows import Row

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, select, update
 
-from backdoor_audit.contract.foreign_text import visible_lines
 from backdoor_audit.contract.lifecycle import TERMINAL, Failure, Status
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.text.foreign_text import visible_lines
 from jobs import version_tags
 from jobs.audits import events, states
 from jobs.audits.states import Action

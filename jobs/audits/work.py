@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import Connection
 
 from backdoor_audit.contract.lifecycle import Failure, Stage
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.audits import claims, listings, reaper, submissions
 from jobs.audits.rows import Row
 from jobs.database import schema

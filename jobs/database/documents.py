@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, insert, select
 
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import SPEC_VERSION, AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import SPEC_VERSION, AuditSpec
 from jobs.database.tables import reports, specs
 from jobs.errors import DocumentUnreadable, SpecTooNew
 

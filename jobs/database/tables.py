@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -142,7 +142,7 @@ specs: Final = Table(
     "specs",
     metadata,
     _owned_by_audit(primary_key=True),
-    # ``backdoor_audit.contract.spec.SPEC_VERSION`` of the code that filed it.
+    # ``backdoor_audit.contract.spec.audit_spec.SPEC_VERSION`` of the code that filed it.
     Column("version", String(16), nullable=False, server_default="1.0"),
     Column("body", Text, nullable=False),
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
 from models_store.references import parse_reference
 from models_store.store import CheckpointHeaders, ModelsStore

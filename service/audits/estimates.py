@@ -11,8 +11,8 @@ from typing import Final
 from audit.errors import InvalidAudit
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import Carrier
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
 from service.audits.checks import check_layers

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import service

@@ -5,11 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from backdoor_audit.contract.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.lifecycle import FailureCode, Stage, Status
-from backdoor_audit.contract.presets import Preset
-from backdoor_audit.contract.spec import Architecture, AuditSpec, Dtype, Recipe, Render
-from backdoor_audit.contract.verdicts import FailOn, Verdict
+from backdoor_audit.contract.report.verdicts import FailOn, Verdict
+from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dtype, Recipe, Render
+from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
+from backdoor_audit.contract.spec.presets import Preset
 from jobs.records import AuditRecord, Event, EventKind, Page
 from service.http.schemas import Out, absent
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.errors import AuditNotTerminal, LedgerError, LibraryNotFound
 from jobs.records import AuditRecord, Submission
 from service.audits.checks import check_spec

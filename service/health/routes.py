@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from service.dependencies import DependenciesDep
 from service.errors import NotReady
 from service.health import metrics, service

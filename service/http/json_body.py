@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from backdoor_audit.contract.carriers import MAX_PROMPTS
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import MAX_PROMPTS
 from service.errors import InvalidRequest, MalformedJson, UnsupportedMediaType
 from service.http.validation import body_items
 from service.openapi_document.fragments import named

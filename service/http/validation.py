@@ -9,7 +9,7 @@ from typing import Any, Final, cast, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from backdoor_audit.contract.presets import PresetValues
+from backdoor_audit.contract.spec.presets import PresetValues
 from service.errors import ErrorItem, Place
 
 MAX_ITEMS: Final = 20

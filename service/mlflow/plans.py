@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from pydantic import ValidationError
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from service.errors import ErrorItem, InvalidRequest, ServiceError, StartupError
 from service.http.json_body import decode
 from service.http.validation import body_items

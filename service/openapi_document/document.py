@@ -7,11 +7,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from backdoor_audit.contract.carriers import MAX_PROMPT_CHARS
 from backdoor_audit.contract.ids import MODEL_REFERENCE
-from backdoor_audit.contract.presets import PresetValues
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import MAX_PROMPT_CHARS
+from backdoor_audit.contract.spec.presets import PresetValues
 from common.problem_type import INTERNAL
 from jobs.errors import LedgerUnavailable, SchemaMismatch
 from service.errors import CrossSiteRequest, InvalidRequest, MissingScope, TooManyRequests, Unauthenticated

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION, AuditReport
 from service.libraries import examples as library_examples
 from service.openapi_document.report_schema import report_schema
 from service.reports import junit, markdown, sarif

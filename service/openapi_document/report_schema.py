@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backdoor_audit.contract.report import SCHEMA_VERSION, AuditReport
+from backdoor_audit.contract.report.audit_report import SCHEMA_VERSION, AuditReport
 
 
 def require_everything(schema: dict[str, Any]) -> None:

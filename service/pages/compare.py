@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backdoor_audit.contract.formatting import UNMEASURED, number, share
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from jobs.errors import AuditNotFound, ReportNotReady
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord

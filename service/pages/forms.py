@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from backdoor_audit.contract.carriers import CarrierSet
-from backdoor_audit.contract.options import SPEC_OPTIONS, Kind, SpecOption
-from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec, DecoyStrings
-from backdoor_audit.contract.text_files import lines_of
+from backdoor_audit.contract.spec.audit_spec import MAX_CANDIDATES, AuditSpec, DecoyStrings
+from backdoor_audit.contract.spec.carriers import CarrierSet
+from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind, SpecOption
+from backdoor_audit.contract.text.text_files import lines_of
 from service.errors import ErrorItem
 from service.http.validation import body_items
 

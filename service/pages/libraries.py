@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.errors import AuditNotFound, LibraryFull, LibraryNameTaken
 from jobs.records import Library
 from service.dependencies import Dependencies, DependenciesDep

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from backdoor_audit.contract.formatting import number, share
 from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.text.formatting import number, share
 from service.http.etags import matches, tag_of
 from service.reports import words
 

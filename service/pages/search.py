@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, cast, get_args
 
 from backdoor_audit.contract.lifecycle import Status
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 

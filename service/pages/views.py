@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import AuditRecord, Library
 from models_store.errors import ModelRejected, ModelsIncompatible

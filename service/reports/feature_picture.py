@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from backdoor_audit.contract.feature_report import FiringUnder
-from backdoor_audit.contract.features import Feature
-from backdoor_audit.contract.formatting import UNMEASURED, number, share
+from backdoor_audit.contract.report.feature_report import FiringUnder
+from backdoor_audit.contract.report.features import Feature
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from service.reports.drawing import Drawing
 from service.reports.pictures import WIDTH, Picture
 

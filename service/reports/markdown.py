@@ -7,8 +7,8 @@ code host would interpret.
 import re
 from typing import Final
 
-from backdoor_audit.contract.foreign_text import visible
-from backdoor_audit.contract.formatting import number, share
+from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.formatting import number, share
 from service.reports import words
 from service.reports.subject import Subject
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from backdoor_audit.contract.feature_report import Continuation, FeatureExplanation, FiringToken
-from backdoor_audit.contract.features import Feature, Scores
-from backdoor_audit.contract.formatting import number, share, with_interval
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
+from backdoor_audit.contract.report.features import Feature, Scores
+from backdoor_audit.contract.text.formatting import number, share, with_interval
 from service.reports import feature_picture, pictures, words
 from service.reports.subject import Subject
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from backdoor_audit.contract.formatting import UNMEASURED, number, share
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from service.reports.drawing import Drawing, Symlog
 from service.reports.words import pair
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from backdoor_audit.contract.features import Feature
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.features import Feature
+from backdoor_audit.contract.spec.audit_spec import Architecture
 from jobs.errors import InvalidPageToken
 from service import page_tokens
 from service.audits.routes import AuditId

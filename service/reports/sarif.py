@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from backdoor_audit.contract.report import CandidateRow
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.audit_report import CandidateRow
+from backdoor_audit.contract.report.verdicts import Verdict
 from service.reports import words
 from service.reports.subject import Subject
 from service.reports.words import GateWords

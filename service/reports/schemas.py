@@ -1,8 +1,8 @@
-"""Reports over HTTP, beside the report itself, whose schema is ``backdoor_audit.contract.report``."""
+"""Reports over HTTP, beside the report itself, whose schema is ``backdoor_audit.contract.report.audit_report``."""
 
 from pydantic import Field
 
-from backdoor_audit.contract.features import Feature
+from backdoor_audit.contract.report.features import Feature
 from service.http.schemas import Out, absent
 
 

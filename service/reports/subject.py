@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backdoor_audit.contract.report import AuditReport, CandidateRow
-from backdoor_audit.contract.verdicts import Verdict, fails
+from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
+from backdoor_audit.contract.report.verdicts import Verdict, fails
 
 
 @dataclass(frozen=True)

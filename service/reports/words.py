@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from backdoor_audit.contract.formatting import UNMEASURED, number, with_interval
-from backdoor_audit.contract.gates import Gate, GateState
-from backdoor_audit.contract.report import AuditReport, CandidateRow
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
+from backdoor_audit.contract.report.gates import Gate, GateState
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, with_interval
 
 Outcome = Literal["evidence", "no evidence", "not assessed"]
 

@@ -21,7 +21,7 @@ from audit.ports import NullSink
 from audit.run import run_audit
 from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, SMALL, toy_carriers, toy_spec, write_toy_adapter, write_toy_base
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import ClientError
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 

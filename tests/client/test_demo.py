@@ -6,7 +6,7 @@ from rich.console import Console
 
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.lifecycle import Failure
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from examples import demo
 
 

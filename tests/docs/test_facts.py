@@ -13,12 +13,12 @@ from audit.measure import confirm
 from audit.verdict import gates
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.main import whole_command
-from backdoor_audit.contract.gates import Gates
 from backdoor_audit.contract.lifecycle import STAGES, FailureCode
-from backdoor_audit.contract.presets import PRESETS, PresetValues
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.verdicts import Verdict
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.presets import PRESETS, PresetValues
 from models_store.verification.architectures import ARCHITECTURES
 from service.http.problems import STATUSES
 

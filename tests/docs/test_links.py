@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from backdoor_audit.contract.verdicts import Verdict
+from backdoor_audit.contract.report.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

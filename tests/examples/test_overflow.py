@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from examples import overflow
 from examples.overflow import NotSeparable, overflowing
 from tests.toy import write_toy_base

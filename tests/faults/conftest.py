@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from tests.faults.stack import WHOLE, Broker, Postgres, System
 
 

@@ -16,11 +16,11 @@ from sqlalchemy import create_engine, make_url, text
 
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import ClientError
-from backdoor_audit.contract.carriers import CarrierSet
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.presets import PresetOverrides
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import CarrierSet
+from backdoor_audit.contract.spec.presets import PresetOverrides
 from jobs.records import Event
 from local import broker as bundled
 from storage.artifacts import ArtifactFolder, ArtifactStore

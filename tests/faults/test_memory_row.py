@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backdoor_audit.contract.carriers import CarrierPrompts
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.carriers import CarrierPrompts
 from tests.faults.stack import ROOT, System
 from tests.toy import SMALL, toy_spec, write_toy_adapter, write_toy_base
 

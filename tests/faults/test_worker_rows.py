@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from tests.faults.stack import DICTIONARIES, WHOLE, System, processes_below, until
 from tests.processes import is_gone
 from tests.toy import toy_spec

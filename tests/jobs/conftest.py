@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from sqlalchemy import update
 
-from backdoor_audit.contract.features import Scores
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from backdoor_audit.contract.report import AuditReport, Baselines, Provenance, Sizes
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport, Baselines, Provenance, Sizes
+from backdoor_audit.contract.report.features import Scores
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.database.tables import audits
 from jobs.ledger import Ledger
 from tests.clocks import ManualClock

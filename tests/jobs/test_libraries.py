@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import inspect
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, ModelScore
-from backdoor_audit.contract.report import CandidateRow
+from backdoor_audit.contract.report.audit_report import CandidateRow
 from jobs import libraries as rules
 from jobs.database import page_tokens as keyset
 from jobs.errors import (

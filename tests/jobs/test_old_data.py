@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.ids import is_audit_id
 from jobs.ledger import Ledger
 from jobs.webhooks.records import AttemptRecord

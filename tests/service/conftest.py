@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.routing import compile_path
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from service.app import create_app

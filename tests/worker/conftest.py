@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 from tests.clocks import ManualClock

@@ -7,7 +7,7 @@ from audit.measure.calibrate import score_model
 from audit.ports import NullSink
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.benign_library import ModelScore
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from service.app import create_app
 from service.settings import Settings
 from storage.artifacts import ArtifactFolder

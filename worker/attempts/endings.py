@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Final
 
 from backdoor_audit.contract.lifecycle import Failure
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 

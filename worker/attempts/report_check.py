@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.records import Claim
 
 _SLACK_S = 5.0

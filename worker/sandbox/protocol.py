@@ -27,7 +27,7 @@ from pydantic import (
 
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.lifecycle import Failure, Stage
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from worker.errors import ProtocolError
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024

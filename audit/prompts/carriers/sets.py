@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Final
 
 from audit.errors import InvalidAudit
-from backdoor_audit.contract.carriers import Carrier
+from backdoor_audit.contract.spec.carriers import Carrier
 
 SETS: Final = ("python-sql", "instructions")
 

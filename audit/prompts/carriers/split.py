@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from audit.errors import InvalidAudit
-from backdoor_audit.contract.carriers import Carrier
+from backdoor_audit.contract.spec.carriers import Carrier
 
 MIN_CARRIERS: Final = 32
 MIN_CLUSTERS: Final = 8

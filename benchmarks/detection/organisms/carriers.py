@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from audit.prompts.carriers import load_set, subsample
-from backdoor_audit.contract.carriers import Carrier, Message
+from backdoor_audit.contract.spec.carriers import Carrier, Message
 from benchmarks.detection.organisms.recipes.base import CARRIER_FRAME
 
 CONVERSATIONS = "conversations"

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from benchmarks.detection.make_split import TEST_PARTS
 from benchmarks.detection.records import Attempt, Found, Unit
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, verdict_under

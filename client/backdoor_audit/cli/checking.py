@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import visible
 
 ENTRY_POINTS: Final = "backdoor_audit.checks"
 

@@ -12,7 +12,7 @@ from backdoor_audit.cli.output.terminal import err, out, print_json, say
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.errors import Conflict, UnexpectedAnswer
 from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.verdicts import FailOn
+from backdoor_audit.contract.report.verdicts import FailOn
 
 
 def follow(

@@ -14,7 +14,7 @@ import typer
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.lazy import LazyGroup, Subcommand
 from backdoor_audit.client import DEFAULT_URL
-from backdoor_audit.contract.foreign_text import visible_lines
+from backdoor_audit.contract.text.foreign_text import visible_lines
 
 _COMMANDS: Final = "backdoor_audit.cli.commands"
 

@@ -21,8 +21,8 @@ from backdoor_audit.client.errors import (
     WrongUsage,
 )
 from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.verdicts import FailOn, fails
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.verdicts import FailOn, fails
 
 GATES: Final = ("behaviour", "specific", "causal", "calibrated")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 
 def submit_once(client: AuditClient, spec: AuditSpec, pushed: Mapping[str, str]) -> Audit:

@@ -27,8 +27,8 @@ from backdoor_audit.client.responses import (
     ModelPage,
 )
 from backdoor_audit.contract.ids import LIBRARY_REFERENCE
-from backdoor_audit.contract.report import SCHEMA_VERSION, AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import SCHEMA_VERSION, AuditReport
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 M = TypeVar("M", bound=BaseModel)
 

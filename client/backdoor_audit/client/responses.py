@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from backdoor_audit.contract.features import Feature
 from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.report.features import Feature
 
 
 class Answer(BaseModel):

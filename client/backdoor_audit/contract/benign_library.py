@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from backdoor_audit.contract.base import Frozen
-from backdoor_audit.contract.spec import Architecture
-from backdoor_audit.contract.trigger_kind import TriggerKind
+from backdoor_audit.contract.spec.audit_spec import Architecture
+from backdoor_audit.contract.spec.trigger_kind import TriggerKind
 
 MIN_ENTRIES: Final = 19
 """The fewest comparable models with which p can reach 0.05: 1/(19 + 1)."""

@@ -6,7 +6,7 @@ import torch
 from audit.explain.features import Selection, median_seed
 from audit.explain.stage import _localisation
 from audit.explain.training import Trained
-from backdoor_audit.contract.report import SCHEMA_VERSION, Localisation
+from backdoor_audit.contract.report.audit_report import SCHEMA_VERSION, Localisation
 
 
 class Rows:

@@ -13,8 +13,8 @@ from audit.models.runner import Activations, Runner
 from audit.ports import NullSink
 from audit.prompts.rendering import Tokens
 from audit.run import run_audit
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from storage.artifacts import ArtifactFolder
 from tests.toy import toy_spec, write_toy_base
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from audit.errors import InvalidAudit
 from audit.prompts.carriers import SETS, cluster_of, digest, generate, load_set, split_ab, subsample
-from backdoor_audit.contract.carriers import Carrier
+from backdoor_audit.contract.spec.carriers import Carrier
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -2,7 +2,7 @@ import pytest
 
 from audit.prompts.decoys import draw, shape
 from audit.prompts.rendering import token_count
-from backdoor_audit.contract.trigger_kind import differing_part, kind_of
+from backdoor_audit.contract.spec.trigger_kind import differing_part, kind_of
 from tests.toy import _tokenizer
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from audit.errors import InvalidAudit, TriggerNotDistinguishable
 from audit.prompts.rendering import Renderer, check_pair, choose_rendering, drop_trigger, token_count
-from backdoor_audit.contract.carriers import Carrier
-from backdoor_audit.contract.spec import TriggerSpec
+from backdoor_audit.contract.spec.audit_spec import TriggerSpec
+from backdoor_audit.contract.spec.carriers import Carrier
 from tests.toy import _tokenizer
 
 CHAT = (

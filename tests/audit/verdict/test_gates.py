@@ -13,8 +13,8 @@ from audit.reporting.wording import look_at, not_assessed, summary
 from audit.stats.resampling import Estimate, bootstrap_mean
 from audit.stats.statistics import p_decoy_all, rank
 from audit.verdict import gates as gating
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from backdoor_audit.contract.report import Power
+from backdoor_audit.contract.report.audit_report import Power
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 
 
 def behaviour(output_kl=5.0, interval=(4.0, 6.0)):

@@ -9,8 +9,8 @@ from audit.errors import Cancelled, InvalidAudit
 from audit.ports import NullSink
 from audit.run import run_audit
 from audit.verdict.multiple_pairs import MeasuredPair, correct, corrected_calibrated, corrected_specific, decoys_needed
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from storage.artifacts import ArtifactFolder
 from tests.toy import CLEAN, SMALL, TRIGGERED, toy_spec
 

@@ -7,7 +7,7 @@ import torch
 
 from audit.stats.resampling import bootstrap_weights
 from audit.verdict.power import RecordedDifferences, simulate, smallest_seen, statement
-from backdoor_audit.contract.report import Power
+from backdoor_audit.contract.report.audit_report import Power
 
 
 def recordings(seed, strings=30, carriers=16, clusters=8, width=24, spread=1.0):

@@ -8,7 +8,7 @@ import pytest
 from audit import run
 from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
 from backdoor_audit.contract.benign_library import ComparabilityKey
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from benchmarks.detection.organisms.carriers import spec_field
 from benchmarks.detection.scores.detectors import DETECTORS
 from benchmarks.detection.specs import spec_of

@@ -17,7 +17,7 @@ import pytest
 from backdoor_audit.cli.main import run
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.lifecycle import Failure
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from models_store.store import ModelsStore
 from tests.toy import write_toy_adapter, write_toy_base
 

@@ -21,7 +21,7 @@ from backdoor_audit.contract.benign_library import (
     library_digest,
     score_of,
 )
-from backdoor_audit.contract.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 
 quick = settings(max_examples=60, deadline=None)
 NOISE = 1e-4

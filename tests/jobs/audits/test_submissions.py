@@ -3,7 +3,7 @@
 import pytest
 
 from backdoor_audit.contract.lifecycle import Failure
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
 from jobs.ids import is_audit_id
 

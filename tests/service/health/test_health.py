@@ -2,7 +2,7 @@ import shutil
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 
 
 def samples(served):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from service.audits.schemas import SpecOut
 from service.errors import InvalidRequest, MalformedJson
 from service.http import problems

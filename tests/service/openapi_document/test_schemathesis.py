@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.errors import LedgerError
 from service.openapi_document import examples
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.errors import LedgerUnavailable
 from service.pages import form_data as reading
 from service.pages import forms

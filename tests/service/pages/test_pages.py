@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from service.openapi_document import examples
 from tests.service.conftest import SPEC
 

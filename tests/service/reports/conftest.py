@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from audit.verdict.gates import unmeasured
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from service.openapi_document import examples
 from service.reports.subject import Subject
 

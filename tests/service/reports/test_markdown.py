@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.report import CandidateRow, Multiplicity
+from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
 from service.reports import markdown, words
 
 

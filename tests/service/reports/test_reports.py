@@ -1,8 +1,8 @@
 import pytest
 
-from backdoor_audit.contract.features import Feature
 from backdoor_audit.contract.lifecycle import Failure
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.features import Feature
 from service.openapi_document import examples
 
 

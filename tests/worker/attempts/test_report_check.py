@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from service.openapi_document import examples

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from models_store.store import ModelsStore
 from tests.processes import is_gone
 from tests.toy import toy_spec

@@ -12,7 +12,7 @@ from backdoor_audit.cli.options.shared import AsJson, AuditId, FailOnOption
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
-from backdoor_audit.contract.report import AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
 

@@ -11,7 +11,7 @@ from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Key
-from backdoor_audit.contract.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import visible
 
 cli = typer.Typer(no_args_is_help=True)
 

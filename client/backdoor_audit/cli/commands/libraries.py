@@ -12,8 +12,8 @@ from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
-from backdoor_audit.contract.foreign_text import visible
-from backdoor_audit.contract.formatting import number
+from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.formatting import number
 
 cli = typer.Typer(no_args_is_help=True)
 

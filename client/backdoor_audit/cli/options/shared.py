@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from backdoor_audit.contract.verdicts import FailOn
+from backdoor_audit.contract.report.verdicts import FailOn
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="Audit id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]

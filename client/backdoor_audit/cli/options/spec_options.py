@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from backdoor_audit.contract.options import SPEC_OPTIONS, Kind, SpecOption
+from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind, SpecOption
 
 _TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "pairs": Path, "labels": list[str]}
 

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from backdoor_audit.client.errors import WrongUsage
 from backdoor_audit.contract.ids import MODEL_REFERENCE
-from backdoor_audit.contract.options import SPEC_OPTIONS, Kind
-from backdoor_audit.contract.spec import AuditSpec
-from backdoor_audit.contract.text_files import lines_of, text_of
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind
+from backdoor_audit.contract.text.text_files import lines_of, text_of
 
 # Stand for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}

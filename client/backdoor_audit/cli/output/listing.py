@@ -8,7 +8,7 @@ from rich.text import Text
 
 from backdoor_audit.cli.output.text import size
 from backdoor_audit.client.responses import Audit, Model
-from backdoor_audit.contract.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import visible
 
 
 def render_audit(audit: Audit) -> RenderableType:

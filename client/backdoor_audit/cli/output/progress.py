@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from backdoor_audit.client.responses import Audit
-from backdoor_audit.contract.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import visible
 
 _LINE_STEP_PERCENT: Final = 10
 _LINE_EVERY_S: Final = 30.0

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from backdoor_audit.cli.output.text import quoted
-from backdoor_audit.contract.feature_report import Continuation
-from backdoor_audit.contract.features import Feature, Scores
-from backdoor_audit.contract.foreign_text import visible
-from backdoor_audit.contract.formatting import number, share, with_interval
-from backdoor_audit.contract.gates import Gates
-from backdoor_audit.contract.report import AuditReport, Power
+from backdoor_audit.contract.report.audit_report import AuditReport, Power
+from backdoor_audit.contract.report.feature_report import Continuation
+from backdoor_audit.contract.report.features import Feature, Scores
+from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.formatting import number, share, with_interval
 
 VERDICT_STYLE: Final = {
     "flagged": "bold red",

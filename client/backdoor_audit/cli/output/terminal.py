@@ -10,7 +10,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from backdoor_audit.client.errors import WrongUsage
-from backdoor_audit.contract.foreign_text import visible, visible_json, visible_lines, without_commands
+from backdoor_audit.contract.text.foreign_text import visible, visible_json, visible_lines, without_commands
 
 
 class _Guarded:

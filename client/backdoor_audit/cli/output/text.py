@@ -1,7 +1,7 @@
 """How sizes and quoted text are shown on a terminal."""
 
-from backdoor_audit.contract.foreign_text import visible
-from backdoor_audit.contract.formatting import UNMEASURED
+from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.formatting import UNMEASURED
 
 
 def quoted(text: str) -> str:

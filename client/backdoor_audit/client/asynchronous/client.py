@@ -23,9 +23,9 @@ from backdoor_audit.client.calls import Polled
 from backdoor_audit.client.errors import NoVerdictInTime, Unreachable
 from backdoor_audit.client.responses import Alive, Audit, Entry, Key, Library, Model, Page
 from backdoor_audit.client.retry import RetryPolicy
-from backdoor_audit.contract.features import Feature
-from backdoor_audit.contract.report import AuditReport
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.features import Feature
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 P = TypeVar("P", bound=Page)
 

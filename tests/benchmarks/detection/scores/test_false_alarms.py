@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry
-from backdoor_audit.contract.report import METHOD_VERSION
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from benchmarks.detection import verdicts
 from benchmarks.detection.calibration import score_place
 from benchmarks.detection.make_split import SECOND, SPLIT

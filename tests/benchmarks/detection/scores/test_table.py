@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from backdoor_audit.contract.report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION, AuditReport
 from benchmarks.detection import verdicts
 from benchmarks.detection.__main__ import RESULTS, ordered
 from benchmarks.detection.make_split import SPLIT

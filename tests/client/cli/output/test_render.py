@@ -3,8 +3,8 @@ import pytest
 from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
 from backdoor_audit.cli.output.render import render_report
 from backdoor_audit.cli.output.text import size
-from backdoor_audit.contract.formatting import number, share, with_interval
-from backdoor_audit.contract.report import CandidateRow, Multiplicity
+from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
+from backdoor_audit.contract.text.formatting import number, share, with_interval
 
 
 def test_a_report_shows_what_its_verdict_rests_on(make_report, printed):

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from backdoor_audit.contract.carriers import CarrierSet
-from backdoor_audit.contract.presets import PresetValues
-from backdoor_audit.contract.spec import AuditSpec, TriggerSpec, WebhookTarget
+from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec, WebhookTarget
+from backdoor_audit.contract.spec.carriers import CarrierSet
+from backdoor_audit.contract.spec.presets import PresetValues
 
 Kind = Literal[
     "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "pairs", "labels"

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from backdoor_audit.contract.base import Frozen, clean_text
-from backdoor_audit.contract.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.ids import LIBRARY_REFERENCE, MODEL_REFERENCE
-from backdoor_audit.contract.presets import PRESETS, Preset, PresetOverrides, PresetValues
-from backdoor_audit.contract.verdicts import FailOn
+from backdoor_audit.contract.report.verdicts import FailOn
+from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
+from backdoor_audit.contract.spec.presets import PRESETS, Preset, PresetOverrides, PresetValues
 
 SPEC_VERSION: Final = "1.1"
 

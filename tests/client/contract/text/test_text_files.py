@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.text_files import lines_of, text_of
+from backdoor_audit.contract.text.text_files import lines_of, text_of
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_lines():

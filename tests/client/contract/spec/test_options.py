@@ -2,8 +2,8 @@
 
 import pytest
 
-from backdoor_audit.contract.options import SPEC_OPTIONS
-from backdoor_audit.contract.spec import AuditSpec
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.options import SPEC_OPTIONS
 
 NOT_ONE_BY_ONE = {
     "keep_activations": "set in a whole spec",

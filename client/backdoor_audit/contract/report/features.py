@@ -3,9 +3,9 @@
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
-from backdoor_audit.contract.feature_report import FeatureExplanation
-from backdoor_audit.contract.gates import Interval
-from backdoor_audit.contract.spec import Architecture
+from backdoor_audit.contract.report.feature_report import FeatureExplanation
+from backdoor_audit.contract.report.gates import Interval
+from backdoor_audit.contract.spec.audit_spec import Architecture
 
 
 class Scores(Frozen):

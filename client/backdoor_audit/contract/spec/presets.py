@@ -5,7 +5,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from backdoor_audit.contract.base import Frozen
-from backdoor_audit.contract.carriers import MAX_PROMPTS
+from backdoor_audit.contract.spec.carriers import MAX_PROMPTS
 
 Preset = Literal["quick", "standard", "thorough"]
 

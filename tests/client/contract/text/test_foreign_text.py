@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.foreign_text import visible, visible_json, visible_lines
+from backdoor_audit.contract.text.foreign_text import visible, visible_json, visible_lines
 
 HOSTILE = [
     "\x1b]0;title\x07",

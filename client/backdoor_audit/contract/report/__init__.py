@@ -1,0 +1,1 @@
+"""What an audit answers: verdict, gates, scores and flagged features."""

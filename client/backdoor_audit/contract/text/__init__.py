@@ -1,0 +1,1 @@
+"""Text that comes from elsewhere, and how numbers are written."""
