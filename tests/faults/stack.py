@@ -50,8 +50,8 @@ ENDLESS = toy_spec(
 )
 """An audit that takes longer than any test waits."""
 
-MISSING = toy_spec(fine_tuned="local:nowhere")
-"""An audit that fails as soon as a worker looks at it."""
+MISSING = toy_spec(fine_tuned=f"hf:nobody/nowhere@{0:040}")
+"""An audit that fails as soon as a worker looks at it, and not before: the API cannot see what workers have fetched."""
 
 
 class Broker:
@@ -64,6 +64,9 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
         command = bundled.command(self.folder, self.socket)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(mortal(command), stdout=log, stderr=log)
@@ -118,6 +121,7 @@ class Postgres:
         pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
 
     def start(self) -> None:
+        """Start it, unless it runs."""
         give_up_at = time.monotonic() + 120
         while True:
             try:
@@ -139,6 +143,9 @@ class Api:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.process is not None and self.process.poll() is None:
+            return
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 mortal([sys.executable, "-m", "service"]),
@@ -175,6 +182,7 @@ class System(Stack):
     ) -> None:
         self.broker, self.postgres = broker, postgres
         super().__init__(data_dir, models_root, broker.url, postgres.database("ledger"))
+        self.environment["BACKDOOR_AUDIT_ALLOWED_ORGANISATIONS"] = "nobody"
         self.artifacts = ArtifactStore(data_dir / "audits")
         self.api = Api(self.environment, listener, data_dir / "api.log")
         self.api.start()
@@ -225,12 +233,15 @@ class System(Stack):
         return [line for worker in self.workers for line in worker.logged() if line["event"] == event]
 
     def tidy(self) -> None:
-        """End what a row has left: its workers, its open audits, its messages."""
+        """End what a row has left: its workers, its open audits, its messages; start what it has left dead."""
         for worker in self.workers:
             worker.end()
         for worker in self.workers:
             worker.log.unlink(missing_ok=True)
         self.workers.clear()
+        self.broker.start()
+        self.postgres.start()
+        self.api.start()
         for status in ("queued", "running", "cancelling"):
             for record in self.ledger.list(status=status, page_size=200).audits:
                 self.ledger.request_cancel(record.id)
