@@ -154,8 +154,10 @@ def test_it_dies_with_a_worker_that_is_killed(make_request: RequestMaker, tmp_pa
     code = f"""
 import os, time
 from pathlib import Path
+from common.logs import configure
 from worker.sandbox.process import SandboxProcess
 from worker.sandbox.protocol import read_request
+configure()
 request = read_request(Path({str(tmp_path / "request.json")!r}).read_bytes())
 sandbox = SandboxProcess(request.model_copy(update={{"parent_pid": os.getpid()}}))
 while not sandbox.messages(1):
