@@ -15,9 +15,9 @@ def add_entry(
         InvalidRequest: the owner has no such audit. Not ``AuditNotFound``: the library is what the call is about.
         LibraryNotFound, LibraryFull, EntryRefused, EntryNeedsReason, EntryExists: as their names say.
     """
+    dependencies.ledger.libraries.get(library, owner=owner)
     try:
         if because is None and dependencies.ledger.get(audit_id, owner=owner).verdict in ("flagged", "review"):
-            dependencies.ledger.libraries.get(library, owner=owner)
             raise EntryNeedsReason
         return dependencies.ledger.libraries.add(
             library, owner=owner, audit_id=audit_id, recipe=recipe, because=because

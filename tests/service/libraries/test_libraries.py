@@ -125,13 +125,20 @@ def test_another_owner_sees_nothing_of_it(serve):
     made = served.http.post("/libraries", json={"name": "benign"}, headers=headers["ann"])
     assert made.status_code == 201
     assert served.http.post("/libraries", json={"name": "x"}, headers=headers["eve"]).status_code == 403
+    spec = examples.SPECS["spec_shortest"]["value"]
+    filed = served.http.post("/audits", json=spec, headers=headers["bob"])
     for reference in ("benign", made.json()["id"]):
         for owner in ("bob", "eve"):
             assert served.http.get(f"/libraries/{reference}", headers=headers[owner]).status_code == 404
             assert served.http.get(f"/libraries/{reference}/entries", headers=headers[owner]).status_code == 404
         assert served.http.delete(f"/libraries/{reference}", headers=headers["bob"]).status_code == 404
+        # Whichever audit the body names, and before anything is said about it.
+        for audit_id in (f"audit_{ZEROS}", filed.json()["id"]):
+            wanted = {"audit_id": audit_id}
+            added = served.http.post(f"/libraries/{reference}/entries", json=wanted, headers=headers["bob"])
+            assert (added.status_code, added.json()["code"]) == (404, "library_not_found")
     assert served.http.get("/libraries", headers=headers["bob"]).json() == {"libraries": []}
-    spec = examples.SPECS["spec_shortest"]["value"] | {"library": made.json()["id"]}
+    spec = spec | {"library": made.json()["id"]}
     assert served.http.post("/audits", json=spec, headers=headers["bob"]).status_code == 422
     assert served.http.post("/audits", json=spec, headers=headers["ann"]).status_code == 202
 
