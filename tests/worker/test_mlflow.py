@@ -49,7 +49,7 @@ def test_a_new_version_is_audited_and_tagged_and_a_hostile_one_refused(
     )  # fmt: skip
     hostile = tmp_path / "hostile"
     hostile.mkdir()
-    (hostile / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "auto_mapping": {"x": "y"}}))
+    (hostile / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "megatron_config": {"x": "y"}}))
     (hostile / "adapter_model.safetensors").write_bytes(b"\x00" * 16)
     with serving(create_app(settings)) as url, AuditClient(url) as client, webhook(registry, url):
         good = registry.register("toy-adapter", toy_models / "adapter")

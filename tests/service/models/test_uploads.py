@@ -160,7 +160,7 @@ def test_limits(serve):
 
 def test_a_checkpoint_that_would_be_refused_is_not_committed(served, toy_adapter):
     upload(served, "bad", toy_adapter)
-    config = json.loads((toy_adapter / "adapter_config.json").read_text()) | {"auto_mapping": {"x": "y"}}
+    config = json.loads((toy_adapter / "adapter_config.json").read_text()) | {"megatron_config": {"x": "y"}}
     served.http.put("/models/bad/files/adapter_config.json", content=json.dumps(config).encode())
     answer = served.http.post("/models/bad/commit")
     assert codes(answer) == (422, "model_rejected")
