@@ -33,8 +33,8 @@ demo: $(RUNTIME) ## audit a model with a backdoor and one without; needs nothing
 serve: $(RUNTIME) ## run the whole stack on this machine until Ctrl-C
 	$(BIN)/backdoor-audit serve --data-dir "$(DATA)"
 
-test: $(TEST) ## run all tests
-	$(BIN)/python -m pytest
+test: $(TEST) ## run all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-faults: $(TEST) ## run every row of the fault matrix
 	$(BIN)/python -m pytest tests/faults tests/service/webhooks/test_row_16_webhooks.py -m ""

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import structlog
@@ -25,6 +25,17 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A busy machine stalls for longer than any deadline.
 settings.register_profile("tests", settings.default, deadline=None)
 settings.load_profile("tests")
+
+
+# These start whole stacks, which want both cores: one process runs them one after the other.
+WHOLE_STACKS: Final = ("tests/cluster/", "tests/faults/", "tests/local/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay in one process, because they share its fixtures."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("whole stacks" if file.startswith(WHOLE_STACKS) else file))
 
 
 @pytest.fixture(autouse=True)
