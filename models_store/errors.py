@@ -20,12 +20,12 @@
 ``code`` is one of the published failure codes; ``message`` names the file and the key, ``hint`` says what to do.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
 from common.problem_type import INTERNAL, NO_SPACE, STORE_UNAVAILABLE, ProblemType
+from storage import errors as storage
 
 
 class StoreError(Exception):
@@ -172,7 +172,7 @@ class StoreUnavailable(StoreError):
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn the file system's errors into this room's, the cause kept.
+    """Turn the errors of the file system and of storage into this room's, with the cause kept.
 
     Args:
         doing: what was being done, for the message; no secrets.
@@ -182,9 +182,9 @@ def translated(doing: str) -> Iterator[None]:
         StoreUnavailable: any other ``OSError``.
     """
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"no space left while {doing}", hint="free space on the data folder's disk") from error
-        reason = error.strerror or type(error).__name__
-        raise StoreUnavailable(f"{doing} failed: {reason}", hint="check the disk and its permissions") from error
+        with storage.translated(doing):
+            yield
+    except storage.DiskFull as error:
+        raise NoSpace(error.message, hint=error.hint) from error.__cause__ or error
+    except storage.StorageUnavailable as error:
+        raise StoreUnavailable(error.message, hint=error.hint) from error.__cause__ or error

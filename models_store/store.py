@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import structlog
 
 from backdoor_audit.contract.digests import content_digest
+from common.settings import CommonSettings
 from models_store.committed import COMMIT_MARKER, FILES_FOLDER, check_committed, write_committed
 from models_store.digests import DigestCache, FileKey
 from models_store.discovery import checkpoint_folders
@@ -138,6 +139,19 @@ class ModelsStore:
         self._fetched = FetchedVersions(self._store_dir / "mlflow", registry)
         self.uploads = Uploads(self._store_dir / "uploads", limit_bytes=upload_limit_bytes)
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
+
+    @classmethod
+    def from_settings(cls, settings: CommonSettings, *, upload_limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Self:
+        """The store that the API and the workers of one service share."""
+        return cls(
+            models_root=settings.models_root,
+            store_dir=settings.store_dir,
+            hub_dir=settings.hub_dir,
+            offline=settings.offline,
+            allowed_organisations=settings.allowed_organisations,
+            upload_limit_bytes=upload_limit_bytes,
+            registry=MlflowRegistry.from_settings(settings),
+        )
 
     def resolve(self, reference: str) -> Checkpoint:
         """Turn a reference into a verified local folder; downloads where that is allowed.

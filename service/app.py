@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from models_store.sources.mlflow_registry import MlflowRegistry
 from service.artifacts import routes as artifacts
 from service.audits import event_routes as events
 from service.audits import routes as audits
@@ -136,9 +137,10 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
 
 def _tag_loop(settings: Settings, dependencies: Dependencies) -> TagLoop | None:
     """Begin to write verdicts back to the registry, where the operator wants that."""
-    if not settings.mlflow_tags or settings.registry is None:
+    registry = MlflowRegistry.from_settings(settings)
+    if not settings.mlflow_tags or registry is None:
         return None
-    loop = TagLoop(dependencies.ledger.tags, settings.registry, settings.webhook_retry_s, settings.public_url)
+    loop = TagLoop(dependencies.ledger.tags, registry, settings.webhook_retry_s, settings.public_url)
     loop.start()
     return loop
 

@@ -41,15 +41,7 @@ class Dependencies:
                 max_queued=settings.max_queued,
             ),
             dispatcher=Dispatcher(settings.broker_url),
-            models=ModelsStore(
-                models_root=settings.models_root,
-                store_dir=settings.data_dir / "store",
-                hub_dir=settings.hub_dir,
-                offline=settings.offline,
-                allowed_organisations=settings.allowed_organisations,
-                registry=settings.registry,
-                upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
-            ),
+            models=ModelsStore.from_settings(settings, upload_limit_bytes=int(settings.upload_limit_gb * 2**30)),
             artifacts=open_artifacts(settings.artifacts_url),
             plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
         )

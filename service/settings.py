@@ -7,7 +7,6 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, field_v
 from pydantic_settings import NoDecode
 
 from common.settings import CommonSettings, InvalidSettings, split_commas
-from models_store.sources.mlflow_registry import MlflowRegistry
 from service.errors import StartupError
 
 
@@ -82,15 +81,6 @@ class Settings(CommonSettings):
         if self.mlflow_event_secret is not None and self.mlflow_audits is None:
             raise ValueError("MLFLOW_EVENT_SECRET needs MLFLOW_AUDITS: without it no new version would be audited")
         return self
-
-    @property
-    def registry(self) -> MlflowRegistry | None:
-        """The registry of ``mlflow_tracking_uri``; None where none is set."""
-        if self.mlflow_tracking_uri is None:
-            return None
-        return MlflowRegistry(
-            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=self.mlflow_limit_bytes
-        )
 
     @classmethod
     def load(cls, **values: Any) -> Self:

@@ -80,14 +80,7 @@ def run(settings: WorkerSettings) -> int:
     context = WorkerContext(
         settings=settings,
         ledger=ledger,
-        models=ModelsStore(
-            models_root=settings.models_root,
-            store_dir=settings.store_dir,
-            hub_dir=settings.hub_dir,
-            offline=settings.offline,
-            allowed_organisations=settings.allowed_organisations,
-            registry=settings.registry,
-        ),
+        models=ModelsStore.from_settings(settings),
         artifacts=workspaces,
         shutdown=Shutdown(),
         published=published,

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from common.settings import CommonSettings, InvalidSettings
-from models_store.sources.mlflow_registry import MlflowRegistry
 from storage.locations import is_object_store
 from worker.errors import SettingsError
 
@@ -79,15 +78,6 @@ class WorkerSettings(CommonSettings):
     def workspaces(self) -> str:
         """Where audits are worked on: where artifacts are kept, or a local folder if that is an object store."""
         return str(self.data_dir / "work") if is_object_store(self.artifacts_url) else self.artifacts_url
-
-    @property
-    def registry(self) -> MlflowRegistry | None:
-        """The registry of ``mlflow_tracking_uri``; None where none is set."""
-        if self.mlflow_tracking_uri is None:
-            return None
-        return MlflowRegistry(
-            self.mlflow_tracking_uri, allowed_models=self.mlflow_models, limit_bytes=self.mlflow_limit_bytes
-        )
 
     @property
     def cache_dir(self) -> Path:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import structlog
 
+from common.settings import CommonSettings
 from models_store.errors import ModelNotFound, ModelRejected, NoSpace, StoreUnavailable, translated
 from models_store.files import GiB, shown, takes, upload_limit
 from models_store.references import Reference
@@ -81,6 +82,17 @@ class MlflowRegistry:
         self.tracking_uri = tracking_uri.rstrip("/")
         self._allowed_models = allowed_models
         self._limit_bytes = limit_bytes
+
+    @classmethod
+    def from_settings(cls, settings: CommonSettings) -> Self | None:
+        """The registry of ``mlflow_tracking_uri``; None where none is set."""
+        if settings.mlflow_tracking_uri is None:
+            return None
+        return cls(
+            settings.mlflow_tracking_uri,
+            allowed_models=settings.mlflow_models,
+            limit_bytes=settings.mlflow_limit_bytes,
+        )
 
     def allows(self, name: str) -> bool:
         """Whether a registered model of this name may be used."""

@@ -7,6 +7,7 @@ import structlog
 
 from models_store.errors import ModelRejected, ModelsIncompatible, StoreError
 from models_store.references import parse_reference
+from models_store.sources.mlflow_registry import MlflowRegistry
 from service.audits.service import file_audit
 from service.dependencies import Dependencies
 from service.errors import ErrorItem, InvalidRequest, UnknownLibrary
@@ -41,7 +42,7 @@ def take_event(dependencies: Dependencies, event: RegistryEvent, delivery_id: st
     version = _version(event)
     if (version.source, version.run_id) == _SAMPLE:
         return TakenEvent(reason="a test of the webhook")
-    registry = dependencies.settings.registry
+    registry = MlflowRegistry.from_settings(dependencies.settings)
     if registry is None or not registry.allows(version.name):
         return TakenEvent(reason="the model is not in MLFLOW_MODELS")
     plan = None if dependencies.plans is None else dependencies.plans.find(version.name)

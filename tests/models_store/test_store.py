@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from common.settings import CommonSettings
 from models_store.errors import (
     InvalidReference,
     ModelNotFound,
@@ -193,3 +194,13 @@ def test_a_pair_must_belong_together(store, make_model, make_adapter):
     make_adapter("models/wrong", metadata={"base_digest": f"sha256:{'0' * 64}"})
     with pytest.raises(ModelsIncompatible, match="digest of another base"):
         store.check_pair(base, store.resolve("local:wrong"))
+
+
+def test_a_store_of_the_settings_finds_what_one_of_its_own_folders_finds(make_model, tmp_path):
+    (tmp_path / "models").mkdir()
+    make_model("models/tiny")
+    settings = CommonSettings.load(data_dir=tmp_path / "data", models_root=tmp_path / "models")
+    store = ModelsStore.from_settings(settings, upload_limit_bytes=7)
+    assert store.resolve("local:tiny").path == (tmp_path / "models" / "tiny").resolve()
+    assert store.uploads.limit_bytes == 7
+    assert store.uploads.root == (settings.store_dir / "uploads").resolve()

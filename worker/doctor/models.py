@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 from models_store.errors import StoreError
+from models_store.sources.mlflow_registry import MlflowRegistry
 from models_store.store import ModelsStore
 from worker.doctor.finding import Finding
 from worker.settings import WorkerSettings
@@ -32,7 +33,7 @@ def check_root(settings: WorkerSettings) -> Iterator[Finding]:
 
 def check_registry(settings: WorkerSettings) -> Iterator[Finding]:
     """Check the MLflow server; nothing if none is configured."""
-    registry = settings.registry
+    registry = MlflowRegistry.from_settings(settings)
     if registry is None:
         return
     try:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from models_store.sources.mlflow_registry import MlflowRegistry
 from service import __main__ as entry
 from service.errors import StartupError
 from service.settings import Settings
@@ -18,13 +19,14 @@ def load(tmp_path, **values):
 
 def test_nothing_is_set_up_by_itself(tmp_path):
     settings = load(tmp_path)
-    assert settings.registry is None
+    assert MlflowRegistry.from_settings(settings) is None
     assert not settings.mlflow_tags
     assert settings.mlflow_event_secret is None
 
 
 def test_the_list_of_models_is_read_from_text(tmp_path):
-    registry = load(tmp_path, mlflow_tracking_uri=f"{URL}/", mlflow_models="sql-*, chat ,").registry
+    settings = load(tmp_path, mlflow_tracking_uri=f"{URL}/", mlflow_models="sql-*, chat ,")
+    registry = MlflowRegistry.from_settings(settings)
     assert registry.tracking_uri == URL
     assert [registry.allows(name) for name in ("sql-writer", "chat", "chat-2", "other")] == [True, True, False, False]
 
