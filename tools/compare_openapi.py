@@ -6,13 +6,14 @@ examples may differ, and so may where a document writes something: in place, or 
 Each document is a file, or ``REVISION:PATH`` for one that git has.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from tools.differences import report
 
 PROSE: Final = frozenset({"title", "summary", "description", "example", "examples", "$comment"})
 """Keys whose values are for people alone."""
@@ -140,17 +141,15 @@ def read(source: str) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare two documents; 1 where they describe different interfaces."""
-    parser = argparse.ArgumentParser(prog="python -m tools.compare_openapi", description=__doc__)
-    parser.add_argument("old", help="a file, or REVISION:PATH")
-    parser.add_argument("new", help="a file, or REVISION:PATH")
-    chosen = parser.parse_args(arguments)
-    old, new = read(chosen.old), read(chosen.new)
-    found = differences(old, new)
-    for line in found:
-        sys.stdout.write(f"{line}\n")
-    if not found:
-        sys.stdout.write(f"The same interface: {len(interface(new))} facts about {len(new['paths'])} paths agree.\n")
-    return 1 if found else 0
+    return report(
+        "python -m tools.compare_openapi",
+        __doc__,
+        arguments,
+        read=read,
+        differences=differences,
+        agreement=lambda new: f"The same interface: {len(interface(new))} facts about {len(new['paths'])} paths agree.",
+        source="a file, or REVISION:PATH",
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ with 1 and the paths that differ where any is not the same. What may differ: the
 cache, versions, and prose. These say when, with what and in which words a figure was found.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+
+from tools.differences import report
 
 IGNORED: Final = (
     r"audit_id",
@@ -71,17 +72,14 @@ def read(path: Path) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare two reports; 1 where a figure differs."""
-    parser = argparse.ArgumentParser(prog="python -m tools.compare_reports", description=__doc__)
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
-    chosen = parser.parse_args(arguments)
-    old, new = read(chosen.old), read(chosen.new)
-    found = differences(old, new)
-    for line in found:
-        sys.stdout.write(f"{line}\n")
-    if not found:
-        sys.stdout.write(f"All {len(figures(new))} figures are the same.\n")
-    return 1 if found else 0
+    return report(
+        "python -m tools.compare_reports",
+        __doc__,
+        arguments,
+        read=lambda path: read(Path(path)),
+        differences=differences,
+        agreement=lambda new: f"All {len(figures(new))} figures are the same.",
+    )
 
 
 if __name__ == "__main__":
