@@ -16,6 +16,7 @@ from service.dependencies import DependenciesDep
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
+from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header, named
@@ -108,6 +109,7 @@ def create_audit(
 def list_audits(
     dependencies: DependenciesDep,
     owner: OwnerDep,
+    paging: PagingDep,
     status: Annotated[Status | None, Query(description="Only audits in this state.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only audits with this verdict.")] = None,
     tuned_digest: Annotated[
@@ -118,10 +120,6 @@ def list_audits(
         str | None,
         Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` returns it."),
     ] = None,
-    page_token: Annotated[
-        str | None, Query(max_length=1024, description="`next_page_token` of the previous page, same filters.")
-    ] = None,
-    page_size: Annotated[int, Query(ge=1, le=200, description="Audits per page.")] = 50,
 ) -> AuditPage:
     """Pages are stable while audits are filed: no audit is skipped or shown twice."""
     page = dependencies.ledger.list(
@@ -130,8 +128,8 @@ def list_audits(
         verdict=verdict,
         tuned_digest=tuned_digest,
         spec_digest=spec_digest,
-        page_size=page_size,
-        page_token=page_token,
+        page_size=paging.page_size,
+        page_token=paging.page_token,
     )
     return AuditPage.of(page)
 

@@ -11,7 +11,8 @@ from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dty
 from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.spec.presets import Preset
 from jobs.records import AuditRecord, Event, EventKind, Page
-from service.http.schemas import Out, absent
+from service.http.paging import NextPageToken
+from service.http.schemas import Out
 
 
 class TriggerOut(Out):
@@ -156,7 +157,7 @@ class AuditPage(Out):
     """Audits, newest first."""
 
     audits: tuple[AuditOut, ...]
-    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+    next_page_token: NextPageToken
 
     @classmethod
     def of(cls, page: Page) -> Self:

@@ -1,7 +1,7 @@
 """What all answers have in common, and the problem that every error becomes.
 
 Nothing that goes out has a default: a client sees every field in every answer. The one exception is
-``next_page_token``, which is absent on the last page.
+``next_page_token`` (``service.http.paging``), which is absent on the last page.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,11 +13,6 @@ class Out(BaseModel):
     """Base of everything that goes out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def absent(value: object) -> bool:
-    """Whether a field is left out of an answer."""
-    return value is None
 
 
 class ProblemItem(Out):

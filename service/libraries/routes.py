@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Response
 
 from backdoor_audit.contract.ids import ENTRY_ID, LIBRARY_REFERENCE
 from jobs.errors import (
@@ -18,6 +18,7 @@ from service.dependencies import DependenciesDep
 from service.errors import EntryNeedsReason, InvalidRequest
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
+from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
 from service.libraries import service
 from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
@@ -28,8 +29,6 @@ LibraryRef = Annotated[
     str, Path(pattern=LIBRARY_REFERENCE, description="The id of a library, or its name.", examples=["smollm2-year"])
 ]
 EntryId = Annotated[str, Path(pattern=ENTRY_ID, description="The id of an entry.", examples=[examples.ENTRY_ID])]
-PageToken = Annotated[str | None, Query(max_length=1024, description="`next_page_token` of the previous page.")]
-PageSize = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
 
 _LOCATION: Final = header("URL of the new object.")
 _READ: Final = Depends(requires("audits:read"))
@@ -69,11 +68,9 @@ def create_library(
     response_model=LibraryListing,
     responses=described({200: answer("Newest first.", "library_listing")}, InvalidRequest, 503),
 )
-def list_libraries(
-    dependencies: DependenciesDep, owner: OwnerDep, page_token: PageToken = None, page_size: PageSize = 50
-) -> LibraryListing:
+def list_libraries(dependencies: DependenciesDep, owner: OwnerDep, paging: PagingDep) -> LibraryListing:
     """The caller's own libraries."""
-    page = dependencies.ledger.libraries.list(owner=owner, page_size=page_size, page_token=page_token)
+    page = dependencies.ledger.libraries.list(owner=owner, page_size=paging.page_size, page_token=paging.page_token)
     return LibraryListing.of(page)
 
 
@@ -113,14 +110,12 @@ def delete_library(dependencies: DependenciesDep, owner: OwnerDep, library: Libr
     responses=described({200: answer("Newest first.", "entry_listing")}, LibraryNotFound, InvalidRequest, 503),
 )
 def list_entries(
-    dependencies: DependenciesDep,
-    owner: OwnerDep,
-    library: LibraryRef,
-    page_token: PageToken = None,
-    page_size: PageSize = 50,
+    dependencies: DependenciesDep, owner: OwnerDep, library: LibraryRef, paging: PagingDep
 ) -> EntryListing:
     """The models with their scores, and what the scores are comparable with."""
-    page = dependencies.ledger.libraries.entries(library, owner=owner, page_size=page_size, page_token=page_token)
+    page = dependencies.ledger.libraries.entries(
+        library, owner=owner, page_size=paging.page_size, page_token=paging.page_token
+    )
     return EntryListing.of(page)
 
 

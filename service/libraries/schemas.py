@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from backdoor_audit.contract.benign_library import ComparabilityKey, RecipeLabel
 from backdoor_audit.contract.ids import AUDIT_ID, LIBRARY_REFERENCE
 from jobs.records import EntryPage, Library, LibraryPage, StoredEntry
-from service.http.schemas import Out, absent
+from service.http.paging import NextPageToken
+from service.http.schemas import Out
 
 Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,500}$")]
 """One line of text."""
@@ -63,7 +64,7 @@ class LibraryListing(Out):
     """Libraries, newest first."""
 
     libraries: tuple[LibraryOut, ...]
-    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+    next_page_token: NextPageToken
 
     @classmethod
     def of(cls, page: LibraryPage) -> Self:
@@ -111,7 +112,7 @@ class EntryListing(Out):
     """Entries of a library, newest first."""
 
     entries: tuple[EntryOut, ...]
-    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+    next_page_token: NextPageToken
 
     @classmethod
     def of(cls, page: EntryPage) -> Self:

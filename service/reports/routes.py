@@ -16,6 +16,7 @@ from service.dependencies import Dependencies, DependenciesDep
 from service.errors import FeatureNotFound
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.etags import matches, tag_of
+from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
 from service.openapi_document.fragments import answer, described, header, named
 from service.openapi_document.report_schema import report_schema
@@ -159,29 +160,26 @@ def list_features(
     dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
+    paging: PagingDep,
     layer: Annotated[int | None, Query(ge=0, le=999, description="Only features of this layer.")] = None,
     architecture: Annotated[Architecture | None, Query(description="Only features of this architecture.")] = None,
     min_bis: Annotated[
         float | None, Query(ge=-1, le=1, allow_inf_nan=False, description="Only features with at least this score.")
     ] = None,
-    page_token: Annotated[
-        str | None, Query(max_length=1024, description="`next_page_token` of the page before, with the same filters.")
-    ] = None,
-    page_size: Annotated[int, Query(ge=1, le=200, description="Features on a page.")] = 50,
 ) -> FeaturePage:
     """The latents that an audit flagged, each with its metrics."""
-    start = _offset(page_token)
-    found = [
+    start = _offset(paging.page_token)
+    features = [
         feature
         for feature in dependencies.ledger.report(audit_id, owner=owner).flagged_features
         if (layer is None or feature.layer == layer)
         and (architecture is None or feature.architecture == architecture)
         and (min_bis is None or feature.bis >= min_bis)
     ]
-    end = start + page_size
+    end = start + paging.page_size
     return FeaturePage(
-        features=tuple(found[start:end]),
-        next_page_token=page_tokens.encode(_LISTING, end) if end < len(found) else None,
+        features=tuple(features[start:end]),
+        next_page_token=page_tokens.encode(_LISTING, end) if end < len(features) else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Response
 
 from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
 from jobs.errors import (
@@ -15,6 +15,7 @@ from jobs.errors import (
 from service.dependencies import DependenciesDep
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
+from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
 from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
@@ -133,17 +134,11 @@ def test_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: Web
     responses=described({200: answer("Newest first.", "delivery_page")}, WebhookNotFound, 422, 503),
 )
 def list_deliveries(
-    dependencies: DependenciesDep,
-    owner: OwnerDep,
-    webhook_id: WebhookId,
-    page_token: Annotated[
-        str | None, Query(max_length=1024, description="`next_page_token` of the previous page.")
-    ] = None,
-    page_size: Annotated[int, Query(ge=1, le=200, description="Deliveries per page.")] = 50,
+    dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, paging: PagingDep
 ) -> DeliveryPage:
     """What was or will be sent to this URL, with every attempt. Settled deliveries are kept for thirty days."""
     records, token = service.list_deliveries(
-        dependencies, owner, webhook_id, page_token=page_token, page_size=page_size
+        dependencies, owner, webhook_id, page_token=paging.page_token, page_size=paging.page_size
     )
     return DeliveryPage(deliveries=tuple(map(DeliveryOut.of, records)), next_page_token=token)
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.webhooks.records import DeliveryRecord, WebhookRecord
-from service.http.schemas import Out, absent
+from service.http.paging import NextPageToken
+from service.http.schemas import Out
 
 
 class WebhookSpec(BaseModel):
@@ -102,4 +103,4 @@ class DeliveryPage(Out):
     """Deliveries, newest first."""
 
     deliveries: tuple[DeliveryOut, ...]
-    next_page_token: str | None = Field(exclude_if=absent, description="Absent on the last page.")
+    next_page_token: NextPageToken
