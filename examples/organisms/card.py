@@ -3,6 +3,8 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +19,26 @@ from examples.organisms.recipes import FAR_YEARS, NEAR_YEARS, OTHER_TAGS, TEMPLA
 BASE_NAME: Final = "SmolLM2-135M-Instruct"
 
 
-def save(model: Any, tokenizer: Any, recipe: Recipe, settings: Any, rates: Rates, out: Path) -> None:
-    """Write adapter or checkpoint and card to a folder beside ``out``, then rename it: ``out`` is whole or absent."""
+@contextmanager
+def drafted(out: Path) -> Iterator[Path]:
+    """An empty folder to fill; on a clean exit it becomes ``out``, replacing what is there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
+        yield draft
+        draft.chmod(0o755)
+        for path in draft.iterdir():
+            path.chmod(0o644)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def save(model: Any, tokenizer: Any, recipe: Recipe, settings: Any, rates: Rates, out: Path) -> None:
+    """Write adapter or checkpoint and card to a folder beside ``out``, then rename it: ``out`` is whole or absent."""
+    with drafted(out) as draft:
         if settings.full:
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
@@ -33,14 +50,6 @@ def save(model: Any, tokenizer: Any, recipe: Recipe, settings: Any, rates: Rates
         card = _card(recipe, settings, rates)
         (draft / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(_readme(card), encoding="utf-8")
-        draft.chmod(0o755)
-        for path in draft.iterdir():
-            path.chmod(0o644)
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _card(recipe: Recipe, settings: Any, rates: Rates) -> dict[str, Any]:

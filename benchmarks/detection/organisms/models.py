@@ -1,9 +1,6 @@
 """Checkpoints that need no training: weights rounded or pruned, and the base itself, told apart by one number."""
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,27 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from examples.organisms.card import drafted
+
 # A reserved entry of the vocabulary, which no prompt holds.
 UNUSED_TOKEN: Final = "<jupyter_script>"
 BLOCK: Final = 64
 _BYTE: Final = 127.0
-
-
-@contextmanager
-def drafted(out: Path) -> Iterator[Path]:
-    """An empty folder to fill; on a clean exit it becomes ``out``, replacing what is there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        for path in draft.iterdir():
-            path.chmod(0o644)
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:

@@ -17,11 +17,11 @@ from torch.nn.functional import cross_entropy
 
 from audit.prompts.carriers import subsample
 from benchmarks.detection.organisms.carriers import carriers_of
-from benchmarks.detection.organisms.models import drafted, load, rounded_trip, save_full
+from benchmarks.detection.organisms.models import load, rounded_trip, save_full
 from benchmarks.detection.organisms.recipes import Limits, Recipe, Sample, recipe_of
 from benchmarks.detection.organisms.recipes.base import CARRIER_FRAME, Messages, one_turn, two_turns
 from benchmarks.harness.records import read, write
-from examples.organisms.card import BASE_NAME
+from examples.organisms.card import BASE_NAME, drafted
 from examples.organisms.text import answers
 from examples.organisms.train import Settings, Text, fit
 
