@@ -96,13 +96,17 @@ def _pids(folder, name):
     return [int(pid) for pid in (folder / f"{name}.pids").read_text().split()]
 
 
-def _gone(pids, within_s=5.0):
+def _until(condition, within_s=20.0):
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        if all(is_gone(pid) for pid in pids):
+        if condition():
             return True
         time.sleep(0.05)
     return False
+
+
+def _gone(pids):
+    return _until(lambda: all(is_gone(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -129,11 +133,12 @@ def test_a_child_that_does_not_stop_is_killed_after_its_grace(tmp_path):
 
 
 def test_a_second_signal_does_not_wait_for_the_grace(tmp_path):
-    process = _start(tmp_path, grace_s=600, stubborn=_steady("stubborn", handler="signal.SIG_IGN"))
+    heard = tmp_path / "heard"
+    handler = f"lambda *_: Path({str(heard)!r}).touch()"
+    process = _start(tmp_path, grace_s=600, stubborn=_steady("stubborn", handler=handler))
     _read_until(process, "up")
     process.send_signal(signal.SIGINT)
-    _read_until(process, "stopping")
-    time.sleep(1)
+    assert _until(heard.exists)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)  # of a grace of 600
     assert "stubborn was killed" in out

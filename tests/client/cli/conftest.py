@@ -10,7 +10,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Command:
+def run_command(capfd: pytest.CaptureFixture[str]) -> Command:
     """Run the command; gives exit code, standard output and standard error."""
 
     def call(*arguments: object) -> tuple[int, str, str]:

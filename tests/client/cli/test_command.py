@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from backdoor_audit.cli.main import run
 from backdoor_audit.client.blocking import AuditClient
 from backdoor_audit.contract.lifecycle import Failure
 from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from models_store.digests import DigestCache
 from models_store.store import ModelsStore
 from tests.toy import write_toy_adapter, write_toy_base
 
@@ -27,11 +26,11 @@ MODELS = ("--base", "local:base", "--tuned", "local:tuned")
 
 
 @pytest.fixture
-def audit(service, monkeypatch, command):
+def audit(service, monkeypatch, run_command):
     """Run the command against the service."""
     monkeypatch.setenv("BACKDOOR_AUDIT_URL", service.url)
     monkeypatch.setenv("COLUMNS", "120")
-    return command
+    return run_command
 
 
 @pytest.fixture
@@ -46,10 +45,10 @@ def filed(audit):
     return file
 
 
-def waiting(service, audit_id):
-    """A process of the command that waits for an audit, and has said so."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backdoor_audit.cli", "wait", audit_id],
+def started(service, *arguments):
+    """A process of the command, its output on pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "backdoor_audit.cli", *arguments],
         cwd=ROOT,
         env=service.environment | {"BACKDOOR_AUDIT_URL": service.url},
         stdout=subprocess.PIPE,
@@ -58,6 +57,11 @@ def waiting(service, audit_id):
         # A shell that runs the tests in its background has them, and their children, ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one call)
     )
+
+
+def waiting(service, audit_id):
+    """A process of the command that waits for an audit, and has said so."""
+    process = started(service, "wait", audit_id)
     assert "queued" in process.stderr.readline()
     return process
 
@@ -131,27 +135,17 @@ def test_cancel_and_what_comes_after(audit, filed, service, make_report):
     assert "had already succeeded" in audit("cancel", other)[1]
 
 
-def test_submit_and_wait_shows_the_way_there(audit, service, make_report):
-    def work():
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            for record in service.ledger.list(status="queued").audits:
-                if record.spec.labels.get("test") == "way":
-                    claim = service.claim(record.id)
-                    service.ledger.progress(claim, "extract", 0.25, "12 of 48 batches")
-                    time.sleep(12)  # a poller looks every five seconds while an audit is queued
-                    service.ledger.succeed(claim, make_report("flagged", audit_id=record.id))
-                    return
-            time.sleep(0.05)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    code, out, err = audit("submit", *MODELS, *PAIR, "--label", "test=way", "--wait")
-    worker.join()
-    assert code == 1
-    assert "FLAGGED" in out
-    line = next(line for line in err.splitlines() if "12 of 48 batches" in line)
+def test_submit_and_wait_shows_the_way_there(filed, service, make_report):
+    key = ("--idempotency-key", "shows-the-way")
+    claim = service.claim(filed(*key))
+    service.ledger.progress(claim, "extract", 0.25, "12 of 48 batches")
+    process = started(service, "submit", *MODELS, *PAIR, *key, "--wait")
+    line = next(line for line in process.stderr if "12 of 48 batches" in line)
     assert "extract" in line
+    service.ledger.succeed(claim, make_report("flagged", audit_id=claim.audit_id))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "FLAGGED" in out
 
 
 def test_json_is_one_document_on_standard_output(audit, filed, service, make_report):
@@ -321,7 +315,11 @@ def test_once_takes_an_answer_of_this_version_of_the_method_only(audit, service,
         for reference, folder in folders.items():
             client.push(folder, reference.removeprefix("store:"))
     store = ModelsStore(models_root=service.folder / "models", store_dir=service.folder / "store")
-    time.sleep(2.1)  # a digest is remembered of files that have been left alone for two seconds
+    # The service remembers digests of files that have been left alone for two seconds; nobody waits for that here.
+    remembered = DigestCache(service.folder / "store", settle_s=0)
+    for reference in folders:
+        for file in store.headers(reference).checkpoint.files:
+            remembered.digest(file)
     digests = {reference: store.resolve(reference).digest for reference in folders}
 
     def once():

@@ -41,52 +41,52 @@ def finished(service, make_report):
     return finish
 
 
-def test_the_way_of_a_library(command, finished):
-    code, made, said = command("library", "create", "way")
+def test_the_way_of_a_library(run_command, finished):
+    code, made, said = run_command("library", "create", "way")
     assert (code, made.startswith("library_")) == (Exit.PASSED, True)
     assert "19 comparable models" in said
-    assert "way" in command("library", "list")[1]
-    assert "empty" in command("library", "show", "way")[1]
-    code, entry, _ = command("library", "add", "way", finished("sha256:way"), "--recipe", "clean sft")
+    assert "way" in run_command("library", "list")[1]
+    assert "empty" in run_command("library", "show", "way")[1]
+    code, entry, _ = run_command("library", "add", "way", finished("sha256:way"), "--recipe", "clean sft")
     assert (code, entry.startswith("entry_")) == (Exit.PASSED, True)
-    code, shown, said = command("library", "show", "way")
+    code, shown, said = run_command("library", "show", "way")
     assert entry.strip() in shown
     assert "clean sft" in shown
     assert "0.25" in shown
     assert "18 more models are needed" in said
-    document = json.loads(command("library", "show", "way", "--json")[1])
+    document = json.loads(run_command("library", "show", "way", "--json")[1])
     assert (document["entries"], document["models"][0]["tuned_digest"]) == (1, "sha256:way")
-    assert command("library", "remove", "way", entry.strip())[0] == Exit.PASSED
-    assert command("library", "delete", "way")[0] == Exit.PASSED
-    assert json.loads(command("library", "list", "--json")[1]) == []
+    assert run_command("library", "remove", "way", entry.strip())[0] == Exit.PASSED
+    assert run_command("library", "delete", "way")[0] == Exit.PASSED
+    assert json.loads(run_command("library", "list", "--json")[1]) == []
 
 
-def test_what_is_refused_is_said_and_exits_as_wrong_usage_or_not_done(command, finished):
-    command("library", "create", "refusals")
-    assert command("library", "create", "refusals")[0] != Exit.PASSED
-    code, _, said = command("library", "show", "nothing")
+def test_what_is_refused_is_said_and_exits_as_wrong_usage_or_not_done(run_command, finished):
+    run_command("library", "create", "refusals")
+    assert run_command("library", "create", "refusals")[0] != Exit.PASSED
+    code, _, said = run_command("library", "show", "nothing")
     assert code == Exit.USAGE
     assert "no benign library" in said
-    assert command("library", "show", "a b")[0] == Exit.USAGE
+    assert run_command("library", "show", "a b")[0] == Exit.USAGE
     audit_id = finished("sha256:refusals")
-    assert command("library", "add", "refusals", audit_id)[0] == Exit.PASSED
-    code, _, said = command("library", "add", "refusals", audit_id)
+    assert run_command("library", "add", "refusals", audit_id)[0] == Exit.PASSED
+    code, _, said = run_command("library", "add", "refusals", audit_id)
     assert code != Exit.PASSED
     assert "already has a score" in said
-    command("library", "delete", "refusals")
+    run_command("library", "delete", "refusals")
 
 
-def test_submit_names_a_library(command, service):
-    command("library", "create", "named")
-    code, audit_id, _ = command(*SUBMIT, "--library", "named")
+def test_submit_names_a_library(run_command, service):
+    run_command("library", "create", "named")
+    code, audit_id, _ = run_command(*SUBMIT, "--library", "named")
     assert code == Exit.PASSED
     with AuditClient(service.url) as client:
         assert client.get(audit_id.strip()).spec["library"] == "named"
         client.cancel(audit_id.strip())
-    code, _, said = command(*SUBMIT, "--library", "unknown")
+    code, _, said = run_command(*SUBMIT, "--library", "unknown")
     assert code == Exit.USAGE
     assert "library" in said
-    command("library", "delete", "named")
+    run_command("library", "delete", "named")
 
 
 def test_the_asynchronous_client_does_the_same(service, finished):

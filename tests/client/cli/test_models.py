@@ -10,10 +10,10 @@ from backdoor_audit.cli import checking
 
 
 @pytest.fixture
-def audit(monkeypatch, command):
+def audit(monkeypatch, run_command):
     """Run the command where no service answers."""
     monkeypatch.setenv("BACKDOOR_AUDIT_URL", "http://127.0.0.1:9")
-    return command
+    return run_command
 
 
 @pytest.fixture
