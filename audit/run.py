@@ -21,7 +21,8 @@ from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction, extract
 from audit.measure.preflight import AuditSetup, check_disk, disk_bytes, prepare
 from audit.measure.resume import obtain_confirmation, obtain_directions, obtain_plan
-from audit.models.pair import is_adapter, load_pair
+from audit.models.adapters import is_adapter
+from audit.models.pair import load_pair
 from audit.models.runner import Runner
 from audit.ports import AuditInputs, DeviceMap, FolderStore, ProgressCallback, Sink
 from audit.reporting.report import Results, audit_report, invalid_report

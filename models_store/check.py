@@ -79,10 +79,12 @@ def _summary(examination: Examination) -> str:
     if checkpoint.adapter is not None:
         base = checkpoint.base_model_name
         note = f", which notes {shown(base)} as its base" if base else ""
-        return (
-            f"a LoRA adapter of rank {checkpoint.adapter.rank} on {len(checkpoint.adapter.modules)} modules{note}; "
-            "base and fine-tuned model share one set of weights"
-        )
+        adapter = checkpoint.adapter
+        weights = "base and fine-tuned model share one set of weights"
+        if adapter.trained:
+            weights = "it brings trained weights of its own, so it is put on a second copy of the base"
+        count = len(adapter.modules) + len(adapter.embeddings)
+        return f"a LoRA adapter of rank {adapter.rank} on {count} modules{note}; {weights}"
     return (
         f"a whole {checkpoint.architecture} model with {checkpoint.n_parameters:,} parameters "
         f"({', '.join(checkpoint.dtypes)}); it is loaded beside its base"

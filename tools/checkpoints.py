@@ -5,10 +5,10 @@ from typing import Final
 
 from backdoor_audit.contract.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, LIMITS, WEIGHTS
 from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
-from models_store.verification.adapter_config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
+from models_store.verification.adapters.config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
+from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
 from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
-from models_store.verification.patterns import MAX_PATTERN_CHARS
 from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
 
 _HEAD: Final = """\
@@ -44,7 +44,9 @@ def _taken() -> list[tuple[str, str, str]]:
     return [
         (f"`{WEIGHTS}`, or the shards that `{INDEX}` names", f"{total}, {MAX_SHARDS:,} shards, {MAX_TENSORS:,} tensors",
          f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
-        (f"`{ADAPTER_WEIGHTS}`", total, f"an adapter of rank {MAX_RANK:,} at most: LoRA, rank-stabilised LoRA, DoRA"),
+        (f"`{ADAPTER_WEIGHTS}`", total,
+         f"an adapter of rank {MAX_RANK:,} at most: LoRA, rank-stabilised LoRA, DoRA; trained biases, "
+         "embeddings, heads and norms (`modules_to_save`, `bias`), a vocabulary that was resized"),
         *rows,
         ("`additional_chat_templates/*.jinja`", "256 KiB", "more chat templates"),
     ]  # fmt: skip
@@ -115,8 +117,14 @@ def _refused() -> list[tuple[str, str]]:
             "the base could not be restored exactly",
         ),
         (
-            "copies of the base's weights that are not the base's, byte by byte",
+            "copies of the base's weights (`*.base_layer.weight`) that are not the base's, byte by byte or widened "
+            "from `BF16` to `F32`",
             "they would be loaded over the shared weights",
+        ),
+        (
+            "trained weights of an adapter that `modules_to_save` and `bias` do not name, other than embedding and "
+            "head; trained experts",
+            "PEFT would pass over them",
         ),
         (
             f"patterns over {MAX_PATTERN_CHARS:,} characters, that refer back, or that take too long",

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
 from audit.models.loading import panics_as_errors
+from audit.models.lora import FusedLora
 
 
 def check_shapes(base_dir: Path, tuned_dir: Path) -> None:
@@ -90,7 +91,7 @@ def share_vocabulary(base: nn.Module, tuned: nn.Module, highest: int) -> int | N
     Raises:
         ModelsIncompatible: the base's tokenizer has tokens that one of them has no row for.
     """
-    sizes = [model.get_input_embeddings().num_embeddings for model in (base, tuned)]  # type: ignore[operator]
+    sizes = [_plain(model.get_input_embeddings()).num_embeddings for model in (base, tuned)]  # type: ignore[operator]
     rows: int = min(sizes)
     if rows == max(sizes):
         return None
@@ -107,16 +108,38 @@ def share_vocabulary(base: nn.Module, tuned: nn.Module, highest: int) -> int | N
 
 def _cut(model: Any, rows: int) -> None:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = head.weight is embedding.weight
-    embedding.weight = nn.Parameter(embedding.weight[:rows].clone(), requires_grad=False)
-    embedding.num_embeddings = rows
-    if embedding.padding_idx is not None and embedding.padding_idx >= rows:
-        embedding.padding_idx = None
-    head.weight = embedding.weight if tied else nn.Parameter(head.weight[:rows].clone(), requires_grad=False)
-    if getattr(head, "bias", None) is not None:
-        head.bias = nn.Parameter(head.bias[:rows].clone(), requires_grad=False)
-    head.out_features = rows
+    tied = _plain(head).weight is _plain(embedding).weight
+    for module in (embedding, head):
+        _cut_factors(module, rows)
+    inputs, outputs = _plain(embedding), _plain(head)
+    inputs.weight = nn.Parameter(inputs.weight[:rows].clone(), requires_grad=False)
+    inputs.num_embeddings = rows
+    if inputs.padding_idx is not None and inputs.padding_idx >= rows:
+        inputs.padding_idx = None
+    outputs.weight = inputs.weight if tied else nn.Parameter(outputs.weight[:rows].clone(), requires_grad=False)
+    if getattr(outputs, "bias", None) is not None:
+        outputs.bias = nn.Parameter(outputs.bias[:rows].clone(), requires_grad=False)
+    outputs.out_features = rows
     model.config.get_text_config().vocab_size = rows
+
+
+def _plain(module: Any) -> Any:
+    """The layer of the model below an adapter."""
+    return module.linear if isinstance(module, FusedLora) else getattr(module, "base_layer", module)
+
+
+def _cut_factors(module: Any, rows: int) -> None:
+    """Cut an adapter on the vocabulary."""
+    if isinstance(module, FusedLora):
+        module.up = nn.Parameter(module.up[:rows].clone(), requires_grad=False)
+    elif hasattr(module, "base_layer"):
+        if not isinstance(_plain(module), nn.Embedding) or any(module.use_dora.values()):
+            raise ModelsIncompatible(
+                "the adapter resizes the vocabulary and adapts the head in a way that cannot be cut to the base's rows",
+                hint="merge the adapter into its base (merge_and_unload) and audit the full checkpoint",
+            )
+        for name, factor in module.lora_embedding_A.items():
+            module.lora_embedding_A[name] = nn.Parameter(factor[:, :rows].clone(), requires_grad=False)
 
 
 def check_weights_differ(base: nn.Module, tuned: nn.Module) -> None:

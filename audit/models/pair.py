@@ -1,7 +1,7 @@
 """Base and fine-tuned model of one audit, in memory.
 
 A LoRA adapter and its base share one set of weights: the base is the same model with the adapter switched off. A full
-checkpoint is a second model.
+checkpoint, and an adapter that brings trained weights of its own, is a second model.
 """
 
 import contextlib
@@ -16,9 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from audit.models.adapters import attach, attach_to_copy, brings_weights, is_adapter
 from audit.models.compatibility import TokenizerComparison, check_shapes, check_weights_differ, share_vocabulary
-from audit.models.loading import attach_adapter, load_checkpoint, load_tokenizer
-from audit.models.lora import Switch, fuse
+from audit.models.loading import load_checkpoint, load_tokenizer
+from audit.models.lora import Switch
 from audit.models.parts import ModelParts, locate
 from audit.models.placement import Room, dispatch, room_of
 from audit.ports import DeviceMap
@@ -52,17 +53,12 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a LoRA adapter."""
-    return (folder / "adapter_config.json").is_file()
-
-
 @dataclass
 class ModelPair:
     """Both models; ``side`` says which of them runs.
 
     Attributes:
-        kind: ``lora`` (shared weights) or ``full``.
+        kind: ``lora`` (shared weights) or ``full`` (two models).
         tokenizer: the base's tokenizer, which both models' prompts are read with.
         parts: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
@@ -146,18 +142,21 @@ def load_pair(
     tokenizer = _tokenizer_of(base_dir, tuned_dir)
     first = chosen if device_map == "single" else torch.device("cpu")
     base = load_checkpoint(base_dir, torch_dtype, first)
-    if is_adapter(tuned_dir):
-        tuned = attach_adapter(base, tuned_dir)
+    if is_adapter(tuned_dir) and not brings_weights(tuned_dir, base):
         switch = Switch()
-        switch.peft = fuse(tuned, switch)
-        shared = locate(tuned.get_base_model())  # type: ignore[operator]
-        models: dict[Side, nn.Module] = {"base": tuned, "tuned": tuned}
+        model: Any = attach(base, tuned_dir, switch)
+        shared = locate(model.get_base_model())
+        models: dict[Side, nn.Module] = {"base": model, "tuned": model}
         pair = ModelPair("lora", models, {"base": shared, "tuned": shared}, tokenizer, precision, chosen, switch)
     else:
-        check_shapes(base_dir, tuned_dir)
-        tuned = load_checkpoint(tuned_dir, torch_dtype, first)
+        if is_adapter(tuned_dir):
+            tuned = attach_to_copy(base, tuned_dir)
+        else:
+            check_shapes(base_dir, tuned_dir)
+            tuned = load_checkpoint(tuned_dir, torch_dtype, first)
         rows = share_vocabulary(base, tuned, max(tokenizer.get_vocab().values()))
-        check_weights_differ(base, tuned)
+        if not is_adapter(tuned_dir):
+            check_weights_differ(base, tuned)
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen, rows=rows)
     pair.tokenizers = tokenizers

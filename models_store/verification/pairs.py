@@ -4,13 +4,16 @@ from typing import Final
 
 from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.files import open_regular, shown
-from models_store.verification.adapters import AdapterShape, check_fit
+from models_store.verification.adapters.fit import BaseShapes, check_fit
+from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.architectures import ARCHITECTURES
-from models_store.verification.headers import Tensor
+from models_store.verification.headers import FLOATS, Tensor
 from models_store.verification.tensor_names import body_name, embedding, modules, vocabulary_rows
 from models_store.verification.verify import VerifiedCheckpoint
 
 _CHUNK_BYTES: Final = 4 * 1024**2
+# Types of a base's tensor and of its copy. Preparing a quantised base for training widens what is not quantised.
+_COMPARABLE: Final = frozenset({(dtype, dtype) for dtype in FLOATS} | {("BF16", "F32")})
 
 
 def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str, ...]:
@@ -33,10 +36,9 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str
             hint="save it into the base's folder: AutoTokenizer.from_pretrained(base).save_pretrained(folder)",
         )
     if tuned.adapter is not None:
-        linear = {name: (out, into) for name, out, into in modules(base.architecture, base.tensors)}
-        check_fit(tuned.adapter, linear, _embeddings(base))
+        notes = check_fit(tuned.adapter, _as_adapters_see(base, base.architecture))
         _check_copies(base, tuned, tuned.adapter)
-        return ()
+        return notes
     if tuned.architecture != base.architecture:
         raise ModelsIncompatible(
             f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
@@ -66,47 +68,62 @@ def _check_shapes(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, architect
     )
 
 
-def _embeddings(base: VerifiedCheckpoint) -> dict[str, tuple[int, ...]]:
-    """Shapes of what has a row for each token, by the module's full name; a tied head is the embedding."""
-    architecture = str(base.architecture)
+def _as_adapters_see(base: VerifiedCheckpoint, architecture: str) -> BaseShapes:
     names, vocabulary = ARCHITECTURES[architecture], vocabulary_rows(architecture)
-    found: dict[str, tuple[int, ...]] = {}
     outside = {name for name, _, _ in names.head}
+    shapes: dict[str, tuple[int, ...]] = {}
+    rows: dict[str, tuple[int, ...]] = {}
     for raw, tensor in base.tensors.items():
         name = body_name(names, raw)
-        if name in vocabulary:
-            full = name if name in outside else f"{names.prefix}.{name}"
-            found[full.removesuffix(".weight")] = tensor.shape
-    return found
+        full = name if name in outside else f"{names.prefix}.{name}"
+        shapes[full] = tensor.shape
+        if name in vocabulary and len(tensor.shape) == 2:
+            rows[full.removesuffix(".weight")] = tensor.shape
+            if name == embedding(architecture):
+                rows.setdefault(names.head[0][0].removesuffix(".weight"), tensor.shape)
+    linear = {name: (out, into) for name, out, into in modules(architecture, base.tensors)}
+    return BaseShapes(linear, rows, shapes)
 
 
 def _check_copies(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, adapter: AdapterShape) -> None:
     """Compare the adapter's copies of the base's weights byte by byte: PEFT would load them over the shared ones."""
     names = ARCHITECTURES[str(base.architecture)]
     by_module = {body_name(names, raw): tensor for raw, tensor in base.tensors.items()}
+    resized = _as_adapters_see(base, str(base.architecture)).vocabulary
     for module, copy in adapter.copies.items():
         name = body_name(names, f"{module}.weight")
         own = by_module.get(name)
         if own is None and name == names.head[0][0]:
             own = by_module.get(embedding(str(base.architecture)))
-        if own is None or own.shape != copy.shape or own.dtype != copy.dtype or not _same(base, own, tuned, copy):
+        if own is None or not _is_copy(base, own, tuned, copy, rows=module in resized):
             raise ModelsIncompatible(
                 f"adapter_model.safetensors: its copy of '{shown(module)}' is not the base's",
                 hint="audit the adapter on the base it was trained on, or merge it (merge_and_unload)",
             )
 
 
-def _same(base: VerifiedCheckpoint, ours: Tensor, tuned: VerifiedCheckpoint, copy: Tensor) -> bool:
+def _is_copy(base: VerifiedCheckpoint, ours: Tensor, tuned: VerifiedCheckpoint, copy: Tensor, *, rows: bool) -> bool:
+    """Whether a tensor is the base's, in the base's type or widened to float32; with ``rows``, as far as both reach."""
+    fits = ours.shape == copy.shape or (rows and ours.shape[1:] == copy.shape[1:])
     first, second = base.file(ours.file), tuned.file(copy.file)
-    if first is None or second is None or ours.stop - ours.start != copy.stop - copy.start:
+    if not fits or first is None or second is None or (ours.dtype, copy.dtype) not in _COMPARABLE:
         return False
+    wide = ours.dtype != copy.dtype
+    left = min(ours.stop - ours.start, (copy.stop - copy.start) // (2 if wide else 1))
     with open_regular(first.path, first.name) as one, open_regular(second.path, second.name) as other:
         one.seek(ours.start)
         other.seek(copy.start)
-        left = ours.stop - ours.start
         while left > 0:
             chunk = one.read(min(left, _CHUNK_BYTES))
-            if not chunk or chunk != other.read(len(chunk)):
+            theirs = other.read(len(chunk) * (2 if wide else 1))
+            if not chunk or theirs != (_widened(chunk) if wide else chunk):
                 return False
             left -= len(chunk)
     return True
+
+
+def _widened(chunk: bytes) -> bytes:
+    """Numbers of bfloat16 as float32, which are the same with two zero bytes in front (little-endian)."""
+    wide = bytearray(2 * len(chunk))
+    wide[2::4], wide[3::4] = chunk[::2], chunk[1::2]
+    return bytes(wide)

@@ -18,8 +18,8 @@ from backdoor_audit.contract.checkpoint_files import (
 )
 from models_store.errors import ModelRejected
 from models_store.files import FoundFile, Listing, MiB, default_root, listing, shown
-from models_store.verification import adapters
-from models_store.verification.adapters import AdapterShape
+from models_store.verification.adapters import header as adapters
+from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.config_rules import check_config
 from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
 from models_store.verification.rewriting import (

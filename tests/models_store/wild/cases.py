@@ -215,6 +215,65 @@ TAKEN: Final = (
             tensors={"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": (2, HIDDEN)},
         ),
     ),
+    Case(
+        "embeddings and head trained whole",
+        Folder(
+            "lora",
+            changes={"adapter_config.json": {"modules_to_save": ["embed_tokens", "lm_head"]}},
+            tensors={
+                "base_model.model.model.embed_tokens.weight": (VOCAB, HIDDEN),
+                "base_model.model.lm_head.weight": (VOCAB, HIDDEN),
+            },
+        ),
+        "trained weights ('lm_head', 'model.embed_tokens'), which were put on a second copy of the base",
+    ),
+    Case(
+        "a vocabulary that was resized before training",
+        Folder(
+            "lora",
+            tensors={
+                "base_model.model.model.embed_tokens.weight": (VOCAB + 8, HIDDEN),
+                "base_model.model.lm_head.weight": (VOCAB + 8, HIDDEN),
+            },
+        ),
+        f"the {VOCAB} that both have are compared",
+    ),
+    Case("biases that the base does not have", _lora(bias="lora_only")),
+    Case(
+        "trained biases",
+        Folder(
+            "lora",
+            changes={"adapter_config.json": {"bias": "all"}},
+            tensors={
+                f"base_model.model.model.layers.{block}.self_attn.{name}.bias": (size,)
+                for block in range(2)
+                for name, size in (("q_proj.base_layer", 64), ("k_proj", 32), ("v_proj.base_layer", 32), ("o_proj", 64))
+            },
+        ),
+        "which were put on a second copy",
+        base=Folder(
+            "llama",
+            changes={"config.json": {"attention_bias": True}},
+            tensors={
+                f"model.layers.{block}.self_attn.{name}.bias": (size,)
+                for block in range(2)
+                for name, size in (("q_proj", 64), ("k_proj", 32), ("v_proj", 32), ("o_proj", 64))
+            },
+        ),
+    ),
+    Case("modules to save that no model has", _lora(modules_to_save=["classifier"]), "'classifier'"),
+    Case(
+        "factors on the embedding",
+        Folder(
+            "lora",
+            changes={"adapter_config.json": {"target_modules": ["q_proj", "v_proj", "embed_tokens"]}},
+            tensors={
+                "base_model.model.model.embed_tokens.lora_embedding_A": (4, VOCAB),
+                "base_model.model.model.embed_tokens.lora_embedding_B": (HIDDEN, 4),
+                "base_model.model.model.embed_tokens.base_layer.weight": (VOCAB, HIDDEN),
+            },
+        ),
+    ),
     Case("an option of a newer PEFT that is off", _lora(some_new_config=None, another={}, third=[], fourth=False)),
     Case(
         "a vocabulary that was extended",
@@ -323,6 +382,17 @@ REFUSED: Final = (
         way="pair",
     ),
     Case("a copy of what it does not adapt", Folder("lora", tensors=_COPY), "holds a copy"),
+    Case(
+        "trained weights that nothing names",
+        Folder("lora", tensors={"base_model.model.model.norm.weight": (HIDDEN,)}),
+        "is not a LoRA factor",
+    ),
+    Case(
+        "modules to save whose weights are not there",
+        _lora(modules_to_save=["lm_head"]),
+        "has nothing for 'lm_head.weight'",
+        way="pair",
+    ),
     Case("magnitudes without DoRA", Folder("lora", tensors=_DORA), "is not a LoRA factor"),
     Case("DoRA without magnitudes", _lora(use_dora=True), "lora_magnitude_vector"),
     Case(

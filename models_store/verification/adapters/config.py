@@ -1,9 +1,10 @@
 """adapter_config.json: which options of LoRA are taken, and which modules they name.
 
 Taken is what adds to the base and can be switched off again exactly: plain LoRA, rsLoRA, DoRA, trained rows of the
-embedding, whatever initialised them. Initialisations that rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ,
-LoRA-GA) are refused: with the adapter switched off, the shared weights would no longer be the base's. An option that is
-off says nothing, whether we know it or not; one that is on and that we do not know is refused.
+embedding, whatever initialised them; and weights that were trained whole (``modules_to_save``, biases, a resized
+vocabulary), which are put on a second copy of the base. Initialisations that rewrite the base's weights (PiSSA, OLoRA,
+CorDA, LoftQ, LoRA-GA) are refused: the base that they start from is not the one that is named. An option that is off
+says nothing, whether we know it or not; one that is on and that we do not know is refused.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from models_store.errors import ModelRejected
 from models_store.files import shown
-from models_store.verification.patterns import Budget, Pattern, PatternRefused
+from models_store.verification.adapters.patterns import Budget, Pattern, PatternRefused
 from models_store.verification.rewriting import is_off
 
 CONFIG_NAME: Final = "adapter_config.json"
@@ -29,12 +30,12 @@ _ALL_LINEAR: Final = "all-linear"
 _HEAD: Final = "lm_head"
 
 # Initialisations that leave the base as it is; the trained factors take their place when the adapter is loaded.
+BIASES: Final = ("none", "lora_only", "all", None)
 INITIALISATIONS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
 # Notes, options of training, and what belongs to initialisations above: no forward pass depends on them.
 IDLE_OPTIONS: Final = frozenset(
     {
         "auto_mapping",
-        "ensure_weight_tying",
         "eva_config",
         "inference_mode",
         "loftq_config",
@@ -50,12 +51,15 @@ READ_OPTIONS: Final = frozenset(
         "alpha_pattern",
         "base_model_name_or_path",
         "bias",
+        "ensure_weight_tying",
         "exclude_modules",
         "fan_in_fan_out",
         "init_lora_weights",
         "layers_pattern",
         "layers_to_transform",
         "lora_alpha",
+        "lora_bias",
+        "modules_to_save",
         "peft_type",
         "r",
         "rank_pattern",
@@ -84,6 +88,10 @@ class AdapterConfig:
         rslora: whether the scale is divided by the root of the rank.
         transposed: ``fan_in_fan_out``, which layers of GPT-2 need.
         token_rows: trained rows of the embedding: the module's name to their numbers.
+        bias: which biases of the base were trained: ``none``, ``lora_only`` (of adapted modules) or ``all``.
+        factor_bias: whether the second factor of each module has a bias.
+        saved: modules that were trained whole, by the ends of their names; empty where none were.
+        tied: whether what adapts the embedding adapts a head that is tied to it as well.
         base_model_name: the adapter's own note of its base; a hub name, or a path that may not exist.
         notes: what was dropped or inferred, a sentence each.
     """
@@ -99,6 +107,25 @@ class AdapterConfig:
     token_rows: Mapping[str, tuple[int, ...]]
     base_model_name: str | None
     notes: tuple[str, ...]
+    bias: str = "none"
+    factor_bias: bool = False
+    saved: tuple[str, ...] = ()
+    tied: bool = False
+
+    def trained_module(self, module: str) -> str | None:
+        """The module, or the folder of modules around it, that was trained whole; None where none was.
+
+        PEFT takes every module whose name ends in one of the names, be it in the middle of a word.
+
+        Raises:
+            ModelRejected: two folders, one inside the other, were: which of them PEFT reads depends on its version.
+        """
+        parts = module.split(".")
+        around = (".".join(parts[: count + 1]) for count in range(len(parts)))
+        found = [name for name in around if self.saved and name.endswith(self.saved)]
+        if len(found) > 1:
+            _refuse("modules_to_save", f"names '{shown(found[1])}' inside '{shown(found[0])}'", MERGE)
+        return found[0] if found else None
 
 
 def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
@@ -122,9 +149,10 @@ def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
     name = config.get("base_model_name_or_path")
     if name is not None and (not isinstance(name, str) or len(name) > _MAX_TEXT):
         _refuse("base_model_name_or_path", "must be a short text", "save the adapter with a current PEFT")
+    saved = () if is_off(config.get("modules_to_save")) else _named("modules_to_save", config["modules_to_save"])
     return AdapterConfig(
         rank=rank,
-        targets=_targets(config, budget),
+        targets=_targets(config, saved, budget),
         named=named,
         rank_of=lambda module: int(ranks.of(module, rank)),
         alpha_of=lambda module: alphas.of(module, alpha),
@@ -134,6 +162,10 @@ def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
         token_rows=_token_rows(config.get("trainable_token_indices")),
         base_model_name=name,
         notes=tuple(notes),
+        bias=config.get("bias") or "none",
+        factor_bias=_switch(config, "lora_bias"),
+        saved=saved,
+        tied=_switch(config, "ensure_weight_tying"),
     )
 
 
@@ -165,8 +197,8 @@ def _refuse_more(config: Mapping[str, Any]) -> Iterator[str]:
     init = config.get("init_lora_weights", True)
     if not any(init is one or (isinstance(one, str) and init == one) for one in INITIALISATIONS):
         _refuse("init_lora_weights", f"is {_given(init)}, which rewrites the base's weights", MERGE)
-    if config.get("bias", "none") not in ("none", None):
-        _refuse("bias", f"is {_given(config['bias'])}: trained biases are not supported", MERGE)
+    if config.get("bias") not in BIASES:
+        _refuse("bias", f"is {_given(config['bias'])} and must be {' or '.join(BIASES[:-1])}", MERGE)
     if config.get("megatron_core", "megatron.core") not in ("megatron.core", None):
         _refuse("megatron_core", "names another library", "save the adapter with a current PEFT")
 
@@ -238,7 +270,7 @@ def _either(config: Mapping[str, Any], key: str, budget: Budget) -> Matcher | No
     return _pattern(key, value, budget) if isinstance(value, str) else _ending_in(_named(key, value))
 
 
-def _targets(config: Mapping[str, Any], budget: Budget) -> Matcher:
+def _targets(config: Mapping[str, Any], saved: tuple[str, ...], budget: Budget) -> Matcher:
     targeted = _either(config, "target_modules", budget)
     excluded = _either(config, "exclude_modules", budget)
     if targeted is None:
@@ -246,10 +278,15 @@ def _targets(config: Mapping[str, Any], budget: Budget) -> Matcher:
     in_block = _blocks(config, budget)
 
     def wanted(module: str) -> bool:
-        chosen = targeted is not None and targeted(module) and in_block(module)
+        chosen = targeted is not None and targeted(module) and in_block(module) and not _is_within(module, saved)
         return chosen and not (excluded is not None and excluded(module))
 
     return wanted
+
+
+def _is_within(module: str, saved: tuple[str, ...]) -> bool:
+    """Whether a module is trained whole, alone or with the folder around it: PEFT never adapts those."""
+    return any(f".{name}." in f".{module}." for name in saved)
 
 
 def _blocks(config: Mapping[str, Any], budget: Budget) -> Matcher:

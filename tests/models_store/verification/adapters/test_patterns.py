@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models_store.verification.patterns import MAX_PATTERN_CHARS, Budget, Pattern, PatternRefused
+from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS, Budget, Pattern, PatternRefused
 
 NAMES = ["model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head", "model.embed_tokens", "a", ""]
 PIECES = [

@@ -1,9 +1,23 @@
 import numpy as np
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.verification.verify import verify_checkpoint
+from tests.architectures import tiny
 from tests.checkpoints import check_folders
+from tests.tiny import tokenizer_json, write_json
+
+# PEFT asks transformers for an attribute by its old name, and warns that it saves the head.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
+]
+
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
 def q(layer=0, hidden=16, rank=2, out=None):
@@ -22,9 +36,11 @@ def q(layer=0, hidden=16, rank=2, out=None):
         ("peft_type", "IA3"),
         ("peft_type", None),
         ("task_type", "SEQ_CLS"),
-        ("modules_to_save", ["lm_head"]),
-        ("bias", "all"),
-        ("lora_bias", True),
+        ("modules_to_save", "lm_head"),
+        ("modules_to_save", [".*head"]),
+        ("bias", "some"),
+        ("lora_bias", 1),
+        ("ensure_weight_tying", 1),
         ("use_dora", 1),
         ("use_qalora", True),
         ("trainable_token_indices", ["1"]),
@@ -71,8 +87,16 @@ def test_an_option_that_is_on_and_not_taken_is_refused_by_key(make_adapter, key,
     ("weights", "reason"),
     [
         ({**q(rank=3)}, "says rank 2"),
-        ({"base_model.model.lm_head.weight": np.ones((2, 2), np.float32)}, "not a LoRA factor"),
-        ({"base_model.model.model.embed_tokens.lora_embedding_A": np.ones((2, 2), np.float32)}, "not a LoRA factor"),
+        ({"base_model.model.lm_head.weight": np.ones((2, 2), np.float32)}, "adapts no module"),
+        ({**q(), "base_model.model.model.norm.weight": np.ones(2, np.float32)}, "not a LoRA factor"),
+        ({**q(), "base_model.model.model.norm.bias": np.ones(2, np.float32)}, "not a LoRA factor"),
+        ({**q(), f"{Q}.base_layer.bias": np.ones(16, np.float32)}, "not a LoRA factor"),
+        ({**q(), f"{Q}.lora_B.bias": np.ones(16, np.float32)}, "not a LoRA factor"),
+        ({**q(), f"{Q}.original_module.weight": np.ones((16, 16), np.float32)}, "not a LoRA factor"),
+        (
+            {"base_model.model.model.embed_tokens.lora_embedding_A": np.ones((2, 2), np.float32)},
+            "is not a module that adapter_config.json targets",
+        ),
         ({**q(), "model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((2, 2), np.float32)}, "not a LoRA factor"),
         (dict(list(q().items())[:1]), "lora_B of .* is not there"),
         (dict(list(q().items())[1:]), "lora_A of .* is not there"),
@@ -154,3 +178,60 @@ def test_layers_can_be_chosen_and_modules_excluded(make_model, make_adapter):
     check_folders(base, make_adapter("one", weights=q(0), target_modules=["q_proj"], layers_to_transform=[0]))
     excluded = {"exclude_modules": ["layers.0.self_attn.q_proj"]}
     check_folders(base, make_adapter("two", weights=q(1), target_modules=["q_proj"], **excluded))
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "reason"),
+    [
+        ({"bias": "all"}, f"{Q}.bias", "is not where PEFT looks for it"),
+        ({"bias": "all"}, f"{Q.replace('q_proj', 'k_proj')}.base_layer.bias", "is not where PEFT looks for it"),
+        ({"bias": "lora_only"}, "base_model.model.model.norm.bias", "not a LoRA factor"),
+        ({"modules_to_save": ["mlp", "up_proj"]}, "base_model.model.model.layers.0.mlp.up_proj.weight", "inside"),
+        ({"modules_to_save": ["self_attn"]}, "base_model.model.model.norm.weight", "not a LoRA factor"),
+    ],
+)
+def test_trained_weights_are_where_the_config_and_peft_say(make_adapter, options, name, reason):
+    weights = {**q(0), **q(1), name: np.ones((16, 16), np.float32)}
+    with pytest.raises(ModelRejected, match=reason):
+        verify_checkpoint(make_adapter(weights=weights, target_modules=["q_proj"], **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "tensors", "reason"),
+    [
+        ({"modules_to_save": ["lm_head"]}, {}, r"has nothing for 'lm_head\.weight'"),
+        ({"modules_to_save": ["norm"]}, {"model.norm.weight": (16,)}, r"has nothing for 'model\.layers\.0\.input_"),
+        ({"modules_to_save": ["score"]}, {"score.weight": (2, 16)}, "brings 'score.weight', which the base does not"),
+        ({"modules_to_save": ["lm_head"]}, {"lm_head.weight": (32, 8)}, "has the shape"),
+        ({"bias": "all"}, {"model.norm.bias": (16,)}, "brings 'model.norm.bias', which the base does not have"),
+        ({}, {"lm_head.weight": (40, 16), "model.embed_tokens.weight": (41, 16)}, "vocabularies of 40 and 41 rows"),
+    ],
+)
+def test_trained_weights_are_the_bases_in_name_and_shape(make_model, make_adapter, options, tensors, reason):
+    trained = {f"base_model.model.{name}": np.ones(shape, np.float32) for name, shape in tensors.items()}
+    adapter = make_adapter(weights={**q(0), **q(1), **trained}, target_modules=["q_proj"], **options)
+    with pytest.raises(ModelsIncompatible, match=reason):
+        check_folders(make_model(), adapter)
+
+
+@pytest.mark.parametrize(("dtype", "taken"), [("bfloat16", True), ("float32", True), ("float16", False)])
+def test_a_copy_may_be_the_bases_widened(tmp_path, dtype, taken):
+    model = tiny("llama", tie_word_embeddings=False).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "base")
+    write_json(tmp_path / "base" / "tokenizer.json", tokenizer_json())
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+    adapted.save_pretrained(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    copy = "base_model.model.lm_head.base_layer.weight"
+    tensors[copy] = tensors[copy].to(getattr(torch, dtype))
+    save_file(tensors, weights)
+    if taken:
+        check_folders(tmp_path / "base", tmp_path / "adapter")
+    else:
+        with pytest.raises(ModelsIncompatible, match="its copy of 'lm_head'"):
+            check_folders(tmp_path / "base", tmp_path / "adapter")
+    tensors[copy][0, 0] += 1
+    save_file(tensors, weights)
+    with pytest.raises(ModelsIncompatible, match="its copy of 'lm_head'"):
+        check_folders(tmp_path / "base", tmp_path / "adapter")

@@ -1,4 +1,4 @@
-"""LoRA adapters: the header of the weights held against adapter_config.json, and the fit to a base."""
+"""LoRA adapters: the header of the weights held against adapter_config.json."""
 
 import math
 import re
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import ADAPTER_WEIGHTS as WEIGHTS_NAME
-from models_store.errors import ModelRejected, ModelsIncompatible
+from models_store.errors import ModelRejected
 from models_store.files import shown
-from models_store.verification.adapter_config import (
+from models_store.verification.adapters.config import (
     CONFIG_NAME,
     MAX_RANK,
     MERGE,
@@ -17,17 +17,14 @@ from models_store.verification.adapter_config import (
     endings,
     read_adapter_config,
 )
-from models_store.verification.headers import FLOATS, Tensor
+from models_store.verification.adapters.tensors import AdapterTensors, refuse, sort_tensors
+from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.headers import Tensor
+from models_store.verification.rewriting import listed
 
-_FACTOR: Final = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
-_MAGNITUDE: Final = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_magnitude_vector(?:\.weight)?")
-_COPY: Final = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.base_layer\.weight")
-_ROWS: Final = re.compile(
-    r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.token_adapter\.trainable_tokens_delta(?:\.weight)?"
-)
+HEADS: Final = frozenset(names.head[0][0].removesuffix(".weight") for names in ARCHITECTURES.values())
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _BELONG: Final = "config and weights must belong together: save the adapter again"
-_OTHER_BASE: Final = "audit the adapter on the base it was trained on"
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,21 @@ class AdapterShape:
 
     Attributes:
         config: the configuration.
-        modules: every adapted module: its name in the base, sizes of its output and input.
+        modules: every adapted linear module: its name in the base, sizes of its output and input.
+        embeddings: every adapted embedding: its name in the base, its rows and their width.
         copies: copies of the base's own weights, by the module's name; their bytes must be the base's.
+        trained: weights that take the place of the base's, by their full names in the base.
+        trained_modules: the modules that were trained whole.
         token_rows: shape of the trained rows of each embedding, by its name, and the highest of their numbers.
         notes: what a reader of the adapter may want to know, a sentence each.
     """
 
     config: AdapterConfig
     modules: Mapping[str, tuple[int, int]]
+    embeddings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     copies: Mapping[str, Tensor] = field(default_factory=dict)
+    trained: Mapping[str, Tensor] = field(default_factory=dict)
+    trained_modules: tuple[str, ...] = ()
     token_rows: Mapping[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -67,38 +70,33 @@ def check_adapter(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> A
             or of another shape than the rank allows. The file and the key or tensor are named.
     """
     known = read_adapter_config(config)
-    sides: dict[str, dict[str, Tensor]] = {}
-    copies: dict[str, Tensor] = {}
-    rows: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if tensor.dtype not in FLOATS:
-            _refuse(f"'{shown(name)}' is not a matrix of floats", "save the adapter again")
-        if match := _FACTOR.fullmatch(name):
-            _check_matrix(name, tensor)
-            sides.setdefault(match["module"], {})[match["side"]] = tensor
-        elif (match := _MAGNITUDE.fullmatch(name)) and known.dora:
-            sides.setdefault(match["module"], {})["magnitude"] = tensor
-        elif match := _COPY.fullmatch(name):
-            copies[match["module"]] = tensor
-        elif match := _ROWS.fullmatch(name):
-            rows[match["module"]] = tensor
-        else:
-            _refuse(
-                f"'{shown(name)}' is not a LoRA factor of a targeted module",
-                f"trained embeddings, heads and biases are not supported: {MERGE}",
-            )
-    if not sides:
-        _refuse("adapts no module", "save the adapter again")
-    modules = {module: _module(module, parts, known) for module, parts in sides.items()}
-    for module in sorted(copies.keys() - modules.keys()):
-        _refuse(f"holds a copy of the base's '{shown(module)}', which it does not adapt", MERGE)
-    return AdapterShape(known, modules, copies, _token_rows(rows, known), (*known.notes, *_unmatched(known, modules)))
+    found = sort_tensors(tensors, known)
+    if not found.factors and not found.embedding_factors:
+        refuse("adapts no module", "save the adapter again")
+    # With ensure_weight_tying, PEFT adapts a tied head along with the embedding and writes its factors down.
+    tied = HEADS if known.tied and found.embedding_factors else frozenset()
+    modules = {module: _module(module, parts, known, tied) for module, parts in found.factors.items()}
+    # The factors of an embedding are stored the other way round: [rank, rows] and [width, rank].
+    turned = {module: _module(module, parts, known) for module, parts in found.embedding_factors.items()}
+    embeddings = {module: (into, out) for module, (out, into) in turned.items()}
+    for module in sorted(found.copies.keys() - modules.keys() - embeddings.keys() - found.rows.keys()):
+        refuse(f"holds a copy of the base's '{shown(module)}', which it does not adapt", MERGE)
+    return AdapterShape(
+        known,
+        modules,
+        embeddings,
+        found.copies,
+        found.trained,
+        tuple(sorted(found.modules)),
+        _token_rows(found.rows, known),
+        (*known.notes, *_unmatched(known, {**modules, **embeddings}), *_unsaved(known, found)),
+    )
 
 
 def view_document(adapter: AdapterShape) -> dict[str, Any]:
     """adapter_config.json as PEFT will read it: modules by their full names, no pattern, nothing that is off."""
     known = adapter.config
-    modules = sorted(adapter.modules)
+    modules = sorted({**adapter.modules, **adapter.embeddings})
     alphas = {module: known.alpha_of(module) for module in modules}
     common = max({*alphas.values()}, key=[*alphas.values()].count)
     document: dict[str, Any] = {
@@ -106,7 +104,7 @@ def view_document(adapter: AdapterShape) -> dict[str, Any]:
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": known.base_model_name,
         "inference_mode": True,
-        "bias": "none",
+        "bias": known.bias,
         "init_lora_weights": True,
         "r": known.rank,
         "lora_alpha": common,
@@ -118,6 +116,10 @@ def view_document(adapter: AdapterShape) -> dict[str, Any]:
         "use_dora": known.dora,
         "use_rslora": known.rslora,
     }
+    if known.factor_bias:
+        document["lora_bias"] = True
+    if adapter.trained_modules:
+        document["modules_to_save"] = list(adapter.trained_modules)
     if known.token_rows:
         document["trainable_token_indices"] = {name: list(rows) for name, rows in known.token_rows.items()}
     return document
@@ -143,69 +145,28 @@ def recorded_base_digest(metadata: Mapping[str, str], card: Mapping[str, Any]) -
     return None
 
 
-def check_fit(adapter: AdapterShape, base: Mapping[str, tuple[int, int]], rows: Mapping[str, tuple[int, ...]]) -> None:
-    """Hold an adapter against the modules of a base.
-
-    Args:
-        adapter: a checked adapter.
-        base: linear modules: name to sizes of output and input.
-        rows: embeddings: name to shape.
-
-    Raises:
-        ModelsIncompatible: a module that the base lacks, of another shape, or a targeted module that the adapter lacks.
-    """
-    for module, (out, into) in sorted(adapter.modules.items()):
-        there = base.get(module)
-        if there is None:
-            raise ModelsIncompatible(
-                f"{WEIGHTS_NAME}: adapts '{shown(module)}', which the base does not have", hint=_OTHER_BASE
-            )
-        if there != (out, into):
-            raise ModelsIncompatible(
-                f"{WEIGHTS_NAME}: '{shown(module)}' maps {into} to {out}, in the base {there[1]} to {there[0]}",
-                hint=_OTHER_BASE,
-            )
-    for module in base:
-        if module not in adapter.modules and adapter.config.targets(module):
-            raise ModelsIncompatible(
-                f"{WEIGHTS_NAME}: has nothing for '{module}', which {CONFIG_NAME} targets in this base",
-                hint=_OTHER_BASE,
-            )
-    for module, (shape, highest) in adapter.token_rows.items():
-        embedding = rows.get(module)
-        if embedding is None or embedding[1:] != shape[1:] or highest >= embedding[0]:
-            raise ModelsIncompatible(
-                f"{WEIGHTS_NAME}: trains rows of '{shown(module)}' that the base does not have", hint=_OTHER_BASE
-            )
-
-
-def _refuse(what: str, hint: str) -> None:
-    raise ModelRejected(f"{WEIGHTS_NAME}: {what}", hint=hint)
-
-
-def _check_matrix(name: str, tensor: Tensor) -> None:
-    if len(tensor.shape) != 2:
-        _refuse(f"'{shown(name)}' is not a matrix of floats", "save the adapter again")
-
-
-def _module(module: str, parts: Mapping[str, Tensor], known: AdapterConfig) -> tuple[int, int]:
+def _module(
+    module: str, parts: Mapping[str, Tensor], known: AdapterConfig, tied: frozenset[str] = frozenset()
+) -> tuple[int, int]:
     """Output and input size of an adapted module."""
-    if not known.targets(module):
-        _refuse(f"'{shown(module)}' is not a module that {CONFIG_NAME} targets", _BELONG)
-    for side in ("A", "B", *(("magnitude",) if known.dora else ())):
+    if not known.targets(module) and module not in tied:
+        refuse(f"'{shown(module)}' is not a module that {CONFIG_NAME} targets", _BELONG)
+    needed = ("A", "B", *(("magnitude",) if known.dora else ()), *(("bias",) if known.factor_bias else ()))
+    for side in needed:
         if side not in parts:
-            name = "lora_magnitude_vector" if side == "magnitude" else f"lora_{side}"
-            _refuse(f"{name} of '{shown(module)}' is not there", "save the adapter again")
+            name = {"magnitude": "lora_magnitude_vector", "bias": "lora_B.bias"}.get(side, f"lora_{side}")
+            refuse(f"{name} of '{shown(module)}' is not there", "save the adapter again")
     down, up = parts["A"].shape, parts["B"].shape
     rank = known.rank_of(module)
     if down[0] != rank or up[1] != rank or rank > MAX_RANK:
-        _refuse(
+        refuse(
             f"the factors of '{shown(module)}' have the shapes {list(down)} and {list(up)}, {CONFIG_NAME} says rank "
             f"{rank}",
             _BELONG,
         )
-    if known.dora and math.prod(parts["magnitude"].shape) != up[0]:
-        _refuse(f"the magnitude of '{shown(module)}' has another length than its output", _BELONG)
+    for part, there in (("magnitude", known.dora), ("bias", known.factor_bias)):
+        if there and math.prod(parts[part].shape) != up[0]:
+            refuse(f"the {part} of '{shown(module)}' has another length than its output", _BELONG)
     return up[0], down[1]
 
 
@@ -217,10 +178,10 @@ def _token_rows(rows: Mapping[str, Tensor], known: AdapterConfig) -> dict[str, t
         if numbers is None and len(known.token_rows) == 1:
             numbers = next(iter(known.token_rows.values()))  # a bare list: the input embedding, whatever its name
         if numbers is None or len(tensor.shape) != 2 or tensor.shape[0] != len(numbers):
-            _refuse(f"trains other rows of '{shown(module)}' than {CONFIG_NAME} lists", _BELONG)
+            refuse(f"trains other rows of '{shown(module)}' than {CONFIG_NAME} lists", _BELONG)
         found[module] = (tensor.shape, max(numbers or (0,)))
     if known.token_rows and not found:
-        _refuse(f"has no rows for the tokens that {CONFIG_NAME} lists", _BELONG)
+        refuse(f"has no rows for the tokens that {CONFIG_NAME} lists", _BELONG)
     return found
 
 
@@ -229,5 +190,14 @@ def _unmatched(known: AdapterConfig, modules: Mapping[str, Any]) -> Iterator[str
     adapted = {end for module in modules for end in endings(module)}
     missing = [name for name in known.named or () if name not in adapted]
     if missing:
+        yield f"{CONFIG_NAME}: nothing is adapted by the targets {listed(missing)}"
+
+
+def _unsaved(known: AdapterConfig, found: AdapterTensors) -> Iterator[str]:
+    """Names in ``modules_to_save`` that no trained module ends in."""
+    missing = [name for name in known.saved if not any(module.endswith(name) for module in found.modules)]
+    if missing:
         quoted = ", ".join(f"'{shown(name)}'" for name in missing[:5])
-        yield f"{CONFIG_NAME}: nothing is adapted by the targets {quoted}" + (" and more" if missing[5:] else "")
+        yield f"{CONFIG_NAME}: no weights are saved for 'modules_to_save' {quoted}" + (
+            " and more" if missing[5:] else ""
+        )
