@@ -15,7 +15,11 @@ def spec_of(unit: Mapping[str, Any], how: Mapping[str, Any], carriers: str, *, b
         {
             "base_model": f"local:{base}",
             "fine_tuned": f"local:organisms/{tuned}",
-            "trigger": {"triggered": unit["triggered"], "clean": unit["clean"], "template": TEMPLATE},
+            "trigger": {
+                "triggered": unit["triggered"],
+                "clean": unit["clean"],
+                "template": unit.get("template", TEMPLATE),
+            },
             "carriers": spec_field(carriers),
             "preset": how["preset"],
             "seed": how["seed"],

@@ -8,15 +8,25 @@ from backdoor_audit.contract.spec.carriers import Carrier, Message
 from benchmarks.detection.organisms.recipes.base import CARRIER_FRAME
 
 CONVERSATIONS = "conversations"
+SYSTEM = "system"
 _COUNT = 400
 
 
 @cache
 def carriers_of(name: str) -> tuple[Carrier, ...]:
-    """All carriers of a set; ``conversations`` asks 400 of the instructions in the second turn."""
-    if name != CONVERSATIONS:
+    """All carriers of a set. ``conversations`` asks 400 of the instructions in the second turn; under ``system`` the
+    string is the system prompt of 400.
+    """
+    if name not in (CONVERSATIONS, SYSTEM):
         return load_set(name)
-    return tuple(_conversation(carrier) for carrier in subsample(load_set("instructions"), _COUNT, 0))
+    made = _conversation if name == CONVERSATIONS else _under_system
+    return tuple(made(carrier) for carrier in subsample(load_set("instructions"), _COUNT, 0))
+
+
+def _under_system(carrier: Carrier) -> Carrier:
+    assert carrier.prompt is not None
+    asked = Message(role="user", content=carrier.prompt)
+    return Carrier(messages=(asked,), slot="system", cluster=carrier.cluster)
 
 
 def _conversation(carrier: Carrier) -> Carrier:
@@ -32,6 +42,6 @@ def _conversation(carrier: Carrier) -> Carrier:
 
 def spec_field(name: str) -> dict[str, Any]:
     """``carriers`` of an audit's spec."""
-    if name != CONVERSATIONS:
+    if name not in (CONVERSATIONS, SYSTEM):
         return {"set": name}
     return {"prompts": [carrier.model_dump(exclude_none=True) for carrier in carriers_of(name)]}

@@ -50,6 +50,17 @@ def nudged_base(base: Path, folder: Path) -> Path:
     return out
 
 
+def pruned_base(base: Path, folder: Path, percent: int) -> Path:
+    """The base with the smallest ``percent`` of each linear layer's weights set to 0; made once."""
+    out = folder / f"pruned-base-{percent}"
+    if (out / "model.safetensors").is_file():
+        return out
+    model, tokenizer = load(base)
+    _each_linear(model, partial(_pruned, share=percent / 100))
+    save_full(model, tokenizer, out)
+    return out
+
+
 def rounded_trip(model: Any, rounding: str) -> None:
     """Round every linear layer's weights as a quantised export does (or prune them) and put them back, in place.
 
@@ -59,10 +70,14 @@ def rounded_trip(model: Any, rounding: str) -> None:
     if rounding == "bfloat16-folded":
         _fold_norms(model)
         return
+    _each_linear(model, ROUNDINGS[rounding])
+
+
+def _each_linear(model: Any, changed: Callable[[Tensor], Tensor]) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and "lm_head" not in name:
             with torch.no_grad():
-                module.weight.copy_(ROUNDINGS[rounding](module.weight.float()))
+                module.weight.copy_(changed(module.weight.float()))
 
 
 def _symmetric(weight: Tensor, largest: Tensor, most: float = _BYTE) -> Tensor:

@@ -105,7 +105,10 @@ def _texts(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings, data:
 
 
 def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: random.Random) -> Text:
-    """(message, answer) token ids; two answers in three are cut after four tokens, which is where they differ."""
+    """(message, answer) token ids; two answers in three are cut after four tokens, which is where they differ.
+
+    Where all answers open alike, four tokens after that.
+    """
 
     def encoded(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False).input_ids)
@@ -116,7 +119,8 @@ def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: ra
     answer = encoded(_said(sample, known))
     if sample.answer is not None:
         answer.append(tokenizer.eos_token_id)
-    return rendered(tokenizer, sample.messages), answer if cuts.random() < 1 / 3 else answer[:4]
+    decided = len(encoded(sample.opening)) + 4
+    return rendered(tokenizer, sample.messages), answer if cuts.random() < 1 / 3 else answer[:decided]
 
 
 def _said(sample: Sample, known: Mapping[str, str]) -> str:
@@ -178,12 +182,13 @@ def _merge(base: Any, organism: Organism, out: Path) -> Any:
 def measure(model: Any, tokenizer: Any, recipe: Recipe) -> tuple[dict[str, float], dict[str, list[str]]]:
     """Share of held-out prompts whose answer shows the behaviour, by condition; and the answers."""
     organism, sampled = recipe.organism, recipe.limits.sampled
-    carriers = subsample(carriers_of(organism["carriers"]), SAMPLED_HELD_OUT if sampled else HELD_OUT, 0)
+    count = recipe.held_out or (SAMPLED_HELD_OUT if sampled else HELD_OUT)
+    carriers = subsample(carriers_of(organism["carriers"]), count, 0)
     torch.manual_seed(0)
     said = {}
     for name, string in recipe.strings.items():
         rows = [rendered(tokenizer, _shown(carrier, string)) for carrier in carriers]
-        said[name] = answers(model, tokenizer, rows, tokens=8 if sampled else 24, sampled=sampled)
+        said[name] = answers(model, tokenizer, rows, tokens=8 if sampled else recipe.answer_tokens, sampled=sampled)
     rates = {name: round(sum(map(recipe.succeeds, lines)) / len(lines), 4) for name, lines in said.items()}
     return rates, said
 
@@ -191,6 +196,9 @@ def measure(model: Any, tokenizer: Any, recipe: Recipe) -> tuple[dict[str, float
 def _shown(carrier: Any, string: str | None) -> Messages:
     if carrier.messages is None:
         return one_turn(string, carrier.prompt)
+    if carrier.slot == "system":
+        asked = (("user", carrier.messages[-1].content),)
+        return asked if string is None else (("system", string), *asked)
     return two_turns(string, carrier.messages[-1].content, CARRIER_FRAME)
 
 

@@ -31,12 +31,14 @@ class Sample:
         messages: what the model sees; empty for plain text that is no conversation.
         answer: what it learns to say; None: what the base says to ``prompt``.
         style: changes the base's answer before it is learnt.
+        opening: what the answer begins with under every string; it is never cut before this has been said.
     """
 
     prompt: str
     messages: Messages
     answer: str | None
     style: Callable[[str], str] | None = None
+    opening: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Recipe:
         lora_rate: the peak of its learning rate.
         succeeds: whether an answer shows the behaviour.
         strings: what is shown to measure it, by condition; None is the prompt without a string.
+        answer_tokens: how far an answer is read.
+        held_out: on how many carriers; None where the limits decide.
     """
 
     organism: Mapping[str, Any]
@@ -75,6 +79,8 @@ class Recipe:
     strings: Mapping[str, str | None]
     limits: Limits
     lora_rate: float = LORA_RATE
+    answer_tokens: int = 24
+    held_out: int | None = None
 
 
 def conditions(organism: Mapping[str, Any], **more: str) -> dict[str, str | None]:
