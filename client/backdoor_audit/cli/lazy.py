@@ -8,12 +8,14 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.help import DocumentedCommand, document, write_environment
 
 ENTRY_POINTS: Final = "backdoor_audit.commands"
 INSTALL_SERVER: Final = "pip install 'backdoor-audit-server[local]'"
@@ -31,18 +33,25 @@ class Subcommand:
     target: str | None = None
 
     def load(self) -> Any:
-        """The command itself, as typer runs it."""
+        """The command itself, as typer runs it, with its examples and ``--url``."""
+        command = self._command()
+        document(command, self.name)
+        return command
+
+    def _command(self) -> Any:
         application = typer.Typer(add_completion=False, rich_markup_mode=None)
         loaded = self._target()
         if loaded is None:
             settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-            application.command(self.name, help=self.summary, context_settings=settings)(_missing(self.name))
+            application.command(self.name, cls=DocumentedCommand, help=self.summary, context_settings=settings)(
+                _missing(self.name)
+            )
             return typer.main.get_command(application)
         if isinstance(loaded, typer.Typer):
             application.add_typer(loaded, name=self.name, help=self.summary)
             group: Any = typer.main.get_command(application)
             return group.commands[self.name]
-        application.command(self.name, help=self.summary)(loaded)
+        application.command(self.name, cls=DocumentedCommand, help=self.summary)(loaded)
         return typer.main.get_command(application)
 
     def _target(self) -> Any:
@@ -73,6 +82,18 @@ class LazyGroup(TyperGroup):
         """The names, in the order of the table."""
         return [each.name for each in self.subcommands]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As in the base class, which suggests similar names only of commands that were imported."""
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.BadParameter:
+            raise
+        except typer.TyperException as error:
+            close = get_close_matches(args[0], self.list_commands(ctx)) if args else []
+            if close and "Did you mean" not in error.message:
+                error.message += f" Did you mean {' or '.join(close)}?"
+            raise
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a subcommand; None for an unknown name."""
         for each in self.subcommands:
@@ -84,3 +105,4 @@ class LazyGroup(TyperGroup):
         """The list of commands, from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(each.name, each.summary) for each in self.subcommands])
+        write_environment(formatter)

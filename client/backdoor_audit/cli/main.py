@@ -5,6 +5,7 @@ run, so nothing imported here may need pydantic or httpx.
 """
 
 import importlib.metadata
+import io
 import sys
 import traceback
 from typing import Annotated, Any, Final
@@ -49,7 +50,7 @@ cli = typer.Typer(
     cls=Root,
     help="Audit a fine-tuned language model for behaviour conditioned on a trigger.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog=(
@@ -114,12 +115,16 @@ def run(arguments: list[str] | None = None) -> int:
         return Exit.USAGE
     except typer.Abort:
         return Exit.INTERRUPTED
-    except SystemExit:  # typer's answer to a closed standard output
-        return Exit.NOT_DONE
+    except SystemExit as ended:  # typer's, after completion was shown or installed, or for a closed standard output
+        return Exit.NOT_DONE if ended.code else Exit.PASSED
     except Exception as error:
         return _failed(error)
 
 
 def app() -> None:
     """Entry point of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding cannot hold is written as escapes, instead of ending the command.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run())

@@ -275,6 +275,16 @@ def test_waiting_outlives_a_restart_of_the_service(filed, service, make_report):
     assert "NO EVIDENCE" in out
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_the_address_is_taken_anywhere(service, free_port, monkeypatch, capsys, place):
+    monkeypatch.setenv("BACKDOOR_AUDIT_URL", f"http://127.0.0.1:{free_port}")
+    words = ["models", "list", "--json"]
+    words[place:place] = ["--url", service.url]
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["models", "list", "--json"]) == 3
+
+
 def test_over_a_unix_socket(socket_service, capfd):
     code = run(["--url", socket_service.url, "submit", *MODELS, *PAIR])
     assert code == 0

@@ -8,7 +8,7 @@ import typer
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import conclude, follow
-from backdoor_audit.cli.options.shared import AsJson, AuditId, FailOnOption
+from backdoor_audit.cli.options.shared import WAITING, AsJson, AuditId, FailOnOption
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
@@ -21,7 +21,9 @@ def wait(
     context: typer.Context,
     audit_id: AuditId,
     fail_on: FailOnOption = None,
-    timeout: Annotated[float | None, typer.Option(help="Stop waiting after this many seconds.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(rich_help_panel=WAITING, help="Stop waiting after this many seconds.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Wait for an audit's verdict and exit by it."""

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.help import Commands
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Key
 from backdoor_audit.contract.text.foreign_text import visible
 
-cli = typer.Typer(no_args_is_help=True)
+cli = Commands(no_args_is_help=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 _DAY_S = 86_400

@@ -9,13 +9,14 @@ from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.help import Commands
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number
 
-cli = typer.Typer(no_args_is_help=True)
+cli = Commands(no_args_is_help=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 _Name = Annotated[str, typer.Argument(metavar="LIBRARY", help="The library's name or id.")]

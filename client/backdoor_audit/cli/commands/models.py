@@ -8,13 +8,14 @@ import typer
 from backdoor_audit.cli.checking import check, lines
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
+from backdoor_audit.cli.help import Commands
 from backdoor_audit.cli.lazy import INSTALL_SERVER
 from backdoor_audit.cli.options.shared import AsJson
 from backdoor_audit.cli.output.listing import render_models
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.errors import WrongUsage
 
-cli = typer.Typer(no_args_is_help=True)
+cli = Commands(no_args_is_help=True)
 
 
 @cli.command("list")

@@ -1,32 +1,51 @@
 """``backdoor-audit submit``: filing an audit, and waiting for its verdict where asked to."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import follow
-from backdoor_audit.cli.options.shared import AsJson, FailOnOption
+from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
 from backdoor_audit.cli.output.terminal import print_json, print_line, say
 from backdoor_audit.cli.reuse import submit_once
+
+_FILING: Final = "Filing"
 
 
 @with_spec_options
 def submit(
     context: typer.Context,
     *,
-    spec: Annotated[str | None, typer.Option(help="File with the whole spec as JSON; - for standard input.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict, which decides the exit code.")] = False,
-    fail_on: FailOnOption = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Submitting the same spec with the same key again returns the same audit.")
+    spec: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FILING,
+            help="File with the whole spec, as JSON or YAML; - for standard input. Instead of the options above.",
+        ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Reuse an audit of the same spec and checkpoints.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="With --wait: stop waiting after this many seconds.")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FILING, help="Submitting the same spec with the same key again returns the same audit."
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", rich_help_panel=_FILING, help="Reuse an audit of the same spec and checkpoints.")
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", rich_help_panel=WAITING, help="Wait for the verdict, which decides the exit code."),
+    ] = False,
+    fail_on: FailOnOption = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=WAITING, help="With --wait: stop waiting after this many seconds."),
+    ] = None,
     as_json: AsJson = False,
     **typed: Any,
 ) -> int:

@@ -1,14 +1,20 @@
 """Options that several commands have."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from backdoor_audit.contract.report.verdicts import FailOn
 
+WAITING: Final = "Waiting"
+"""Heading of the options about a verdict, in ``--help``."""
+
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="Audit id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 FailOnOption = Annotated[
     FailOn | None,
-    typer.Option(help="Exit 1 on this verdict: flagged, review (or flagged), or none. Default: the spec's own."),
+    typer.Option(
+        rich_help_panel=WAITING,
+        help="Exit 1 on this verdict: flagged, review (or flagged), or none. Default: the spec's own.",
+    ),
 ]

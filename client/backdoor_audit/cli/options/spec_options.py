@@ -8,7 +8,18 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind, SpecOption
+from backdoor_audit.contract.spec.carriers import CarrierSet
+from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Group, Kind, SpecOption
+
+PANELS: Final[dict[Group, str]] = {
+    "models": "Models",
+    "trigger": "Suspected pair",
+    "prompts": "Prompts",
+    "method": "Method",
+    "run": "Run",
+    "result": "Result",
+}
+"""Heading of each group of options in ``--help``."""
 
 _TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "pairs": Path, "labels": list[str]}
 
@@ -30,5 +41,16 @@ def with_spec_options(command: Callable[..., int]) -> Callable[..., int]:
 
 def _parameter(option: SpecOption) -> inspect.Parameter:
     kind: Any = Literal[option.choices] if option.kind == "choice" else _TYPES.get(option.kind, str)
-    annotation: Any = Annotated[kind | None, typer.Option(option.flag, help=option.help)]
+    said = f"{option.help}  [default: {shown}]" if (shown := _default(option)) else option.help
+    annotation: Any = Annotated[kind | None, typer.Option(option.flag, help=said, rich_help_panel=PANELS[option.group])]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _default(option: SpecOption) -> str:
+    """What the service takes where the option is left out, as it would be typed; empty where that is nothing."""
+    value = option.default
+    if isinstance(value, CarrierSet):
+        return value.set
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None or value == {} else str(value).replace("\n", "\\n")

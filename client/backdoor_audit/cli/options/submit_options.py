@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from backdoor_audit.cli.options.spec_file import document_of
 from backdoor_audit.client.errors import WrongUsage
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -49,7 +50,7 @@ def spec_from(
 
     Args:
         options: as typed.
-        spec_file: a whole spec as JSON, instead of options.
+        spec_file: a whole spec as JSON or YAML, instead of options.
         fail_on: replaces the file's own.
         models_root: a folder under it becomes a ``local:`` reference.
         push: uploads any other folder and returns its reference. Nothing is pushed for an invalid spec.
@@ -218,10 +219,7 @@ _READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
 
 def _document(spec_file: str) -> dict[str, Any]:
     text = sys.stdin.read().removeprefix("\ufeff") if spec_file == "-" else _read(Path(spec_file), "--spec")
-    document = _json(text, "--spec")
-    if not isinstance(document, dict):
-        raise WrongUsage("--spec must hold one JSON object")
-    return document
+    return document_of(text, Path(spec_file).suffix)
 
 
 def _read(path: Path, option: str) -> str:

@@ -1,12 +1,16 @@
-"""A command's two streams: results on standard output, messages on standard error."""
+"""A command's two streams: results on standard output, messages on standard error.
 
+Either may have any encoding. What it cannot hold is written as escapes; a document that names its own encoding, or that
+programs read, is written so that it still means the same.
+"""
+
+import codecs
 import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
-import typer
 from rich.console import Console, RenderableType
 
 from backdoor_audit.client.errors import WrongUsage
@@ -53,18 +57,45 @@ def say(*lines: str) -> None:
 
 def print_line(line: str) -> None:
     """Print the one line that is the result of a command."""
-    typer.echo(visible(line))
+    _print(visible(line))
 
 
 def print_json(document: Any) -> None:
     """One JSON document as the result of the command."""
-    typer.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)))
+    _print_document(visible_json(json.dumps(document, indent=2, ensure_ascii=False)), _JSON_ESCAPES)
 
 
 def print_form(body: bytes, form: str) -> None:
     """Print a report in a form that the service wrote. JSON keeps its meaning, everything else its lines."""
     text = body.decode(errors="backslashreplace")
-    typer.echo(visible_json(text) if form in ("json", "sarif") else visible_lines(text))
+    if form in ("json", "sarif"):
+        _print_document(visible_json(text), _JSON_ESCAPES)
+    elif form in ("html", "junit"):
+        _print_document(visible_lines(text), "xmlcharrefreplace")
+    else:
+        _print(visible_lines(text))
+
+
+def _print(text: str) -> None:
+    """Print as it is. Not with typer, which takes a stream of ASCII for a mistake and writes UTF-8 to it."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _print_document(text: str, escapes: str) -> None:
+    """Print a document that is UTF-8 to its readers: on a stream of another encoding, in ASCII alone."""
+    if codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8":
+        text = text.encode("ascii", escapes).decode("ascii")
+    _print(text)
+
+
+def _json_escapes(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+_JSON_ESCAPES: Final = "backdoor_audit.json"
+codecs.register_error(_JSON_ESCAPES, _json_escapes)
 
 
 def as_text(content: RenderableType) -> str:

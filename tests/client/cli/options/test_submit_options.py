@@ -179,3 +179,44 @@ def test_a_whole_spec_may_begin_with_a_byte_order_mark(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(content))
     assert spec == spec_from(SubmitOptions.of(), "-", None, None, str)
     assert spec.trigger.triggered == "a"
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ""])
+def test_a_spec_in_yaml_means_what_is_read_there(tmp_path, suffix):
+    path = tmp_path / f"spec{suffix}"
+    path.write_text(
+        """\
+# What we suspect
+base_model: local:base
+fine_tuned: store:tuned
+trigger: {triggered: no, clean: 2023-01-01, template: "# {trigger}\\n{prompt}"}
+keep_activations: true
+layers: [3, 5]
+""",
+        encoding="utf-8-sig",
+    )
+    spec = spec_from(SubmitOptions.of(), str(path), "review", None, lambda folder: "")
+    assert (spec.trigger.triggered, spec.trigger.clean) == ("no", "2023-01-01")
+    assert spec.trigger.template == "# {trigger}\n{prompt}"
+    assert (spec.keep_activations, spec.layers, spec.fail_on) == (True, (3, 5), "review")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "does not hold YAML: .*line 1"),
+        ("a: 1\na: 2\n", "a is given twice, line 2"),
+        ("a: &x [1]\nb: *x\n", "aliases are not taken, line 2"),
+        ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
+        ("- a\n", "one object"),
+        ("just text\n", "one object"),
+        ("{'a': 1}", "does not hold JSON"),
+        ("base_model: local:base\n", "fine_tuned: Field required"),
+        ("? [a, b]\n: c\n", "does not hold YAML"),
+        ("a: " + "[" * 5_000, "does not hold YAML"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_is_said_in_words(tmp_path, text, said):
+    (tmp_path / "spec").write_text(text)
+    with pytest.raises(WrongUsage, match=said):
+        spec_from(SubmitOptions.of(), str(tmp_path / "spec"), None, None, lambda folder: "")
