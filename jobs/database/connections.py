@@ -24,6 +24,8 @@ _POOL_SIZE: Final = 10
 _POOL_OVERFLOW: Final = 20
 _POOL_TIMEOUT_S: Final = 10
 _PAUSE_S: Final = 0.05
+_SQLITE_BUSY_S: Final = 2.0
+"""How long one wait inside SQLite may take; then the transaction is begun again."""
 # Execution option: the statement that begins a transaction on SQLite, None for none.
 _BEGIN: Final = "ledger_begin"
 # PostgreSQL's answers that mean "roll back and do the same again": serialization failure, deadlock.
@@ -140,7 +142,7 @@ class Database:
         # We begin transactions ourselves: the driver would begin them late, and never as IMMEDIATE.
         connection.isolation_level = None
         # The wait inside SQLite is a part of busy_s, so that the bound below is kept.
-        connection.execute(f"PRAGMA busy_timeout = {int(min(self._busy_s, 2.0) * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {int(min(self._busy_s, _SQLITE_BUSY_S) * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
         # An accepted audit survives a power cut, too: with NORMAL the last commits of a WAL may be lost in one.
         connection.execute("PRAGMA synchronous = FULL")

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from tests.processes import mortal
+from tests.worker.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_S = 4
@@ -61,13 +63,17 @@ def _address(log: Path, child: "subprocess.Popen[bytes]") -> str:
 
 @contextmanager
 def begun(url: str, body: bytes) -> "Iterator[http.client.HTTPConnection]":
-    """A request of which the head and the first half of the body have been sent."""
+    """A request whose body the service has asked for, and of which it has the first half."""
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
         connection.putrequest("POST", "/audits")
         connection.putheader("Content-Type", "application/json")
         connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body[: len(body) // 2])
-        time.sleep(0.5)
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        while not connection.sock.recv(1024, socket.MSG_PEEK).endswith(b"\r\n\r\n"):
+            pass
+        assert connection.sock.recv(1024).startswith(b"HTTP/1.1 100 ")
+        connection.send(body[: len(body) // 2])
         yield connection
 
 
@@ -80,7 +86,8 @@ def test_a_request_that_is_under_way_is_answered(tmp_path: Path, broker_url: str
     with serving(tmp_path, broker_url) as (url, child):
         with begun(url, body) as connection:
             child.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
+            log = tmp_path / "api.log"
+            wait_for(lambda: "Shutting down" in log.read_text(), 30, log)
             connection.send(body[len(body) // 2 :])
             with connection.getresponse() as answer:
                 assert answer.status == 202

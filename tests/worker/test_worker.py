@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -101,7 +100,7 @@ def test_asked_twice_it_does_not_wait_for_the_sandbox(stack: Stack) -> None:
     stack.wait(audit_id, lambda record: record.stage not in (None, "resolve"))
     sandbox.suspend()
     worker.process.send_signal(signal.SIGTERM)
-    time.sleep(1)
+    wait_for(lambda: "Warm shutdown" in worker.log.read_text(), 30, worker.log)
     assert worker.process.poll() is None
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(20) == 0

@@ -10,10 +10,13 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.testing import capture_logs
 
+from jobs.database import connections
 from jobs.database.connections import Database
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
+from tests.clocks import ends_within
 
 
 @pytest.mark.parametrize(
@@ -99,17 +102,23 @@ class TestSqliteLock:
         yield connection
         connection.close()
 
-    def test_a_short_lock_is_waited_for(self, url, open_ledger, spec, locker):
-        ledger = open_ledger(url, busy_s=10)
+    def test_a_short_lock_is_waited_for(self, url, open_ledger, spec, locker, monkeypatch):
+        monkeypatch.setattr(connections, "_SQLITE_BUSY_S", 0.05)
+        ledger = open_ledger(url, busy_s=60)
         audit_id = ledger.submit(spec, owner="ann").audit.id
         locker.execute("BEGIN IMMEDIATE")
-        timer = threading.Timer(2.6, lambda: locker.execute("COMMIT"))
-        timer.start()
-        started = time.monotonic()
-        # Longer than one wait inside SQLite, so that the transaction is begun again.
-        assert ledger.claim(audit_id, worker="w1") is not None
-        assert time.monotonic() - started > 2
-        timer.join()
+
+        def let_go():
+            """Once one wait inside SQLite is over, so that the transaction is begun again."""
+            while not any(line["event"] == "ledger.blocked" for line in logged):
+                time.sleep(0.01)
+            locker.execute("COMMIT")
+
+        with capture_logs() as logged:
+            holder = threading.Thread(target=let_go)
+            holder.start()
+            assert ledger.claim(audit_id, worker="w1") is not None
+            holder.join()
 
     def test_a_long_lock_is_given_up_on_and_readers_never_wait(self, url, open_ledger, spec, locker):
         ledger = open_ledger(url, busy_s=0.3)
@@ -118,7 +127,13 @@ class TestSqliteLock:
         started = time.monotonic()
         with pytest.raises(LedgerUnavailable):
             ledger.claim(audit_id, worker="w1")
-        assert 0.25 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.25
+
+        def claim():
+            with pytest.raises(LedgerUnavailable):
+                ledger.claim(audit_id, worker="w1")
+
+        assert ends_within(3, claim)
         assert ledger.get(audit_id).status == "queued"
         assert ledger.reap() == []
         locker.execute("ROLLBACK")

@@ -1,9 +1,9 @@
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from backdoor_audit.contract.lifecycle import Failure
+from tests.clocks import ends_within
 
 
 def test_filing_answers_202_and_the_id_is_on_the_broker(served, spec):
@@ -240,11 +240,11 @@ def test_another_owners_audit_is_not_there(served, spec):
 
 def test_filing_does_not_need_the_broker(serve, spec, tmp_path):
     served = serve(broker_url=f"redis+socket://{tmp_path}/nobody.sock")
-    started_at = time.monotonic()
-    answer = served.http.post("/audits", json=spec)
-    assert answer.status_code == 202
-    assert time.monotonic() - started_at < 3
-    assert served.dependencies.ledger.get(answer.json()["id"]).status == "queued"
+    answers = []
+    assert ends_within(3, lambda: answers.append(served.http.post("/audits", json=spec)))
+    for answer in answers:
+        assert answer.status_code == 202
+        assert served.dependencies.ledger.get(answer.json()["id"]).status == "queued"
 
 
 def test_without_a_ledger_the_answer_is_to_come_back_later(serve, spec):

@@ -7,6 +7,7 @@ import pytest
 
 from service.webhooks import resolving
 from service.webhooks.resolving import addresses_of
+from tests.clocks import ends_within
 
 
 @pytest.fixture
@@ -43,10 +44,11 @@ def test_names_and_addresses():
 
 
 def test_a_resolver_that_is_stuck_is_not_waited_for(stuck):
-    started_at = time.monotonic()
-    with pytest.raises(httpcore.ConnectTimeout, match="in time"):
-        addresses_of("stuck.example", 80, within(0.2))
-    assert time.monotonic() - started_at < 2
+    def ask():
+        with pytest.raises(httpcore.ConnectTimeout, match="in time"):
+            addresses_of("stuck.example", 80, within(0.2))
+
+    assert ends_within(2, ask)
     assert "127.0.0.1" in addresses_of("localhost", 80, within(5))
 
 
