@@ -20,6 +20,7 @@ from models_store.errors import StoreError
 from service.app import create_app
 from service.dependencies import Dependencies
 from service.errors import StartupError
+from service.http.connections import limits_of, serve
 from service.settings import Settings
 from service.webhooks.trust import context_of
 from storage.errors import InvalidLocation, StorageError
@@ -69,7 +70,7 @@ def main() -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    serve(config, limits_of(settings.max_connections, settings.client_patience_s), [listener])
     return 0
 
 

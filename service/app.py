@@ -16,12 +16,13 @@ from models_store.sources.mlflow_registry import MlflowRegistry
 from service.artifacts import routes as artifacts
 from service.audits import event_routes as events
 from service.audits import routes as audits
+from service.audits.event_stream import Streams
 from service.dependencies import Dependencies
 from service.health import routes as health
 from service.health.metrics import Metrics
 from service.http import problems
 from service.http.auth import check_scopes, is_loopback
-from service.http.middleware import BodyLimitMiddleware, EdgeMiddleware
+from service.http.middleware import BodyLimitMiddleware, EdgeMiddleware, SlowBodyMiddleware
 from service.http.rates import RateLimit
 from service.http.same_origin import LoopbackMiddleware
 from service.keys import routes as keys
@@ -106,8 +107,10 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     app.state.metrics = Metrics()
     app.state.keys_required = keys_required
     app.state.rates = RateLimit(settings.requests_per_minute)
+    app.state.streams = Streams(settings.streams_per_owner)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(SlowBodyMiddleware, patience_s=settings.client_patience_s)
     if not keys_required:
         app.add_middleware(LoopbackMiddleware)
     app.add_middleware(EdgeMiddleware, metrics=app.state.metrics)

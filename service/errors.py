@@ -11,9 +11,11 @@
     ├── UnsupportedMediaType        a body that is not JSON
     ├── NotAcceptable               a representation that there is not (yet)
     ├── ContentTooLarge             a body over the limit
+    ├── BodyTooSlow                 a body that did not come in time
     ├── Unauthenticated             no key, or one that is not let in
     ├── MissingScope                the key may not do this
     ├── TooManyRequests             the key has made as many requests as it may in a minute
+    │   └── TooManyStreams          the owner follows as many audits as one may at once
     ├── SignatureRefused            an event that is not signed as it must be, or is too old
     ├── EventsOff                   events of MLflow are not taken here
     ├── NoSuchPath                  no call has this path
@@ -134,6 +136,17 @@ class ContentTooLarge(ServiceError):
     )
 
 
+class BodyTooSlow(ServiceError):
+    """The body did not come in time."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "request_timeout", "Request timeout", "The body of the request did not arrive in time."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Connection": "close"})
+
+
 class Unauthenticated(ServiceError):
     """The call needs a key, and the request has none, or one that is wrong, expired or revoked."""
 
@@ -166,8 +179,17 @@ class TooManyRequests(ServiceError):
         "too_many_requests", "Too many requests", "This key has reached its limit of requests per minute."
     )
 
-    def __init__(self, wait_s: int) -> None:
-        super().__init__(headers={"Retry-After": str(wait_s)})
+    def __init__(self, wait_s: int, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"Retry-After": str(wait_s)})
+
+
+class TooManyStreams(TooManyRequests):
+    """The owner follows as many audits as one may at once."""
+
+    problem: ClassVar[ProblemType] = TooManyRequests.problem
+
+    def __init__(self) -> None:
+        super().__init__(5, "This owner follows as many audits as one may at once; poll instead.")
 
 
 class SignatureRefused(ServiceError):

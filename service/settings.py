@@ -47,6 +47,25 @@ class Settings(CommonSettings):
         description="How many requests one API key may make in a minute, in each process of the API; more are refused "
         "with 429. 0 for any number.",
     )
+    max_connections: int = Field(
+        default=1_000,
+        ge=16,
+        description="How many connections one process of the API keeps open; fewer where it may not open as many "
+        "files. One more takes the place of the one that has kept the API waiting longest.",
+    )
+    client_patience_s: float = Field(
+        default=20,
+        ge=1,
+        le=600,
+        description="Seconds that a client may take for a request's head, and to take more of an answer; for a body "
+        "one second more for each kilobyte.",
+    )
+    streams_per_owner: int = Field(
+        default=50,
+        ge=1,
+        description="How many audits' events one owner may follow at once, in each process of the API; more are "
+        "refused with 429.",
+    )
     webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         default=(), description="Private networks that webhooks may lead to, also over plain http."
     )

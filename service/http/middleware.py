@@ -1,5 +1,6 @@
 """What surrounds every request: the version header, the log line, the metrics, the body limit, the last resort."""
 
+import asyncio
 import re
 import time
 from typing import Final
@@ -9,12 +10,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ContentTooLarge
+from service.errors import BodyTooSlow, ContentTooLarge
 from service.health.metrics import Metrics
 from service.http import problems
 from service.version import API_VERSION, VERSION_HEADER
 
 MAX_BODY_BYTES: Final = 8 * 2**20
+_SLOWEST_BYTES_PER_S: Final = 1_000
 UPLOAD_PATH: Final = re.compile(r"/models/[^/]+/files/.+")
 """Where files are uploaded: the store has a limit of its own for them."""
 PAGES: Final = "/ui/"
@@ -103,6 +105,40 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+class SlowBodyMiddleware:
+    """Gives up on bodies that do not come: ``patience_s`` of waiting, and a second more for each kilobyte.
+
+    Only waiting for the client counts, not what the service takes for its own work.
+    """
+
+    def __init__(self, app: ASGIApp, patience_s: float) -> None:
+        self.app = app
+        self.patience_s = patience_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        left_s, whole = self.patience_s, False
+
+        async def receive_in_time() -> Message:
+            nonlocal left_s, whole
+            if whole:  # what comes now is the end of the connection, for which an answer may wait long
+                return await receive()
+            began_at = time.monotonic()
+            try:
+                async with asyncio.timeout(left_s):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow from None
+            left_s += len(message.get("body", b"")) / _SLOWEST_BYTES_PER_S - (time.monotonic() - began_at)
+            whole = not message.get("more_body", False)
+            return message
+
+        await self.app(scope, receive_in_time, send)
 
 
 def _has_a_limit_of_its_own(method: str, path: str) -> bool:

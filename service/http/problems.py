@@ -88,6 +88,7 @@ STATUSES: Final[dict[str, int]] = {
     "entry_exists": 409,
     "entry_refused": 409,
     "entry_needs_reason": 409,
+    "request_timeout": 408,
     "content_too_large": 413,
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,

@@ -18,6 +18,7 @@ from jobs.errors import (
 )
 from models_store.errors import OffsetMismatch, StoreUnavailable
 from service.errors import (
+    BodyTooSlow,
     ContentTooLarge,
     InvalidRequest,
     MalformedJson,
@@ -47,7 +48,7 @@ _USUAL: Final[dict[int, tuple[type[RoomError], ...]]] = {
 }
 
 
-_ANYWHERE: Final = (ServiceError, NoSuchPath, MethodNotAllowed, UnknownHost)
+_ANYWHERE: Final = (ServiceError, NoSuchPath, MethodNotAllowed, UnknownHost, BodyTooSlow)
 """What can meet any request, whatever it asks for."""
 
 

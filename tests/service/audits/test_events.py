@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 
 import httpx
 import pytest
@@ -103,3 +104,22 @@ def test_a_number_that_is_none_is_refused(shared, last):
 
 def test_an_unknown_audit_has_no_events(shared):
     assert stream(shared, "audit_" + "0" * 26).status_code == 404
+
+
+def test_an_owner_follows_so_many_audits_at_once_and_no_more(serve):
+    served = serve(streams_per_owner=2)
+    path = f"/audits/{served.file()}/events"
+    url = f"{str(served.http.base_url).rstrip('/')}{path}"
+    with httpx.Client(trust_env=False) as http:  # without the check of each answer, which reads it to its end
+        with http.stream("GET", url) as first, http.stream("GET", url) as second:
+            assert first.status_code == second.status_code == 200
+            refused = served.http.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+            assert refused.headers["retry-after"]
+            assert served.http.get(f"/ui{path}").status_code == 429
+        give_up_at = time.monotonic() + 10
+        status = 0
+        while status != 200:  # a stream that has ended makes room for another one
+            assert time.monotonic() < give_up_at
+            with http.stream("GET", url) as again:
+                status = again.status_code
