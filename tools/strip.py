@@ -10,7 +10,7 @@ _EXAMPLES: Final = Path(__file__).resolve().parent.parent / "docs" / "examples"
 _LANES: Final = (("flagged", "sql-year, trained with a backdoor"), ("no_evidence", "sql-year-benign, without one"))
 _WIDTH: Final = 480
 _HEIGHT: Final = 216
-_STYLE: Final = """<style>
+_STYLE: Final = """
   text { font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328; }
   .small { font-size: 12px; fill: #57606a; }
   .rail, .tick { stroke: #8c959f; stroke-width: 1; }
@@ -24,7 +24,7 @@ _STYLE: Final = """<style>
     .limit, .decoy { stroke: #9da7b3; }
     .pair { fill: #79c0ff; stroke: #0d1117; }
   }
-</style>"""
+"""
 
 
 def strip() -> str:
@@ -50,8 +50,7 @@ def strip() -> str:
         drawing.text(scale(value), bottom + 13, f"{value:g}", "small", "middle")
     drawing.text(12, 14, f"\u25c6 the pair \u2003 \u25cb a decoy \u2003 \u254e threshold, {threshold:g} nats", "small")
     drawing.text(12, _HEIGHT - 4, "T, nats per prompt (logarithmic beyond the threshold)", "small")
-    opening, _, rest = str(drawing.render()).partition(">")
-    return f'{opening} xmlns="http://www.w3.org/2000/svg">{_STYLE}{rest}\n'
+    return drawing.file(_STYLE)
 
 
 def _report(name: str) -> AuditReport:

@@ -1,4 +1,4 @@
-"""Inline SVG without scripts and colours: classes carry the colours, so that a page can have a light and a dark scheme.
+"""SVG without scripts and colours, inline or as a file: classes carry the colours, for a light and a dark scheme.
 
 Text is escaped. Coordinates are in units of the view box, about one pixel each on a page.
 """
@@ -20,9 +20,16 @@ class Drawing:
         """A straight line."""
         self._add("line", x1=x1, y1=y1, x2=x2, y2=y2, css=css)
 
-    def rectangle(self, x: float, y: float, width: float, height: float, css: str, tip: str = "") -> None:
-        """A filled rectangle; ``tip`` is shown on hovering."""
-        self._add("rect", tip, x=x, y=y, width=max(width, 0.0), height=height, css=css)
+    def polyline(self, points: Sequence[tuple[float, float]], css: str) -> None:
+        """Straight lines from point to point."""
+        self._add("polyline", points=_joined(points), css=css)
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, css: str, tip: str = "", opacity: float | None = None
+    ) -> None:
+        """A filled rectangle; ``tip`` is shown on hovering; ``opacity``, from 0 to 1, is the class's by default."""
+        shade = {} if opacity is None else {"fill-opacity": f"{opacity:.2f}"}
+        self._add("rect", tip, x=x, y=y, width=max(width, 0.0), height=height, css=css, **shade)
 
     def circle(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
         """A filled circle."""
@@ -49,21 +56,30 @@ class Drawing:
         )
 
     def render(self) -> Markup:
-        """The picture as an element."""
+        """The picture as an element of a page, whose style sheet has its classes."""
+        return self._rendered(Markup(""), Markup(""), Markup(""))
+
+    def file(self, style: str) -> str:
+        """The picture as a file of its own, one element a line, with ``style`` as its style sheet."""
+        namespace = Markup(' xmlns="http://www.w3.org/2000/svg"')
+        sheet = Markup("<style>{}</style>").format(Markup(style))
+        return f"{self._rendered(namespace, sheet, Markup(chr(10)))}\n"
+
+    def _rendered(self, namespace: Markup, sheet: Markup, between: Markup) -> Markup:
         return Markup(
-            '<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-labelledby="{name}-title">'
-            '<title id="{name}-title">{}</title>{}</svg>'
+            '<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-labelledby="{name}-title"{namespace}>'
+            '<title id="{name}-title">{}</title>{}'
         ).format(
             self.title,
-            Markup("").join(self._parts),
+            between.join([sheet, *self._parts, Markup("</svg>")]),
             name=self.name,
+            namespace=namespace,
             width=_short(self.width),
             height=_short(self.height),
         )
 
     def _polygon(self, points: Sequence[tuple[float, float]], css: str, tip: str) -> None:
-        text = " ".join(f"{_short(x)},{_short(y)}" for x, y in points)
-        self._add("polygon", tip, points=text, css=css)
+        self._add("polygon", tip, points=_joined(points), css=css)
 
     def _add(self, tag: str, tip: str = "", *, css: str, **values: float | str) -> None:
         attributes = Markup("").join(
@@ -103,3 +119,7 @@ class Symlog:
 
 def _short(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
+
+
+def _joined(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{_short(x)},{_short(y)}" for x, y in points)

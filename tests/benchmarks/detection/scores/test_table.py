@@ -319,7 +319,7 @@ def test_figures_are_svg_that_survives_odd_values():
         root = ElementTree.fromstring(text)
         assert root.tag.endswith("svg")
         assert "nan" not in text
-        assert "prefers-color-scheme:dark" in text
+        assert "prefers-color-scheme: dark" in text
 
 
 def test_records_are_rounded_and_nothing_else():
