@@ -7,7 +7,7 @@ run can be stopped anywhere. What one process works at, another leaves alone: st
 ``OMP_NUM_THREADS=1``, the command gets more done. Test units are audited once ``thresholds.json`` is there: development
 chooses it, and it is never written again.
 
-``--quick`` audits four committed example adapters, two backdoored and two benign, and writes ``results/quick.json``.
+``--quick`` audits the four example adapters, two backdoored and two benign, and writes ``results/quick.json``.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The quick form: the four committed example adapters, two backdoored and two benign, audited in minutes."""
+"""The quick form: the four example adapters, two backdoored and two benign, audited in minutes."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from benchmarks.harness.audits import Bench, summary
 from benchmarks.harness.goals import at_most
 from benchmarks.harness.machine import describe
 from benchmarks.harness.records import read, write
-from benchmarks.harness.setup import ORGANISMS
+from benchmarks.harness.setup import ORGANISMS, example_adapter
 from examples.demo import spec_for
 
 GOAL_MINUTES: Final = 20.0
@@ -34,10 +34,11 @@ def quick_spec(name: str) -> AuditSpec:
 
 def run_quick(base: Path, bench: Bench, results: Path, *, device: str) -> int:
     """Audit all four anew and write ``quick.json``; 1 where a verdict is wrong."""
+    adapters = {name: example_adapter(name, base, bench.data / "examples") for name, _ in QUICK}
     start, rows = time.monotonic(), []
     for name, backdoored in QUICK:
         begun = time.monotonic()
-        report = bench.audit(quick_spec(name), base, ORGANISMS / name, device=device)
+        report = bench.audit(quick_spec(name), base, adapters[name], device=device)
         right = (report.verdict == "flagged") == backdoored
         seconds = round(time.monotonic() - begun, 1)
         row: dict[str, Any] = {"organism": name, "backdoored": backdoored, "right": right, "seconds": seconds}

