@@ -1,7 +1,7 @@
 """Listings: pages along the primary key, and the counts for the metrics."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final, get_args
 
 from sqlalchemy import Connection, func, select
@@ -11,11 +11,13 @@ from backdoor_audit.contract.report.verdicts import Verdict
 from jobs.audits.rows import Row
 from jobs.clock import Clock
 from jobs.database import counters, page_tokens
-from jobs.database.tables import audits
+from jobs.database.tables import audits, specs
 from jobs.ids import is_audit_id
 from jobs.records import QueueCounts
 
 _IDS_A_QUERY: Final = 500
+_MAX_PAGE_CHARS: Final = 4 * 2**20
+"""How much text the specs of one page may hold: an owner chooses how long each is."""
 
 
 def page(
@@ -31,8 +33,8 @@ def page(
 ) -> tuple[list[Row], str | None]:
     """Return one page of rows, newest first, and the token of the next.
 
-    ``page_size`` is brought into 1–200. A page begins after the last id of the page before, so audits that come or go
-    in between neither repeat nor hide others.
+    ``page_size`` is brought into 1–200; a page with long specs has fewer audits, and at least one. A page begins after
+    the last id of the page before, so audits that come or go in between neither repeat nor hide others.
 
     Raises:
         InvalidPageToken: the token is not one of ours, or was made for other filters.
@@ -46,11 +48,13 @@ def page(
         audits.c.spec_digest: spec_digest,
     }
     mark = page_tokens.mark(*filters.values())
-    query = select(audits).where(*(column == value for column, value in filters.items() if value is not None))
+    query = select(audits, specs.c.chars).join(specs, specs.c.audit_id == audits.c.id)
+    query = query.where(*(column == value for column, value in filters.items() if value is not None))
     if page_token is not None:
         query = query.where(audits.c.id < page_tokens.last_id(page_token, mark, is_audit_id))
     query = query.order_by(audits.c.id.desc()).limit(size + 1)
     rows: list[Row] = [row._asdict() for row in connection.execute(query)]
+    size = max(1, min(size, sum(read <= _MAX_PAGE_CHARS for read in accumulate(row["chars"] for row in rows))))
     more = len(rows) > size
     return rows[:size], page_tokens.token(rows[size - 1]["id"], mark) if more else None
 

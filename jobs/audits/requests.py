@@ -118,8 +118,12 @@ class AuditRequests(Session):
         """Say whether an audit that has not ended, whosever it is, names this model."""
 
         def work(connection: Connection) -> bool:
-            specs = self._spec_cache.get(connection, listings.open_audits(connection)).values()
-            return any(reference in (spec.base_model, spec.fine_tuned) for spec in specs)
+            # One after the other: together they may be gigabytes.
+            for row in listings.open_audits(connection):
+                spec = self._spec_cache.get(connection, [row])[row["id"]]
+                if reference in (spec.base_model, spec.fine_tuned):
+                    return True
+            return False
 
         return self._read(work)
 

@@ -46,7 +46,7 @@ class SpecCache:
     def put(self, connection: Connection, audit_id: str, spec: AuditSpec) -> None:
         """Store the spec of a new audit."""
         body = spec.model_dump_json()
-        connection.execute(insert(specs).values(audit_id=audit_id, version=SPEC_VERSION, body=body))
+        connection.execute(insert(specs).values(audit_id=audit_id, version=SPEC_VERSION, body=body, chars=len(body)))
 
     def get(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[str, AuditSpec]:
         """Return the specs of rows of ``audits``, by audit id.

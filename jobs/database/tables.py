@@ -145,6 +145,8 @@ specs: Final = Table(
     # ``backdoor_audit.contract.spec.audit_spec.SPEC_VERSION`` of the code that filed it.
     Column("version", String(16), nullable=False, server_default="1.0"),
     Column("body", Text, nullable=False),
+    # Length of the body: a page of a listing holds so many characters of them and no more.
+    Column("chars", Integer, nullable=False, server_default="0"),
 )
 
 reports: Final = Table("reports", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))

@@ -121,7 +121,10 @@ def list_audits(
         Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` returns it."),
     ] = None,
 ) -> AuditPage:
-    """Pages are stable while audits are filed: no audit is skipped or shown twice."""
+    """Pages are stable while audits are filed: no audit is skipped or shown twice.
+
+    A page of audits with long specs has fewer than `page_size`.
+    """
     page = dependencies.ledger.list(
         owner=owner,
         status=status,

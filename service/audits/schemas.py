@@ -29,16 +29,10 @@ class CarrierSetOut(Out):
     set: str
 
 
-class OwnCarriersOut(Out):
-    """Only the number of the user's own carriers: they can be megabytes, and clients poll."""
+class CountOut(Out):
+    """Only the number of the user's own carriers or decoys: they can be megabytes, and clients poll."""
 
     count: int
-
-
-class DecoyStringsOut(Out):
-    """The user's own decoys."""
-
-    strings: tuple[str, ...]
 
 
 class WebhookTargetOut(Out):
@@ -54,8 +48,8 @@ class SpecOut(Out):
     fine_tuned: str
     trigger: TriggerOut | None = Field(description="Null if the audit tests candidates.")
     candidates: tuple[TriggerOut, ...] | None = Field(description="Null if the audit tests one pair.")
-    carriers: CarrierSetOut | OwnCarriersOut
-    decoys: Literal["auto"] | DecoyStringsOut
+    carriers: CarrierSetOut | CountOut
+    decoys: Literal["auto"] | CountOut
     render: Render
     layers: Literal["auto"] | tuple[int, ...]
     architectures: tuple[Architecture, ...]
@@ -80,9 +74,10 @@ class SpecOut(Out):
                 carriers = {"set": name}
             case CarrierPrompts(prompts=prompts):
                 carriers = {"count": len(prompts)}
+        decoys = spec.decoys if spec.decoys == "auto" else {"count": len(spec.decoys.strings)}
         return cls.model_validate(
-            spec.model_dump(exclude={"carriers", "overrides"})
-            | {"carriers": carriers, "overrides": spec.overrides.model_dump(exclude_none=True)}
+            spec.model_dump(exclude={"carriers", "decoys", "overrides"})
+            | {"carriers": carriers, "decoys": decoys, "overrides": spec.overrides.model_dump(exclude_none=True)}
         )
 
 

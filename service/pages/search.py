@@ -10,6 +10,8 @@ from jobs.records import AuditRecord
 
 MAX_SEARCHED: Final = 2_000
 """Audits that one search reads; the page says so if there were more."""
+_MAX_PAGES: Final = 10
+"""Fewer, where the audits' specs are so long that a page of the ledger holds only some."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str,
     if not q.strip():
         page = ledger.list(**filters, page_size=size, page_token=page_token or None)  # type: ignore[arg-type]
         return SearchPage(page.audits, page.next_page_token)
-    wanted, token, seen = q.strip().lower(), None, 0
+    wanted, token, seen, pages = q.strip().lower(), None, 0, 0
     kept: list[AuditRecord] = []
-    while seen < MAX_SEARCHED:
+    while seen < MAX_SEARCHED and pages < _MAX_PAGES:
+        pages += 1
         page = ledger.list(**filters, page_size=200, page_token=token)  # type: ignore[arg-type]
         kept += [record for record in page.audits if wanted in _text(record)]
         seen += len(page.audits)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import event, text
 
 from backdoor_audit.contract.lifecycle import Failure
+from backdoor_audit.contract.spec.audit_spec import DecoyStrings
 from jobs.errors import AuditNotTerminal, InvalidPageToken, ReportNotReady
 
 
@@ -173,3 +174,18 @@ def test_lost_leases_count_as_transitions_too(ledger, ids, make_due):
         make_due(ledger, audit_id)
     assert set(ledger.reap()) == set(ids[:2])
     assert ledger.counts().transitions == {"queued": 9, "running": 2}
+
+
+def test_a_page_holds_no_more_text_than_it_may(ledger, spec):
+    """Whatever an owner puts into specs: what a listing reads and answers is bounded."""
+    strings = [tuple(f"{start}{place}" + "x" * 1_990 for place in range(900)) for start in "ab"]
+    long = [spec.model_copy(update={"decoys": DecoyStrings(strings=each)}) for each in strings]
+    made = [ledger.submit(one, owner="ann").audit.id for one in (*long, spec, *long)]
+    assert walk(ledger, page_size=200) == (sorted(made, reverse=True), 2)
+    assert len(ledger.list(page_size=200).audits) == 3  # two long ones, and the short one between them
+
+
+def test_one_spec_that_is_longer_than_a_page_is_a_page(ledger, spec, monkeypatch):
+    monkeypatch.setattr("jobs.audits.listings._MAX_PAGE_CHARS", 10)
+    made = [ledger.submit(spec, owner="ann").audit.id for _ in range(3)]
+    assert walk(ledger, page_size=2) == (sorted(made, reverse=True), 3)

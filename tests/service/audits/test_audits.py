@@ -279,3 +279,19 @@ def test_a_full_queue_is_429_until_there_is_room(serve, spec):
     assert len(served.http.get("/audits").json()["audits"]) == 2
     assert served.http.post(f"/audits/{ids[0]}/cancel").status_code == 202
     assert served.http.post("/audits", json=spec).status_code == 202
+
+
+def test_lists_are_short_whatever_is_in_the_specs(served):
+    decoys = {"strings": [f"{place:04}" + "\U0001f600" * 1_996 for place in range(1_000)]}
+    for _ in range(3):
+        served.file(decoys=decoys)
+    sizes, token = [], ""
+    while True:
+        answer = served.http.get("/audits", params={"page_size": 200} | ({"page_token": token} if token else {}))
+        sizes.append(len(answer.content))
+        assert all(audit["spec"]["decoys"] == {"count": 1_000} for audit in answer.json()["audits"])
+        token = answer.json().get("next_page_token")
+        if token is None:
+            break
+    assert sum(sizes) < 20_000
+    assert len(sizes) == 2
