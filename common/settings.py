@@ -2,9 +2,13 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import quote
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from common.broker_address import parse_broker_url
+from common.database_address import parse_database_url
 
 ENV_PREFIX: Final = "BACKDOOR_AUDIT_"
 
@@ -25,8 +29,9 @@ class CommonSettings(BaseSettings):
         description="The ledger: sqlite:///file or postgresql://…",
     )
     broker_url: str = Field(
-        default_factory=lambda data: f"redis+socket://{data['data_dir']}/broker/valkey.sock",
-        description="Redis or Valkey: redis://…, rediss://… or redis+socket:///path.",
+        default_factory=lambda data: f"redis+socket://{quote(str(data['data_dir']))}/broker/valkey.sock",
+        description="Redis or Valkey: redis://…, rediss://… (TLS; takes `?ssl_ca_certs=…` and its kin) or "
+        "redis+socket:///path.",
     )
     artifacts_url: str = Field(
         default_factory=lambda data: f"{data['data_dir']}/audits",
@@ -61,6 +66,18 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, value: str) -> str:
+        parse_database_url(value)
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_a_broker(cls, value: str) -> str:
+        parse_broker_url(value)
+        return value
 
     @field_validator("allowed_organisations", "mlflow_models", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ What is set here, and why:
   audit runs: a broker that restarts meanwhile cannot disturb it.
 - Early acknowledgement and no prefetching. The ledger, not the broker, knows who works on what. With late
   acknowledgement and this transport, a job longer than the visibility timeout would be delivered a second time.
+- What the broker refuses is an outage like a broken connection: one that fails over refuses all writes for a while.
 - No results, no events, no remote control: nobody reads them, and each would be one more thing kept in the broker.
 """
 
@@ -15,18 +16,27 @@ from typing import Any, Final
 
 from celery import Celery
 
+from common.broker_address import parse_broker_url
+
 QUEUE: Final = "audits"
 TASK: Final = "worker.run_audit"
 
 
 def create_app(broker_url: str, *, transport_options: dict[str, Any] | None = None) -> Celery:
-    """Return the Celery application for ``broker_url`` (``redis://…``, ``rediss://…`` or ``redis+socket:///path``)."""
-    app = Celery("backdoor-audit", broker=broker_url, set_as_current=False)
+    """Return the Celery application for ``broker_url``.
+
+    Raises:
+        ValueError: as ``parse_broker_url``.
+    """
+    address = parse_broker_url(broker_url)
+    app = Celery("backdoor-audit", broker=address.url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
+        broker_channel_error_retry=True,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_keepalive": True} | (transport_options or {}),
+        broker_use_ssl=False if address.tls is None else dict(address.tls),
         enable_utc=True,
         result_backend=None,
         task_acks_late=False,
@@ -37,6 +47,7 @@ def create_app(broker_url: str, *, transport_options: dict[str, Any] | None = No
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_concurrency=1,
         worker_disable_prefetch=True,
+        worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_pool="solo",

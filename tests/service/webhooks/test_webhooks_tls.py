@@ -1,76 +1,28 @@
 """Webhooks over real TLS: an authority of our own, certificates that hold and certificates that do not."""
 
-import datetime
 import ipaddress
-import ssl
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 
 from service.errors import StartupError
 from service.webhooks.trust import context_of
+from tests.certificates import DAY, LOCALHOST, NOW, Authority
 from tests.service.webhooks.test_row_16_webhooks import errors, register, settled, target
 
 __all__ = ["target"]
-NOW = datetime.datetime.now(datetime.UTC)
-DAY = datetime.timedelta(days=1)
 
 
-class Authority:
-    """Signs certificates; ``file`` holds its own."""
-
-    def __init__(self, folder, name):
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.KeyUsage(*[index in (5, 6) for index in range(9)])
-        builder = self._builder(self.name, self.key.public_key(), NOW + DAY)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        certificate = builder.add_extension(usage, critical=True).sign(self.key, hashes.SHA256())
-        self.file = folder / f"{name}.pem"
-        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def _builder(self, subject, key, ends):
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - 2 * DAY)
-            .not_valid_after(ends)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-        )
-
-    def serve(self, receiver, *names, ends=NOW + DAY):
-        """Let a server speak TLS with a certificate for these names."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
-        certificate = (
-            self._builder(subject, key.public_key(), ends)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        pem = self.folder / f"receiver-{receiver.server.server_port}.pem"
-        pem.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        # The handshake is the request's thread's affair, so that one that breaks does not end the server.
-        receiver.server.socket = context.wrap_socket(
-            receiver.server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        receiver.server.handle_error = lambda *_: None
-        return f"https://localhost:{receiver.server.server_port}/hook"
+def serve_tls(authority, receiver, *names, ends=NOW + DAY):
+    """Let a receiver speak TLS with a certificate for these names."""
+    port = receiver.server.server_port
+    # The handshake is the request's thread's affair, so that one that breaks does not end the server.
+    receiver.server.socket = authority.server_context(f"receiver-{port}.pem", *names, ends=ends).wrap_socket(
+        receiver.server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    receiver.server.handle_error = lambda *_: None
+    return f"https://localhost:{port}/hook"
 
 
 @pytest.fixture
@@ -82,12 +34,9 @@ def start(serve, **options):
     return serve(webhook_networks=["127.0.0.1/32", "::1/128"], webhook_timeout_s=5, webhook_retry_s=[0.05], **options)
 
 
-LOCALHOST = x509.DNSName("localhost")
-
-
 def test_an_authority_of_our_own_is_trusted_where_it_is_named(serve, target, authority):
     receiver = target(204)
-    url = authority.serve(receiver, LOCALHOST, x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    url = serve_tls(authority, receiver, LOCALHOST, x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     served = start(serve, webhook_ca_file=authority.file)
     by_name, by_address = register(served, url), register(served, url.replace("localhost", "127.0.0.1"))
     served.succeed(served.file())
@@ -113,7 +62,7 @@ def _verifies(key, body, headers):
 def test_a_certificate_that_does_not_hold_gets_nothing(serve, target, authority, tmp_path, fault):
     receiver = target(204)
     name = x509.DNSName("elsewhere.example") if fault == "another name" else LOCALHOST
-    url = authority.serve(receiver, name, ends=NOW - DAY if fault == "expired" else NOW + DAY)
+    url = serve_tls(authority, receiver, name, ends=NOW - DAY if fault == "expired" else NOW + DAY)
     other = Authority(tmp_path, "other")
     options = {"unknown authority": {}, "another authority": {"webhook_ca_file": other.file}}
     served = start(serve, **options.get(fault, {"webhook_ca_file": authority.file}))
