@@ -3,12 +3,10 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import text
-
 from jobs.audits.requests import AuditRequests
 from jobs.audits.work import AuditWork
 from jobs.clock import Clock
-from jobs.database import schema
+from jobs.database import counters, schema
 from jobs.database.connections import Database
 from jobs.keys import KeyRepository
 from jobs.libraries import Libraries
@@ -75,13 +73,12 @@ class Ledger(AuditRequests, AuditWork):
             return schema.revision_of(connection) == schema.newest_revision()
 
     def ping(self) -> None:
-        """Ask the database for a sign of life.
+        """Make sure that the database takes writes, by one that leaves nothing behind.
 
         Raises:
-            LedgerUnavailable: there is none.
+            LedgerUnavailable: it does not answer, takes no writes, or was locked for two seconds (ten on PostgreSQL).
         """
-        with self._database.reading() as connection:
-            connection.execute(text("SELECT 1"))
+        self._write(counters.try_out, busy_s=0)
 
     def now(self) -> datetime:
         """Return the time by the clock that leases use, UTC."""

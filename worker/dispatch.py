@@ -6,31 +6,38 @@ The message is the audit's id and nothing else; everything about the audit is re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Final, Self
 
 import redis
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from worker.app import QUEUE, TASK, create_app
 from worker.errors import BrokerUnavailable
 
+if TYPE_CHECKING:
+    from kombu import Connection
+
 _TIMEOUT_S: Final = 0.8
 """For connecting, and for each answer; the longest call waits for two of them."""
+_TRIED_KEY: Final = f"{QUEUE}.tried"
+_TRIED_S: Final = 60
 
 
 class Dispatcher:
     """Sends audits to whichever worker is free; safe to share between threads.
 
     Every call ends within two seconds: an outage of the broker is the reaper's business, and no reason to keep a client
-    waiting.
+    waiting. Every call connects anew: there is one a minute or so, and no connection can then be left over from before
+    the broker's address moved, to a former primary that takes no more writes for example.
     """
 
     def __init__(self, broker_url: str) -> None:
-        """Connect lazily to ``broker_url`` (``redis://…``, ``rediss://…`` or ``redis+socket:///path``)."""
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: as ``parse_broker_url``.
+        """
         self._app = create_app(
             broker_url,
             transport_options={
@@ -43,7 +50,6 @@ class Dispatcher:
             },
         )
         self._app.conf.broker_connection_timeout = _TIMEOUT_S
-        self._client = broker_client(broker_url)
 
     def enqueue(self, audit_id: str) -> None:
         """Send ``audit_id`` to the workers.
@@ -51,9 +57,10 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: it was not stored, or nobody can tell; sending it again is harmless.
         """
-        with _translated():
-            self._client.ping()
-            self._app.send_task(TASK, args=(audit_id,), queue=QUEUE, retry=False, ignore_result=True)
+        with self._connection() as connection:
+            self._app.send_task(
+                TASK, args=(audit_id,), queue=QUEUE, retry=False, ignore_result=True, connection=connection
+            )
 
     def queue_length(self) -> int:
         """Messages that no worker has taken yet.
@@ -61,22 +68,40 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: the broker did not answer.
         """
-        with _translated():
-            return int(self._client.llen(QUEUE))
+        with self.client() as client:
+            return int(client.llen(QUEUE))
 
     def ping(self) -> None:
-        """Return if the broker answers.
+        """Return if the broker takes writes.
 
         Raises:
-            BrokerUnavailable: it does not.
+            BrokerUnavailable: it does not answer, takes no writes, or is full.
         """
-        with _translated():
-            self._client.ping()
+        with self.client() as client:
+            client.set(_TRIED_KEY, "", ex=_TRIED_S)
+
+    @contextmanager
+    def client(self) -> "Iterator[redis.Redis]":
+        """A client of the broker itself, connected as workers are.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, or refuses what is asked of it here.
+        """
+        with self._connection() as connection:
+            yield connection.default_channel.client
+
+    @contextmanager
+    def _connection(self) -> "Iterator[Connection]":
+        """A connection of its own; the errors of three libraries become the one that callers handle."""
+        try:
+            with self._app.connection_for_write() as connection:
+                yield connection
+        except (OSError, redis.RedisError, KombuError, CeleryError) as error:
+            raise BrokerUnavailable(f"the broker cannot be used: {type(error).__name__}") from error
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the application."""
         self._app.close()
-        self._client.close()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -87,32 +112,3 @@ class Dispatcher:
     ) -> None:
         """Close."""
         self.close()
-
-
-def broker_client(broker_url: str) -> "redis.Redis":
-    """A client of the broker itself that gives up within a second; connects at its first call."""
-    return redis.Redis.from_url(
-        _client_url(broker_url),
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the errors of three libraries into the one that callers handle."""
-    try:
-        yield
-    except (OSError, redis.RedisError, KombuError, CeleryError) as error:
-        raise BrokerUnavailable(f"the broker cannot be used: {type(error).__name__}") from error
-
-
-def _client_url(broker_url: str) -> str:
-    """The same address in the spelling of redis-py, which has another one for sockets."""
-    parts = urlsplit(broker_url)
-    if parts.scheme != "redis+socket":
-        return broker_url
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
-    database = options.get("virtual_host", "0").lstrip("/")
-    return f"unix://{parts.netloc}{parts.path}?db={database}"

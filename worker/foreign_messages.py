@@ -5,11 +5,14 @@ not JSON, raises in the loop that reads, which ends the worker, and the next one
 message is looked at first. A foreign one is acknowledged, so that it does not come back, and logged by its size alone.
 """
 
+import time
+import warnings
 from collections.abc import Callable
 from queue import Empty
 from typing import Any, Final
 
 import structlog
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES, redis
 
@@ -17,6 +20,7 @@ from storage.artifacts import AUDIT_ID
 from worker.app import TASK
 
 _MAX_ID: Final = 128
+_RETRY_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +43,22 @@ class Transport(redis.Transport):  # type: ignore[misc]
 
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]
-    """Hands a message to Celery where it is one of ours."""
+    """Hands a message to Celery where it is one of ours; tries again each second where the broker can't be used."""
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Pause: a broker that takes no writes, as in a failover, lets us connect and then refuses to be used."""
+        self._pause(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Pause, after Celery has tidied up."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)  # of a setting that we have made
+            super().on_connection_error_after_connected(exc)
+        self._pause(exc)
+
+    def _pause(self, error: Exception) -> None:
+        log.warning("broker.awaited", error=type(error).__name__)
+        time.sleep(_RETRY_S)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Wrap Celery's own handler."""

@@ -1,7 +1,7 @@
 """``python -m worker.health``: the health check of a worker's container.
 
-It asks the broker and the ledger, not the worker: a worker may be busy with an audit for hours, and one that died is
-restarted by whatever runs the container.
+It tries out the broker and the ledger, not the worker: a worker may be busy with an audit for hours, and one that died
+is restarted by whatever runs the container.
 """
 
 import sys
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Return 0 when broker and ledger answer and the schema is the one that this code needs, else 1."""
+    """Return 0 when broker and ledger take writes and the schema is the one that this code needs, else 1."""
     configure()
     try:
         settings = WorkerSettings.load()
@@ -28,6 +28,8 @@ def main() -> int:
             with Dispatcher(settings.broker_url) as dispatcher:
                 dispatcher.ping()
             healthy = ledger.schema_is_current()
+            if healthy:
+                ledger.ping()
         finally:
             ledger.close()
     except (LedgerError, WorkerError) as error:

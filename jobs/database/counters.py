@@ -4,12 +4,13 @@ Each is a row of its own. A transaction that raises several takes them in one or
 rest), so that two transactions never wait for each other.
 """
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
 
 from backdoor_audit.contract.lifecycle import STAGES, Status
 from jobs.database.tables import counters
@@ -57,6 +58,13 @@ def read(connection: Connection) -> Totals:
     return Totals(
         reaped=values.get(_REAPED, 0), transitions=_under(values, _TO), stage_seconds=_under(values, _SECONDS)
     )
+
+
+def try_out(connection: Connection) -> None:
+    """Write a counter and take it back: the database commits a transaction that leaves nothing behind."""
+    with connection.begin_nested() as savepoint:
+        connection.execute(insert(counters).values(name=f"try.{uuid.uuid4().hex[:16]}", value=0))
+        savepoint.rollback()
 
 
 def _under(values: Mapping[str, int], prefix: str) -> dict[str, int]:

@@ -29,9 +29,9 @@ class Session:
         with self._database.reading() as connection:
             return work(connection)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
+    def _write(self, work: Callable[[Connection], T], *, busy_s: float | None = None) -> T:
         self._require_schema()
-        return self._database.write(work)
+        return self._database.write(work, busy_s=busy_s)
 
     def _require_schema(self) -> None:
         """Check the schema before the first use; a mismatch is checked again each time, since it may be mended."""

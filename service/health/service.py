@@ -4,32 +4,32 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from jobs.errors import LedgerError
+from jobs.errors import LedgerError, SchemaMismatch
 from service.dependencies import Dependencies
 from service.errors import ErrorItem, NotReady
 from worker.errors import WorkerError
 
 
 def check_ready(dependencies: Dependencies) -> None:
-    """Ask ledger, broker and models root.
+    """Try out ledger, broker and models root; the first two must take writes.
 
     Raises:
-        NotReady: names each one that does not answer.
+        NotReady: names each one that cannot be used.
     """
     items = []
     for component, check in _CHECKS:
         try:
             check(dependencies)
         except (LedgerError, WorkerError, OSError) as error:
-            items.append(ErrorItem("service", f"#/{component}", f"does not answer ({type(error).__name__})"))
+            items.append(ErrorItem("service", f"#/{component}", f"cannot be used ({type(error).__name__})"))
     if items:
         raise NotReady(errors=items)
 
 
 def _check_ledger(dependencies: Dependencies) -> None:
-    dependencies.ledger.ping()
     if not dependencies.ledger.schema_is_current():
-        raise LedgerError("schema is not current")
+        raise SchemaMismatch("schema is not current")
+    dependencies.ledger.ping()
 
 
 def _check_broker(dependencies: Dependencies) -> None:

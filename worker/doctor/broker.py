@@ -1,37 +1,37 @@
-"""The broker: does it answer, and does it keep messages?"""
+"""The broker: does it take messages, and does it keep them?"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import redis
-
-from worker.dispatch import broker_client
+from worker.dispatch import Dispatcher
 from worker.doctor.finding import Finding, State, clock_skew
+from worker.errors import BrokerUnavailable
 from worker.settings import WorkerSettings
 
 
 def check(settings: WorkerSettings) -> Iterator[Finding]:
-    """Check that the broker answers, its clock, and that it keeps messages."""
-    client = broker_client(settings.broker_url)
+    """Check that the broker takes writes, its clock, and that it keeps messages."""
     try:
-        info: Any = client.info()
-        yield Finding("broker", "ok", f"{info.get('server_name', 'redis')} {info.get('redis_version', '')} answers")
-        seconds, microseconds = client.time()
+        with Dispatcher(settings.broker_url) as dispatcher:
+            with dispatcher.client() as client:
+                info: Any = client.info()
+                seconds, microseconds = client.time()
+            dispatcher.ping()
+        server = f"{info.get('server_name', 'redis')} {info.get('redis_version', '')}"
+        yield Finding("broker", "ok", f"{server} takes writes")
         yield clock_skew("broker clock", datetime.fromtimestamp(seconds + microseconds / 1e6, UTC))
-        yield from _broker_policy(client, info)
-    except redis.RedisError as error:
+        yield from _broker_policy(info)
+    except BrokerUnavailable as error:
         bundled = "broker_url" not in settings.model_fields_set
         yield Finding(
-            "broker", "warning" if bundled else "bad", f"no answer: {type(error).__name__}",
+            "broker", "warning" if bundled else "bad", f"cannot be used: {type(error.__cause__).__name__}",
             "start `backdoor-audit serve`: the bundled broker runs only while it does" if bundled else
             "check that it is running and that BACKDOOR_AUDIT_BROKER_URL is right; until then, audits stay queued",
         )  # fmt: skip
-    finally:
-        client.close()
 
 
-def _broker_policy(client: "redis.Redis", info: dict[str, Any]) -> Iterator[Finding]:
+def _broker_policy(info: dict[str, Any]) -> Iterator[Finding]:
     """Messages must not be evicted, and should survive a restart."""
     policy = str(info.get("maxmemory_policy", ""))
     limit = int(info.get("maxmemory", 0))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from common.database_address import parse_database_url
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from worker.doctor.finding import Finding, clock_skew
@@ -16,13 +17,13 @@ _SHARED_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.ss
 
 def check(settings: WorkerSettings) -> Iterator[Finding]:
     """Check that the ledger answers, its schema, its clock and its queue."""
-    kind = settings.database_url.split(":", 1)[0].split("+", 1)[0]
+    address = parse_database_url(settings.database_url)
+    kind = address.get_backend_name()
     ledger = Ledger(settings.database_url, busy_s=2)
     try:
-        if kind == "sqlite" and not _sqlite_file(settings.database_url).exists():
+        if kind == "sqlite" and not Path(str(address.database)).exists():
             yield Finding("database", "ok", "SQLite; the file is created at the first start")
             return
-        ledger.ping()
         if not ledger.schema_is_current():
             yield Finding(
                 "database", "bad", f"{kind} answers, but its schema is of another version",
@@ -30,7 +31,8 @@ def check(settings: WorkerSettings) -> Iterator[Finding]:
                 "install the version that wrote it",
             )  # fmt: skip
             return
-        yield Finding("database", "ok", f"{kind} answers, the schema is current")
+        ledger.ping()
+        yield Finding("database", "ok", f"{kind} takes writes, the schema is current")
         yield from _on_shared_disk(settings, kind)
         yield clock_skew("database clock", ledger.now())
         counts = ledger.counts()
@@ -52,10 +54,6 @@ def check(settings: WorkerSettings) -> Iterator[Finding]:
         )  # fmt: skip
     finally:
         ledger.close()
-
-
-def _sqlite_file(url: str) -> Path:
-    return Path(url.removeprefix("sqlite:///").partition("?")[0])
 
 
 def _on_shared_disk(settings: WorkerSettings, kind: str) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Locks, lost connections, and the translation of errors."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -164,6 +165,56 @@ def test_connections_cut_by_the_server_are_replaced(ledger, spec, postgres):
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'ledger_%'")
     ledger.heartbeat(claim)
     assert ledger.get(audit_id).status == "running"
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("state", ["25006", "57P01", "57P02", "57P03", "08000", "08006", "08P01"])
+def test_an_answer_that_means_an_outage_drops_every_connection(url, state):
+    database = Database(url, busy_s=1)
+    with contextlib.ExitStack() as held:
+        before = {_backend(held.enter_context(database.reading())) for _ in range(3)}
+    raised = text(f"DO $$ BEGIN RAISE EXCEPTION 'gone' USING ERRCODE = '{state}'; END $$")
+    with pytest.raises(LedgerUnavailable):
+        database.write(lambda connection: connection.execute(raised))
+    with contextlib.ExitStack() as held:
+        after = {_backend(held.enter_context(database.reading())) for _ in range(3)}
+    assert len(before) == len(after) == 3
+    assert not before & after
+    database.close()
+
+
+def _backend(connection):
+    return connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_write_where_we_only_read_is_our_fault(url):
+    database = Database(url, busy_s=1)
+    with pytest.raises(LedgerError) as error:
+        _read(database, lambda connection: connection.execute(text("CREATE TABLE never (a int)")))
+    assert not isinstance(error.value, LedgerUnavailable)
+    database.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_connection_that_only_reads_is_replaced(ledger):
+    ledger.ping()
+    with ledger._database.reading() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    # As one stays that was opened while its disk was mounted read-only.
+    with pytest.raises(LedgerUnavailable):
+        ledger.ping()
+    ledger.ping()
+
+
+def test_ping_leaves_nothing_behind(ledger):
+    def rows():
+        with ledger._database.reading() as connection:
+            return connection.execute(text("SELECT * FROM counters")).all()
+
+    before = rows()
+    ledger.ping()
+    assert rows() == before
 
 
 FORK = """

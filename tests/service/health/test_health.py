@@ -1,8 +1,12 @@
 import shutil
+from contextlib import closing
 
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import create_engine, make_url
 
 from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from jobs.ledger import Ledger
+from tests.service.conftest import SPEC
 
 
 def samples(served):
@@ -85,3 +89,41 @@ def test_two_applications_count_for_themselves(serve):
     assert ("backdoor_audit_http_requests_total", (("method", "GET"), ("route", "/livez"), ("status", "200"))) not in (
         samples(other)
     )
+
+
+def test_a_read_only_database_is_an_outage_until_it_is_over(serve, postgres_url):
+    with closing(Ledger(postgres_url)) as ledger:
+        ledger.migrate()
+    served = serve(database_url=postgres_url)
+    served.file()
+    # As behind an address that leads to a standby for a while: connections made meanwhile stay read-only.
+    _execute(postgres_url, "ALTER DATABASE {} SET default_transaction_read_only = on")
+    _execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'")
+    assert served.http.get("/audits").status_code == 200
+    answer = served.http.post("/audits", json=SPEC)
+    assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert parts(served.http.get("/readyz")) == ["#/ledger"]
+    _execute(postgres_url, "ALTER DATABASE {} RESET default_transaction_read_only")
+    served.http.get("/readyz")  # drops what is left of the read-only connections
+    assert served.http.get("/readyz").status_code == 200
+    served.file()
+
+
+def _execute(url, statement):
+    address = make_url(url)
+    engine = create_engine(address.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement.format(address.database))
+    engine.dispose()
+
+
+def test_a_broker_that_takes_no_writes_is_not_ready(served, valkey_server):
+    with valkey_server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        try:
+            assert parts(served.http.get("/readyz")) == ["#/broker"]
+            served.file()  # the ledger has it, and a worker sends it later
+        finally:
+            client.replicaof("NO", "ONE")
+    assert served.http.get("/readyz").status_code == 200

@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import redis
 
 from jobs.ledger import Ledger
-from worker.dispatch import broker_client
 from worker.doctor import broker, database, devices, disk, models
 from worker.doctor.finding import Finding
 from worker.settings import WorkerSettings
@@ -42,24 +40,23 @@ def test_a_file_that_is_no_database_is_bad(settings, tmp_path):
     assert found[0].advice
 
 
-def test_the_policy_of_the_broker_is_read(settings, broker_url):
-    client = broker_client(broker_url)
-    client.config_set("maxmemory-policy", "noeviction")
-    client.config_set("appendonly", "yes")
-    found = list(broker.check(settings))
-    assert states(found, "broker eviction") == ["ok"]
-    assert states(found, "broker persistence") == ["ok"]
-    client.config_set("maxmemory", str(512 * 1024**2))
-    client.config_set("maxmemory-policy", "allkeys-lru")
-    client.config_set("appendonly", "no")
-    try:
-        found = list(broker.check(settings))
-    finally:  # the server is shared
+def test_the_policy_of_the_broker_is_read(settings, valkey_server):
+    with valkey_server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("maxmemory", "0")
-        client.close()
-    assert states(found, "broker eviction") == ["bad"]
-    assert states(found, "broker persistence") == ["warning"]
+        client.config_set("appendonly", "yes")
+        found = list(broker.check(settings))
+        assert states(found, "broker eviction") == ["ok"]
+        assert states(found, "broker persistence") == ["ok"]
+        client.config_set("maxmemory", str(512 * 1024**2))
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+        try:
+            found = list(broker.check(settings))
+        finally:  # the server is shared
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "0")
+        assert states(found, "broker eviction") == ["bad"]
+        assert states(found, "broker persistence") == ["warning"]
 
 
 def test_a_broker_that_is_out_is_bad_where_it_was_named(settings):
@@ -140,10 +137,3 @@ def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(se
     found = [Finding(**each) for each in json.loads(done.stdout)]
     assert done.returncode == 1
     assert [each.name for each in found if each.state == "bad"] == ["models root"]
-
-
-def test_the_client_it_asks_with_gives_up_soon(broker_url):
-    client = broker_client(broker_url)
-    assert isinstance(client, redis.Redis)
-    assert client.connection_pool.connection_kwargs["socket_timeout"] <= 1
-    client.close()
