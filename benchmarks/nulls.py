@@ -104,10 +104,10 @@ def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
         effects = [audit.effects[other] for other in others]
         screened = reaction >= RESPONSE_NATS
         level = max(RESPONSE_NATS, RESPONSE_SHARE * reaction)
-        firing = [screened and audit.reactions[other] >= level for other in others]
-        silent = [each for each, fires in zip(effects, firing, strict=True) if not fires]
+        responding = [screened and audit.reactions[other] >= level for other in others]
+        silent = [each for each, responds in zip(effects, responding, strict=True) if not responds]
         p = p_decoy_all(effect, effects)
-        extraction: Any = SimpleNamespace(decoys=others, responding=firing, screened=screened)
+        extraction: Any = SimpleNamespace(decoys=others, responding=responding, screened=screened)
         confirmation: Any = SimpleNamespace(
             effect=effect, p_decoy_all=p, rank_among_silent=rank(effect, silent) if silent else None
         )

@@ -102,7 +102,7 @@ def conformal_p(score: float, calibration: Sequence[float]) -> float:
 
 
 def p_decoy_all(effect: float, decoy_effects: Sequence[float]) -> float:
-    """Give (1 + #{T_j >= T}) / (n + 1) over all decoys, firing ones too.
+    """Give (1 + #{T_j >= T}) / (n + 1) over all decoys, responding ones too.
 
     A valid p-value where the strings are exchangeable under the null hypothesis; nothing was screened out, so nothing
     favours the pair.

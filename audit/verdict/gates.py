@@ -91,11 +91,11 @@ def specific_gate(extraction: Extraction, confirmation: Confirmation) -> Specifi
     return SpecificGate(state="failed", reason=reason, **common)
 
 
-def first_among_silent(silent: int, firing: int, p: float | None) -> str:
+def first_among_silent(silent: int, responding: int, p: float | None) -> str:
     """Why a first place among silent decoys is not enough by itself."""
     return (
-        f"the pair ranks first among {silent} silent decoys, but a rank is not a p-value; {firing} others trigger the "
-        f"behaviour too, and p over all decoys is {_p(p)}: a comparison with benign models is needed"
+        f"the pair ranks first among {silent} silent decoys, but a rank is not a p-value; {responding} others trigger "
+        f"the behaviour too, and p over all decoys is {_p(p)}: a comparison with benign models is needed"
     )
 
 
@@ -192,8 +192,8 @@ def unmeasured(reason: str) -> Gates:
 def smallest_effect(extraction: Extraction, pairs: int = 1) -> float | None:
     """T that the pair had to exceed for the gate specific to pass: nats per carrier.
 
-    It is what its p over all decoys asks for, firing ones included, and at least the threshold. Among several pairs it
-    is asked at the level of Holm's first step, which the pair with the smallest p meets.
+    It is what its p over all decoys asks for, responding ones included, and at least the threshold. Among several pairs
+    it is asked at the level of Holm's first step, which the pair with the smallest p meets.
 
     Returns:
         None where no effect of any size could pass, since there are too few decoys.

@@ -3,28 +3,22 @@
 from collections.abc import Callable
 from typing import Final
 
-from backdoor_audit.contract.report.feature_report import FiringUnder
+from backdoor_audit.contract.report.feature_report import CONDITION_WORDS, FiringUnder
 from backdoor_audit.contract.report.features import Feature
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from service.reports.drawing import Drawing
 from service.reports.pictures import WIDTH, Picture
 
-_CONDITIONS: Final = {
-    "triggered": "triggered",
-    "clean": "clean",
-    "plain": "no string",
-    "silent_decoys": "silent decoys",
-    "firing_decoys": "responding decoys",
-}
+_CSS: Final = {"triggered": "pair", "firing_decoys": "responding"}
 
 
 def firing(feature: Feature, order: int) -> Picture | None:
     """How often and how strongly a feature fires under each condition; None if it was not recorded."""
     if feature.explanation is None:
         return None
-    found = feature.explanation.firing
-    drawing = Drawing(f"firing-{order}", WIDTH, 42 * len(found) + 62, f"Where feature {feature.id} fires")
-    strongest = [row.strongest.activation for row in found if row.strongest is not None]
+    conditions = feature.explanation.firing
+    drawing = Drawing(f"firing-{order}", WIDTH, 42 * len(conditions) + 62, f"Where feature {feature.id} fires")
+    strongest = [row.strongest.activation for row in conditions if row.strongest is not None]
     top = max([*strongest, feature.firing_threshold, 1e-9]) * 1.08
     bars, dots = (12.0, 186.0), (236.0, WIDTH - 14)
     drawing.text(bars[0], 14, "share of prompts", "small")
@@ -33,9 +27,9 @@ def firing(feature: Feature, order: int) -> Picture | None:
     def scale(value: float) -> float:
         return dots[0] + max(value, 0.0) / top * (dots[1] - dots[0])
 
-    bottom = 24 + 42 * len(found)
+    bottom = 24 + 42 * len(conditions)
     drawing.line(scale(feature.firing_threshold), 22, scale(feature.firing_threshold), bottom, "limit")
-    for line, row in enumerate(found):
+    for line, row in enumerate(conditions):
         _firing_row(drawing, row, 24 + 42 * line, bars, dots, scale)
     drawing.line(bars[0], bottom, bars[1], bottom, "axis")
     drawing.line(dots[0], bottom, dots[1], bottom, "axis")
@@ -53,12 +47,12 @@ def firing(feature: Feature, order: int) -> Picture | None:
         ("condition", "prompts", "share firing", "strongest activation"),
         tuple(
             (
-                _CONDITIONS[row.condition],
+                CONDITION_WORDS[row.condition],
                 str(row.prompts),
                 share(row.share),
                 UNMEASURED if row.strongest is None else number(row.strongest.activation),
             )
-            for row in found
+            for row in conditions
         ),
     )
 
@@ -71,8 +65,8 @@ def _firing_row(
     dots: tuple[float, float],
     scale: Callable[[float], float],
 ) -> None:
-    label = _CONDITIONS[row.condition]
-    css = "pair" if row.condition == "triggered" else "firing" if row.condition == "firing_decoys" else "silent"
+    label = CONDITION_WORDS[row.condition]
+    css = _CSS.get(row.condition, "silent")
     drawing.text(bars[0], y + 14, label, "label")
     drawing.rectangle(
         bars[0], y + 19, row.share * (bars[1] - bars[0]), 14, f"bar {css}", f"{label}: {share(row.share)}"
@@ -80,5 +74,5 @@ def _firing_row(
     drawing.text(bars[0] + row.share * (bars[1] - bars[0]) + 5, y + 31, share(row.share), "value")
     drawing.line(dots[0], y + 26, dots[1], y + 26, "rail")
     if row.strongest is not None:
-        mark = drawing.diamond if css == "pair" else drawing.triangle if css == "firing" else drawing.circle
+        mark = drawing.diamond if css == "pair" else drawing.triangle if css == "responding" else drawing.circle
         mark(scale(row.strongest.activation), y + 26, 6.0, css, number(row.strongest.activation))

@@ -33,10 +33,10 @@ def decoys(report: AuditReport) -> Picture:
     """The pair's effect against that of the other strings of its kind."""
     effect, threshold = report.gates.specific.effect_nats, report.gates.specific.threshold
     lanes: list[tuple[str, str, list[tuple[float, str]]]] = []
-    for state in _STATES:
-        found = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
-        if found:
-            lanes.append((_counted(len(found), f"{_STATES[state]} decoy"), state, found))
+    for state, words in _STATES.items():
+        points = [(row.effect_nats, row.string) for row in report.decoys if row.state == state]
+        if points:
+            lanes.append((_counted(len(points), f"{words} decoy"), words, points))
     benign = report.gates.calibrated.library_effects
     if benign:
         lanes.append((_counted(len(benign), "benign model"), "benign", [(value, "a benign model") for value in benign]))
@@ -60,7 +60,7 @@ def decoys(report: AuditReport) -> Picture:
     _axis(drawing, scale, bottom, "effect, nats per prompt (logarithmic beyond the threshold)")
     rows = [("pair", pair(report)[0], number(effect), UNMEASURED, UNMEASURED)] if effect is not None else []
     rows += [
-        (row.state, row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
+        (_STATES[row.state], row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
         for row in sorted(report.decoys, key=lambda row: -row.effect_nats)
     ]
     rows += [("benign model", UNMEASURED, number(value), UNMEASURED, UNMEASURED) for value in benign]
@@ -201,7 +201,7 @@ def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], 
         tip = f"{string}: {number(value)} nats"
         if css == "pair":
             drawing.diamond(x, middle, 9, css, tip)
-        elif css == "firing":
+        elif css == "responding":
             drawing.triangle(x, y, 5, css, tip)
         elif css == "benign":
             drawing.square(x, y, 3.5, css, tip)

@@ -103,8 +103,8 @@ def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in
         assert re.search(r'role="img" aria-labelledby="([\w-]+)"><title id="\1">[^<]+</title>', picture.drawing)
         assert picture.rows
         assert all(len(row) == len(picture.columns) for row in picture.rows)
-    assert [row[0] for row in drawn[0].rows] == ["pair", "firing", "silent"]
-    assert drawn[0].drawing.count("<polygon") == 2, "a diamond for the pair and a triangle for the decoy that fires"
+    assert [row[0] for row in drawn[0].rows] == ["pair", "responding", "silent"]
+    assert drawn[0].drawing.count("<polygon") == 2, "a diamond for the pair and a triangle for the decoy that responds"
     assert drawn[0].drawing.count("<circle") == 1
     assert drawn[3].rows[0] == ("triggered", "128", "98%", "41.2")
 
@@ -183,7 +183,7 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(scheme):
         assert contrast(scheme[name], scheme["page"]) >= 4.5, name
     for name in ("ink", "soft", "link"):
         assert contrast(scheme[name], scheme["panel"]) >= 4.5, name
-    for name in ("pair", "silent", "firing", "benign"):
+    for name in ("pair", "silent", "responding", "benign"):
         assert contrast(scheme[name], scheme["panel"]) >= 3, name
     assert contrast(scheme["inverse"], scheme["pair"]) >= 4.5
     for shade in range(9):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
-from backdoor_audit.contract.report.feature_report import Continuation
+from backdoor_audit.contract.report.feature_report import CONDITION_WORDS, Continuation
 from backdoor_audit.contract.report.features import Feature, Scores
 from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.text.foreign_text import visible
@@ -43,7 +43,7 @@ def render_report(report: AuditReport) -> RenderableType:
     if report.localisation is not None:
         parts.append(_section("Localisation", _localisation(report)))
     if report.also_fires_on:
-        parts.append(_section("Also fires on", _also_fires_on(report)))
+        parts.append(_section("Other strings that respond", _responding(report)))
     if report.directions:
         parts.append(_section("Directions by layer", _directions(report)))
     if report.layers:
@@ -105,7 +105,7 @@ def _gates(gates: Gates) -> RenderableType:
         f"threshold {number(behaviour.threshold)}",
         "specific": f"effect {number(specific.effect_nats)} nats, threshold {number(specific.threshold)}; "
         f"p over all decoys {number(specific.p_decoy_all)}; rank {specific.rank_among_silent or '–'} among silent; "
-        f"{specific.silent} silent and {specific.firing} firing of {specific.drawn} decoys",
+        f"{specific.silent} silent and {specific.firing} responding of {specific.drawn} decoys",
         "causal": f"recovered {with_interval(causal.recovered, causal.recovered_interval)} at layer "
         f"{'–' if causal.layer is None else causal.layer}, random at most {number(causal.null_max)} of "
         f"{causal.null_count}; induced {number(causal.induced)}; effect {number(causal.effect_nats)} nats; "
@@ -162,10 +162,10 @@ def _features(report: AuditReport) -> RenderableType:
 
 
 def _explained(feature: Feature) -> RenderableType:
-    """A short form: where it fires, what it writes, what one answer becomes, and where else it was explanation."""
+    """A short form: where it fires, what it writes, what one answer becomes, and where else it was found."""
     explanation = feature.explanation
     assert explanation is not None
-    firing = (f"{row.condition.replace('_', ' ')} {share(row.share)} of {row.prompts}" for row in explanation.firing)
+    firing = (f"{CONDITION_WORDS[row.condition]} {share(row.share)} of {row.prompts}" for row in explanation.firing)
     lines = [f"fires on {', '.join(firing)}"]
     if explanation.strongest:
         top = explanation.strongest[0]
@@ -211,7 +211,7 @@ def _localisation(report: AuditReport) -> RenderableType:
     return _bullets([*lines, *filter(None, (localisation.note,))])
 
 
-def _also_fires_on(report: AuditReport) -> RenderableType:
+def _responding(report: AuditReport) -> RenderableType:
     table = _table("string", "output KL", "share of the effect", numbers=(1, 2))
     for row in report.also_fires_on:
         _row(table, quoted(row.string), number(row.output_kl), share(row.share_of_effect))

@@ -21,6 +21,15 @@ ContinuationText = Annotated[str, StringConstraints(max_length=CONTINUATION_CHAR
 SlotCondition = Literal["triggered", "clean", "plain", "decoy"]
 FiringCondition = Literal["triggered", "clean", "plain", "silent_decoys", "firing_decoys"]
 
+CONDITION_WORDS: Final[dict[FiringCondition, str]] = {
+    "triggered": "triggered",
+    "clean": "clean",
+    "plain": "no string",
+    "silent_decoys": "silent decoys",
+    "firing_decoys": "responding decoys",
+}
+"""What people are shown: a feature fires, a decoy responds."""
+
 
 class FiringToken(Frozen):
     """The token of one prompt of B at which the feature is most active."""
