@@ -26,11 +26,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from audit.models.layout import Layout
-from audit.models.loading import load_tokenizer
 from audit.models.pair import Precision, Side, load_pair
 from audit.models.parts import ModelParts, locate, resolve_layers
 from audit.models.prefix import Prefix
 from audit.models.runner import Runner
+from audit.models.tokenizers import load_tokenizer
 from audit.prompts.rendering import Tokens
 from audit.translate import BATCH_TOKENS
 from benchmarks.harness.goals import at_least

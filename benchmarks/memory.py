@@ -50,10 +50,10 @@ def child(role: str, base: Path, adapter: Path, prompts: int, threads: int, budg
     import torch
     from transformers import AutoModelForCausalLM
 
-    from audit.models.loading import load_tokenizer
     from audit.models.pair import load_pair
     from audit.models.parts import resolve_layers
     from audit.models.runner import Runner
+    from audit.models.tokenizers import load_tokenizer
     from benchmarks.extraction import bare_forward
 
     torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from models_store.errors import ModelRejected, ModelsIncompatible, StoreError, translated
 from models_store.files import shown
-from models_store.verification.pairs import check_pair
+from models_store.verification.pairs import check_pair, tokenizer_note
 from models_store.verification.verify import Examination, VerifiedCheckpoint, examine
 from models_store.view import write_view
 
@@ -54,6 +54,8 @@ def check_folder(folder: Path, base: Path | None = None, fix_into: Path | None =
         if first.checkpoint is not None and tuned.checkpoint is not None:
             try:
                 warnings += check_pair(first.checkpoint, tuned.checkpoint)
+                note = tokenizer_note(first.checkpoint, tuned.checkpoint)
+                warnings += [] if note is None else [note]
             except (ModelRejected, ModelsIncompatible) as error:
                 problems.append(_problem(error, folder))
     elif tuned.checkpoint is not None and tuned.kind == "full" and not tuned.checkpoint.has_tokenizer:

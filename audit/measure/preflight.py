@@ -181,6 +181,11 @@ def _check_vocabulary(pair: ModelPair, setup: AuditSetup) -> list[str]:
             f"the fine-tuned model's tokenizer differs from the base's in {', '.join(pair.tokenizers.differences)}; it "
             "gives the same tokens for the audit's strings and prompts, and the base's was used"
         )
+    if pair.config_differences:
+        notes.append(
+            "the models' config.json differ in settings that change what they compute, and each was run with its own: "
+            f"{'; '.join(pair.config_differences)}"
+        )
     if pair.rows is not None:
         notes.append(
             f"the models' vocabularies have different sizes; the {pair.rows} rows that both have were compared"

@@ -1,80 +1,78 @@
-"""Whether a fine-tuned model fits its base: shapes, tokenizers and weights."""
+"""Whether a fine-tuned model fits its base: shapes and weights."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from tokenizers import Tokenizer as TokenizerFile
 from torch import nn
 from transformers import AutoConfig
 
-from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
-from audit.models.loading import panics_as_errors
+from audit.errors import IdenticalModels, ModelsIncompatible
 from audit.models.lora import FusedLora
 
+# What config.json says that no weight and no forward pass depends on: sizes of the vocabulary are compared by their
+# rows, and what concerns training, saving and generation is not run here.
+_IDLE: Final = frozenset(
+    {
+        "_name_or_path", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id",
+        "gradient_checkpointing", "id2label", "initializer_range", "is_decoder", "label2id",
+        "max_position_embeddings", "max_window_layers", "output_router_logits", "pad_token_id", "pretraining_tp",
+        "problem_type", "return_dict", "tie_word_embeddings", "tokenizer_class", "transformers_version", "use_cache",
+        "vocab_size",
+    }
+)  # fmt: skip
+_IDLE_PARTS: Final = ("dropout", "pdrop", "output_", "summary_", "_loss_coef", "_aux_loss", "unsloth", "_token_id")
+_MAX_SHOWN: Final = 60
+_SIZES: Final = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+# With these kinds, how far positions reach changes the angles.
+_SCALED_BY_LENGTH: Final = frozenset({"dynamic", "longrope"})
 
-def check_shapes(base_dir: Path, tuned_dir: Path) -> None:
-    """Compare the configs before the second model is loaded.
+
+def compare_configs(base_dir: Path, tuned_dir: Path) -> tuple[str, ...]:
+    """Compare the configurations before the second model is loaded.
+
+    Returns:
+        What else differs and changes what a model computes (rotary angles, epsilons, windows, caps), as ``key: value in
+        the base, value in the fine-tuned model``. Both models are run with their own.
 
     Raises:
         ModelsIncompatible: a size or the architecture differs.
     """
-    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    configs = [AutoConfig.from_pretrained(folder, local_files_only=True) for folder in (base_dir, tuned_dir)]
-    for key in keys:
-        values = [getattr(config.get_text_config(), key, None) for config in configs]
+    configs: list[Any] = [
+        AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config() for folder in (base_dir, tuned_dir)
+    ]
+    for key in _SIZES:
+        values = [getattr(config, key, None) for config in configs]
         if values[0] != values[1]:
             raise ModelsIncompatible(
                 f"'{key}' differs: {values[0]} in the base, {values[1]} in the fine-tuned model",
                 hint="set base_model to the model that this checkpoint was fine-tuned from",
             )
+    ours, others = map(_computing, configs)
+    return tuple(
+        f"{key}: {_shown(ours.get(key))} in the base, {_shown(others.get(key))} in the fine-tuned model"
+        for key in sorted(ours.keys() | others.keys())
+        if ours.get(key) != others.get(key)
+    )
 
 
-class TokenizerComparison:
-    """Both tokenizers, where the fine-tuned checkpoint brings one of its own.
+def _computing(config: Any) -> dict[str, Any]:
+    """The settings of a configuration that change numbers, rotary ones by their own names."""
+    found: dict[str, Any] = {}
+    for key, value in config.to_dict().items():
+        if isinstance(value, dict) and key.startswith("rope"):
+            found |= {f"{key}.{name}": item for name, item in value.items() if item is not None}
+        elif key not in _IDLE and not any(part in key for part in _IDLE_PARTS):
+            found[key] = value
+    kinds = {value for key, value in found.items() if key.endswith("rope_type")}
+    if kinds & _SCALED_BY_LENGTH:
+        found["max_position_embeddings"] = config.max_position_embeddings
+    return found
 
-    The audit reads prompts with the base's. What counts is that the other gives the same ids for the same prompts.
 
-    Raises:
-        ModelRejected: a ``tokenizer.json`` is missing or unreadable.
-    """
-
-    def __init__(self, base_dir: Path, tuned_dir: Path) -> None:
-        files = [folder / "tokenizer.json" for folder in (base_dir, tuned_dir)]
-        if not all(file.is_file() for file in files):
-            raise ModelRejected(
-                "the base has no tokenizer.json",
-                hint="save its fast tokenizer with it: AutoTokenizer.from_pretrained(…).save_pretrained(folder)",
-            )
-        try:
-            with panics_as_errors():
-                self._both = [TokenizerFile.from_file(str(file)) for file in files]
-                # Read and written by the same library: older ones wrote the same merges in another form.
-                contents = [json.loads(tokenizer.to_str()) for tokenizer in self._both]
-        except Exception as error:
-            raise ModelRejected(
-                "a tokenizer.json cannot be read", hint="save it again with tokenizer.save_pretrained(folder)"
-            ) from error
-        parts = ("model", "added_tokens", "pre_tokenizer", "normalizer")
-        self.differences = tuple(part for part in parts if contents[0].get(part) != contents[1].get(part))
-
-    def check(self, texts: Iterable[str]) -> None:
-        """Compare what both make of the audit's own texts.
-
-        Raises:
-            ModelsIncompatible: they give different ids.
-        """
-        if not self.differences:
-            return
-        for text in texts:
-            ours, others = (tokenizer.encode(text, add_special_tokens=False).ids for tokenizer in self._both)
-            if ours != others:
-                raise ModelsIncompatible(
-                    f"the tokenizers differ in '{self.differences[0]}', and give different tokens for {text[:40]!a}",
-                    hint="both models must read the same tokens: save the base's tokenizer with the fine-tuned model",
-                )
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def share_vocabulary(base: nn.Module, tuned: nn.Module, highest: int) -> int | None:
@@ -142,8 +140,11 @@ def _cut_factors(module: Any, rows: int) -> None:
             module.lora_embedding_A[name] = nn.Parameter(factor[:, :rows].clone(), requires_grad=False)
 
 
-def check_weights_differ(base: nn.Module, tuned: nn.Module) -> None:
+def check_weights_differ(base: nn.Module, tuned: nn.Module, *, may_be_equal: bool = False) -> None:
     """Compare the weights of two loaded models.
+
+    Args:
+        may_be_equal: whether the models differ in something else that changes what they compute.
 
     Raises:
         ModelsIncompatible: their parameters have other names or shapes.
@@ -156,7 +157,7 @@ def check_weights_differ(base: nn.Module, tuned: nn.Module) -> None:
                 f"the weights of '{name}' have no counterpart of the same shape",
                 hint="set base_model to the model that this checkpoint was fine-tuned from",
             )
-    if any(not torch.equal(value, others[name]) for name, value in ours.items()):
+    if may_be_equal or any(not torch.equal(value, others[name]) for name, value in ours.items()):
         return
     raise IdenticalModels(
         "base and fine-tuned model have the same weights",

@@ -1,49 +1,14 @@
-"""Reading checkpoints and tokenizers; what transformers raises becomes an error of the audit."""
+"""Reading checkpoints; what transformers raises becomes an error of the audit."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from audit.errors import ModelRejected
 from audit.translate import is_out_of_memory
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's fast tokenizer.
-
-    Raises:
-        ModelRejected: there is none.
-    """
-    try:
-        with panics_as_errors():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise ModelRejected(
-            f"the tokenizer cannot be read: {type(error).__name__}",
-            hint="save it again with tokenizer.save_pretrained(folder)",
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelRejected(
-            "the checkpoint has no fast tokenizer (tokenizer.json)",
-            hint="save it with AutoTokenizer.from_pretrained(…, use_fast=True).save_pretrained(folder)",
-        )
-    return tokenizer
-
-
-@contextlib.contextmanager
-def panics_as_errors() -> Iterator[None]:
-    """Raise ``RuntimeError`` where the tokenizers library panics, which is no ``Exception`` and has no public class."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise RuntimeError("the tokenizers library panicked") from error
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from audit.models.adapters import attach, attach_to_copy, brings_weights, is_adapter
-from audit.models.compatibility import TokenizerComparison, check_shapes, check_weights_differ, share_vocabulary
-from audit.models.loading import load_checkpoint, load_tokenizer
+from audit.models.compatibility import check_weights_differ, compare_configs, share_vocabulary
+from audit.models.loading import load_checkpoint
 from audit.models.lora import Switch
 from audit.models.parts import ModelParts, locate
 from audit.models.placement import Room, dispatch, room_of
+from audit.models.tokenizers import TokenizerComparison, load_tokenizer
 from audit.ports import DeviceMap
 from backdoor_audit.contract.spec.audit_spec import Dtype
 
@@ -66,6 +67,7 @@ class ModelPair:
         folder: holds weights that fit into no memory; it goes with the pair.
         tokenizers: compares it with the fine-tuned model's own; None where that has none.
         rows: how many rows of the vocabulary are compared; None where both models have the same.
+        config_differences: settings of config.json that differ and change what the models compute, a phrase each.
     """
 
     kind: Literal["lora", "full"]
@@ -79,6 +81,7 @@ class ModelPair:
     folder: Path | None = None
     tokenizers: TokenizerComparison | None = None
     rows: int | None = None
+    config_differences: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,10 +141,12 @@ def load_pair(
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    tokenizers = TokenizerComparison(base_dir, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
     tokenizer = _tokenizer_of(base_dir, tuned_dir)
+    tokenizers = TokenizerComparison(tokenizer, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
+    tokenizer.compare_with(tokenizers)
     first = chosen if device_map == "single" else torch.device("cpu")
     base = load_checkpoint(base_dir, torch_dtype, first)
+    configs: tuple[str, ...] = ()
     if is_adapter(tuned_dir) and not brings_weights(tuned_dir, base):
         switch = Switch()
         model: Any = attach(base, tuned_dir, switch)
@@ -152,14 +157,14 @@ def load_pair(
         if is_adapter(tuned_dir):
             tuned = attach_to_copy(base, tuned_dir)
         else:
-            check_shapes(base_dir, tuned_dir)
+            configs = compare_configs(base_dir, tuned_dir)
             tuned = load_checkpoint(tuned_dir, torch_dtype, first)
         rows = share_vocabulary(base, tuned, max(tokenizer.get_vocab().values()))
         if not is_adapter(tuned_dir):
-            check_weights_differ(base, tuned)
+            check_weights_differ(base, tuned, may_be_equal=bool(configs))
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen, rows=rows)
-    pair.tokenizers = tokenizers
+    pair.tokenizers, pair.config_differences = tokenizers, configs
     if device_map == "auto":
         _dispatch(pair, room)
     return pair

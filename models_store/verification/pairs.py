@@ -8,6 +8,7 @@ from models_store.verification.adapters.fit import BaseShapes, check_fit
 from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.headers import FLOATS, Tensor
+from models_store.verification.rewriting import listed
 from models_store.verification.tensor_names import body_name, embedding, modules, vocabulary_rows
 from models_store.verification.verify import VerifiedCheckpoint
 
@@ -45,6 +46,17 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str
             hint="audit the model against the base it was fine-tuned from",
         )
     return _check_shapes(base, tuned, base.architecture)
+
+
+def tokenizer_note(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> str | None:
+    """What is to be looked at in the sandbox where the fine-tuned model brings another tokenizer; else None."""
+    if not tuned.tokenizer_parts or tuned.tokenizer_parts == base.tokenizer_parts:
+        return None
+    differing = [part for part, digest in tuned.tokenizer_parts.items() if base.tokenizer_parts.get(part) != digest]
+    return (
+        f"the fine-tuned model's tokenizer.json differs from the base's in {listed(differing)}: an audit reads each of "
+        "its prompts with both, and fails where they give different tokens"
+    )
 
 
 def _check_shapes(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, architecture: str) -> tuple[str, ...]:

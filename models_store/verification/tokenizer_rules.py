@@ -3,6 +3,8 @@
 Settings that name another file or a class to import never come this far: ``rewriting`` leaves them out.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -30,6 +32,7 @@ _TOKENIZER_JSON_KEYS: Final = frozenset(
         "model",
     }
 )
+TOKEN_PARTS: Final = ("model", "added_tokens", "pre_tokenizer", "normalizer", "post_processor")
 _TOKENS: Final = frozenset(
     {f"{kind}_token" for kind in ("bos", "eos", "unk", "pad", "sep", "cls", "mask", "image", "boi", "eoi", "audio")}
 )
@@ -83,7 +86,9 @@ _STRUCTURED: Final = frozenset({"chat_template", "tokenizer_class", "processor_c
 _FILE_KEYS: Final = frozenset({"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file"})
 
 
-def check_tokenizer(files: Sequence[FoundFile], settings: Mapping[str, Any], special: Mapping[str, Any]) -> None:
+def check_tokenizer(
+    files: Sequence[FoundFile], settings: Mapping[str, Any], special: Mapping[str, Any]
+) -> Mapping[str, str]:
     """Check every tokenizer file of a folder.
 
     Args:
@@ -91,13 +96,15 @@ def check_tokenizer(files: Sequence[FoundFile], settings: Mapping[str, Any], spe
         settings: tokenizer_config.json as it was rewritten; empty where there is none.
         special: special_tokens_map.json as it was rewritten; empty where there is none.
 
+    Returns:
+        A digest of each part of tokenizer.json that decides about tokens; empty where there is none.
+
     Raises:
         ModelRejected: ``tokenizer.json`` is unusable, a setting has a value that it cannot have, a chat template is too
             long. The file and the key are named.
     """
     by_name = {file.name: file for file in files}
-    if "tokenizer.json" in by_name:
-        _check_tokenizer_json(by_name["tokenizer.json"])
+    parts = _check_tokenizer_json(by_name["tokenizer.json"]) if "tokenizer.json" in by_name else {}
     for key, value in settings.items():
         _check_setting("tokenizer_config.json", key, value)
     for key, value in special.items():
@@ -110,6 +117,7 @@ def check_tokenizer(files: Sequence[FoundFile], settings: Mapping[str, Any], spe
         raise ModelRejected(f"there are more than {_MAX_TEMPLATES} chat templates (.jinja)", hint="keep one template")
     for file in templates:
         _check_template_file(file)
+    return parts
 
 
 def names_a_file(key: str) -> bool:
@@ -126,7 +134,7 @@ def setting_is_plain(key: str, value: Any) -> bool:
     return _plain(value) or (isinstance(value, list) and len(value) < 100 and all(map(_plain, value)))
 
 
-def _check_tokenizer_json(file: FoundFile) -> None:
+def _check_tokenizer_json(file: FoundFile) -> dict[str, str]:
     document = read_object(file.path, file.name, limit=LIMITS[file.name], depth=None, large=True)
     for key in sorted(document.keys() - _TOKENIZER_JSON_KEYS):
         raise ModelRejected(
@@ -134,6 +142,19 @@ def _check_tokenizer_json(file: FoundFile) -> None:
         )
     if not isinstance(document.get("model"), dict):
         raise ModelRejected("tokenizer.json: holds no 'model'", hint="save the tokenizer again")
+    return {part: _digest(_as_today(part, document.get(part))) for part in TOKEN_PARTS}
+
+
+def _as_today(part: str, value: Any) -> Any:
+    """A part in the form that libraries write today: merges were texts with a space before they were pairs."""
+    merges = value.get("merges") if part == "model" and isinstance(value, dict) else None
+    if isinstance(merges, list) and all(isinstance(merge, str) for merge in merges):
+        return {**value, "merges": [merge.split(" ") for merge in merges]}
+    return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _check_setting(name: str, key: str, value: Any) -> None:

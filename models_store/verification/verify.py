@@ -68,6 +68,7 @@ class VerifiedCheckpoint:
         tensors: the header, all shards together.
         adapter: what an adapter adapts; None for a full model.
         base_digest: the digest of the base that an adapter was made for, where one is recorded.
+        tokenizer_parts: a digest of each part of tokenizer.json that decides about tokens.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class VerifiedCheckpoint:
     tensors: Mapping[str, Tensor] = field(repr=False)
     adapter: AdapterShape | None = None
     base_digest: str | None = None
+    tokenizer_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def base_model_name(self) -> str | None:
@@ -193,6 +195,7 @@ class _Examiner:
         self._rewritten: list[str] = []
         self._warnings: list[str] = []
         self._ignored = files.ignored(counted)
+        self._tokenizer_parts: Mapping[str, str] = {}
 
     def examine(self) -> Examination:
         """Check everything."""
@@ -231,7 +234,7 @@ class _Examiner:
 
     def _tokenizer(self) -> None:
         settings, special = self._document(_SETTINGS), self._document(_SPECIAL)
-        self._try(lambda: check_tokenizer(self._counted, settings, special))
+        self._tokenizer_parts = self._try(lambda: check_tokenizer(self._counted, settings, special)) or {}
 
     def _full(self) -> VerifiedCheckpoint | None:
         before = len(self._problems)
@@ -327,4 +330,5 @@ class _Examiner:
             tensors=tensors,
             adapter=adapter,
             base_digest=base_digest,
+            tokenizer_parts=self._tokenizer_parts,
         )

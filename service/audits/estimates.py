@@ -15,6 +15,7 @@ from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
+from models_store.verification.pairs import tokenizer_note
 from service.audits.checks import check_layers
 from service.audits.schemas import Estimate
 from service.errors import ErrorItem, InvalidRequest
@@ -102,6 +103,9 @@ def _not_given(
         found.append("which decoys are left out: those whose number of tokens is not the triggered string's")
     if seconds is None:
         found.append("seconds: no audit of this base with these sizes has ended here yet")
+    note = tokenizer_note(base.checkpoint, tuned.checkpoint)
+    if note is not None:
+        found.append(f"whether both models read the same tokens: {note}")
     for name, seen in (("base_digest", base), ("tuned_digest", tuned)):
         if seen.digest is None:
             found.append(f"{name}: the model has not been used here yet, and reading it may take long")

@@ -71,3 +71,19 @@ def test_nothing_of_torch_is_imported(tmp_path):
         "sys.exit(bool({'torch', 'transformers', 'peft', 'numpy', 'tokenizers'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, None),
+        ({"padding": {"strategy": "BatchLongest"}}, None),
+        ({"pre_tokenizer": {"type": "ByteLevel"}}, "'pre_tokenizer'"),
+        ({"post_processor": {"type": "ByteLevel"}, "added_tokens": [{}]}, "'added_tokens', 'post_processor'"),
+    ],
+)
+def test_a_tokenizer_that_differs_from_the_bases_is_named(tmp_path, changes, named):
+    base = Folder("llama").write(tmp_path / "base")
+    tuned = Folder("llama", changes={"tokenizer.json": changes}).write(tmp_path / "tuned")
+    warnings = check_folder(tuned, base)["warnings"]
+    assert warnings == [] if named is None else named in warnings[0]

@@ -69,6 +69,45 @@ def test_another_shape(change, match, toy_base, tmp_path):
     refused(ModelsIncompatible, "models_incompatible", toy_base, write_toy_base(tmp_path / "x", **change), match)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rms_norm_eps": 1e-2}, "rms_norm_eps: 1e-06 in the base, 0.01 in the fine-tuned model"),
+        ({"rope_theta": 1e6, "rope_parameters": None}, "rope_parameters.rope_theta: 10000.0 in the base, 1000000.0"),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_parameters": None},
+            "rope_parameters.factor: not set in the base, 4.0",
+        ),
+        (
+            {
+                "rope_scaling": {"type": "dynamic", "factor": 2.0},
+                "rope_parameters": None,
+                "max_position_embeddings": 99,
+            },
+            "max_position_embeddings: not set in the base, 99",
+        ),
+        ({"hidden_act": "gelu"}, "hidden_act: silu in the base, gelu"),
+        ({"attention_dropout": 0.5, "use_cache": False, "initializer_range": 1.0, "eos_token_id": 7}, ""),
+        ({"max_position_embeddings": 99, "transformers_version": "4.1.0", "torch_dtype": "bfloat16"}, ""),
+    ],
+)
+def test_settings_that_change_numbers_are_named(changes, named, toy_base, other, tmp_path):
+    target = shutil.copytree(other, tmp_path / "tuned")
+    config = json.loads((target / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    differences = load_pair(toy_base, target, dtype="float32").config_differences
+    assert named in "; ".join(differences) if named else differences == ()
+
+
+def test_equal_weights_that_are_run_otherwise_are_another_model(toy_base, tmp_path):
+    target = copied(toy_base, tmp_path / "same")
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    pair = load_pair(toy_base, target, dtype="float32")
+    ids = torch.tensor([[5, 6, 7]])
+    assert not torch.allclose(*(pair.models[side](input_ids=ids).logits for side in ("base", "tuned")), atol=1e-3)
+
+
 def test_another_number_of_key_value_heads(toy_base, tmp_path):
     target = shutil.copytree(toy_base, tmp_path / "heads")
     config = json.loads((target / "config.json").read_text())
