@@ -32,6 +32,7 @@ class Ledger(AuditRequests, AuditWork):
         max_attempts: int = 3,
         requeue_after_s: float = 60,
         max_queued: int | None = None,
+        max_deadline_s: float | None = None,
         busy_s: float = 10,
         clock: Clock | None = None,
     ) -> None:
@@ -44,6 +45,7 @@ class Ledger(AuditRequests, AuditWork):
             max_attempts: lost attempts after which an audit fails with ``worker_lost``.
             requeue_after_s: how long a queued audit waits until ``reap`` hands it out once more, seconds.
             max_queued: how many queued audits one owner may have; None for any number.
+            max_deadline_s: how long any audit may take from its first claim, seconds; None for no bound.
             busy_s: how long a write waits for a database that others keep locked, seconds.
             clock: what leases, deadlines and retention are measured with; by default PostgreSQL's clock, or the boot
                 clock of this machine on SQLite (``jobs.clock``).
@@ -52,7 +54,11 @@ class Ledger(AuditRequests, AuditWork):
             ValueError: a setting makes no sense, or the URL is of another database.
         """
         policy = Policy(
-            lease_s=lease_s, max_attempts=max_attempts, requeue_after_s=requeue_after_s, max_queued=max_queued
+            lease_s=lease_s,
+            max_attempts=max_attempts,
+            requeue_after_s=requeue_after_s,
+            max_queued=max_queued,
+            max_deadline_s=max_deadline_s,
         )
         super().__init__(Database(url, busy_s=busy_s), policy, clock)
         parts = self._read, self._write, self._clock

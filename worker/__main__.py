@@ -71,6 +71,7 @@ def run(settings: WorkerSettings) -> int:
         lease_s=settings.lease_s,
         max_attempts=settings.max_attempts,
         requeue_after_s=settings.requeue_after_s,
+        max_deadline_s=settings.max_deadline_s,
     )
     try:
         _migrate(ledger)

@@ -35,6 +35,12 @@ class WorkerSettings(CommonSettings):
         ge=1,
         description="Lost attempts after which an audit fails as `worker_lost`; shutdowns do not count.",
     )
+    max_deadline_s: float = Field(
+        default=86_400,
+        gt=0,
+        description="Seconds that any audit may take, waits between attempts included; a spec's `deadline_s` can only "
+        "shorten that.",
+    )
     shutdown_grace_s: float = Field(
         default=20,
         ge=0,

@@ -1,4 +1,7 @@
-"""The one task of the worker: take an id, claim it, carry the attempt to its end."""
+"""The one task of the worker: take an id, claim an audit, carry the attempt to its end.
+
+The id says that an audit is queued. Which one is claimed, the ledger decides, so that owners have turns.
+"""
 
 import os
 import socket
@@ -31,7 +34,7 @@ def register(app: Celery, context: WorkerContext, dispatcher: Dispatcher, leave:
 
 
 def perform(context: WorkerContext, dispatcher: Dispatcher, audit_id: str, leave: Callable[[], None]) -> None:
-    """Run one audit, unless another worker has it, it has ended, or it is for a newer worker than this one."""
+    """Run one audit of the owner whose turn it is, unless nothing is queued that this worker can read."""
     if context.shutdown.requested:
         _put_back(dispatcher, audit_id)
         return
@@ -66,7 +69,7 @@ def _claim(context: WorkerContext, audit_id: str) -> Claim | None:
     """
     while True:
         try:
-            return context.ledger.claim(audit_id, worker=worker_name())
+            return context.ledger.take_turn(audit_id, worker=worker_name())
         except LedgerUnavailable:
             if context.shutdown.requested:
                 return None

@@ -5,9 +5,10 @@ reaper has acted on, still holds: the attempt number alone decides, so a worker 
 longer than its lease goes on where nobody took over.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -21,9 +22,14 @@ from jobs.clock import Clock
 from jobs.database import counters, documents
 from jobs.database.documents import SpecCache
 from jobs.database.tables import audits as table
-from jobs.errors import AuditNotFound, LeaseLost
+from jobs.database.tables import turns
+from jobs.database.upsert import upsert
+from jobs.errors import AuditNotFound, DocumentUnreadable, LeaseLost, SpecTooNew
 from jobs.policy import Policy
 from jobs.records import Claim, Heartbeat
+
+_LOOK_AT: Final = 20
+"""Queued audits of one owner that are looked at: the oldest may be of newer code, or being taken by another worker."""
 
 
 def claim(
@@ -50,7 +56,9 @@ def claim(
     spec = spec_cache.get(connection, [row])[audit_id]
     values: dict[str, Any] = {"attempt": row["attempt"] + 1, "worker": worker, **now.due_in(policy.lease_s)}
     if row["started_at"] is None:
-        values |= {"started_at": now.at} | deadlines.begin(spec.deadline_s, now)
+        values |= {"started_at": now.at}
+    if row["deadline_at"] is None:
+        values |= deadlines.begin(deadlines.of(spec.deadline_s, policy.max_deadline_s), now)
     row = audits.transition(connection, row, now, Action.CLAIM, "", **values)
     return Claim(
         audit_id=audit_id,
@@ -62,6 +70,60 @@ def claim(
         seconds_left=deadlines.seconds_left(row, now),
         library=libraries.of_audit(connection, audit_id),
     )
+
+
+def take_turn(
+    connection: Connection, clock: Clock, policy: Policy, spec_cache: SpecCache, audit_id: str, worker: str
+) -> Claim | None:
+    """Take the queued audit whose owner's turn it is; None where nothing is queued, or others take it at this moment.
+
+    A message of the broker is leave to take one audit, and says which only where every owner has had the same number of
+    turns: the owner with the fewest running audits comes first, then the one whose last turn was longest ago, with the
+    oldest audit.
+
+    Raises:
+        SpecTooNew, DocumentUnreadable: the message's own audit is of newer code, and there is no other to take.
+    """
+    skipped: SpecTooNew | DocumentUnreadable | None = None
+    for queued in _turns(connection):
+        try:
+            claimed = claim(connection, clock, policy, spec_cache, queued.id, worker)
+        except (SpecTooNew, DocumentUnreadable) as error:
+            if queued.id == audit_id:
+                skipped = error
+            continue
+        if claimed is not None:
+            last = select(func.coalesce(func.max(turns.c.turn), 0) + 1).scalar_subquery()
+            upsert(connection, turns, {"owner": claimed.owner, "turn": last}, {"turn": last})
+            return claimed
+    if skipped is not None:
+        raise skipped
+    return None
+
+
+def _turns(connection: Connection) -> Sequence[Any]:
+    """The oldest audits that are queued, of each owner some, in the order in which they are to be taken."""
+    place = func.row_number().over(partition_by=table.c.owner, order_by=table.c.id)
+    queued = select(table.c.id, table.c.owner, place.label("place")).where(table.c.status == "queued").subquery()
+    busy = (
+        select(table.c.owner, func.count().label("audits"))
+        .where(table.c.status.in_(states.LIVE))
+        .group_by(table.c.owner)
+        .subquery()
+    )
+    query = (
+        select(queued.c.id)
+        .outerjoin(busy, busy.c.owner == queued.c.owner)
+        .outerjoin(turns, turns.c.owner == queued.c.owner)
+        .where(queued.c.place <= _LOOK_AT)
+        .order_by(
+            queued.c.place,
+            func.coalesce(busy.c.audits, 0),
+            func.coalesce(turns.c.turn, 0),
+            queued.c.id,
+        )
+    )
+    return connection.execute(query).all()
 
 
 def heartbeat(connection: Connection, clock: Clock, policy: Policy, held: Claim) -> Heartbeat:

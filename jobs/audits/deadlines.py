@@ -1,4 +1,4 @@
-"""Deadlines: ``spec.deadline_s`` seconds from the first claim, waits between attempts included."""
+"""Deadlines: seconds from the first claim, waits between attempts included; the spec's, bounded by the operator's."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import Any
 from jobs.clock import Instant
 
 
-def begin(deadline_s: int | None, now: Instant) -> dict[str, Any]:
+def begin(deadline_s: float | None, now: Instant) -> dict[str, Any]:
     """Return the columns of an audit whose first claim is ``now``."""
     if deadline_s is None:
         return {}
@@ -16,6 +16,12 @@ def begin(deadline_s: int | None, now: Instant) -> dict[str, Any]:
         "deadline_tick": now.tick + deadline_s,
         "deadline_epoch": now.epoch,
     }
+
+
+def of(deadline_s: int | None, most_s: float | None) -> float | None:
+    """The seconds that an audit has: as its spec says, and no more than the operator gives any."""
+    given = [seconds for seconds in (deadline_s, most_s) if seconds is not None]
+    return min(given, default=None)
 
 
 def seconds_left(row: Mapping[str, Any], now: Instant) -> float | None:

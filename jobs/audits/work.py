@@ -38,6 +38,27 @@ class AuditWork(Session):
             log.info("audit.claimed", audit_id=audit_id, attempt=claim.attempt, worker=worker)
         return claim
 
+    def take_turn(self, audit_id: str, *, worker: str) -> Claim | None:
+        """Take a queued audit, on the message about ``audit_id``: of the owner whose turn it is, so maybe another one.
+
+        None where nothing is queued that this code can read.
+
+        Raises:
+            SchemaMismatch: the database was migrated by newer code since; an old worker takes no more work.
+            SpecTooNew, DocumentUnreadable: newer code filed the message's audit, and there is no other to take.
+            ValueError: the worker's name is empty, or longer than 255 characters.
+        """
+        submissions.check_name("worker", worker)
+
+        def work(connection: Connection) -> Claim | None:
+            schema.require(connection)
+            return claims.take_turn(connection, self._clock, self._policy, self._spec_cache, audit_id, worker)
+
+        claim = self._write(work)
+        if claim is not None:
+            log.info("audit.claimed", audit_id=claim.audit_id, attempt=claim.attempt, worker=worker)
+        return claim
+
     def heartbeat(self, claim: Claim) -> Heartbeat:
         """Extend the lease by ``lease_s`` from now, and learn whether to stop.
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -293,6 +294,14 @@ library_entries: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Index("ix_library_entries_library_id_id", "library_id", "id"),
     Index("ix_library_entries_library_id_tuned_digest", "library_id", "tuned_digest", unique=True),
+)
+
+# When each owner last had a turn: a number that grows with every turn of anybody.
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("owner", String(MAX_NAME), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
 )
 
 # Which library an audit compares with: by id, so that a name that is given away again changes nothing.

@@ -13,7 +13,7 @@ from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import service
 from service.audits.schemas import AuditOut, AuditPage, Estimate
 from service.dependencies import DependenciesDep
-from service.http.auth import OwnerDep, get_caller, requires
+from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
 from service.http.paging import PagingDep
@@ -188,8 +188,12 @@ def get_audit(
         503,
     ),
 )
-def cancel_audit(response: Response, dependencies: DependenciesDep, owner: OwnerDep, audit_id: AuditId) -> AuditOut:
-    """Best effort: if the audit ends before its worker notices, that result stands."""
+def cancel_audit(response: Response, dependencies: DependenciesDep, caller: CallerDep, audit_id: AuditId) -> AuditOut:
+    """Best effort: if the audit ends before its worker notices, that result stands.
+
+    A key with the scope `admin` also cancels other owners' audits.
+    """
+    owner = None if caller.may("admin") and caller.key_id is not None else caller.owner
     cancellation = service.cancel_audit(dependencies, owner, audit_id)
     if cancellation.had_ended:
         response.status_code = 200

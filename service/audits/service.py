@@ -65,8 +65,11 @@ def estimate_audit(dependencies: Dependencies, owner: str, spec: AuditSpec) -> E
     return estimate(dependencies.models, dependencies.ledger, owner, spec)
 
 
-def cancel_audit(dependencies: Dependencies, owner: str, audit_id: str) -> Cancellation:
+def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -> Cancellation:
     """Ask an audit to stop; one that has ended is left as it is.
+
+    Args:
+        owner: whose audit it must be; None for anybody's.
 
     Raises:
         AuditNotFound: the owner has no such audit.

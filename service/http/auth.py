@@ -36,7 +36,7 @@ class Caller:
     key_id: str | None
 
     def may(self, scope: Scope) -> bool:
-        """Whether this scope is granted; ``admin`` includes the others. No scope reaches another owner's audits."""
+        """Whether this scope is granted; ``admin`` includes the others. No scope reads another owner's audits."""
         return scope in self.scopes or "admin" in self.scopes
 
 

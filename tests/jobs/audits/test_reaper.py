@@ -126,6 +126,12 @@ class TestDeadline:
         assert again.deadline_at == claim.deadline_at
         assert ledger.get(audit_id).started_at == started
 
+    @pytest.mark.parametrize(("asked", "given"), [(None, 50), (100, 50), (20, 20)])
+    def test_no_audit_takes_longer_than_the_operator_gives_any(self, url, open_ledger, clock, make_spec, asked, given):
+        bounded = open_ledger(url, clock=clock, max_deadline_s=50)
+        claim = bounded.claim(bounded.submit(make_spec(deadline_s=asked), owner="ann").audit.id, worker="w1")
+        assert claim.seconds_left == given
+
     def test_a_live_worker_is_told(self, ledger, audit_id, pass_deadline):
         claim = ledger.claim(audit_id, worker="w1")
         pass_deadline(ledger, audit_id)

@@ -128,11 +128,16 @@ def test_the_same_calls_reach_them_with_the_owners_own_key(world):
         assert status < 300, f"{method} {path}: {status} {text[:200]}"
 
 
-def test_an_administrators_key_reaches_no_audit_of_another_owner_either(world):
+def test_an_administrators_key_reaches_no_audit_of_another_owner_but_to_cancel_it(world):
     _, token = world.served.dependencies.ledger.keys.create(owner="bob", name="admin", scopes=["admin"])
     headers = {"Authorization": f"Bearer {token}"}
     assert world.served.http.get(f"/audits/{world.ended}", headers=headers).status_code == 404
     assert world.served.http.get("/audits", headers=headers).json() == {"audits": []}
+    cancelled = world.served.http.post(f"/audits/{world.queued}/cancel", headers=headers)
+    assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
+    for method, path in (("DELETE", ""), ("GET", "/report"), ("GET", "/events"), ("GET", "/artifacts")):
+        answer = world.served.http.request(method, f"/audits/{world.queued}{path}", headers=headers)
+        assert answer.status_code == 404, path
 
 
 def test_idempotency_keys_belong_to_an_owner(world):
