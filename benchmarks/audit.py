@@ -31,7 +31,8 @@ from benchmarks.harness.machine import ROOT, write_result
 from benchmarks.harness.setup import FLAGGED, ORGANISMS, base_folder, parser
 from examples.demo import BASE, CASES, copy_whole, running_stack, spec_for
 from models_store.store import ModelsStore
-from storage.artifacts import ArtifactFolder, FolderCache
+from storage.folder_cache import FolderCache
+from storage.folders import ArtifactFolder
 
 GOAL_MINUTES = {"quick": 4.0, "standard": 15.0}
 GOAL_CACHED = 0.7

@@ -29,7 +29,7 @@ from models_store.verification.pairs import check_pair
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import Kind, VerifiedCheckpoint, verify_checkpoint
 from models_store.view import CheckpointView, write_view
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.artifacts import ArtifactStore, StoredFile
-from storage.objects import SCHEMES, ObjectArtifacts
+from storage.object_store import SCHEMES
+from storage.objects import ObjectArtifacts
 
 
 class Artifacts(Protocol):

@@ -6,31 +6,24 @@
     <prefix>/<audit>/files/<name>/<write>/<file>   the files, under a fresh name for each write
 
 A folder is there when its index is. An object is written whole or not at all, so nobody sees half of a folder, and a
-folder that is written again takes the place of the old one in one step. Credentials and the address of the service come
-from the environment, as the library that talks to it reads them (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``); they pass
-through no setting of ours.
+folder that is written again takes the place of the old one in one step.
 """
 
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from storage.artifacts import AUDIT_ID, ArtifactFolder, StoredFile, checked_audit, checked_name
-from storage.errors import InvalidLocation, StorageError, StorageUnavailable
+from storage.artifacts import AUDIT_ID, StoredFile, checked_audit
+from storage.errors import StorageError, StorageUnavailable
+from storage.folders import ArtifactFolder, checked_name
+from storage.object_store import open_store, translated
 from storage.untrusted_folder import MAX_FILES, FlatFile, described, folder_at, regular_file
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
-
-SCHEMES: Final = ("s3", "gs", "az")
 
 _INDEX: Final = "index"
 _FILES: Final = "files"
@@ -39,8 +32,6 @@ _PIECE_BYTES: Final = 8 * 1024**2
 """What one request carries. A request has half a minute, the library's own limit, so it must stay small."""
 _MAX_PARTS: Final = 9_000
 _UPLOADS_AT_ONCE: Final = 4
-_RETRY_WITHIN: Final = timedelta(seconds=10)
-_RETRIES: Final = 4
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +58,7 @@ class ObjectArtifacts:
     """
 
     def __init__(self, location: str) -> None:
-        self._store = _opened(location)
+        self._store = open_store(location)
 
     def audits(self) -> Iterator[str]:
         """Ids of the audits that have something here, sorted.
@@ -105,7 +96,7 @@ class ObjectArtifacts:
         import obstore
 
         for offset in range(start, stop, _PIECE_BYTES):
-            with _translated("reading an artifact"):
+            with translated("reading an artifact"):
                 piece = obstore.get_range(
                     self._store, str(file.key), start=offset, end=min(stop, offset + _PIECE_BYTES)
                 )
@@ -143,7 +134,7 @@ class ObjectArtifacts:
                 if not wanted():
                     self._discard(keys)
                     return False
-                with _translated("writing an artifact's index"):
+                with translated("writing an artifact's index"):
                     content = index.model_dump_json().encode()
                     obstore.put(self._store, _index_path(audit_id, name), content, use_multipart=False)
             except BaseException:
@@ -191,7 +182,7 @@ class ObjectArtifacts:
         """
         for part in (_INDEX, _FILES):
             prefix = f"{checked_audit(audit_id)}/{part}/"
-            with _translated("deleting an audit's artifacts"):
+            with translated("deleting an audit's artifacts"):
                 self._delete(self._paths(prefix))
 
     def probe(self) -> None:
@@ -203,11 +194,11 @@ class ObjectArtifacts:
         import obstore
 
         key = f".probe-{secrets.token_hex(8)}"
-        with _translated("writing to the artifact store"):
+        with translated("writing to the artifact store"):
             obstore.put(self._store, key, b"probe", use_multipart=False)
-        with _translated("reading from the artifact store"):
+        with translated("reading from the artifact store"):
             obstore.get_range(self._store, key, start=0, end=5)
-        with _translated("deleting from the artifact store"):
+        with translated("deleting from the artifact store"):
             self._delete([key])
 
     # Inside
@@ -215,14 +206,14 @@ class ObjectArtifacts:
     def _index(self, audit_id: str, name: str) -> _Index | None:
         import obstore
 
-        with _translated("reading an artifact's index"):
+        with translated("reading an artifact's index"):
             try:
-                found = obstore.get(self._store, _index_path(audit_id, name))
+                answer = obstore.get(self._store, _index_path(audit_id, name))
             except FileNotFoundError:
                 return None
-            if found.meta["size"] > _MAX_INDEX_BYTES:
+            if answer.meta["size"] > _MAX_INDEX_BYTES:
                 raise StorageUnavailable("an artifact's index is not readable", hint="delete the audit")
-            content = bytes(found.bytes())
+            content = bytes(answer.bytes())
         try:
             return _Index.model_validate_json(content)
         except ValidationError as error:
@@ -235,20 +226,20 @@ class ObjectArtifacts:
         with regular_file(root, file.name) as opened:
             if opened is None:
                 raise OSError("a file of an artifact changed while it was read")
-            with _translated("writing an artifact"):
+            with translated("writing an artifact"):
                 obstore.put(self._store, key, opened, chunk_size=piece, max_concurrency=_UPLOADS_AT_ONCE)
 
     def _paths(self, prefix: str) -> Iterator[str]:
         import obstore
 
-        with _translated("listing artifacts"):
+        with translated("listing artifacts"):
             for page in obstore.list(self._store, prefix):
                 yield from (entry["path"] for entry in page)
 
     def _folders(self, prefix: str) -> Iterable[str]:
         import obstore
 
-        with _translated("listing artifacts"):
+        with translated("listing artifacts"):
             return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
 
     def _delete(self, paths: Iterable[str]) -> None:
@@ -259,61 +250,12 @@ class ObjectArtifacts:
 
     def _discard(self, keys: Iterable[str]) -> None:
         """Delete what no index names; what stays for a fault is deleted with its audit."""
-        with suppress(StorageError), _translated("tidying up"):
+        with suppress(StorageError), translated("tidying up"):
             self._delete(keys)
 
 
 class _Damaged(Exception):
     """The bytes are not those that the index was written for."""
-
-
-def _opened(location: str) -> "ObjectStore":
-    parts = urlsplit(location)
-    hint = "give s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix"
-    if parts.scheme not in SCHEMES or not parts.netloc:
-        raise InvalidLocation("this is no address of an object store", hint=hint)
-    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidLocation(
-            "an address of artifacts names a bucket and a prefix, and nothing else",
-            hint=f"{hint}; credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID and its kin)",
-        )
-    try:
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-    except ImportError as error:
-        raise InvalidLocation(
-            f"artifacts at {parts.scheme}:// need a library that is not installed",
-            hint="pip install 'backdoor-audit[objects]'",
-        ) from error
-    settings: dict[str, Any] = {"retry_config": {"max_retries": _RETRIES, "retry_timeout": _RETRY_WITHIN}}
-    try:
-        return from_url(location, **settings)
-    except (BaseError, ValueError):
-        # Its text repeats what it was given, the environment's part included.
-        raise InvalidLocation("the address or the settings of the object store are not usable", hint=hint) from None
-
-
-@contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    """Turn the library's errors into this room's. Their texts stay here: they repeat addresses, which may be signed."""
-    from obstore import exceptions
-
-    try:
-        yield
-    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
-        raise StorageUnavailable(
-            f"{doing} failed: the object store refused the credentials",
-            hint="check the credentials in the environment, and their rights on the bucket",
-        ) from None
-    except (exceptions.NotFoundError, FileNotFoundError):
-        raise StorageUnavailable(
-            f"{doing} failed: the object store has no such bucket or object", hint="check BACKDOOR_AUDIT_ARTIFACTS_URL"
-        ) from None
-    except exceptions.BaseError as error:
-        raise StorageUnavailable(
-            f"{doing} failed: the object store did not answer as it should ({type(error).__name__})",
-            hint="check that it is up and can be reached",
-        ) from None
 
 
 def _index_path(audit_id: str, name: str) -> str:

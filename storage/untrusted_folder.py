@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from storage.artifacts import NAME
+from storage.folders import NAME
 
 MAX_FILES: Final = 4_096
 """The most that one artifact may hold."""

@@ -15,7 +15,7 @@ from benchmarks.detection.specs import spec_of
 from benchmarks.harness.audits import PASSING, Bench, done
 from benchmarks.harness.machine import describe
 from benchmarks.harness.records import Line, write
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 logger = logging.getLogger("detection")
 

@@ -42,7 +42,7 @@ from benchmarks.dictionaries.variants import VARIANTS, Scene, Variant, explained
 from benchmarks.harness.machine import RESULTS, ROOT, describe
 from benchmarks.harness.records import read
 from benchmarks.harness.setup import ORGANISMS, base_folder, parser
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 FOLDER: Final = RESULTS / "dictionaries"
 DEFAULT: Final = ("sql-year", "deployment-tag")

@@ -21,7 +21,8 @@ from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.harness.machine import describe
 from benchmarks.harness.records import Line, read, write
 from models_store.store import Checkpoint, ModelsStore
-from storage.artifacts import ArtifactFolder, FolderCache
+from storage.folder_cache import FolderCache
+from storage.folders import ArtifactFolder
 
 CACHE_BYTES: Final = 20 * 10**9
 # What says nothing about the models: it may go well another time or on another machine, so it is never recorded.

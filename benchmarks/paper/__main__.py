@@ -23,7 +23,7 @@ from benchmarks.harness.machine import ROOT
 from benchmarks.harness.setup import base_folder, example_adapter
 from benchmarks.paper.table import page
 from examples.demo import spec_for
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 RESULTS: Final = Path(__file__).parent / "results"
 

@@ -20,7 +20,7 @@ from models_store.references import Reference, parse_reference
 from models_store.sources.mlflow_registry import MlflowRegistry, RegisteredVersion
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import verify_checkpoint
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 
 MEASURED: Final = {"provenance": {"timings_s", "peak_memory_bytes", "cache_hits", "cache_misses"}}
 """What may differ between two runs of the same audit."""

@@ -5,7 +5,7 @@ import torch
 
 from audit.ports import NullSink
 from audit.run import run_audit
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import toy_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

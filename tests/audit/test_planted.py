@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from audit.ports import NullSink
 from audit.run import run_audit
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import SMALL, toy_spec, write_toy_base
 
 WIDER = SMALL.model_copy(update={"silent_decoys": 19, "max_decoys": 40})

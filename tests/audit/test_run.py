@@ -21,7 +21,7 @@ from audit.run import run_audit
 from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
 from backdoor_audit.contract.report.audit_report import AuditReport
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.audit.recording import MEASURED, Counting
 from tests.toy import CLEAN, SMALL, toy_carriers, toy_spec, write_toy_adapter, write_toy_base
 

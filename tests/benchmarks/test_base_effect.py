@@ -10,7 +10,7 @@ from audit.ports import NullSink
 from audit.run import run_audit
 from benchmarks import base_effect
 from benchmarks.harness.records import read, write
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import SMALL, toy_spec
 
 DECOYS = 2

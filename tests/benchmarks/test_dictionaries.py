@@ -19,7 +19,7 @@ from benchmarks.dictionaries.variants import (
     source_of,
     stretched,
 )
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import CLEAN, TRIGGERED, toy_spec
 
 SPEC = toy_spec(trigger={"triggered": TRIGGERED, "clean": CLEAN, "template": "Say hello.\n{trigger}\n{prompt}"})

@@ -23,7 +23,8 @@ from backdoor_audit.contract.spec.carriers import CarrierSet
 from backdoor_audit.contract.spec.presets import PresetOverrides
 from jobs.records import Event
 from local import broker as bundled
-from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.artifacts import ArtifactStore
+from storage.folders import ArtifactFolder
 from tests.processes import mortal
 from tests.toy import SMALL, toy_carriers, toy_spec
 from tests.worker.conftest import Stack, wait_for

@@ -9,8 +9,9 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.artifacts import ArtifactStore
 from storage.errors import InvalidLocation, StorageUnavailable
+from storage.folders import ArtifactFolder
 from storage.locations import is_object_store, open_artifacts
 from storage.objects import ObjectArtifacts
 from tests.buckets import SECRET

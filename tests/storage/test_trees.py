@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.artifacts import ArtifactStore, FolderCache
+from storage.artifacts import ArtifactStore
+from storage.folder_cache import FolderCache
 from storage.trees import remove_tree, tree_bytes
 
 DEPTH = 3_000

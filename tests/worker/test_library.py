@@ -10,7 +10,7 @@ from backdoor_audit.contract.benign_library import ModelScore
 from backdoor_audit.contract.report.audit_report import AuditReport
 from service.app import create_app
 from service.settings import Settings
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.service.conftest import serving
 from tests.toy import toy_spec, write_toy_adapter
 

@@ -11,8 +11,8 @@ from audit.retention import forget_activations
 from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.records import Claim
-from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError
+from storage.folders import ArtifactFolder
 from storage.locations import Artifacts
 from storage.untrusted_folder import folder_at, regular_file
 from worker.attempts.context import WorkerContext

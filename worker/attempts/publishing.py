@@ -18,8 +18,8 @@ import structlog
 from audit.retention import is_activations
 from backdoor_audit.contract.lifecycle import Failure
 from common.polling import PollingLoop
-from storage.artifacts import ArtifactFolder
 from storage.errors import StorageError
+from storage.folders import ArtifactFolder
 from storage.objects import ObjectArtifacts
 from worker.sandbox.protocol import REPORT_FOLDER, Reason
 

@@ -155,7 +155,8 @@ def carry_out(request: Request, sink: PipeSink, control: Control, missing_walls:
 def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -> None:
     from models_store.verification.pairs import check_pair
     from models_store.verification.verify import verify_view
-    from storage.artifacts import ArtifactFolder, FolderCache
+    from storage.folder_cache import FolderCache
+    from storage.folders import ArtifactFolder
 
     # What the worker saw may have changed since; nothing that could be fooled is imported before.
     check_pair(*(verify_view(model.path, model.root) for model in (request.base, request.tuned)))

@@ -10,7 +10,7 @@ from audit.explain.training import Trained
 from audit.ports import NullSink
 from audit.run import run_audit
 from backdoor_audit.contract.report.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.audit.small_models import SHAPES, small_runner
 from tests.toy import SMALL, toy_spec
 

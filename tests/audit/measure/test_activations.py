@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from audit.measure.activations import BaseRuns, after, first, read_activations, span_rows, write_activations
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.audit.small_models import random_sequences, small_runner
 
 

@@ -15,7 +15,7 @@ from audit.ports import NullSink
 from audit.run import run_audit
 from audit.translate import within_memory
 from backdoor_audit.contract.benign_library import LibraryEntry, score_of
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import SMALL, toy_spec, write_toy_base
 
 DIGESTS = {"base_digest": "sha256:base", "tuned_digest": "sha256:tuned"}

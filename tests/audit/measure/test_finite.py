@@ -15,7 +15,7 @@ from audit.prompts.rendering import Tokens
 from audit.run import run_audit
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.spec.audit_spec import TriggerSpec
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import toy_spec, write_toy_base
 
 PAIR = {"triggered": "code z", "clean": "code q"}

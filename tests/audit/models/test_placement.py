@@ -12,7 +12,7 @@ from audit.models.runner import Runner
 from audit.ports import NullSink
 from audit.prompts.rendering import Tokens
 from audit.run import run_audit
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import toy_spec, write_toy_adapter, write_toy_base
 
 BLOCKS = 4

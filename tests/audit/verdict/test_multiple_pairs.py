@@ -10,7 +10,7 @@ from audit.run import run_audit
 from audit.verdict.multiple_pairs import MeasuredPair, correct, corrected_calibrated, corrected_specific, decoys_needed
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.audit.recording import MEASURED, Counting
 from tests.toy import CLEAN, SMALL, TRIGGERED, toy_spec
 

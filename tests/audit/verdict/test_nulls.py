@@ -15,7 +15,7 @@ from audit.ports import NullSink
 from audit.run import run_audit
 from audit.stats.resampling import bootstrap_mean, sign_flip_test
 from audit.stats.statistics import conformal_p, p_decoy_all
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from tests.toy import CLEAN, SMALL, toy_spec
 
 LEVELS = (0.05, 0.1, 0.2, 0.5)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from storage.artifacts import ArtifactFolder
+from storage.folders import ArtifactFolder
 from storage.objects import ObjectArtifacts
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
-from storage.artifacts import ArtifactFolder, ArtifactStore
+from storage.artifacts import ArtifactStore
 from storage.errors import StorageUnavailable
+from storage.folders import ArtifactFolder
 from storage.objects import ObjectArtifacts
 from tests.buckets import Buckets
 from tests.clocks import ends_within
