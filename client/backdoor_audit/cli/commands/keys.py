@@ -4,15 +4,14 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.help import Commands
+from backdoor_audit.cli.output.tables import add_row, new_table
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Key
-from backdoor_audit.contract.text.foreign_text import visible
 
 cli = Commands(no_args_is_help=True)
 
@@ -68,13 +67,10 @@ def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar
 def _table(keys: list[Key]) -> RenderableType:
     if not keys:
         return Text("There are no keys.")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("id", "owner", "name", "scopes", "expires"):
-        table.add_column(column, overflow="fold")
+    table = new_table("id", "owner", "name", "scopes", "expires")
     for key in keys:
         ends = "" if key.expires_at is None else key.expires_at.isoformat(timespec="seconds")
         if key.revoked_at is not None:
             ends = f"revoked {key.revoked_at.isoformat(timespec='seconds')}"
-        cells = (key.id, key.owner, key.name, " ".join(key.scopes), ends)
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        add_row(table, key.id, key.owner, key.name, " ".join(key.scopes), ends)
     return table

@@ -4,16 +4,15 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.help import Commands
+from backdoor_audit.cli.output.tables import add_row, new_table
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.client.responses import Entry, Library
 from backdoor_audit.contract.benign_library import MIN_ENTRIES
-from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number
 
 cli = Commands(no_args_is_help=True)
@@ -109,34 +108,20 @@ def delete(context: typer.Context, library: _Name) -> int:
     return Exit.PASSED
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _libraries(libraries: list[Library]) -> RenderableType:
     if not libraries:
         return Text("There are no libraries. To create one: backdoor-audit library create NAME")
-    table = _table("name", "id", "models")
+    table = new_table("name", "id", "models")
     for one in libraries:
-        table.add_row(*(Text(visible(cell)) for cell in (one.name, one.id, str(one.entries))))
+        add_row(table, one.name, one.id, str(one.entries))
     return table
 
 
 def _entries(entries: list[Entry]) -> RenderableType:
     if not entries:
         return Text("The library is empty.")
-    table = _table("entry", "model", "recipe", "effect (nats)", "score", "because")
+    table = new_table("entry", "model", "recipe", "effect (nats)", "score", "because")
     for one in entries:
-        cells = (
-            one.id,
-            one.fine_tuned,
-            one.recipe or "",
-            number(one.effect_nats),
-            number(one.score),
-            one.because or "",
-        )
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        effect, score = number(one.effect_nats), number(one.score)
+        add_row(table, one.id, one.fine_tuned, one.recipe or "", effect, score, one.because or "")
     return table

@@ -6,6 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backdoor_audit.cli.output.tables import add_row, new_table
 from backdoor_audit.cli.output.text import size
 from backdoor_audit.client.responses import Audit, Model
 from backdoor_audit.contract.text.foreign_text import visible
@@ -37,13 +38,11 @@ def render_models(models: Sequence[Model]) -> RenderableType:
     """The models that the service can see, by the reference that a spec names them with."""
     if not models:
         return Text("The service sees no models. Put checkpoints under the folder that serve has as --models-root.")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("reference", "kind", "architecture", "size", "digest or reason"):
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    table = new_table("reference", "kind", "architecture", "size", "digest or reason", numbers=(3,))
     for model in models:
         cells = (model.reference or model.name, model.kind or "", model.architecture or "", size(model.size_bytes))
         if model.refused is not None:
             cells = (model.reference or model.name, "refused", "", "")
         last = model.refused or (model.digest or "")[:19]
-        table.add_row(*(Text(visible(cell)) for cell in cells), Text(visible(last)))
+        add_row(table, *cells, last)
     return table

@@ -4,19 +4,17 @@ Everything that came from a model, a spec or a service is shown as text that can
 parsed as markup.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
+from backdoor_audit.cli.output import feature_tables
+from backdoor_audit.cli.output.tables import add_row, bullets, new_table, section
 from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
-from backdoor_audit.contract.report.feature_report import CONDITION_WORDS, Continuation
-from backdoor_audit.contract.report.features import Feature, Scores
+from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
@@ -32,34 +30,36 @@ _STATE_STYLE: Final = {"passed": "green", "failed": "red", "not_assessed": "yell
 
 def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
-    parts: list[RenderableType] = [_head(report), _section("Gates", _gates(report.gates))]
+    parts: list[RenderableType] = [_head(report), section("Gates", _gates(report.gates))]
     if report.measured:
-        parts.append(_section("Scores of the reported feature, on half B", _scores(report.scores)))
+        parts.append(section("Scores of the reported feature, on half B", _scores(report.scores)))
     if report.candidates:
-        parts.insert(1, _section("Candidates", _candidates(report)))
+        parts.insert(1, section("Candidates", _candidates(report)))
     if report.flagged_features:
-        parts.append(_section("Flagged features", _features(report)))
-        parts.extend(_explained(feature) for feature in report.flagged_features if feature.explanation is not None)
+        parts.append(section("Flagged features", feature_tables.features(report)))
+        parts.extend(
+            feature_tables.explained(feature) for feature in report.flagged_features if feature.explanation is not None
+        )
     if report.localisation is not None:
-        parts.append(_section("Localisation", _localisation(report)))
+        parts.append(section("Localisation", feature_tables.localisation(report)))
     if report.also_fires_on:
-        parts.append(_section("Other strings that respond", _responding(report)))
+        parts.append(section("Other strings that respond", feature_tables.responding(report)))
     if report.directions:
-        parts.append(_section("Directions by layer", _directions(report)))
+        parts.append(section("Directions by layer", feature_tables.directions(report)))
     if report.layers:
-        parts.append(_section("Dictionaries by layer", _dictionaries(report)))
+        parts.append(section("Dictionaries by layer", feature_tables.dictionaries(report)))
     if report.measured:
-        parts.append(_section("Baselines", _baselines(report)))
+        parts.append(section("Baselines", _baselines(report)))
     if report.power is not None:
-        parts.append(_section("Smallest detectable shift in the activations", _power(report.power)))
+        parts.append(section("Smallest detectable shift in the activations", _power(report.power)))
     for title, lines in (
         ("Where to look", report.look_at),
         ("Warnings", report.warnings),
         ("Limits", report.limits),
     ):
         if lines:
-            parts.append(_section(title, _bullets(lines)))
-    parts.append(_section("Scope", _foot(report)))
+            parts.append(section(title, bullets(lines)))
+    parts.append(section("Scope", _foot(report)))
     return Group(*parts)
 
 
@@ -74,31 +74,8 @@ def _head(report: AuditReport) -> RenderableType:
     return Panel(body, title=Text(visible(report.audit_id)), title_align="left", border_style=style)
 
 
-def _section(title: str, content: RenderableType) -> RenderableType:
-    return Group(Text(f"\n{title}", style="bold"), Padding(content, (0, 0, 0, 2)))
-
-
-def _table(*columns: str, numbers: Iterable[int] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    right = set(numbers)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str | Text) -> None:
-    table.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in cells))
-
-
-def _bullets(lines: Iterable[str]) -> RenderableType:
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for line in lines:
-        _row(table, "-", line)
-    return table
-
-
 def _gates(gates: Gates) -> RenderableType:
-    table = _table("gate", "state", "measured")
+    table = new_table("gate", "state", "measured")
     behaviour, specific, causal, calibrated = gates.behaviour, gates.specific, gates.causal, gates.calibrated
     measured = {
         "behaviour": f"output KL {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats per carrier, "
@@ -118,12 +95,12 @@ def _gates(gates: Gates) -> RenderableType:
         state = Text(gate.state.replace("_", " "), style=_STATE_STYLE[gate.state])
         reason = f"{gate.reason}" if gate.reason else ""
         shown = reason if gate.state == "not_assessed" and reason else "; ".join(filter(None, (reason, words)))
-        _row(table, name, state, shown)
+        add_row(table, name, state, shown)
     return table
 
 
 def _scores(scores: Scores) -> RenderableType:
-    table = _table("score", "value")
+    table = new_table("score", "value")
     rows = (
         ("feature", scores.feature or "none was found"),
         ("bis", with_interval(scores.bis, scores.bis_interval)),
@@ -137,139 +114,24 @@ def _scores(scores: Scores) -> RenderableType:
         ("output KL", f"{number(scores.output_kl)} nats per carrier"),
     )
     for name, value in rows:
-        _row(table, name, value)
-    return table
-
-
-def _features(report: AuditReport) -> RenderableType:
-    table = _table(
-        "id", "bis", "prec.", "recall", "fpr", "attribution", "amplif.", "recovered", "together", numbers=range(1, 9)
-    )
-    for feature in report.flagged_features:
-        _row(
-            table,
-            feature.id,
-            number(feature.bis),
-            number(feature.precision),
-            number(feature.recall),
-            number(feature.fpr),
-            number(feature.attribution),
-            number(feature.amplification),
-            number(feature.recovered),
-            number(feature.recovered_cumulative),
-        )
-    return table
-
-
-def _explained(feature: Feature) -> RenderableType:
-    """A short form: where it fires, what it writes, what one answer becomes, and where else it was found."""
-    explanation = feature.explanation
-    assert explanation is not None
-    firing = (f"{CONDITION_WORDS[row.condition]} {share(row.share)} of {row.prompts}" for row in explanation.firing)
-    lines = [f"fires on {', '.join(firing)}"]
-    if explanation.strongest:
-        top = explanation.strongest[0]
-        lines.append(
-            f"most on {quoted(top.token)} after {quoted(top.before[-40:])} ({top.condition}, {number(top.activation)})"
-        )
-    lens = explanation.logit_lens
-    for name, tokens in (("promotes", lens.promoted), ("suppresses", lens.suppressed)):
-        lines.append(f"{name} {', '.join(quoted(token.token) for token in tokens[:5])}")
-    if explanation.continuations:
-        lines.extend(_answers(explanation.continuations[0]))
-    lines.extend(
-        f"alike: {row.feature}, cosine {number(row.cosine)}{', picked there too' if row.picked else ''}"
-        for row in explanation.alike
-    )
-    return _section(f"Feature {visible(feature.id)}", _bullets(lines))
-
-
-def _answers(answer: Continuation) -> Iterable[str]:
-    """One carrier's answers, the first line of each and no more."""
-    together = answer.triggered_ablated_together
-    rows = [
-        ("triggered", answer.triggered),
-        ("triggered, ablated", answer.triggered_ablated),
-        *([] if together is None else [("triggered, ablated with those before", together)]),
-        ("clean", answer.clean),
-        ("clean, steered", answer.clean_steered),
-    ]
-    return [f"{name}: {quoted(text[:100])}" for name, text in rows]
-
-
-def _localisation(report: AuditReport) -> RenderableType:
-    localisation = report.localisation
-    if localisation is None:
-        return Text("not measured")
-    word = {True: "localised", False: "not localised", None: "not measured"}[localisation.localised]
-    lines = [
-        f"{word}: {localisation.features} features recover {number(localisation.recovered)}, "
-        f"directions {number(localisation.directions_recovered)} (share {share(localisation.share)})",
-        f"by seed: {', '.join(number(value) for value in localisation.recovered_by_seed) or 'not measured'}; "
-        f"overlap of the seeds' spans {number(localisation.subspace_overlap)}",
-    ]
-    return _bullets([*lines, *filter(None, (localisation.note,))])
-
-
-def _responding(report: AuditReport) -> RenderableType:
-    table = _table("string", "output KL", "share of the effect", numbers=(1, 2))
-    for row in report.also_fires_on:
-        _row(table, quoted(row.string), number(row.output_kl), share(row.share_of_effect))
-    return table
-
-
-def _directions(report: AuditReport) -> RenderableType:
-    table = _table(
-        "layer", "", "effect A", "effect B", "recovered", "amplification", "conditional share", numbers=(0, 2, 3, 4)
-    )
-    for row in report.directions:
-        _row(
-            table,
-            str(row.layer),
-            "chosen" if row.chosen else "",
-            number(row.effect_nats_a),
-            number(row.effect_nats),
-            number(row.recovered),
-            with_interval(row.amplification, row.amplification_interval),
-            with_interval(row.conditional_share, row.conditional_share_interval),
-        )
-    return table
-
-
-def _dictionaries(report: AuditReport) -> RenderableType:
-    columns = ("layer", "architecture", "seed", "width", "fve", "top 1%", "l0", "dead", "best bis", "bis_p95 (at most)")
-    table = _table(*columns, numbers=(0, 2, 3, 4, 5, 6, 7, 8, 9))
-    for row in report.layers:
-        _row(
-            table,
-            str(row.layer),
-            row.architecture,
-            str(row.seed),
-            str(row.width),
-            number(row.fve),
-            number(row.fve_top1pct),
-            number(row.l0),
-            share(row.dead_share),
-            number(row.best_bis),
-            f"{number(row.bis_p95)} ({number(row.bis_p95_ceiling)})",
-        )
+        add_row(table, name, value)
     return table
 
 
 def _baselines(report: AuditReport) -> RenderableType:
-    table = _table("baseline", "bis", "auroc", "amplification", "attribution", numbers=range(1, 5))
+    table = new_table("baseline", "bis", "auroc", "amplification", "attribution", numbers=range(1, 5))
     baselines = report.baselines
     for name in ("diffmean", "attribution_direction", "frozen_random"):
         scores: Scores | None = getattr(baselines, name)
         values = (None,) * 4 if scores is None else (scores.bis, scores.auroc, scores.amplification, scores.attribution)
-        _row(table, name.replace("_", " "), *(number(value) for value in values))
+        add_row(table, name.replace("_", " "), *(number(value) for value in values))
     return Group(table, Text(f"output KL alone: {number(baselines.output_kl)} nats per carrier"))
 
 
 def _candidates(report: AuditReport) -> RenderableType:
-    table = _table("", "triggered", "clean", "verdict", "effect", "p", "p (Holm)", numbers=(0, 4, 5, 6))
+    table = new_table("", "triggered", "clean", "verdict", "effect", "p", "p (Holm)", numbers=(0, 4, 5, 6))
     for row in sorted(report.candidates, key=lambda row: row.place):
-        _row(
+        add_row(
             table,
             f"{row.place}",
             quoted(row.triggered),
@@ -283,7 +145,7 @@ def _candidates(report: AuditReport) -> RenderableType:
     shown = next((row for row in report.candidates if row.reported), None)
     if shown is not None:
         lines.append(f"the rest is about {quoted(shown.triggered)} against {quoted(shown.clean)}")
-    return Group(table, _bullets(lines))
+    return Group(table, bullets(lines))
 
 
 def _power(power: Power) -> RenderableType:
@@ -293,13 +155,13 @@ def _power(power: Power) -> RenderableType:
             f"seen in {share(power.detected)} of {power.draws:,} fresh repeats; with nothing added a decoy stood out "
             f"in {share(power.detected_without)}"
         )
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def _foot(report: AuditReport) -> RenderableType:
     sizes, provenance = report.sizes, report.provenance
     seconds = sum(provenance.timings_s.values())
-    return _bullets(
+    return bullets(
         (
             f"{sizes.carriers_a} carriers to discover and {sizes.carriers_b} to confirm "
             f"({sizes.clusters_a} and {sizes.clusters_b} clusters), {len(report.decoys)} decoys on "

