@@ -15,6 +15,7 @@ from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoi
 
 COMMIT_MARKER: Final = "commit.json"
 FILES_FOLDER: Final = "files"
+_OWNER: Final = "owner.json"
 
 
 def write_committed(source: VerifiedCheckpoint, place: Path) -> str:
@@ -54,3 +55,15 @@ def check_committed(marker: Path, digests: dict[str, str]) -> None:
                 f"{shown(name)}: its content is not what was committed (digest mismatch)",
                 hint="delete the model and upload it again",
             )
+
+
+def write_owner(place: Path, owner: str) -> None:
+    """Note whose model is being committed."""
+    (place / _OWNER).write_text(json.dumps({"owner": owner}), encoding="utf-8")
+
+
+def owner_of(place: Path) -> str | None:
+    """Whose model it is; None for one that was committed before models had owners."""
+    path = place / _OWNER
+    owner = read_object(path, _OWNER, limit=1 * MiB).get("owner") if path.is_file() else None
+    return owner if isinstance(owner, str) else None

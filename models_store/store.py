@@ -9,7 +9,14 @@ import structlog
 
 from backdoor_audit.contract.digests import content_digest
 from common.settings import CommonSettings
-from models_store.committed import COMMIT_MARKER, FILES_FOLDER, check_committed, write_committed
+from models_store.committed import (
+    COMMIT_MARKER,
+    FILES_FOLDER,
+    check_committed,
+    owner_of,
+    write_committed,
+    write_owner,
+)
 from models_store.digests import DigestCache, FileKey
 from models_store.discovery import checkpoint_folders
 from models_store.errors import (
@@ -17,6 +24,7 @@ from models_store.errors import (
     ModelsIncompatible,
     NameTaken,
     StoreError,
+    UploadRefused,
     translated,
 )
 from models_store.files import MiB, listing
@@ -24,12 +32,15 @@ from models_store.references import Reference, parse_reference, store_name
 from models_store.sources import hub
 from models_store.sources.mlflow_cache import FetchedVersions
 from models_store.sources.mlflow_registry import MlflowRegistry
-from models_store.uploads import DEFAULT_LIMIT_BYTES, Uploads
+from models_store.uploads import DEFAULT_LIMIT_BYTES, LOCAL_OWNER, MIN_FREE_BYTES, Uploads
 from models_store.verification.pairs import check_pair
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import Kind, VerifiedCheckpoint, verify_checkpoint
 from models_store.view import CheckpointView, write_view
 from storage.folders import ArtifactFolder
+
+MOST_MODELS: Final = 1_000
+"""Models of the store that an owner may have."""
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +124,7 @@ class ModelsStore:
         allowed_organisations: hub organisations whose repositories may be used.
         hub_endpoint: address of the hub; its public one by default.
         upload_limit_bytes: the most bytes that one uploaded checkpoint may have.
+        upload_min_free_bytes: what an upload leaves free on the disk.
         registry: the MLflow registry that ``mlflow:`` references name versions of; None where there is none.
     """
 
@@ -126,6 +138,7 @@ class ModelsStore:
         allowed_organisations: frozenset[str] = frozenset(),
         hub_endpoint: str | None = None,
         upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        upload_min_free_bytes: int = MIN_FREE_BYTES,
         registry: MlflowRegistry | None = None,
     ) -> None:
         self._models_root = models_root.resolve()
@@ -137,11 +150,19 @@ class ModelsStore:
         self._hub_endpoint = hub_endpoint
         self._digests = DigestCache(self._store_dir)
         self._fetched = FetchedVersions(self._store_dir / "mlflow", registry)
-        self.uploads = Uploads(self._store_dir / "uploads", limit_bytes=upload_limit_bytes)
+        self.uploads = Uploads(
+            self._store_dir / "uploads", limit_bytes=upload_limit_bytes, min_free_bytes=upload_min_free_bytes
+        )
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
 
     @classmethod
-    def from_settings(cls, settings: CommonSettings, *, upload_limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Self:
+    def from_settings(
+        cls,
+        settings: CommonSettings,
+        *,
+        upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        upload_min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> Self:
         """The store that the API and the workers of one service share."""
         return cls(
             models_root=settings.models_root,
@@ -150,6 +171,7 @@ class ModelsStore:
             offline=settings.offline,
             allowed_organisations=settings.allowed_organisations,
             upload_limit_bytes=upload_limit_bytes,
+            upload_min_free_bytes=upload_min_free_bytes,
             registry=MlflowRegistry.from_settings(settings),
         )
 
@@ -234,43 +256,60 @@ class ModelsStore:
             found.append(ModelInfo(reference, name, verified.kind, verified.architecture, verified.size_bytes, digest))
         return found
 
-    def commit(self, name: str) -> Checkpoint:
-        """Check a finished upload and make it a model of the store, in one step; doing it twice changes nothing.
+    def commit(self, name: str, *, owner: str = LOCAL_OWNER) -> Checkpoint:
+        """Check an owner's finished upload and make it a model of the store, in one step; twice changes nothing.
 
         Raises:
             ModelNotFound: nothing was uploaded under this name, and the store has no such model.
             UploadIncomplete: a file of it is not all there.
             ModelRejected: the checkpoint is not one that is opened; the upload stays, to be mended or deleted.
             NameTaken: another model has that name.
+            UploadRefused: the owner has as many models as one may have.
             NoSpace: the disk is full.
         """
         try:
-            folder = self.uploads.staged(name)
+            folder = self.uploads.of(owner).staged(name)
         except ModelNotFound:
             return self.resolve(f"store:{name}")
-        kept = self._keep(name, verify_checkpoint(folder))
-        self.uploads.discard(name)
+        kept = self._keep(name, verify_checkpoint(folder), owner)
+        self.uploads.of(owner).discard(name)
         return kept
 
-    def remove(self, name: str) -> None:
-        """Delete a model of the store, and what was uploaded under its name.
+    def has(self, name: str, *, owner: str | None) -> bool:
+        """Whether the store has a model of this name and owner; None is anybody."""
+        place = self._models.find(store_name(name))
+        return place is not None and (owner is None or owner_of(place) == owner)
+
+    def remove(self, name: str, *, owner: str = LOCAL_OWNER, anybodys: bool = True) -> None:
+        """Delete a model of the store, and what its owner has uploaded under its name.
+
+        Args:
+            name: in the store.
+            owner: whose upload is deleted.
+            anybodys: whether the model may be another owner's, too. One from before models had owners is nobody's.
 
         Raises:
-            ModelNotFound: there is neither.
+            ModelNotFound: there is neither, or the model is another owner's.
             UploadBusy: somebody is writing to the upload.
         """
-        there = self._models.find(store_name(name)) is not None
-        if not self.uploads.discard(name) and not there:
-            raise ModelNotFound(f"store:{name} is not in the store", hint="list the models")
+        own = self.has(name, owner=None if anybodys else owner)
+        if not self.uploads.of(owner).discard(name) and not own:
+            raise ModelNotFound(f"you have no model store:{name}", hint="list the models")
+        if not own:
+            return
         with translated("deleting a model"):
             self._models.remove(name)
         log.info("model deleted", reference=f"store:{name}")
 
-    def _keep(self, name: str, source: VerifiedCheckpoint) -> Checkpoint:
+    def _keep(self, name: str, source: VerifiedCheckpoint, owner: str) -> Checkpoint:
         """Make a verified upload a model of the store."""
         if self._models.find(name) is None:
+            places = [self._models.find(one) for one in self._models.names()]
+            if sum(place is not None and owner_of(place) == owner for place in places) >= MOST_MODELS:
+                raise UploadRefused(f"you have {MOST_MODELS} models in the store", hint="delete one of them first")
             with translated("moving a checkpoint into the store"), self._models.create(name) as place:
                 digest = write_committed(source, place)
+                write_owner(place, owner)
         else:
             with translated("reading the checkpoint"):
                 digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])

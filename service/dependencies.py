@@ -41,7 +41,11 @@ class Dependencies:
                 max_queued=settings.max_queued,
             ),
             dispatcher=Dispatcher(settings.broker_url),
-            models=ModelsStore.from_settings(settings, upload_limit_bytes=int(settings.upload_limit_gb * 2**30)),
+            models=ModelsStore.from_settings(
+                settings,
+                upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
+                upload_min_free_bytes=int(settings.upload_min_free_gb * 2**30),
+            ),
             artifacts=open_artifacts(settings.artifacts_url),
             plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
         )

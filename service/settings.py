@@ -38,6 +38,9 @@ class Settings(CommonSettings):
     upload_limit_gb: float = Field(
         default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
     )
+    upload_min_free_gb: float = Field(
+        default=2, ge=0, description="What uploads leave free on the data folder's disk, GiB."
+    )
     max_queued: int = Field(
         default=1_000, ge=1, description="How many audits of one owner may wait at once; more are refused with 429."
     )

@@ -2,15 +2,19 @@
 
 from models_store.errors import ModelInUse
 from service.dependencies import Dependencies
+from service.http.auth import Caller
 
 
-def delete_model(dependencies: Dependencies, name: str) -> None:
-    """Remove a model of the store, or an unfinished upload.
+def delete_model(dependencies: Dependencies, caller: Caller, name: str) -> None:
+    """Remove a model of the store, or an unfinished upload. An administrator also removes other owners' models.
 
     Raises:
         ModelInUse: an unfinished audit names it.
-        ModelNotFound, UploadBusy, InvalidReference: as their names say.
+        ModelNotFound: the caller has neither.
+        UploadBusy, InvalidReference: as their names say.
     """
-    if dependencies.ledger.uses(f"store:{name}"):
+    anybodys = caller.may("admin")
+    own = dependencies.models.has(name, owner=None if anybodys else caller.owner)
+    if own and dependencies.ledger.uses(f"store:{name}"):
         raise ModelInUse("an unfinished audit names this model", hint="cancel it, or wait until it has ended")
-    dependencies.models.remove(name)
+    dependencies.models.remove(name, owner=caller.owner, anybodys=anybodys)

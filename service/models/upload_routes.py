@@ -23,11 +23,12 @@ from models_store.errors import (
     OffsetMismatch,
     UploadBusy,
     UploadIncomplete,
+    UploadRefused,
 )
 from models_store.uploads import Receiving, Uploads
 from service.dependencies import DependenciesDep
 from service.errors import ErrorItem, InvalidRequest
-from service.http.auth import get_caller, requires
+from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.queries import refuse_unknown
 from service.models import service
 from service.models.schemas import ModelOut, UploadedFile
@@ -88,6 +89,7 @@ class _Part:
         },
         OffsetMismatch,
         UploadBusy,
+        UploadRefused,
         413,
         422,
         DigestMismatch,
@@ -101,6 +103,7 @@ async def put_file(
     request: Request,
     response: Response,
     dependencies: DependenciesDep,
+    owner: OwnerDep,
     name: ModelName,
     path: FilePath,
     content_range: Annotated[
@@ -120,7 +123,7 @@ async def put_file(
     """
     part = _part(content_range, request.headers.get("content-length"))
     wanted = _wanted(repr_digest)
-    async with _receiving(dependencies.models.uploads, name, path, part) as receiving:
+    async with _receiving(dependencies.models.uploads.of(owner), name, path, part) as receiving:
         await _take(request, receiving, part)
         whole = part.end is None or receiving.offset == part.total
         found = await run_in_threadpool(receiving.finish, wanted) if whole else None
@@ -153,9 +156,9 @@ async def put_file(
         503,
     ),
 )
-def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) -> Response:
+def head_file(dependencies: DependenciesDep, owner: OwnerDep, name: ModelName, path: FilePath) -> Response:
     """Where to resume an interrupted upload."""
-    found = dependencies.models.uploads.received(name, path)
+    found = dependencies.models.uploads.of(owner).received(name, path)
     headers = {
         "Upload-Offset": str(found.offset),
         "Upload-Complete": f"?{int(found.complete)}",
@@ -176,6 +179,7 @@ def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) ->
         ModelNotFound,
         UploadIncomplete,
         UploadBusy,
+        UploadRefused,
         NameTaken,
         ModelRejected,
         InvalidReference,
@@ -183,9 +187,9 @@ def head_file(dependencies: DependenciesDep, name: ModelName, path: FilePath) ->
         NoSpace,
     ),
 )
-def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
-    """Verify the upload like every checkpoint, and make it visible in one step. Repeating is safe."""
-    kept = dependencies.models.commit(name)
+def commit_model(dependencies: DependenciesDep, owner: OwnerDep, name: ModelName) -> ModelOut:
+    """Verify the upload like every checkpoint, and make it visible to all in one step. Repeating is safe."""
+    kept = dependencies.models.commit(name, owner=owner)
     return ModelOut(
         reference=f"store:{name}",
         name=name,
@@ -211,9 +215,12 @@ def commit_model(dependencies: DependenciesDep, name: ModelName) -> ModelOut:
         503,
     ),
 )
-def delete_model(dependencies: DependenciesDep, name: ModelName) -> None:
-    """Delete a model from the store, or an abandoned upload; refused while an unfinished audit uses it."""
-    service.delete_model(dependencies, name)
+def delete_model(dependencies: DependenciesDep, caller: CallerDep, name: ModelName) -> None:
+    """Delete a model of yours from the store, or an abandoned upload; refused while an unfinished audit uses it.
+
+    A key with the scope `admin` deletes any model.
+    """
+    service.delete_model(dependencies, caller, name)
 
 
 @asynccontextmanager

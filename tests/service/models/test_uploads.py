@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from tests.service.conftest import SPEC
+
 
 def digest_of(content):
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
@@ -121,7 +123,7 @@ def test_a_second_writer_waits(served):
 def test_files_that_no_checkpoint_needs_are_refused(shared, path):
     answer = shared.http.put(f"/models/odd/files/{path}", content=b"x")
     assert answer.status_code in (404, 422)
-    assert not list(shared.dependencies.models.uploads.root.glob("odd/*/*"))
+    assert not list(shared.dependencies.models.uploads.root.glob("*/odd/*/*"))
 
 
 @pytest.mark.parametrize(
@@ -180,3 +182,80 @@ def test_a_name_is_taken_by_other_weights_alone(served, toy_adapter, tmp_path):
     upload(served, "name", write_toy_adapter(tmp_path / "other", toy_adapter.parent / "base", seed=2))
     assert codes(served.http.post("/models/name/commit")) == (409, "name_taken")
     assert served.http.post("/models/nothing/commit").status_code == 404
+
+
+@pytest.fixture
+def owners(serve):
+    """A service with keys, and those of three callers."""
+    served = serve(require_keys=True)
+    keys = served.dependencies.ledger.keys
+
+    def key(owner, *scopes):
+        return {"Authorization": f"Bearer {keys.create(owner=owner, name='test', scopes=scopes)[1]}"}
+
+    write = ("audits:read", "audits:write", "models:write")
+    return served, key("ann", *write), key("bob", *write), key("root", "admin")
+
+
+def test_uploads_and_models_have_owners(owners, toy_adapter, tmp_path):
+    from tests.toy import write_toy_adapter
+
+    served, ann, bob, _ = owners
+    put = served.http.put
+    path = "/models/candidate/files/adapter_config.json"
+    other = write_toy_adapter(tmp_path / "other", toy_adapter.parent / "base", seed=2)
+    for file in toy_adapter.iterdir():
+        put(f"/models/candidate/files/{file.name}", content=file.read_bytes(), headers=ann).raise_for_status()
+    # Another owner's upload of that name is another one: nothing is seen, written or deleted of the first.
+    assert served.http.head(path, headers=bob).status_code == 404
+    assert codes(served.http.delete("/models/candidate", headers=bob)) == (404, "model_not_found")
+    for file in other.iterdir():
+        put(f"/models/candidate/files/{file.name}", content=file.read_bytes(), headers=bob).raise_for_status()
+    kept = served.http.post("/models/candidate/commit", headers=ann)
+    assert kept.status_code == 201
+    assert codes(served.http.post("/models/candidate/commit", headers=bob)) == (409, "name_taken")
+    assert served.http.delete("/models/candidate", headers=bob).status_code == 204, "the upload"
+    # The model is everybody's to read, and its owner's to delete.
+    (listed,) = served.http.get("/models", headers=bob).json()["models"]
+    assert (listed["reference"], kept.json()["reference"]) == ("store:candidate", "store:candidate")
+    filed = served.http.post("/audits", json=SPEC | {"fine_tuned": "store:candidate"}, headers=bob)
+    assert codes(served.http.delete("/models/candidate", headers=bob)) == (404, "model_not_found")
+    assert codes(served.http.delete("/models/candidate", headers=ann)) == (409, "model_in_use")
+    served.http.post(f"/audits/{filed.json()['id']}/cancel", headers=bob)
+    assert served.http.delete("/models/candidate", headers=ann).status_code == 204
+    assert served.http.get("/models", headers=ann).json() == {"models": []}
+
+
+def test_an_administrator_deletes_any_model(owners, toy_adapter):
+    served, ann, _, root = owners
+    for file in toy_adapter.iterdir():
+        served.http.put(f"/models/m/files/{file.name}", content=file.read_bytes(), headers=ann).raise_for_status()
+    served.http.post("/models/m/commit", headers=ann).raise_for_status()
+    assert served.http.delete("/models/m", headers=root).status_code == 204
+
+
+def test_unfinished_uploads_are_bounded_for_each_owner(owners):
+    served, ann, bob, _ = owners
+    for number in range(20):
+        answer = served.http.put(f"/models/m{number}/files/config.json", content=b"{}", headers=ann)
+        assert answer.status_code == 201
+    refused = served.http.put("/models/m20/files/config.json", content=b"{}", headers=ann)
+    assert codes(refused) == (409, "upload_refused")
+    assert served.http.put("/models/m0/files/tokenizer.json", content=b"{}", headers=ann).status_code == 201
+    assert served.http.put("/models/m20/files/config.json", content=b"{}", headers=bob).status_code == 201
+    served.http.delete("/models/m3", headers=ann)
+    assert served.http.put("/models/m20/files/config.json", content=b"{}", headers=ann).status_code == 201
+
+
+def test_all_uploads_of_an_owner_together_are_bounded(serve):
+    served = serve(upload_limit_gb=1e-6)
+    answers = [
+        served.http.put(f"/models/m{number}/files/model.safetensors", content=b"x" * 1_000) for number in range(3)
+    ]
+    assert [answer.status_code for answer in answers[:2]] == [201, 201]
+    assert codes(answers[2]) == (422, "model_rejected")
+
+
+def test_an_upload_leaves_room_on_the_disk(serve):
+    served = serve(upload_min_free_gb=1e6)
+    assert codes(served.http.put("/models/m/files/config.json", content=b"{}")) == (507, "no_space")
