@@ -222,6 +222,8 @@ class ModelsStore:
             ModelsIncompatible: they do not belong together.
         """
         check_pair(base.checkpoint, tuned.checkpoint)
+        if base.digest is not None:
+            _check_recorded(tuned.checkpoint.base_digest, base.digest)
 
     def main_file(self, reference: str) -> str | None:
         """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""
@@ -343,11 +345,7 @@ class ModelsStore:
             ModelsIncompatible: they do not belong together.
         """
         notes = check_pair(verify_checkpoint(base.path, base.root), verify_checkpoint(tuned.path, tuned.root))
-        if tuned.base_digest is not None and tuned.base_digest != base.digest:
-            raise ModelsIncompatible(
-                "the adapter records the digest of another base",
-                hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
-            )
+        _check_recorded(tuned.base_digest, base.digest)
         return notes
 
     def _locate(self, reference: Reference, *, offline: bool = False) -> tuple[Path, Path]:
@@ -416,6 +414,19 @@ def _whole(config: dict[str, Any], *names: str) -> int:
             if isinstance(part.get(name), int):
                 return int(part[name])
     return 0
+
+
+def _check_recorded(recorded: str | None, base: str) -> None:
+    """Hold the digest of a base that an adapter records against the base's.
+
+    Raises:
+        ModelsIncompatible: it is another.
+    """
+    if recorded is not None and recorded != base:
+        raise ModelsIncompatible(
+            "the adapter records the digest of another base",
+            hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
+        )
 
 
 def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:

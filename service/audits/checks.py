@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Final
 
+from audit.errors import InvalidAudit
+from audit.plan import plan_audit
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
 from models_store.references import parse_reference
@@ -19,36 +21,42 @@ _SUGGESTED: Final = 3
 
 
 def check_spec(models: ModelsStore, spec: AuditSpec) -> None:
-    """Refuse a spec that no worker could carry out, as far as names, headers and configurations tell.
+    """Refuse a spec that no worker could carry out, as far as names, headers, configurations and carriers tell.
 
     Raises:
-        UnknownModel: the base or the fine-tuned model is not there; names what is there under a similar name.
-        InvalidRequest: a layer that the base does not have.
+        UnknownModel: the base, the fine-tuned model or both are not there; names what is there under a similar name.
+        InvalidRequest: a layer that the base does not have, too few carriers; all at once.
         ModelRejected, ModelsIncompatible: a checkpoint that is not opened, or that does not fit the other.
     """
-    base, tuned = (_headers(models, spec, field) for field in _FIELDS)
-    if base is not None:
-        check_layers(spec, base)
+    missing: list[ErrorItem] = []
+    base, tuned = (_headers(models, spec, field, missing) for field in _FIELDS)
+    if missing:
+        raise UnknownModel(errors=missing)
+    wrong = [*_wrong_layers(spec, base), *_wrong_carriers(spec)]
+    if wrong:
+        raise InvalidRequest(errors=wrong)
     if base is not None and tuned is not None:
         models.check_fit(base, tuned)
 
 
-def check_layers(spec: AuditSpec, base: CheckpointHeaders) -> None:
-    """Refuse layers that the base does not have.
-
-    Raises:
-        InvalidRequest: with one item per layer.
-    """
-    if isinstance(spec.layers, str) or not base.blocks:
-        return
+def _wrong_layers(spec: AuditSpec, base: CheckpointHeaders | None) -> list[ErrorItem]:
+    if isinstance(spec.layers, str) or base is None or not base.blocks:
+        return []
     said = f"is no layer of the base, which has {base.blocks} blocks, numbered 0 to {base.blocks - 1}"
     missing = [index for index, layer in enumerate(spec.layers) if layer >= base.blocks]
-    if missing:
-        raise InvalidRequest(errors=[ErrorItem("body", f"#/layers/{index}", said) for index in missing])
+    return [ErrorItem("body", f"#/layers/{index}", said) for index in missing]
 
 
-def _headers(models: ModelsStore, spec: AuditSpec, field: str) -> CheckpointHeaders | None:
-    """The headers of one of the two models; None where only a worker can tell."""
+def _wrong_carriers(spec: AuditSpec) -> list[ErrorItem]:
+    try:
+        plan_audit(spec)
+    except InvalidAudit as error:
+        return [ErrorItem("body", "#/carriers", f"{error.message}; {error.hint}" if error.hint else error.message)]
+    return []
+
+
+def _headers(models: ModelsStore, spec: AuditSpec, field: str, missing: list[ErrorItem]) -> CheckpointHeaders | None:
+    """The headers of one of the two models; None where only a worker can tell, or where it was added to ``missing``."""
     reference = getattr(spec, field)
     scheme = parse_reference(reference).scheme
     try:
@@ -63,7 +71,8 @@ def _headers(models: ModelsStore, spec: AuditSpec, field: str) -> CheckpointHead
         known = models.references()
         if scheme == "local" and not any(one.startswith("local:") for one in known):
             return None  # no models root on this machine, or an empty one
-        raise UnknownModel(errors=[ErrorItem("body", f"#/{field}", _not_there(reference, known))]) from None
+        missing.append(ErrorItem("body", f"#/{field}", _not_there(reference, known)))
+        return None
 
 
 def _not_there(reference: str, known: Sequence[str]) -> str:

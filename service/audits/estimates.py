@@ -8,7 +8,6 @@ worker's sandbox alone, so tokens are estimated here from the length of the text
 from statistics import fmean, median
 from typing import Final
 
-from audit.errors import InvalidAudit
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -16,9 +15,8 @@ from backdoor_audit.contract.spec.carriers import Carrier
 from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
 from models_store.verification.pairs import tokenizer_note
-from service.audits.checks import check_layers
+from service.audits.checks import check_spec
 from service.audits.schemas import Estimate
-from service.errors import ErrorItem, InvalidRequest
 
 _EARLIER: Final = 50
 _GB: Final = 1e9
@@ -31,16 +29,12 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
     """Look both models up and count.
 
     Raises:
-        models_store.errors.StoreError: a model is not there, is refused, or does not fit the other.
-        InvalidRequest: the spec cannot be carried out: too few carriers, a layer that the base does not have.
+        UnknownModel, InvalidRequest, ModelRejected, ModelsIncompatible: as ``check_spec``.
+        models_store.errors.StoreError: a model that only a worker could fetch is not on this machine.
     """
+    check_spec(models, spec)
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
-    check_layers(spec, base)
-    models.check_fit(base, tuned)
-    try:
-        plan = plan_audit(spec)
-    except InvalidAudit as error:
-        raise InvalidRequest(errors=[ErrorItem("body", "#", error.message)]) from error
+    plan = plan_audit(spec)
     sequences = plan.sequences()
     tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)

@@ -39,7 +39,7 @@ def file_audit(
     Raises:
         UnknownLibrary: the spec names a benign library that the owner does not have.
         UnknownModel, ModelRejected, ModelsIncompatible: as ``check_spec``.
-        InvalidRequest: the spec names a layer that the base does not have.
+        InvalidRequest: the spec cannot be carried out: a layer that the base does not have, too few carriers.
         IdempotencyConflict, QueueFull, UnknownWebhook: as their names say.
     """
     earlier = None if idempotency_key is None else dependencies.ledger.find_submission(spec, owner, idempotency_key)

@@ -83,6 +83,18 @@ def test_submit_prints_the_id_and_says_that_this_is_no_verdict(audit, service):
     assert "No verdict yet" in err
 
 
+def test_a_filing_that_no_worker_could_carry_out_is_wrong_usage(audit, tmp_path):
+    code, out, err = audit("submit", "--base", "store:no-such-base", "--tuned", "store:nor-this", *PAIR)
+    assert (code, out) == (4, "")
+    assert "base_model" in err
+    assert "fine_tuned" in err
+    assert "is not in the store" in err
+    (tmp_path / "two.txt").write_text("one\ntwo\n")
+    code, out, err = audit("submit", *MODELS, *PAIR, "--carriers", tmp_path / "two.txt")
+    assert (code, out) == (4, "")
+    assert "cannot be split" in err
+
+
 @pytest.mark.parametrize(
     ("verdict", "options", "code"),
     [

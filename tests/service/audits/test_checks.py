@@ -27,6 +27,11 @@ CASES = {
     "a layer too high": ({"layers": [0, 99]}, "invalid_request", "#/layers/1", "2 blocks, numbered 0 to 1"),
     "the first layer too many": ({"layers": [2]}, "invalid_request", "#/layers/0", "2 blocks"),
     "a checkpoint that is refused": ({"fine_tuned": "local:pickled"}, "model_rejected", "#", "adapter_model.bin"),
+    "too few carriers": ({"carriers": {"prompts": ["one", "two"]}}, "invalid_request", "#/carriers", "carriers"),
+    "a set of carriers that nobody has": (
+        {"carriers": {"set": "python-sqll"}}, "invalid_request", "#/carriers/set", "python-sql",
+    ),
+    "a model against itself": ({"fine_tuned": "local:base"}, "invalid_request", "#", "must differ"),
     "the pair the wrong way round": (
         {"base_model": "local:adapter", "fine_tuned": "local:base"}, "models_incompatible", None, None,
     ),
@@ -82,7 +87,29 @@ def test_what_this_machine_cannot_see_is_left_to_the_workers(served, serve, root
     assert there.http.post("/audits", json=SPEC | {"fine_tuned": "mlflow:name/3"}).status_code == 202
 
 
-def test_a_dry_run_says_of_layers_what_a_filing_says(serve, root):
+@pytest.mark.parametrize("name", CASES)
+def test_a_dry_run_says_what_a_filing_says(serve, root, name):
     served = serve(models_root=root)
-    answers = [served.http.post(path, json=SPEC | {"layers": [7]}) for path in ("/audits", "/audits?dry_run=true")]
-    assert [json.dumps(answer.json()["errors"]) for answer in answers] == [json.dumps(answers[0].json()["errors"])] * 2
+    spec = SPEC | CASES[name][0]
+    answers = [served.http.post(path, json=spec) for path in ("/audits", "/audits?dry_run=true")]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    said = [{key: answer.json().get(key) for key in ("code", "detail", "errors")} for answer in answers]
+    assert said[0] == said[1]
+
+
+def test_everything_that_is_wrong_is_said_at_once(serve, root):
+    served = serve(models_root=root)
+    names = served.http.post("/audits", json=SPEC | {"base_model": "local:bsae", "fine_tuned": "local:adaptor"}).json()
+    assert [item["pointer"] for item in names["errors"]] == ["#/base_model", "#/fine_tuned"]
+    wrong = served.http.post("/audits", json=SPEC | {"layers": [9], "carriers": {"prompts": ["one"]}}).json()
+    assert [item["pointer"] for item in wrong["errors"]] == ["#/layers/0", "#/carriers"]
+
+
+def test_a_base_that_an_adapter_records_is_compared_once_it_is_known(serve, root, tmp_path, monkeypatch):
+    shutil.copytree(root, tmp_path / "own")
+    (tmp_path / "own" / "adapter" / "card.json").write_text(json.dumps({"base_digest": "sha256:" + "0" * 64}))
+    served = serve(models_root=tmp_path / "own")
+    monkeypatch.setattr(served.dependencies.models._digests, "_settle_s", 0)  # the files are new
+    assert served.http.post("/audits", json=SPEC).status_code == 202, "reading the base whole takes long"
+    served.dependencies.models.resolve("local:base")
+    assert served.http.post("/audits", json=SPEC | {"seed": 1}).json()["code"] == "models_incompatible"

@@ -92,8 +92,8 @@ def test_a_used_model_has_a_digest_and_an_earlier_audit_gives_seconds(with_model
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
-        ({"base_model": "local:nothing"}, 404, "model_not_found"),
-        ({"fine_tuned": "store:nothing"}, 404, "model_not_found"),
+        ({"base_model": "local:nothing"}, 422, "model_not_found"),
+        ({"fine_tuned": "store:nothing"}, 422, "model_not_found"),
         ({"base_model": "local:adapter", "fine_tuned": "local:base"}, 422, "models_incompatible"),
         ({"carriers": {"prompts": ["one", "two"]}}, 422, "invalid_request"),
     ],
