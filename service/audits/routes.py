@@ -10,7 +10,7 @@ from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
-from service.audits import service
+from service.audits import examples, service
 from service.audits.schemas import AuditOut, AuditPage, Estimate
 from service.dependencies import DependenciesDep
 from service.http.auth import CallerDep, OwnerDep, get_caller, requires
@@ -18,7 +18,6 @@ from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
 from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
-from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header, named
 
 AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]

@@ -10,9 +10,8 @@ from service.dependencies import DependenciesDep
 from service.http.auth import CallerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.queries import refuse_unknown
-from service.keys import service
+from service.keys import examples, service
 from service.keys.schemas import KeyCreated, KeyList, KeyOut, KeySpec
-from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described
 
 router = APIRouter(

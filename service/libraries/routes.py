@@ -20,9 +20,8 @@ from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
-from service.libraries import service
+from service.libraries import examples, service
 from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
-from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
 
 LibraryRef = Annotated[

@@ -70,7 +70,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     document["components"]["headers"] = {
         "Version": {"description": "The version of this API.", "schema": {"type": "string"}, "example": API_VERSION}
     }
-    document["components"]["examples"] = examples.SPECS | examples.ANSWERS | _problem_examples()
+    document["components"]["examples"] = examples.ALL | _problem_examples()
     for path in document["paths"].values():
         for operation in path.values():
             for response in operation["responses"].values():

@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
+from service.audits.examples import AUDIT_ID
 from service.libraries import examples as library_examples
-from service.openapi_document import examples
+from service.webhooks.examples import WEBHOOK_ID
 
 _DIGEST: Final = "sha256:" + "2e" * 32
 _REPR_DIGEST: Final = "sha-256=:" + "A" * 43 + "=:"
@@ -39,10 +40,10 @@ HEADERS: Final[dict[str, Any]] = {
     "Upload-Offset": 1_048_576,
 }
 LOCATIONS: Final[dict[str, str]] = {
-    "/audits": f"/audits/{examples.AUDIT_ID}",
-    "/mlflow/events": f"/audits/{examples.AUDIT_ID}",
+    "/audits": f"/audits/{AUDIT_ID}",
+    "/mlflow/events": f"/audits/{AUDIT_ID}",
     "/libraries": f"/libraries/{library_examples.LIBRARY_ID}",
-    "/webhooks": f"/webhooks/{examples.WEBHOOK_ID}",
+    "/webhooks": f"/webhooks/{WEBHOOK_ID}",
 }
 """Of the header ``Location``, by the path that answers with it."""
 

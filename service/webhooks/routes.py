@@ -17,9 +17,8 @@ from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.paging import PagingDep
 from service.http.queries import refuse_unknown
-from service.openapi_document import examples
 from service.openapi_document.fragments import answer, described, header
-from service.webhooks import service
+from service.webhooks import examples, service
 from service.webhooks.schemas import DeliveryOut, DeliveryPage, WebhookCreated, WebhookList, WebhookOut, WebhookSpec
 
 router = APIRouter(tags=["webhooks"], dependencies=[Depends(get_caller), Depends(refuse_unknown)])

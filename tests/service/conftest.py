@@ -23,16 +23,17 @@ from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
 from service.app import create_app
+from service.audits.examples import SPECS
 from service.dependencies import Dependencies
-from service.openapi_document import examples
 from service.openapi_document.references import resolve
+from service.openapi_document.report_examples import REPORT
 from service.settings import Settings
 from service.version import API_VERSION, VERSION_HEADER
 
 TOLD = {"etag", "location", "retry-after", "www-authenticate", "upload-offset", "upload-complete", "repr-digest"}
 """Headers that a client acts on: an answer has none of them that the document does not tell of."""
 
-SPEC = examples.SPECS["spec_shortest"]["value"]
+SPEC = SPECS["spec_shortest"]["value"]
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Served:
 
     def succeed(self, audit_id: str, **changes: Any) -> AuditReport:
         """End an audit with the example's report."""
-        report = AuditReport.model_validate(examples.REPORT | {"audit_id": audit_id} | changes)
+        report = AuditReport.model_validate(REPORT | {"audit_id": audit_id} | changes)
         self.dependencies.ledger.succeed(self.claim(audit_id), report)
         return report
 

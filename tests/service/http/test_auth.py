@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from jobs.keys import SCOPES
 from service.http import auth as access
 from service.http.auth import calls, check_scopes, requires
-from service.openapi_document import examples
+from service.keys.examples import KEY_SPEC
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_two_keys_in_one_request_are_refused(shared):
 
 def test_a_revoked_or_ended_key_is_refused_from_the_next_request(keyed):
     admin = make(keyed)
-    created = keyed.http.post("/keys", json=examples.KEY_SPEC, headers=admin).json()
+    created = keyed.http.post("/keys", json=KEY_SPEC, headers=admin).json()
     headers = {"Authorization": f"Bearer {created['key']}"}
     assert keyed.http.get("/audits", headers=headers).status_code == 200
     assert keyed.http.delete(f"/keys/{created['id']}", headers=admin).status_code == 204

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.openapi_document import examples
 from service.openapi_document.references import resolve
+from service.openapi_document.report_examples import REPORT
 
 SENTINEL = "sentinel-of-ann"
 SHARED = frozenset({"models", "health"})
@@ -23,7 +23,7 @@ class World:
         self.webhook = ledger.webhooks.create(owner="ann", url=url, secret="whsec_AAAA")
         self.first, self.ended = self.file(), self.file()
         for audit_id in (self.first, self.ended):
-            provenance = examples.REPORT["provenance"] | {"tuned_digest": f"sha256:{audit_id}"}
+            provenance = REPORT["provenance"] | {"tuned_digest": f"sha256:{audit_id}"}
             report = served.succeed(audit_id, provenance=provenance)
         library = ledger.libraries.create(SENTINEL, owner="ann")
         entry = ledger.libraries.add(library.id, owner="ann", audit_id=self.first, recipe=SENTINEL)

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from service.audits.examples import SPECS
 from service.audits.schemas import SpecOut
 from service.errors import InvalidRequest, MalformedJson
 from service.http import problems
 from service.http.json_body import decode, parse
 from service.http.schemas import Problem
 from service.http.validation import MAX_ITEMS, pointer
-from service.openapi_document import examples
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -28,7 +28,7 @@ FIELDS = st.sampled_from([*AuditSpec.model_fields, "trigger", "unknown"])
 @settings(deadline=None)
 @given(st.dictionaries(FIELDS, VALUES, max_size=3))
 def test_any_json_is_a_spec_or_a_finding(changes):
-    raw = json.dumps(examples.SPECS["spec_shortest"]["value"] | changes).encode()
+    raw = json.dumps(SPECS["spec_shortest"]["value"] | changes).encode()
     refused = None
     try:
         SpecOut.of(parse(AuditSpec, raw))
@@ -61,9 +61,9 @@ def test_what_is_strict_json_is_read_as_everybody_reads_it(value):
     assert lists(decode(raw.encode())) == json.loads(raw)
 
 
-@pytest.mark.parametrize("name", examples.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 def test_strict_reading_gives_the_spec_that_lax_reading_gives(name):
-    raw = json.dumps(examples.SPECS[name]["value"]).encode()
+    raw = json.dumps(SPECS[name]["value"]).encode()
     assert parse(AuditSpec, raw) == AuditSpec.model_validate_json(raw)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from service.openapi_document import examples
+from service.keys.examples import KEY_SPEC
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_key_is_shown_once(served):
-    answer = served.http.post("/keys", json=examples.KEY_SPEC)
+    answer = served.http.post("/keys", json=KEY_SPEC)
     assert answer.status_code == 201
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json()
@@ -32,7 +32,7 @@ def test_a_key_is_the_askers_own_unless_it_says_otherwise(served):
 
 
 def test_revoking_twice_is_revoking_once(served):
-    key_id = served.http.post("/keys", json=examples.KEY_SPEC).json()["id"]
+    key_id = served.http.post("/keys", json=KEY_SPEC).json()["id"]
     assert served.http.delete(f"/keys/{key_id}").status_code == 204
     revoked_at = served.http.get("/keys").json()["keys"][0]["revoked_at"]
     assert revoked_at is not None
@@ -66,7 +66,7 @@ def test_a_key_that_is_not_there(shared, key_id):
     ids=str,
 )
 def test_a_wrong_key_spec_is_refused(shared, change, pointer):
-    answer = shared.http.post("/keys", json=examples.KEY_SPEC | change)
+    answer = shared.http.post("/keys", json=KEY_SPEC | change)
     assert answer.status_code == 422
     assert [item["pointer"] for item in answer.json()["errors"]] == [pointer]
 

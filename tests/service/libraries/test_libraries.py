@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.openapi_document import examples
+from service.audits.examples import SPECS
+from service.openapi_document.report_examples import REPORT
 
 ZEROS = "0" * 26
 
@@ -10,7 +11,7 @@ ZEROS = "0" * 26
 def finish(served, number, verdict="no_evidence", **changes):
     """An audit that ended with the example's report, of another model each time."""
     audit_id = served.file(**changes)
-    provenance = examples.REPORT["provenance"] | {"tuned_digest": f"sha256:{number}"}
+    provenance = REPORT["provenance"] | {"tuned_digest": f"sha256:{number}"}
     served.succeed(audit_id, provenance=provenance, verdict=verdict)
     return audit_id
 
@@ -51,7 +52,7 @@ def test_a_model_is_added_listed_and_removed(served, library):
     added = served.http.post("/libraries/benign/entries", json={"audit_id": audit_id, "recipe": "clean sft"})
     assert added.status_code == 201
     entry = added.json()
-    calibrated = examples.REPORT["gates"]["calibrated"]
+    calibrated = REPORT["gates"]["calibrated"]
     assert (entry["audit_id"], entry["recipe"], entry["tuned_digest"]) == (audit_id, "clean sft", "sha256:1")
     assert (entry["score"], entry["key"]) == (calibrated["score"], calibrated["key"])
     assert served.http.get(f"/libraries/{library['id']}/entries").json() == {"entries": [entry]}
@@ -125,7 +126,7 @@ def test_another_owner_sees_nothing_of_it(serve):
     made = served.http.post("/libraries", json={"name": "benign"}, headers=headers["ann"])
     assert made.status_code == 201
     assert served.http.post("/libraries", json={"name": "x"}, headers=headers["eve"]).status_code == 403
-    spec = examples.SPECS["spec_shortest"]["value"]
+    spec = SPECS["spec_shortest"]["value"]
     filed = served.http.post("/audits", json=spec, headers=headers["bob"])
     for reference in ("benign", made.json()["id"]):
         for owner in ("bob", "eve"):

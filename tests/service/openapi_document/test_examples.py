@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.audits.examples import EVENTS
 from service.audits.schemas import EventOut
 from service.http import problems
 from service.openapi_document import committed
-from service.openapi_document.examples import EVENTS
 from service.openapi_document.references import resolve
 
 SARIF = Path(__file__).parents[1] / "reports" / "sarif-2.1.0.json"

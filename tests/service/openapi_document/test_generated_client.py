@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from backdoor_audit.contract.lifecycle import Failure
-from service.openapi_document import committed, examples
+from service.audits.examples import SPECS
+from service.openapi_document import committed
 
 pytest.importorskip("openapi_python_client", reason="openapi-python-client is not installed; make venv installs it")
 
@@ -43,7 +44,7 @@ def generated(tmp_path_factory):
 
 
 def test_it_submits_polls_and_fetches(served, generated):
-    spec = generated.models.AuditSpec.from_dict(examples.SPECS["spec_with_set"]["value"])
+    spec = generated.models.AuditSpec.from_dict(SPECS["spec_with_set"]["value"])
     with generated.client.Client(base_url=str(served.http.base_url)) as client:
         filed = generated.call("audits.create_audit").sync_detailed(client=client, body=spec, idempotency_key="one")
         assert filed.status_code == 202

@@ -14,7 +14,7 @@ import pytest
 
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.errors import LedgerError
-from service.openapi_document import examples
+from service.openapi_document.report_examples import REPORT
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "0"))
 """Examples of each call in the long form; 0 for the small one."""
@@ -35,7 +35,7 @@ def busy(serve):
                 try:
                     claim = ledger.claim(record.id, worker="test")
                     if claim is not None:
-                        ledger.succeed(claim, AuditReport.model_validate(examples.REPORT | {"audit_id": record.id}))
+                        ledger.succeed(claim, AuditReport.model_validate(REPORT | {"audit_id": record.id}))
                 except LedgerError:
                     continue
 

@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
-from service.openapi_document import examples
+from service.openapi_document.report_examples import REPORT
 from tests.service.conftest import SPEC
 
 FORM = {
@@ -93,7 +93,7 @@ def test_a_finished_audit_shows_gates_features_and_forms_of_its_report(served):
     audit_id = served.file()
     served.succeed(audit_id)
     page = served.http.get(f"/ui/audits/{audit_id}").text
-    assert examples.REPORT["summary"] in html.unescape(page)
+    assert REPORT["summary"] in html.unescape(page)
     assert "data-events" not in page
     for name in ("behaviour", "specific", "causal", "calibrated"):
         assert f'<th scope="row">{name}</th>' in page
@@ -109,7 +109,7 @@ def test_candidates_are_shown_with_their_verdicts_and_as_text(served):
         {
             "triggered": triggered, "clean": "<i>two</i>", "verdict": verdict, "place": place, "reported": place == 1,
             "layer": 17, "effect_nats": 3.0 / place, "smallest_effect_nats": 0.1, "p_decoy_all": 0.05, "p_holm": 0.1,
-            "p_conformal_holm": None, "screening_only": True, "gates": examples.REPORT["gates"],
+            "p_conformal_holm": None, "screening_only": True, "gates": REPORT["gates"],
         }
         for triggered, verdict, place in (("second", "no_evidence", 2), ("<b>first</b>", "review", 1))
     ]  # fmt: skip
@@ -121,7 +121,7 @@ def test_candidates_are_shown_with_their_verdicts_and_as_text(served):
     assert "<i>two</i>" not in page
     assert "0.1 (screening only)" in page
     assert "2 pairs were tested." in page
-    assert examples.REPORT["power"]["text"] in html.unescape(page)
+    assert REPORT["power"]["text"] in html.unescape(page)
 
 
 def test_a_running_audit_can_be_cancelled_and_not_deleted(served):

@@ -9,7 +9,7 @@ import pytest
 
 from audit.verdict.gates import unmeasured
 from backdoor_audit.contract.report.audit_report import AuditReport
-from service.openapi_document import examples
+from service.openapi_document.report_examples import REPORT
 from service.reports.subject import Subject
 
 
@@ -18,7 +18,7 @@ def make_subject() -> Callable[..., Subject]:
     """A subject with this verdict; gates fit it, keyword arguments replace whole fields of the report."""
 
     def make(verdict: str = "flagged", *, fine_tuned: str = "local:organisms/sql-year", **changes: Any) -> Subject:
-        document = copy.deepcopy(examples.REPORT)
+        document = copy.deepcopy(REPORT)
         states = {
             "flagged": ("passed", "passed", "passed"),
             "review": ("passed", "failed", "passed"),

@@ -3,11 +3,11 @@ import pytest
 from backdoor_audit.contract.lifecycle import Failure
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.features import Feature
-from service.openapi_document import examples
+from service.openapi_document.report_examples import REPORT
 
 
 def features(*places):
-    row = examples.REPORT["flagged_features"][0]
+    row = REPORT["flagged_features"][0]
     return tuple(
         Feature.model_validate(
             row | {"id": f"{architecture}/{layer}/0/{n}", "layer": layer, "architecture": architecture, "bis": bis}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.openapi_document import examples
+from service.webhooks.examples import DELIVERY_ID
 
 URL = "https://ci.invalid/hook"
 
@@ -72,7 +72,7 @@ def test_there_may_not_be_any_number(served):
         ("DELETE", ""),
         ("POST", "/test"),
         ("GET", "/deliveries"),
-        ("POST", f"/deliveries/{examples.DELIVERY_ID}/replay"),
+        ("POST", f"/deliveries/{DELIVERY_ID}/replay"),
     ],
 )
 def test_one_that_is_not_there(shared, webhook_id, method, path):
@@ -82,7 +82,7 @@ def test_one_that_is_not_there(shared, webhook_id, method, path):
 
 def test_a_delivery_that_is_not_there(served):
     webhook_id = register(served).json()["id"]
-    for delivery_id in (examples.DELIVERY_ID, "x"):
+    for delivery_id in (DELIVERY_ID, "x"):
         answer = served.http.post(f"/webhooks/{webhook_id}/deliveries/{delivery_id}/replay")
         assert (answer.status_code, answer.json()["code"]) == (404, "delivery_not_found")
 

@@ -7,7 +7,7 @@ import pytest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
-from service.openapi_document import examples
+from service.openapi_document.report_examples import REPORT
 from tests.toy import toy_spec
 from worker.attempts.report_check import mismatches
 
@@ -22,7 +22,7 @@ def claim(ledger: Ledger) -> Claim:
 
 
 def report_for(claim: Claim, **provenance: Any) -> AuditReport:
-    report = AuditReport.model_validate(examples.REPORT)
+    report = AuditReport.model_validate(REPORT)
     base, tuned = DIGESTS
     known = {
         "spec_digest": claim.spec.digest(),
