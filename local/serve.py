@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from common.private_files import PublicFolder, keep_private, write_privately
 from local import broker
 from local.child import Launch, settings_environment
 from local.errors import AddressInUse, ChildFailed, DataDirInUse, SetupError
@@ -51,6 +52,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
     def announce(name: str, line: str) -> None:
         show(f"{time.strftime('%H:%M:%S')}  {name:<7} {line}")
 
+    write_privately()
     supervisor = Supervisor(announce, stack.restart)
     with ExitStack() as exits:
         exits.enter_context(supervisor.signals())
@@ -160,8 +162,13 @@ def _greet(stack: Stack, address: str, show: Callable[[str], None]) -> None:
 @contextmanager
 def _data_dir_lock(data_dir: Path) -> Iterator[Path]:
     """Hold the data folder for this process; the kernel gives it back however the process ends."""
-    _make(data_dir)
     path = data_dir / "serve.lock"
+    try:
+        keep_private(data_dir)
+    except PublicFolder as error:
+        raise SetupError(str(error)) from error
+    except OSError as error:
+        raise SetupError(f"{data_dir} cannot be made: {error.strerror}") from error
     try:
         file = path.open("a+")
     except OSError as error:

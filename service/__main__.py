@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from common import logs
+from common.private_files import PublicFolder, keep_private, write_privately
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.errors import StoreError
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 def main() -> int:
     """Serve; returns the exit code of the process."""
     logs.configure()
+    write_privately()
     # The server hands a signal on when it has shut down, and before it starts there is nothing to shut down: either way
     # the process is done, and has done what it was told.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,11 +83,13 @@ def check(settings: Settings) -> None:
         StartupError
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        keep_private(settings.data_dir)
         Dependencies.open(settings).close()
         context_of(settings.webhook_ca_file)
     except InvalidLocation as error:
         raise StartupError(f"BACKDOOR_AUDIT_ARTIFACTS_URL: {error.message} ({error.hint})") from error
+    except PublicFolder as error:
+        raise StartupError(f"BACKDOOR_AUDIT_DATA_DIR: {error}") from error
     except (OSError, ValueError, StoreError, StorageError, WorkerError) as error:
         # The type alone: the message may repeat an address, and an address may hold a password.
         raise StartupError(

@@ -40,6 +40,7 @@ from service.version import API_VERSION
 from service.webhooks import routes as webhooks
 from service.webhooks.delivery import Sender
 from service.webhooks.sender import DeliveryLoop
+from service.webhooks.service import EXTRA_PER_MINUTE
 from service.webhooks.trust import context_of
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
@@ -107,6 +108,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     app.state.metrics = Metrics()
     app.state.keys_required = keys_required
     app.state.rates = RateLimit(settings.requests_per_minute)
+    app.state.extra_messages = RateLimit(EXTRA_PER_MINUTE)
     app.state.streams = Streams(settings.streams_per_owner)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware)

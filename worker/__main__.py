@@ -15,6 +15,7 @@ from celery import signals
 from celery.worker import state
 
 from common.logs import configure
+from common.private_files import keep_private, write_privately
 from jobs.errors import LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
@@ -48,6 +49,7 @@ log = structlog.get_logger(__name__)
 def main() -> int:
     """Read the environment, run the worker, return its exit status."""
     configure()
+    write_privately()
     hide_memory()  # The environment may hold a password, and sandboxes run as the same user.
     try:
         settings = WorkerSettings.load()
@@ -65,7 +67,11 @@ def run(settings: WorkerSettings) -> int:
     except InvalidLocation as error:
         log.error("settings.rejected", reason=f"artifacts_url: {error.message}", hint=error.hint)
         return EXIT_USAGE
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        keep_private(settings.data_dir)
+    except OSError as error:
+        log.error("settings.rejected", reason=f"data_dir: {error}")
+        return EXIT_USAGE
     ledger = Ledger(
         settings.database_url,
         lease_s=settings.lease_s,

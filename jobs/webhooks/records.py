@@ -51,6 +51,7 @@ class Outgoing:
 
     id: str
     webhook_id: str
+    owner: str
     url: str
     secret: str
     body: str

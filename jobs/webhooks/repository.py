@@ -2,13 +2,13 @@
 
 import builtins
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from jobs.audits.submissions import check_name
 from jobs.clock import Clock
@@ -29,6 +29,9 @@ from jobs.webhooks.records import AttemptRecord, DeliveryRecord, Outgoing, Webho
 
 MAX_WEBHOOKS: Final = 20
 """Webhooks that one owner may have: each costs one request at the end of every audit."""
+
+MAX_AT_ONCE: Final = 4
+"""Messages of one owner that are sent at the same time: its receivers may be slow."""
 
 _KEPT_ATTEMPTS: Final = 20
 
@@ -160,11 +163,16 @@ class WebhookRepository:
 
     # For senders
 
-    def take(self, *, limit: int, lease_s: float, skip: Collection[str] = ()) -> builtins.list[Outgoing]:
+    def take(
+        self, *, limit: int, lease_s: float, skip: Collection[str] = (), busy: Mapping[str, int] | None = None
+    ) -> builtins.list[Outgoing]:
         """Take messages that are due, at most one per webhook and none of the webhooks in ``skip``.
 
-        Nobody else gets them for ``lease_s``, so a message whose sender dies before it settles it is sent again.
+        Owners have turns: the first message of each comes before the second of any. ``busy`` says how many messages of
+        an owner are being sent already; one that has ``MAX_AT_ONCE`` of them waits. Nobody else gets a message for
+        ``lease_s``, so one whose sender dies before it settles it is sent again.
         """
+        under_way = dict(busy or {})
 
         def due(connection: Connection) -> Any:
             return is_due(deliveries, self._clock.read(connection)) & deliveries.c.webhook_id.not_in(list(skip))
@@ -174,24 +182,25 @@ class WebhookRepository:
 
         def work(connection: Connection) -> builtins.list[Outgoing]:
             now = self._clock.read(connection)
-            query = (
-                select(deliveries, webhooks.c.url, webhooks.c.secret)
-                .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
-                .where(due(connection))
-                .order_by(deliveries.c.due_tick)
-                .limit(limit * 4)
-                .with_for_update(skip_locked=True, of=deliveries)
-            )
-            taken: dict[str, Outgoing] = {}
-            for found in connection.execute(query).all():
-                row = found._asdict()
-                if row["webhook_id"] in taken or len(taken) >= limit:
+            taken: builtins.list[Outgoing] = []
+            for message_id in connection.execute(_in_turns(due(connection), limit)).scalars().all():
+                query = (
+                    select(deliveries, webhooks.c.url, webhooks.c.secret, webhooks.c.owner)
+                    .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+                    .where(deliveries.c.id == message_id, is_due(deliveries, now))
+                    .with_for_update(skip_locked=True, of=deliveries)
+                )
+                found = connection.execute(query).one_or_none()
+                if found is None or under_way.get(found.owner, 0) >= MAX_AT_ONCE:
                     continue
-                names = ("id", "webhook_id", "url", "secret", "body", "tries")
-                taken[row["webhook_id"]] = Outgoing(**{name: row[name] for name in names})
+                under_way[found.owner] = under_way.get(found.owner, 0) + 1
+                names = ("id", "webhook_id", "owner", "url", "secret", "body", "tries")
+                taken.append(Outgoing(**{name: getattr(found, name) for name in names}))
                 lease = now.due_in(lease_s)
-                connection.execute(update(deliveries).where(deliveries.c.id == row["id"]).values(**lease))
-            return [*taken.values()]
+                connection.execute(update(deliveries).where(deliveries.c.id == message_id).values(**lease))
+                if len(taken) >= limit:
+                    break
+            return taken
 
         # Looking first keeps an idle sender from taking SQLite's one write lock every second.
         return self._write(work) if self._read(anything) else []
@@ -237,6 +246,24 @@ class WebhookRepository:
             return connection.execute(delete(deliveries).where(old)).rowcount
 
         return self._write(work)
+
+
+def _in_turns(due: Any, limit: int) -> Any:
+    """Ids of messages: of each webhook the one that has been due for longest, the owners' first before their second."""
+    place = func.row_number().over(
+        partition_by=deliveries.c.webhook_id, order_by=(deliveries.c.due_tick, deliveries.c.id)
+    )
+    first = (
+        select(deliveries.c.id, deliveries.c.due_tick, webhooks.c.owner, place.label("place"))
+        .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+        .where(due)
+        .subquery()
+    )
+    turn = func.row_number().over(partition_by=first.c.owner, order_by=(first.c.due_tick, first.c.id))
+    ranked = select(first.c.id, first.c.due_tick, turn.label("turn")).where(first.c.place == 1).subquery()
+    # Some more than wanted: owners that are busy are passed by, each with no more than its webhooks.
+    most = limit + 5 * MAX_WEBHOOKS
+    return select(ranked.c.id).order_by(ranked.c.turn, ranked.c.due_tick, ranked.c.id).limit(most)
 
 
 def _find(connection: Connection, webhook_id: str, owner: str) -> Row:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from common import logs
+from common.private_files import write_privately
 from jobs.errors import KeyNotFound, LedgerError
 from jobs.keys import SCOPES
 from jobs.ledger import Ledger
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     logs.configure()
+    write_privately()
     if not chosen.database_url and not chosen.data_dir:
         parser.error("give --data-dir or --database-url, or set BACKDOOR_AUDIT_DATA_DIR or BACKDOOR_AUDIT_DATABASE_URL")
     url = chosen.database_url or f"sqlite:///{Path(chosen.data_dir).expanduser().absolute()}/ledger.sqlite3"

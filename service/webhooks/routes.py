@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from backdoor_audit.contract.ids import DELIVERY_ID, WEBHOOK_ID
 from jobs.errors import (
@@ -120,8 +120,11 @@ def delete_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: W
         503,
     ),
 )
-def test_webhook(dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId) -> DeliveryOut:
+def test_webhook(
+    request: Request, dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId
+) -> DeliveryOut:
     """Post a message of type `webhook.test`, like any other message."""
+    service.take_extra_message(request.app.state.extra_messages, owner)
     return DeliveryOut.of(dependencies.ledger.webhooks.test(webhook_id, owner=owner))
 
 
@@ -157,7 +160,8 @@ def list_deliveries(
     ),
 )
 def replay_delivery(
-    dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
+    request: Request, dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
 ) -> DeliveryOut:
     """For a message that the receiver lost, or that failed."""
+    service.take_extra_message(request.app.state.extra_messages, owner)
     return DeliveryOut.of(dependencies.ledger.webhooks.replay(webhook_id, delivery_id, owner=owner))

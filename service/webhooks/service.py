@@ -6,7 +6,12 @@ from jobs.errors import InvalidPageToken
 from jobs.webhooks.records import DeliveryRecord, WebhookRecord
 from service import page_tokens
 from service.dependencies import Dependencies
+from service.errors import TooManyRequests
+from service.http.rates import RateLimit
 from service.webhooks import addresses, signing
+
+EXTRA_PER_MINUTE: Final = 30
+"""Tests and replays that one owner may ask for in a minute, in each process."""
 
 _LISTING: Final = "deliveries"
 
@@ -22,6 +27,17 @@ def create_webhook(dependencies: Dependencies, owner: str, url: str, *, every_au
     secret = signing.new_secret()
     record = dependencies.ledger.webhooks.create(owner=owner, url=url, secret=secret, every_audit=every_audit)
     return record, secret
+
+
+def take_extra_message(rates: RateLimit, owner: str) -> None:
+    """Count a test or a replay, which an owner may ask for some of in a minute.
+
+    Raises:
+        TooManyRequests: it has had them.
+    """
+    wait_s = rates.wait_s(owner)
+    if wait_s:
+        raise TooManyRequests(wait_s, "This owner has asked for as many tests and replays as one may in a minute.")
 
 
 def list_deliveries(

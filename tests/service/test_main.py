@@ -183,3 +183,18 @@ def test_settings_derive_their_defaults_from_the_data_folder(tmp_path, monkeypat
     assert settings.broker_url.startswith(f"redis+socket://{tmp_path}/")
     assert settings.models_root.is_absolute()
     assert settings.allowed_organisations == {"one", "two"}
+
+
+def test_what_it_writes_is_its_users_alone(environment, tmp_path, spec):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = environment | {"BACKDOOR_AUDIT_LISTEN_FD": str(listener.fileno())}
+        with process(settings, pass_fds=[listener.fileno()], umask=0o022) as child:
+            wait_until_alive(url, child)
+            httpx.put(f"{url}/models/m/files/config.json", content=b"{}").raise_for_status()
+    written = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    assert len(written) > 5
+    assert [path for path in written if path.stat().st_mode & 0o077 and not path.is_socket()] == []

@@ -27,6 +27,7 @@ def examine(settings: WorkerSettings) -> list[Finding]:
         models.check_registry,
         disk.check_artifacts,
         disk.check_disk,
+        disk.check_private,
         devices.check,
     )
     return [finding for check in checks for finding in check(settings)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from common.private_files import open_to_others
 from storage.errors import StorageError
 from storage.locations import is_object_store
 from storage.objects import ObjectArtifacts
@@ -47,6 +48,21 @@ def check_disk(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("disk", "warning", text, "large audits may not fit; the cache alone may take CACHE_GB")
     else:
         yield Finding("disk", "ok", text)
+
+
+def check_private(settings: WorkerSettings) -> Iterator[Finding]:
+    """Check that other users of this machine can't read the ledger, uploads and logs."""
+    if not settings.data_dir.exists():
+        return
+    found = sorted(path.relative_to(settings.data_dir).as_posix() for path in open_to_others(settings.data_dir))
+    if found:
+        names = ", ".join("the data folder itself" if name == "." else name for name in found[:5])
+        yield Finding(
+            "privacy", "bad", f"open to other users of this machine: {names}",
+            f"chmod -R go= {settings.data_dir}: the ledger holds secrets of webhooks, uploads are weights",
+        )  # fmt: skip
+    else:
+        yield Finding("privacy", "ok", f"{settings.data_dir} is this user's alone")
 
 
 def _object_store(location: str) -> Finding:

@@ -231,3 +231,19 @@ def test_old_settled_ones_are_forgotten(book, hook):
     assert book.prune(older_than_s=60) == 0
     assert book.prune(older_than_s=-60) == 1
     assert len(book.deliveries(hook.id, owner="ann")) == 1
+
+
+def test_owners_have_turns(book, hook):
+    """A thousand messages of one owner keep nobody else's waiting: they are sent beside them, whoever came first."""
+    others = [book.create(owner="ann", url=f"{URL}/{place}", secret="whsec_1") for place in range(6)]
+    for webhook in (hook, *others) * 30:
+        book.test(webhook.id, owner="ann")
+    bobs = book.create(owner="bob", url=URL, secret="whsec_2")
+    book.test(bobs.id, owner="bob")
+    taken = book.take(limit=16, lease_s=100)
+    assert [one.owner for one in taken] == ["ann", "bob", "ann", "ann", "ann"]
+    # The owner whose receivers are slow has as many under way as one may, and waits; others do not.
+    skip = [one.webhook_id for one in taken]
+    book.test(bobs.id, owner="bob")
+    again = book.take(limit=16, lease_s=100, skip=skip[:1] + skip[2:], busy={"ann": webhooks.MAX_AT_ONCE})
+    assert [one.owner for one in again] == ["bob"]

@@ -231,3 +231,18 @@ def test_what_was_not_sent_when_the_service_went_is_sent_by_the_next(serve, targ
     assert settled(first, webhook)[0]["state"] == "delivered"
     loop_again.stop()
     assert [headers["webhook-id"] for headers, _, _ in receiver.received] == [taken[0].id]
+
+
+def test_tests_and_replays_are_limited_and_hold_up_nobody_else(served, target):
+    receiver = target(204)
+    webhook = register(served, receiver.url)
+    answers = [served.http.post(f"/webhooks/{webhook['id']}/test") for _ in range(40)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(answers) - len(refused) <= 32
+    assert {(answer.json()["code"], "retry-after" in answer.headers) for answer in refused} == {
+        ("too_many_requests", True)
+    }
+    delivery = deliveries(served, webhook)[0]["id"]
+    assert served.http.post(f"/webhooks/{webhook['id']}/deliveries/{delivery}/replay").status_code == 429
+    served.http.post(f"/audits/{served.file()}/cancel").raise_for_status()
+    settled(served, webhook, len(answers) - len(refused) + 1)

@@ -137,3 +137,13 @@ def test_the_command_prints_json_and_its_status_says_whether_something_is_bad(se
     found = [Finding(**each) for each in json.loads(done.stdout)]
     assert done.returncode == 1
     assert [each.name for each in found if each.state == "bad"] == ["models root"]
+
+
+def test_a_data_folder_that_others_can_read_is_bad(settings, tmp_path):
+    tmp_path.chmod(0o700)
+    assert states(list(disk.check_private(settings)), "privacy") == ["ok"]
+    (tmp_path / "ledger.sqlite3").write_bytes(b"")
+    (tmp_path / "ledger.sqlite3").chmod(0o644)
+    (found,) = disk.check_private(settings)
+    assert (found.state, "ledger.sqlite3" in found.found) == ("bad", True)
+    assert "chmod" in found.advice
