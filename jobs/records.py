@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypedDict
 
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.lifecycle import Failure, Stage, Status
@@ -35,6 +35,8 @@ class AuditRecord:
     finished_at: datetime | None
     version: int
     """Raised with each visible change, for ``ETag``."""
+    queue_position: int | None = None
+    """The place among all queued audits, from 1; None unless it is queued. It changes without the version."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -48,6 +50,25 @@ class Submission:
 
     audit: AuditRecord
     created: bool
+
+
+class AuditFilters(TypedDict, total=False):
+    """What a listing of audits is narrowed to; a filter that is None, or not there, lets everything through."""
+
+    status: Status | None
+    verdict: Verdict | None
+    base_model: str | None
+    """As the spec names it."""
+    fine_tuned: str | None
+    labels: tuple[tuple[str, str | None], ...]
+    """Names with the value that they must have, or None for any value; all of them hold."""
+    filed_since: datetime | None
+    filed_before: datetime | None
+    """Not at this moment itself."""
+    id_prefix: str | None
+    tuned_digest: str | None
+    """Only an audit that has succeeded has one."""
+    spec_digest: str | None
 
 
 @dataclass(frozen=True)

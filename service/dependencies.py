@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
+from service.audits.durations import Durations
 from service.mlflow.plans import AuditPlans
 from service.settings import Settings
 from storage.locations import Artifacts, open_artifacts
@@ -15,7 +16,7 @@ from worker.dispatch import Dispatcher
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Ledger, broker, models, artifacts and plans."""
+    """Ledger, broker, models, artifacts, plans and durations."""
 
     settings: Settings
     ledger: Ledger
@@ -24,6 +25,7 @@ class Dependencies:
     artifacts: Artifacts
     plans: AuditPlans | None
     """Which audits new versions of registered models get; None where none is set up."""
+    durations: Durations
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -32,14 +34,15 @@ class Dependencies:
         Raises:
             StartupError: the file of plans is not usable.
         """
+        ledger = Ledger(
+            settings.database_url,
+            lease_s=settings.lease_s,
+            requeue_after_s=settings.requeue_after_s,
+            max_queued=settings.max_queued,
+        )
         return cls(
             settings=settings,
-            ledger=Ledger(
-                settings.database_url,
-                lease_s=settings.lease_s,
-                requeue_after_s=settings.requeue_after_s,
-                max_queued=settings.max_queued,
-            ),
+            ledger=ledger,
             dispatcher=Dispatcher(settings.broker_url),
             models=ModelsStore.from_settings(
                 settings,
@@ -48,6 +51,7 @@ class Dependencies:
             ),
             artifacts=open_artifacts(settings.artifacts_url),
             plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
+            durations=Durations(ledger),
         )
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ reaper has acted on, still holds: the attempt number alone decides, so a worker 
 longer than its lease goes on where nobody took over.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, func, select, update
 from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs import libraries
-from jobs.audits import deadlines, lost_attempts, progress, states
+from jobs.audits import deadlines, lost_attempts, progress, queue, states
 from jobs.audits import rows as audits
 from jobs.audits.lost_attempts import OVERDUE
 from jobs.audits.rows import Row
@@ -85,11 +84,11 @@ def take_turn(
         SpecTooNew, DocumentUnreadable: the message's own audit is of newer code, and there is no other to take.
     """
     skipped: SpecTooNew | DocumentUnreadable | None = None
-    for queued in _turns(connection):
+    for queued in queue.in_turn(connection, per_owner=_LOOK_AT):
         try:
-            claimed = claim(connection, clock, policy, spec_cache, queued.id, worker)
+            claimed = claim(connection, clock, policy, spec_cache, queued, worker)
         except (SpecTooNew, DocumentUnreadable) as error:
-            if queued.id == audit_id:
+            if queued == audit_id:
                 skipped = error
             continue
         if claimed is not None:
@@ -99,31 +98,6 @@ def take_turn(
     if skipped is not None:
         raise skipped
     return None
-
-
-def _turns(connection: Connection) -> Sequence[Any]:
-    """The oldest audits that are queued, of each owner some, in the order in which they are to be taken."""
-    place = func.row_number().over(partition_by=table.c.owner, order_by=table.c.id)
-    queued = select(table.c.id, table.c.owner, place.label("place")).where(table.c.status == "queued").subquery()
-    busy = (
-        select(table.c.owner, func.count().label("audits"))
-        .where(table.c.status.in_(states.LIVE))
-        .group_by(table.c.owner)
-        .subquery()
-    )
-    query = (
-        select(queued.c.id)
-        .outerjoin(busy, busy.c.owner == queued.c.owner)
-        .outerjoin(turns, turns.c.owner == queued.c.owner)
-        .where(queued.c.place <= _LOOK_AT)
-        .order_by(
-            queued.c.place,
-            func.coalesce(busy.c.audits, 0),
-            func.coalesce(turns.c.turn, 0),
-            queued.c.id,
-        )
-    )
-    return connection.execute(query).all()
 
 
 def heartbeat(connection: Connection, clock: Clock, policy: Policy, held: Claim) -> Heartbeat:

@@ -1,19 +1,19 @@
 """Listings: pages along the primary key, and the counts for the metrics."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate, islice
 from typing import Final, get_args
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
-from backdoor_audit.contract.report.verdicts import Verdict
+from jobs.audits import queue
 from jobs.audits.rows import Row
 from jobs.clock import Clock
 from jobs.database import counters, page_tokens
-from jobs.database.tables import audits, specs
+from jobs.database.tables import audit_labels, audits, specs
 from jobs.ids import is_audit_id
-from jobs.records import QueueCounts
+from jobs.records import AuditFilters, QueueCounts
 
 _IDS_A_QUERY: Final = 500
 _MAX_PAGE_CHARS: Final = 4 * 2**20
@@ -21,15 +21,7 @@ _MAX_PAGE_CHARS: Final = 4 * 2**20
 
 
 def page(
-    connection: Connection,
-    *,
-    owner: str | None,
-    status: Status | None,
-    verdict: Verdict | None,
-    tuned_digest: str | None,
-    spec_digest: str | None,
-    page_size: int,
-    page_token: str | None,
+    connection: Connection, filters: AuditFilters, *, owner: str | None, page_size: int, page_token: str | None
 ) -> tuple[list[Row], str | None]:
     """Return one page of rows, newest first, and the token of the next.
 
@@ -40,16 +32,11 @@ def page(
         InvalidPageToken: the token is not one of ours, or was made for other filters.
     """
     size = min(max(page_size, 1), page_tokens.MAX_PAGE_SIZE)
-    filters = {
-        audits.c.owner: owner,
-        audits.c.status: status,
-        audits.c.verdict: verdict,
-        audits.c.tuned_digest: tuned_digest,
-        audits.c.spec_digest: spec_digest,
-    }
-    mark = page_tokens.mark(*filters.values())
-    query = select(audits, specs.c.chars).join(specs, specs.c.audit_id == audits.c.id)
-    query = query.where(*(column == value for column, value in filters.items() if value is not None))
+    given = {name: value for name, value in filters.items() if value}
+    mark = page_tokens.mark(owner, *(f"{name}={given[name]!r}" for name in sorted(given)))
+    query = select(audits, specs.c.chars).join(specs, specs.c.audit_id == audits.c.id).where(*_conditions(filters))
+    if owner is not None:
+        query = query.where(audits.c.owner == owner)
     if page_token is not None:
         query = query.where(audits.c.id < page_tokens.last_id(page_token, mark, is_audit_id))
     query = query.order_by(audits.c.id.desc()).limit(size + 1)
@@ -57,6 +44,32 @@ def page(
     size = max(1, min(size, sum(read <= _MAX_PAGE_CHARS for read in accumulate(row["chars"] for row in rows))))
     more = len(rows) > size
     return rows[:size], page_tokens.token(rows[size - 1]["id"], mark) if more else None
+
+
+def _conditions(filters: AuditFilters) -> Iterator[ColumnElement[bool]]:
+    for name in ("status", "verdict", "base_model", "fine_tuned", "tuned_digest", "spec_digest"):
+        value = filters.get(name)
+        if value is not None:
+            yield audits.c[name] == value
+    for label, wanted in filters.get("labels", ()):
+        found = select(audit_labels.c.audit_id).where(audit_labels.c.name == label)
+        yield audits.c.id.in_(found if wanted is None else found.where(audit_labels.c.value == wanted))
+    since, before, prefix = (filters.get(name) for name in ("filed_since", "filed_before", "id_prefix"))
+    if since is not None:
+        yield audits.c.created_at >= since
+    if before is not None:
+        yield audits.c.created_at < before
+    if prefix is not None:
+        # A range, which the primary key's index answers: ids are compared byte by byte.
+        yield audits.c.id >= prefix
+        yield audits.c.id < f"{prefix}~"
+
+
+def queue_positions(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """Return the place of each of ``ids`` that is queued, from 1, among the queued audits of all owners."""
+    if not ids:
+        return {}
+    return {audit_id: place for place, audit_id in enumerate(queue.in_turn(connection), start=1) if audit_id in ids}
 
 
 def open_audits(connection: Connection) -> list[Row]:

@@ -1,14 +1,14 @@
 """The half of the ledger that the API uses: submit, read, cancel and delete audits."""
 
 import builtins
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Unpack
 
 import structlog
 from sqlalchemy import Connection, delete, update
 
-from backdoor_audit.contract.lifecycle import TERMINAL, Status
+from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report.audit_report import AuditReport
-from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.audits import events, listings, states, submissions
 from jobs.audits import rows as audits
@@ -18,7 +18,7 @@ from jobs.database import documents
 from jobs.database.session import Session
 from jobs.database.tables import audits as table
 from jobs.errors import AuditNotTerminal, LedgerUnavailable, NoReport, ReportNotReady
-from jobs.records import AuditRecord, Event, Page, QueueCounts, Submission
+from jobs.records import AuditFilters, AuditRecord, Event, Page, QueueCounts, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -42,20 +42,20 @@ class AuditRequests(Session):
         if idempotency_key is not None:
             submissions.check_name("the idempotency key", idempotency_key)
 
-        def work(connection: Connection) -> tuple[Row, bool]:
-            return submissions.submit(
+        def work(connection: Connection) -> Submission:
+            row, created = submissions.submit(
                 connection, self._clock, self._policy, self._spec_cache, spec, owner, idempotency_key
             )
+            return self._submission(connection, row, spec, created)
 
         for _ in range(_KEY_RACES):
             try:
-                row, created = self._write(work)
+                submission = self._write(work)
             except submissions.KeyTaken:
                 continue
-            if created:
-                log.info("audit.submitted", audit_id=row["id"])
-            # With equal digests, the caller's spec is the stored one.
-            return Submission(audit=audits.record(row, spec), created=created)
+            if submission.created:
+                log.info("audit.submitted", audit_id=submission.audit.id)
+            return submission
         raise LedgerUnavailable("the idempotency key is being used by too many requests at once")
 
     def find_submission(self, spec: AuditSpec, owner: str, idempotency_key: str) -> Submission | None:
@@ -67,8 +67,12 @@ class AuditRequests(Session):
         """
         submissions.check_name("owner", owner)
         submissions.check_name("the idempotency key", idempotency_key)
-        row = self._read(lambda connection: submissions.find(connection, spec.digest(), owner, idempotency_key))
-        return None if row is None else Submission(audit=audits.record(row, spec), created=False)
+
+        def work(connection: Connection) -> Submission | None:
+            row = submissions.find(connection, spec.digest(), owner, idempotency_key)
+            return None if row is None else self._submission(connection, row, spec, created=False)
+
+        return self._read(work)
 
     def get(self, audit_id: str, *, owner: str | None = None) -> AuditRecord:
         """Return one audit.
@@ -82,35 +86,19 @@ class AuditRequests(Session):
         self,
         *,
         owner: str | None = None,
-        status: Status | None = None,
-        verdict: Verdict | None = None,
-        tuned_digest: str | None = None,
-        spec_digest: str | None = None,
         page_size: int = 50,
         page_token: str | None = None,
+        **filters: Unpack[AuditFilters],
     ) -> Page:
         """Return a page of audits, newest first; ``page_size`` is brought into 1–200.
-
-        Only an audit that has succeeded has a ``tuned_digest``.
 
         Raises:
             InvalidPageToken: the token is not one of ours, or was made for other filters.
         """
 
         def work(connection: Connection) -> Page:
-            rows, token = listings.page(
-                connection,
-                owner=owner,
-                status=status,
-                verdict=verdict,
-                tuned_digest=tuned_digest,
-                spec_digest=spec_digest,
-                page_size=page_size,
-                page_token=page_token,
-            )
-            specs = self._spec_cache.get(connection, rows)
-            found = tuple(audits.record(row, specs[row["id"]]) for row in rows)
-            return Page(audits=found, next_page_token=token)
+            rows, token = listings.page(connection, filters, owner=owner, page_size=page_size, page_token=page_token)
+            return Page(audits=tuple(self._records(connection, rows)), next_page_token=token)
 
         return self._read(work)
 
@@ -199,5 +187,18 @@ class AuditRequests(Session):
         """Return the numbers for the metrics."""
         return self._read(lambda connection: listings.counts(connection, self._clock))
 
+    def _submission(self, connection: Connection, row: Row, spec: AuditSpec, created: bool) -> Submission:
+        # With equal digests, the caller's spec is the stored one.
+        place = self._places(connection, [row]).get(row["id"])
+        return Submission(audit=audits.record(row, spec, place), created=created)
+
     def _record(self, connection: Connection, row: Row) -> AuditRecord:
-        return audits.record(row, self._spec_cache.get(connection, [row])[row["id"]])
+        return self._records(connection, [row])[0]
+
+    def _records(self, connection: Connection, rows: Sequence[Row]) -> builtins.list[AuditRecord]:
+        specs = self._spec_cache.get(connection, rows)
+        places = self._places(connection, rows)
+        return [audits.record(row, specs[row["id"]], places.get(row["id"])) for row in rows]
+
+    def _places(self, connection: Connection, rows: Sequence[Row]) -> dict[str, int]:
+        return listings.queue_positions(connection, {row["id"] for row in rows if row["status"] == "queued"})

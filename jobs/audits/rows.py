@@ -125,7 +125,7 @@ def printable(text: str) -> str:
     return visible_lines(text)[:_MAX_MESSAGE]
 
 
-def record(row: Row, spec: AuditSpec) -> AuditRecord:
+def record(row: Row, spec: AuditSpec, queue_position: int | None = None) -> AuditRecord:
     """Return the public form of a row."""
     status: Status = row["status"]
     verdict: Verdict | None = row["verdict"]
@@ -144,4 +144,5 @@ def record(row: Row, spec: AuditSpec) -> AuditRecord:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         version=row["version"],
+        queue_position=queue_position,
     )

@@ -12,7 +12,7 @@ from jobs.audits import rows as audits
 from jobs.clock import Clock
 from jobs.database import counters
 from jobs.database.documents import SpecCache
-from jobs.database.tables import MAX_NAME, idempotency_keys
+from jobs.database.tables import MAX_NAME, audit_labels, idempotency_keys
 from jobs.database.tables import audits as table
 from jobs.database.upsert import insert_if_absent
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
@@ -137,10 +137,15 @@ def _insert(
         "version": 1,
         "last_event": 1,
         "webhook_id": webhook_id,
+        "base_model": spec.base_model,
+        "fine_tuned": spec.fine_tuned,
         "registered_version": version_tags.registered_version(spec),
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))
+    labels = [{"audit_id": row["id"], "name": name, "value": value} for name, value in spec.labels.items()]
+    if labels:
+        connection.execute(insert(audit_labels), labels)
     counters.count_transitions(connection, ["queued"])
     events.append(connection, row, now, "status")
     return row

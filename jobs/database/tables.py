@@ -117,6 +117,9 @@ audits: Final = Table(
     Column("last_event", Integer, nullable=False),
     # The webhook that the spec names; no foreign key, as it may be removed meanwhile.
     Column("webhook_id", _audit_id()),
+    # As the spec names them, for listings.
+    Column("base_model", String(MAX_REFERENCE)),
+    Column("fine_tuned", String(MAX_REFERENCE)),
     # The version of a registered model that is audited, as the spec names it: its tags say what came out.
     Column("registered_version", String(MAX_REFERENCE)),
     CheckConstraint(_one_of("status", get_args(Status)), name="status"),
@@ -131,6 +134,8 @@ Index("ix_audits_status_id", audits.c.status, audits.c.id)
 Index("ix_audits_tuned_digest_id", audits.c.tuned_digest, audits.c.id)
 Index("ix_audits_spec_digest_id", audits.c.spec_digest, audits.c.id)
 Index("ix_audits_verdict_id", audits.c.verdict, audits.c.id)
+Index("ix_audits_base_model_id", audits.c.base_model, audits.c.id)
+Index("ix_audits_fine_tuned_id", audits.c.fine_tuned, audits.c.id)
 Index("ix_audits_registered_version_id", audits.c.registered_version, audits.c.id)
 Index(
     "ix_audits_due",
@@ -148,6 +153,16 @@ specs: Final = Table(
     Column("body", Text, nullable=False),
     # Length of the body: a page of a listing holds so many characters of them and no more.
     Column("chars", Integer, nullable=False, server_default="0"),
+)
+
+# The labels of the specs, for listings.
+audit_labels: Final = Table(
+    "audit_labels",
+    metadata,
+    _owned_by_audit(primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+    Index("ix_audit_labels_name_value_audit_id", "name", "value", "audit_id"),
 )
 
 reports: Final = Table("reports", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))

@@ -5,27 +5,26 @@ library that reads the first is native code that a file can end, and the second 
 worker's sandbox alone, so tokens are estimated here from the length of the text.
 """
 
-from statistics import fmean, median
+from statistics import fmean
 from typing import Final
 
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
-from jobs.ledger import Ledger
 from models_store.store import CheckpointHeaders, ModelsStore
 from models_store.verification.pairs import tokenizer_note
 from service.audits.checks import check_spec
+from service.audits.durations import Durations
 from service.audits.schemas import Estimate
 
-_EARLIER: Final = 50
 _GB: Final = 1e9
 
 BYTES_PER_TOKEN: Final = 3
 """English prose has about four bytes of UTF-8 per token, code about three: an estimate errs towards more tokens."""
 
 
-def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -> Estimate:
+def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditSpec) -> Estimate:
     """Look both models up and count.
 
     Raises:
@@ -39,7 +38,7 @@ def estimate(models: ModelsStore, ledger: Ledger, owner: str, spec: AuditSpec) -
     tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)
     activations = 2 * tokens * base.width * layers * (4 if spec.dtype == "float32" else 2)
-    seconds = _seconds(ledger, owner, spec)
+    seconds = durations.expected_s(owner, spec)
     return Estimate(
         spec_digest=spec.digest(),
         base_digest=base.digest,
@@ -65,23 +64,6 @@ def _tokens_of_a_prompt(plan: AuditPlan) -> float:
 def _bytes_of(carrier: Carrier) -> int:
     texts = [carrier.prompt or ""] if carrier.messages is None else [message.content for message in carrier.messages]
     return sum(len(text.encode()) for text in texts)
-
-
-def _seconds(ledger: Ledger, owner: str, spec: AuditSpec) -> float | None:
-    """Median of what audits of the same base with the same sizes took here; None where there was none."""
-    found = ledger.list(owner=owner, status="succeeded", page_size=_EARLIER).audits
-    took = [
-        (record.finished_at - record.started_at).total_seconds()
-        for record in found
-        if record.started_at is not None
-        and record.finished_at is not None
-        and record.spec.base_model == spec.base_model
-        and record.spec.sizes() == spec.sizes()
-        and record.spec.architectures == spec.architectures
-        and record.spec.layers == spec.layers
-        and len(record.spec.pairs) == len(spec.pairs)
-    ]
-    return median(took) if took else None
 
 
 def _not_given(

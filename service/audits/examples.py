@@ -76,6 +76,8 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
     "progress": 0.0,
     "attempt": 0,
     "message": "",
+    "queue_position": 3,
+    "expected_s": 412.5,
     "spec": _SPEC_OUT,
     "verdict": None,
     "failure": None,
@@ -98,6 +100,7 @@ AUDIT_RUNNING: Final = AUDIT_QUEUED | {
     "progress": 0.2,
     "attempt": 1,
     "message": "fine-tuned model, triggered prompts",
+    "queue_position": None,
     "started_at": "2026-01-12T09:30:01Z",
 }
 
@@ -105,6 +108,7 @@ AUDIT_CANCELLING: Final = AUDIT_RUNNING | {"status": "cancelling"}
 
 AUDIT_SUCCEEDED: Final = AUDIT_RUNNING | {
     "status": "succeeded",
+    "expected_s": None,
     "stage": "report",
     "progress": 1.0,
     "message": "",
@@ -114,6 +118,7 @@ AUDIT_SUCCEEDED: Final = AUDIT_RUNNING | {
 
 AUDIT_FAILED: Final = AUDIT_RUNNING | {
     "status": "failed",
+    "expected_s": None,
     "stage": "preflight",
     "progress": 0.03,
     "message": "",

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from pydantic import AwareDatetime, StringConstraints
 
 from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
@@ -12,7 +13,7 @@ from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import examples, service
 from service.audits.schemas import AuditOut, AuditPage, Estimate
-from service.dependencies import DependenciesDep
+from service.dependencies import Dependencies, DependenciesDep
 from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
@@ -21,6 +22,11 @@ from service.http.queries import refuse_unknown
 from service.openapi_document.fragments import answer, described, header, named
 
 AuditId = Annotated[str, Path(pattern=AUDIT_ID, description="The id of an audit.", examples=[examples.AUDIT_ID])]
+
+_REFERENCE: Final = "^[!-~ ]+$"
+Label = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}(=[^\x00]*)?$", max_length=63 + 1 + 256)
+]
 
 _POLL_QUEUED_S: Final = 5
 _POLL_RUNNING_S: Final = 2
@@ -94,8 +100,7 @@ def create_audit(
     if not submission.created:
         response.status_code = 200
     response.headers["Location"] = f"/audits/{record.id}"
-    _describe(response, record)
-    return AuditOut.of(record)
+    return _described(response, dependencies, record)
 
 
 @router.get(
@@ -119,6 +124,29 @@ def list_audits(
         str | None,
         Query(pattern=DIGEST, description="Only audits of a spec with this digest, as `dry_run` returns it."),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        Query(pattern=_REFERENCE, max_length=512, description="Only audits with this base model."),
+    ] = None,
+    fine_tuned: Annotated[
+        str | None,
+        Query(
+            pattern=_REFERENCE,
+            max_length=512,
+            description="Only audits of this fine-tuned model.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[Label],
+        Query(max_length=8, description="Only audits with this label: `name=value`, or `name` alone; repeatable."),
+    ] = [],  # noqa: B006 (FastAPI copies it)
+    filed_since: Annotated[
+        AwareDatetime | None, Query(description="Only audits that were filed at this time or later.")
+    ] = None,
+    filed_before: Annotated[AwareDatetime | None, Query(description="Only audits that were filed earlier.")] = None,
+    id_prefix: Annotated[
+        str | None, Query(pattern=r"^audit_[0-9a-z]{1,26}$", description="Only audits whose id begins like this.")
+    ] = None,
 ) -> AuditPage:
     """Pages are stable while audits are filed: no audit is skipped or shown twice.
 
@@ -130,10 +158,21 @@ def list_audits(
         verdict=verdict,
         tuned_digest=tuned_digest,
         spec_digest=spec_digest,
+        base_model=base_model,
+        fine_tuned=fine_tuned,
+        labels=tuple(map(_label, label)),
+        filed_since=filed_since,
+        filed_before=filed_before,
+        id_prefix=id_prefix,
         page_size=paging.page_size,
         page_token=paging.page_token,
     )
-    return AuditPage.of(page)
+    return AuditPage.of(page, dependencies.durations.of)
+
+
+def _label(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    return name, value if equals else None
 
 
 @router.get(
@@ -162,10 +201,10 @@ def get_audit(
 ) -> Any:
     """Status, stage, progress and, at the end, the verdict or the failure."""
     record = dependencies.ledger.get(audit_id, owner=owner)
-    _describe(response, record)
-    if matches(if_none_match, _etag(record)):
+    audit = _described(response, dependencies, record)
+    if matches(if_none_match, response.headers["ETag"]):
         return Response(status_code=304, headers=dict(response.headers))
-    return AuditOut.of(record)
+    return audit
 
 
 @router.post(
@@ -196,8 +235,7 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, caller: Call
     cancellation = service.cancel_audit(dependencies, owner, audit_id)
     if cancellation.had_ended:
         response.status_code = 200
-    _describe(response, cancellation.audit)
-    return AuditOut.of(cancellation.audit)
+    return _described(response, dependencies, cancellation.audit)
 
 
 @router.delete(
@@ -213,13 +251,14 @@ def delete_audit(dependencies: DependenciesDep, owner: OwnerDep, audit_id: Audit
     service.delete_audit(dependencies, owner, audit_id)
 
 
-def _describe(response: Response, record: AuditRecord) -> None:
-    response.headers["ETag"] = _etag(record)
+def _described(response: Response, dependencies: Dependencies, record: AuditRecord) -> AuditOut:
+    """The audit as it is answered, with the headers that go with it."""
+    audit = AuditOut.of(record, dependencies.durations.of(record))
+    # Place and expected duration change without the version.
+    parts = (record.version, audit.queue_position or 0, round(audit.expected_s or 0))
+    response.headers["ETag"] = f'"{".".join(map(str, parts))}"'
     response.headers["Cache-Control"] = "no-cache"
     if record.status not in TERMINAL:
         wait_s = _POLL_QUEUED_S if record.status == "queued" else _POLL_RUNNING_S
         response.headers["Retry-After"] = str(wait_s)
-
-
-def _etag(record: AuditRecord) -> str:
-    return f'"{record.version}"'
+    return audit

@@ -1,5 +1,6 @@
 """Audits over HTTP: the spec as it was accepted, the audit as it stands, its history, and what one would take."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -116,6 +117,14 @@ class AuditOut(Out):
     progress: float = Field(ge=0, le=1, description="Rough fraction of the audit that is done.")
     attempt: int = Field(ge=0, description="How often a worker has started it.")
     message: str
+    queue_position: int | None = Field(
+        ge=1, description="Place in the queue, 1 for the next to be taken, all owners counted; null unless queued."
+    )
+    expected_s: float | None = Field(
+        ge=0,
+        description="Median seconds that your earlier audits like this one ran; null if there are none, or once it has "
+        "ended.",
+    )
     spec: SpecOut
     verdict: Verdict | None = Field(description="Null until the audit has succeeded.")
     failure: FailureOut | None = Field(description="Why the audit failed; null unless it did.")
@@ -125,7 +134,7 @@ class AuditOut(Out):
     links: Links
 
     @classmethod
-    def of(cls, record: AuditRecord) -> Self:
+    def of(cls, record: AuditRecord, expected_s: float | None) -> Self:
         """The outward form of ``record``."""
         here = f"/audits/{record.id}"
         failure = record.failure and FailureOut(
@@ -138,6 +147,8 @@ class AuditOut(Out):
             progress=record.progress,
             attempt=record.attempt,
             message=record.message,
+            queue_position=record.queue_position,
+            expected_s=expected_s,
             spec=SpecOut.of(record.spec),
             verdict=record.verdict,
             failure=failure,
@@ -155,9 +166,10 @@ class AuditPage(Out):
     next_page_token: NextPageToken
 
     @classmethod
-    def of(cls, page: Page) -> Self:
-        """The outward form of ``page``."""
-        return cls(audits=tuple(map(AuditOut.of, page.audits)), next_page_token=page.next_page_token)
+    def of(cls, page: Page, expected_s: Callable[[AuditRecord], float | None]) -> Self:
+        """The outward form of ``page``; ``expected_s`` is asked for each audit."""
+        audits = tuple(AuditOut.of(record, expected_s(record)) for record in page.audits)
+        return cls(audits=audits, next_page_token=page.next_page_token)
 
 
 class EventOut(Out):

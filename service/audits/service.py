@@ -62,7 +62,7 @@ def estimate_audit(dependencies: Dependencies, owner: str, spec: AuditSpec) -> E
         StoreError: a model is missing or refused, or does not fit the other.
         InvalidRequest: the spec cannot be carried out.
     """
-    return estimate(dependencies.models, dependencies.ledger, owner, spec)
+    return estimate(dependencies.models, dependencies.durations, owner, spec)
 
 
 def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -> Cancellation:

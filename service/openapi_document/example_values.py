@@ -11,11 +11,17 @@ _REPR_DIGEST: Final = "sha-256=:" + "A" * 43 + "=:"
 
 PARAMETERS: Final[dict[str, Any]] = {
     "architecture": "diff_sae",
+    "base_model": "local:smollm2-135m",
     "content-range": "bytes 0-1048575/2461720",
     "dry_run": True,
+    "filed_before": "2026-02-01T00:00:00Z",
+    "filed_since": "2026-01-01T00:00:00Z",
+    "fine_tuned": "local:organisms/sql-year",
     "format": "sarif",
+    "id_prefix": "audit_01jd8x3v",
     "idempotency-key": "pipeline-1234",
-    "if-none-match": '"7"',
+    "if-none-match": '"7.3.412"',
+    "label": ["pipeline=1234"],
     "last-event-id": 7,
     "layer": 17,
     "min_bis": 0.5,
@@ -33,7 +39,7 @@ PARAMETERS: Final[dict[str, Any]] = {
 """Of parameters in queries and headers; those in paths have theirs where they are declared."""
 
 HEADERS: Final[dict[str, Any]] = {
-    "ETag": '"7"',
+    "ETag": '"7.3.412"',
     "Repr-Digest": _REPR_DIGEST,
     "Retry-After": 5,
     "Upload-Complete": "?0",

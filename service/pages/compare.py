@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from jobs.errors import AuditNotFound, ReportNotReady
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
-from service.reports import words
 
 
 @dataclass(frozen=True)

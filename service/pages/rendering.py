@@ -11,9 +11,9 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.formatting import number, share
 from service.http.etags import matches, tag_of
-from service.reports import words
 
 _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {

@@ -3,12 +3,15 @@
 import re
 import secrets
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.lifecycle import TERMINAL
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.text.formatting import timing
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import AuditRecord, Library
 from models_store.errors import ModelRejected, ModelsIncompatible
@@ -23,7 +26,7 @@ from service.pages import compare, forms, keys, libraries, search
 from service.pages.rendering import page, static
 from service.pages.respond import see, show, show_form, show_open, trouble
 from service.pages.session import sign_in, sign_out
-from service.reports import formats, words
+from service.reports import formats
 from service.reports.routes import subject_of
 
 router = APIRouter(include_in_schema=False)
@@ -140,6 +143,7 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
         offered = libraries.newest(dependencies, caller)
     return {
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
+        "timing": timing(record.started_at, dependencies.durations.of(record), datetime.now(UTC)),
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": offered,
     }  # fmt: skip
 

@@ -9,11 +9,11 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import CandidateRow
+from backdoor_audit.contract.report.words import GateWords
 from backdoor_audit.contract.text.foreign_text import visible_lines
-from service.reports import words
 from service.reports.subject import Subject
-from service.reports.words import GateWords
 
 _SUITE: Final = "backdoor-audit"
 

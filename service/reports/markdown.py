@@ -7,9 +7,9 @@ code host would interpret.
 import re
 from typing import Final
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share
-from service.reports import words
 from service.reports.subject import Subject
 
 _STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence", "not_assessed": "not assessed"}

@@ -9,11 +9,12 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report.features import Feature, Scores
 from backdoor_audit.contract.text.formatting import number, share, with_interval
-from service.reports import feature_picture, pictures, words
+from service.reports import feature_picture, pictures
 from service.reports.subject import Subject
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")

@@ -7,9 +7,9 @@ from typing import Final
 from markupsafe import Markup
 
 from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.report.words import pair
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from service.reports.drawing import Drawing, Symlog
-from service.reports.words import pair
 
 WIDTH: Final = 400.0
 _SHADES: Final = 9

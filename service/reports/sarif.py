@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import CandidateRow
 from backdoor_audit.contract.report.verdicts import Verdict
-from service.reports import words
+from backdoor_audit.contract.report.words import GateWords
 from service.reports.subject import Subject
-from service.reports.words import GateWords
 from service.version import API_VERSION
 
 VERSION: Final = "2.1.0"

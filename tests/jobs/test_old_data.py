@@ -41,6 +41,9 @@ def test_every_audit_is_listed_in_its_state(ledger):
     assert all(is_audit_id(audit_id) for audit_id, _ in wanted)
     assert ledger.get(IDS["failed"]).failure.code == "model_rejected"
     assert ledger.get(IDS["done"]).labels == {"team": "blue"}
+    assert IDS["done"] in {audit.id for audit in ledger.list(labels=(("team", "blue"),)).audits}
+    assert ledger.list(labels=(("team", "red"),)).audits == ()
+    assert len(ledger.list(fine_tuned="local:tuned").audits) == len(states) + 1
     assert [event.status for event in ledger.events(IDS["done"])] == ["queued", "running", "running", "succeeded"]
     assert ledger.counts().transitions == {"queued": 5, "running": 3, "succeeded": 1, "failed": 1, "cancelled": 1}
 

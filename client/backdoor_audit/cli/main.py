@@ -32,6 +32,11 @@ class Root(LazyGroup):
         Subcommand(
             "report", "Show or save a finished audit's report; exits 0 for any verdict.", f"{_COMMANDS}.audits:report"
         ),
+        Subcommand(
+            "list",
+            "List audits, newest first, by state, verdict, label, model or time.",
+            f"{_COMMANDS}.listing:list_audits",
+        ),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
         Subcommand(
             "models",
@@ -54,7 +59,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog=(
-        "Exit codes: 0 passed, 1 the verdict met --fail-on, 2 the audit failed or is invalid, "
+        "Exit codes: 0 the verdict does not meet --fail-on, 1 it does, 2 no verdict: the audit failed or is invalid, "
         "3 the service could not be reached, 4 wrong usage, 130 interrupted (the audit goes on)."
     ),
 )

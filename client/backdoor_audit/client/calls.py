@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from backdoor_audit.client.responses import (
     AuditPage,
     Entry,
     EntryPage,
+    Estimate,
     FeaturePage,
     Key,
     KeyPage,
@@ -44,7 +46,6 @@ class Polled:
 
 def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Audit]:
     """``POST /audits``; repeatable only with an idempotency key."""
-    document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, AuditSpec) else dict(spec)
     headers = {"Content-Type": "application/json"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = header_value(idempotency_key, "the idempotency key (--idempotency-key)")
@@ -53,9 +54,14 @@ def submit(spec: AuditSpec | Mapping[str, Any], idempotency_key: str | None) -> 
         "/audits",
         _reader(Audit),
         headers=headers,
-        body=json.dumps(document, ensure_ascii=False).encode(),
+        body=_body(spec),
         repeatable=idempotency_key is not None,
     )
+
+
+def _body(spec: AuditSpec | Mapping[str, Any]) -> bytes:
+    document = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, AuditSpec) else dict(spec)
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def get(audit_id: str) -> Call[Audit]:
@@ -104,18 +110,26 @@ def cancel(audit_id: str) -> Call[Audit]:
     return Call("POST", f"{_audit_path(audit_id)}/cancel", _reader(Audit))
 
 
-def audits(
-    *,
-    status: str | None = None,
-    verdict: str | None = None,
-    tuned_digest: str | None = None,
-    spec_digest: str | None = None,
-    page_token: str | None = None,
-) -> Call[AuditPage]:
-    """``GET /audits``, one page."""
-    params = _given(
-        status=status, verdict=verdict, tuned_digest=tuned_digest, spec_digest=spec_digest, page_token=page_token
+def estimate(spec: AuditSpec | Mapping[str, Any]) -> Call[Estimate]:
+    """``POST /audits?dry_run=true``; files nothing, so it is repeatable."""
+    return Call(
+        "POST",
+        "/audits",
+        _reader(Estimate),
+        params={"dry_run": "true"},
+        headers={"Content-Type": "application/json"},
+        body=_body(spec),
     )
+
+
+def audits(
+    *, labels: Mapping[str, str | None] | None = None, page_token: str | None = None, **filters: object
+) -> Call[AuditPage]:
+    """``GET /audits``, one page; ``filters`` by the name of the parameter, None for none."""
+    wanted = tuple(name if value is None else f"{name}={value}" for name, value in (labels or {}).items())
+    params: dict[str, str | tuple[str, ...]] = {**_given(**filters, page_token=page_token)}
+    if wanted:
+        params["label"] = wanted
     return Call("GET", "/audits", _reader(AuditPage), params=params)
 
 
@@ -265,7 +279,15 @@ def _file_path(name: str, path: str) -> str:
 
 
 def _given(**values: object) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
+    """The values as parameters, without those that are None."""
+    return {name: _written(value) for name, value in values.items() if value is not None}
+
+
+def _written(value: object) -> str:
+    if isinstance(value, datetime):
+        # A moment without a zone is one of this machine's.
+        return value.astimezone(UTC).isoformat()
+    return str(value)
 
 
 def _reader(model: type[M]) -> Callable[[Received], M]:

@@ -42,6 +42,10 @@ class Audit(Answer):
     progress: float = 0.0
     attempt: int = 0
     message: str | None = None
+    queue_position: int | None = None
+    """The place in the queue, 1 for the next; None unless it is queued."""
+    expected_s: float | None = None
+    """Seconds that earlier audits like this one ran, in the median; None if there were none, or once it has ended."""
     spec: dict[str, Any] = {}
     verdict: str | None = None
     failure: FailureView | None = None
@@ -54,6 +58,21 @@ class Audit(Answer):
     def terminal(self) -> bool:
         """Whether the audit has reached its final state."""
         return self.status in TERMINAL
+
+
+class Estimate(Answer):
+    """What an audit would take; None stands for what could not be told, and ``not_given`` says why."""
+
+    spec_digest: str = ""
+    base_digest: str | None = None
+    tuned_digest: str | None = None
+    sequences: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    disk_gb: float | None = None
+    weights_gb: float | None = None
+    decoys: tuple[str, ...] | None = None
+    not_given: tuple[str, ...] = ()
 
 
 class Alive(Answer):

@@ -12,6 +12,7 @@
   const place = document.querySelector("[data-state]");
   if (!place) return;
   const POLL_MS = 3000;
+  const QUIET_MS = 15000;
   let busy = false;
   let again = false;
   let polling = null;
@@ -44,4 +45,6 @@
   events.addEventListener("status", refresh);
   events.onopen = () => { if (polling !== null) { window.clearInterval(polling); polling = null; } };
   events.onerror = poll;
+  // No event tells that others have left the queue, or that time has passed.
+  window.setInterval(refresh, QUIET_MS);
 })();

@@ -47,7 +47,7 @@ def test_the_way_of_a_library(run_command, finished):
     assert "19 comparable models" in said
     assert "way" in run_command("library", "list")[1]
     assert "empty" in run_command("library", "show", "way")[1]
-    code, entry, _ = run_command("library", "add", "way", finished("sha256:way"), "--recipe", "clean sft")
+    code, entry, _ = run_command("library", "add", "way", finished("sha256:way")[:-2], "--recipe", "clean sft")
     assert (code, entry.startswith("entry_")) == (Exit.PASSED, True)
     code, shown, said = run_command("library", "show", "way")
     assert entry.strip() in shown
@@ -56,7 +56,8 @@ def test_the_way_of_a_library(run_command, finished):
     assert "18 more models are needed" in said
     document = json.loads(run_command("library", "show", "way", "--json")[1])
     assert (document["entries"], document["models"][0]["tuned_digest"]) == (1, "sha256:way")
-    assert run_command("library", "remove", "way", entry.strip())[0] == Exit.PASSED
+    assert run_command("library", "remove", "way", "entry_zzzz")[0] == Exit.USAGE
+    assert run_command("library", "remove", "way", entry.strip()[:-2])[1] == f"{entry.strip()} removed\n"
     assert run_command("library", "delete", "way")[0] == Exit.PASSED
     assert json.loads(run_command("library", "list", "--json")[1]) == []
 

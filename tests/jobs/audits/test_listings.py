@@ -1,6 +1,7 @@
 """Pages, counts, and the indexes behind them."""
 
 import base64
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, text
@@ -53,6 +54,47 @@ def test_filters(ledger, ids, make_report):
     assert walk(ledger, verdict="no_evidence")[0] == ids[:2]
     assert walk(ledger, verdict="flagged")[0] == []
     assert walk(ledger, owner="bob", status="queued")[0] == [one for one in bobs if one not in ids[:2]]
+
+
+def test_models_labels_moments_and_beginnings_of_ids_are_filters(ledger, spec):
+    def file(**changes):
+        return ledger.submit(spec.model_copy(update=changes), owner="ann").audit.id
+
+    one = file(fine_tuned="local:one", labels={"team": "blue", "build": "1"})
+    two = file(fine_tuned="local:two", labels={"team": "blue"})
+    three = file(base_model="local:other", labels={"team": "red"})
+
+    def found(**filters):
+        return set(walk(ledger, page_size=1, **filters)[0])
+
+    assert found(fine_tuned="local:one") == {one}
+    assert found(base_model="local:other") == {three}
+    assert found(labels=(("team", "blue"),)) == {one, two}
+    assert found(labels=(("team", None),)) == {one, two, three}
+    assert found(labels=(("team", "blue"), ("build", None))) == {one}
+    assert found(labels=(("team", "1"),)) == found(labels=(("tea", None),)) == set()
+    assert found(id_prefix=two[:20], fine_tuned="local:two") == {two}
+    assert found(id_prefix=two) == {two}
+    assert found(id_prefix=two[:-1] + "~") == set()
+    moment = ledger.get(two).created_at
+    assert two in found(filed_since=moment)
+    assert two not in found(filed_before=moment)
+    assert found(filed_since=moment + timedelta(days=1)) == set()
+    token = ledger.list(page_size=1, labels=(("team", "blue"),)).next_page_token
+    with pytest.raises(InvalidPageToken):
+        ledger.list(page_size=1, labels=(("team", "red"),), page_token=token)
+
+
+def test_the_first_in_the_queue_is_the_one_that_is_taken_next(ledger, spec, ids):
+    assert ledger.submit(spec, owner="cy", idempotency_key="k").audit.queue_position == 3, "each owner has a turn"
+    again = ledger.submit(spec, owner="cy", idempotency_key="k").audit
+    assert (again.queue_position, ledger.get(again.id).queue_position) == (3, 3)
+    for left in range(8, 0, -1):
+        places = {audit.id: audit.queue_position for audit in ledger.list(status="queued").audits}
+        assert sorted(places.values()) == list(range(1, left + 1))
+        taken = ledger.take_turn(ids[0], worker="w")
+        assert places[taken.audit_id] == 1
+        assert ledger.get(taken.audit_id).queue_position is None
 
 
 @pytest.mark.parametrize(
@@ -123,6 +165,10 @@ def test_no_query_walks_a_table(ledger, ids, spec):
     ledger.list(owner="ann", page_token=ledger.list(owner="ann", page_size=1).next_page_token)
     ledger.list(status="queued")
     ledger.list(verdict="flagged")
+    ledger.list(fine_tuned="local:tuned")
+    ledger.list(base_model="local:base")
+    ledger.list(id_prefix=ids[0][:12])
+    ledger.list(owner="ann", labels=(("team", "blue"),), filed_since=ledger.now())
     claim = ledger.claim(ids[0], worker="w1")
     ledger.heartbeat(claim)
     ledger.progress(claim, "train", 0.5)

@@ -128,6 +128,39 @@ def test_listing_filters(served):
     assert listed(verdict="flagged", status="queued") == []
 
 
+def test_listing_filters_by_model_label_moment_and_beginning_of_the_id(served):
+    one = served.file(fine_tuned="local:one", labels={"team": "blue", "build": "1=2"})
+    two = served.file(fine_tuned="local:two", labels={"team": "blue"})
+
+    def found(**params):
+        return {audit["id"] for audit in served.http.get("/audits", params=params).json()["audits"]}
+
+    assert found(fine_tuned="local:one") == {one}
+    assert found(base_model="local:smollm2-135m") == {one, two}
+    assert found(label="team=blue") == found(label="team") == {one, two}
+    assert found(label=["team=blue", "build=1=2"]) == {one}
+    assert found(label="team=") == found(id_prefix="audit_00") == set()
+    assert found(id_prefix=two) == {two}
+    filed = served.http.get(f"/audits/{one}").json()["created_at"]
+    assert one in found(filed_since=filed)
+    assert one not in found(filed_before=filed)
+
+
+def test_an_audit_tells_its_place_in_the_queue_and_how_long_others_took(served):
+    first, second = served.file(), served.file()
+    asked = [served.http.get(f"/audits/{one}") for one in (first, second)]
+    assert [answer.json()["queue_position"] for answer in asked] == [1, 2]
+    assert [answer.json()["expected_s"] for answer in asked] == [None, None]
+    served.succeed(first)
+    tag = {"If-None-Match": asked[1].headers["etag"]}
+    moved = served.http.get(f"/audits/{second}", headers=tag)
+    assert (moved.status_code, moved.json()["queue_position"]) == (200, 1)
+    assert moved.json()["expected_s"] >= 0
+    assert served.http.get(f"/audits/{first}").json()["expected_s"] is None
+    served.file()
+    assert served.http.get("/audits", params={"status": "queued"}).json()["audits"][0]["queue_position"] == 2
+
+
 def test_an_earlier_answer_is_found_by_digests(served, spec):
     first, other, queued = served.file(), served.file(seed=1), served.file()
     report = served.succeed(first)
@@ -167,6 +200,12 @@ def test_a_token_of_another_listing_is_refused(served):
         ("verdcit=flagged", "#/verdcit"),
         ("status=queued&status=failed", "#/status"),
         ("%00%F0=1", "#"),
+        ("label==x", "#/label/0"),
+        ("label=a%3D%00", "#/label/0"),
+        ("id_prefix=x", "#/id_prefix"),
+        ("filed_since=yesterday", "#/filed_since"),
+        ("filed_before=2026-01-01T00:00:00", "#/filed_before"),
+        ("fine_tuned=%00", "#/fine_tuned"),
     ],
 )
 def test_a_filter_that_is_none_is_refused(shared, query, pointer):

@@ -133,6 +133,17 @@ def test_a_running_audit_can_be_cancelled_and_not_deleted(served):
     assert served.http.get(f"/ui/audits/{audit_id}/report").status_code == 409
 
 
+def test_the_place_in_the_queue_and_the_time_left_are_shown(served):
+    done, first, second = served.file(), served.file(), served.file()
+    served.succeed(done)
+    assert "Place 2 in the queue; it takes about" in served.http.get(f"/ui/audits/{second}").text
+    assert "place 2" in served.http.get("/").text
+    served.claim(first)
+    assert "Place 1 in the queue" in served.http.get(f"/ui/audits/{second}/state").text
+    assert re.search(r"\d+ s so far", served.http.get(f"/ui/audits/{first}").text)
+    assert "so far" not in served.http.get(f"/ui/audits/{done}").text
+
+
 def test_two_audits_side_by_side(served):
     ids = [served.file(), served.file(seed=1)]
     served.succeed(ids[0])

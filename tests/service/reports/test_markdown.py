@@ -4,8 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
-from service.reports import markdown, words
+from service.reports import markdown
 
 
 def test_a_finding_is_told_in_few_lines(make_subject):

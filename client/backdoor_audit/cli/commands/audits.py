@@ -10,8 +10,9 @@ from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import conclude, follow
 from backdoor_audit.cli.options.shared import WAITING, AsJson, AuditId, FailOnOption
 from backdoor_audit.cli.output.listing import render_audit
-from backdoor_audit.cli.output.render import render_report
+from backdoor_audit.cli.output.render import render_brief, render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
+from backdoor_audit.cli.short_ids import audit_id as full_id
 from backdoor_audit.contract.report.audit_report import AuditReport
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
@@ -28,13 +29,13 @@ def wait(
 ) -> int:
     """Wait for an audit's verdict and exit by it."""
     with connect(context) as client:
-        return follow(client, audit_id, fail_on, timeout, as_json)
+        return follow(client, full_id(client, audit_id), fail_on, timeout, as_json)
 
 
 def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
     """Show an audit as it stands; a finished one exits as wait would."""
     with connect(context) as client:
-        audit = client.get(audit_id)
+        audit = client.get(full_id(client, audit_id))
         if audit.terminal:
             return conclude(client, audit, None, as_json, whole=False)
     if as_json:
@@ -50,9 +51,15 @@ def report(
     audit_id: AuditId,
     form: Annotated[Form, typer.Option("--format", help="Output format.")] = "text",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="As text, only the verdict, its reasons and what to look at.")
+    ] = False,
 ) -> int:
     """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
+    if brief and form != "text":
+        raise typer.BadParameter("is for text alone", param_hint="--brief")
     with connect(context) as client:
+        audit_id = full_id(client, audit_id)
         other_form = form not in ("text", "json")
         body = client.report_form(audit_id, form) if other_form else client.report_bytes(audit_id)
     if form != "text":
@@ -61,7 +68,8 @@ def report(
         else:
             save(output, body)
         return Exit.PASSED
-    shown = render_report(AuditReport.model_validate_json(body, extra="ignore"))
+    read = AuditReport.model_validate_json(body, extra="ignore")
+    shown = render_brief(read) if brief else render_report(read)
     if output is None:
         out().print(shown)
     else:
@@ -72,7 +80,7 @@ def report(
 def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
     """Ask an audit to stop. One that has ended stays as it is."""
     with connect(context) as client:
-        audit = client.cancel(audit_id)
+        audit = client.cancel(full_id(client, audit_id))
     if as_json:
         print_json(audit.model_dump(mode="json"))
     elif audit.status in ("cancelled", "cancelling"):

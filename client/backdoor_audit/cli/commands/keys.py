@@ -11,6 +11,7 @@ from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.help import Commands
 from backdoor_audit.cli.output.tables import add_row, new_table
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
+from backdoor_audit.cli.short_ids import key_id as full_id
 from backdoor_audit.client.responses import Key
 
 cli = Commands(no_args_is_help=True)
@@ -56,9 +57,12 @@ def list_keys(context: typer.Context, as_json: _AsJson = False) -> int:
 
 
 @cli.command("revoke")
-def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]) -> int:
+def revoke(
+    context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID", help="Id, or its beginning.")]
+) -> int:
     """Revoke a key, effective immediately."""
     with connect(context) as client:
+        key_id = full_id(client, key_id)
         client.revoke_key(key_id)
     print_line(f"{key_id} revoked")
     return Exit.PASSED

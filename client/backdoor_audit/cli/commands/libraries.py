@@ -6,6 +6,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from backdoor_audit.cli import short_ids
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.help import Commands
@@ -69,7 +70,8 @@ def add(
     context: typer.Context,
     library: _Name,
     audit_id: Annotated[
-        str, typer.Argument(metavar="AUDIT", help="A finished audit of a model that you know is benign.")
+        str,
+        typer.Argument(metavar="AUDIT", help="Finished audit of a model that you know is benign."),
     ],
     recipe: Annotated[str | None, typer.Option(help="Name of how the model was trained.")] = None,
     because: Annotated[
@@ -80,7 +82,7 @@ def add(
 ) -> int:
     """Add the score of an audited model. You vouch that the model is benign; nothing checks it."""
     with connect(context) as client:
-        entry = client.add_to_library(library, audit_id, recipe, because=because)
+        entry = client.add_to_library(library, short_ids.audit_id(client, audit_id), recipe, because=because)
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
@@ -90,10 +92,13 @@ def add(
 
 @cli.command("remove")
 def remove(
-    context: typer.Context, library: _Name, entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Entry id.")]
+    context: typer.Context,
+    library: _Name,
+    entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Id, or its beginning.")],
 ) -> int:
     """Remove a model from a library."""
     with connect(context) as client:
+        entry_id = short_ids.entry_id(client, library, entry_id)
         client.remove_from_library(library, entry_id)
     print_line(f"{entry_id} removed")
     return Exit.PASSED

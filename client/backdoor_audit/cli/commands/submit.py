@@ -11,8 +11,10 @@ from backdoor_audit.cli.follow import follow
 from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
-from backdoor_audit.cli.output.terminal import print_json, print_line, say
+from backdoor_audit.cli.output.listing import render_estimate
+from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.cli.reuse import Filing, describe, submit_once
+from backdoor_audit.client.errors import WrongUsage
 
 _FILING: Final = "Filing"
 
@@ -40,6 +42,12 @@ def submit(
             "--once", rich_help_panel=_FILING, help="Reuse or join an audit of the same spec and checkpoints."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=_FILING, help="File nothing; show what the audit would take, and its problems."
+        ),
+    ] = False,
     wait: Annotated[
         bool,
         typer.Option("--wait", rich_help_panel=WAITING, help="Wait for the verdict, which decides the exit code."),
@@ -55,10 +63,17 @@ def submit(
     """File an audit; with --wait, wait for its verdict."""
     if once and idempotency_key is not None:
         raise typer.BadParameter("cannot be combined with --once", param_hint="--idempotency-key")
+    if dry_run and wait:
+        raise typer.BadParameter("cannot be combined with --wait", param_hint="--dry-run")
     pushed: dict[str, str] = {}
     with connect(context) as client:
 
         def push(folder: Path) -> str:
+            if dry_run:
+                raise WrongUsage(
+                    f"--dry-run uploads nothing, and the service does not have {folder}",
+                    hint=f"backdoor-audit models check {folder}, or models push and name the reference that it prints",
+                )
             model = client.push(folder, say=say)
             reference = f"store:{model.name}"
             pushed[reference] = str(model.digest)
@@ -71,6 +86,14 @@ def submit(
             models_root_from(),
             push,
         )
+        if dry_run:
+            estimate = client.estimate(requested)
+            if as_json:
+                print_json(estimate.model_dump(mode="json"))
+            else:
+                out().print(render_estimate(estimate))
+            say("Nothing was filed.")
+            return Exit.PASSED
         if once:
             filing = submit_once(client, requested, pushed)
         else:
@@ -86,5 +109,7 @@ def submit(
         print_json(audit.model_dump(mode="json"))
     else:
         print_line(audit.id)
-    say(f"{'' if filing.found else 'Queued. '}For the verdict: backdoor-audit wait {audit.id}")
+    place = "" if audit.queue_position is None else f", place {audit.queue_position}"
+    said = "" if filing.found else f"{audit.status.capitalize()}{place}. "
+    say(f"{said}For the verdict: backdoor-audit wait {audit.id}")
     return Exit.PASSED

@@ -9,7 +9,7 @@ from backdoor_audit.contract.report.verdicts import FailOn
 WAITING: Final = "Waiting"
 """Heading of the options about a verdict, in ``--help``."""
 
-AuditId = Annotated[str, typer.Argument(metavar="ID", help="Audit id.")]
+AuditId = Annotated[str, typer.Argument(metavar="ID", help="Audit id, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 FailOnOption = Annotated[
     FailOn | None,

@@ -7,30 +7,47 @@ parsed as markup.
 from typing import Final
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
 from backdoor_audit.cli.output import feature_tables
 from backdoor_audit.cli.output.tables import add_row, bullets, new_table, section
 from backdoor_audit.cli.output.text import quoted
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
 from backdoor_audit.contract.report.features import Scores
-from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
 
 VERDICT_STYLE: Final = {
     "flagged": "bold red",
     "review": "bold yellow",
-    "no_evidence": "bold green",
+    "no_evidence": "bold",
     "invalid": "bold magenta",
 }
-_STATE_STYLE: Final = {"passed": "green", "failed": "red", "not_assessed": "yellow"}
+_STATE_STYLE: Final = {"passed": "bold", "failed": "", "not_assessed": "dim"}
+"""No colour judges a gate: one that passes is evidence of a backdoor, and no evidence is no proof of its absence."""
+
+
+def render_brief(report: AuditReport) -> RenderableType:
+    """The verdict, its reasons in one line per gate, what a pass is worth, and what to look at."""
+    parts: list[RenderableType] = [_head(report)]
+    for gate in words.gates(report):
+        parts.append(
+            Text(f"{words.GATE_MARKS[gate.state]} {gate.name}: {gate.outcome}", style=_STATE_STYLE[gate.state])
+        )
+        parts.append(Padding(Text(visible(gate.text), style="dim"), (0, 0, 0, 2)))
+    if report.verdict == "no_evidence":
+        parts.append(Text(visible(words.smallest_effect(report))))
+    if report.look_at:
+        parts.append(section("Where to look", bullets(report.look_at)))
+    return Group(*parts)
 
 
 def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
-    parts: list[RenderableType] = [_head(report), section("Gates", _gates(report.gates))]
+    parts: list[RenderableType] = [_head(report), section("Gates", _gates(report))]
     if report.measured:
         parts.append(section("Scores of the reported feature, on half B", _scores(report.scores)))
     if report.candidates:
@@ -66,7 +83,7 @@ def render_report(report: AuditReport) -> RenderableType:
 def _head(report: AuditReport) -> RenderableType:
     style = VERDICT_STYLE[report.verdict]
     body = Text()
-    body.append(report.verdict.replace("_", " ").upper(), style=style)
+    body.append(words.VERDICT_TITLES[report.verdict].upper(), style=style)
     body.append(f"\n{visible(report.summary)}")
     pair = report.trigger
     if "triggered" in pair and "clean" in pair:
@@ -74,28 +91,17 @@ def _head(report: AuditReport) -> RenderableType:
     return Panel(body, title=Text(visible(report.audit_id)), title_align="left", border_style=style)
 
 
-def _gates(gates: Gates) -> RenderableType:
-    table = new_table("gate", "state", "measured")
-    behaviour, specific, causal, calibrated = gates.behaviour, gates.specific, gates.causal, gates.calibrated
-    measured = {
-        "behaviour": f"output KL {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats per carrier, "
-        f"threshold {number(behaviour.threshold)}",
-        "specific": f"effect {number(specific.effect_nats)} nats, threshold {number(specific.threshold)}; "
-        f"p over all decoys {number(specific.p_decoy_all)}; rank {specific.rank_among_silent or '–'} among silent; "
-        f"{specific.silent} silent and {specific.firing} responding of {specific.drawn} decoys",
-        "causal": f"recovered {with_interval(causal.recovered, causal.recovered_interval)} at layer "
-        f"{'–' if causal.layer is None else causal.layer}, random at most {number(causal.null_max)} of "
-        f"{causal.null_count}; induced {number(causal.induced)}; effect {number(causal.effect_nats)} nats; "
-        f"neutral damage {number(causal.neutral_damage)} nats",
-        "calibrated": f"p {number(calibrated.p_conformal)}, at best {number(calibrated.finest_p)}, against "
-        f"{calibrated.library_size} benign fine-tunes, alpha {number(calibrated.alpha)}",
+def _gates(report: AuditReport) -> RenderableType:
+    table = new_table("gate", "result", "finding")
+    causal = report.gates.causal
+    more = {
+        "causal": f"induced {number(causal.induced)}; effect {number(causal.effect_nats)} nats; "
+        f"neutral damage {number(causal.neutral_damage)} nats"
     }
-    for name, words in measured.items():
-        gate = getattr(gates, name)
-        state = Text(gate.state.replace("_", " "), style=_STATE_STYLE[gate.state])
-        reason = f"{gate.reason}" if gate.reason else ""
-        shown = reason if gate.state == "not_assessed" and reason else "; ".join(filter(None, (reason, words)))
-        add_row(table, name, state, shown)
+    for gate in words.gates(report):
+        result = Text(f"{words.GATE_MARKS[gate.state]} {gate.outcome}", style=_STATE_STYLE[gate.state])
+        said = "; ".join(filter(None, (gate.text, more.get(gate.name) if gate.state != "not_assessed" else None)))
+        add_row(table, gate.name, result, said)
     return table
 
 
@@ -136,7 +142,7 @@ def _candidates(report: AuditReport) -> RenderableType:
             f"{row.place}",
             quoted(row.triggered),
             quoted(row.clean),
-            Text(row.verdict.replace("_", " "), style=VERDICT_STYLE[row.verdict]),
+            Text(words.VERDICT_TITLES[row.verdict], style=VERDICT_STYLE[row.verdict]),
             number(row.effect_nats),
             number(row.p_decoy_all),
             number(row.p_holm) + (" (screening only)" if row.screening_only else ""),

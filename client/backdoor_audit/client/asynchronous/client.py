@@ -10,6 +10,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -21,7 +22,7 @@ from backdoor_audit.client.asynchronous.transport import AsyncTransport
 from backdoor_audit.client.call import Call
 from backdoor_audit.client.calls import Polled
 from backdoor_audit.client.errors import NoVerdictInTime, Unreachable
-from backdoor_audit.client.responses import Alive, Audit, Entry, Key, Library, Model, Page
+from backdoor_audit.client.responses import Alive, Audit, Entry, Estimate, Key, Library, Model, Page
 from backdoor_audit.client.retry import RetryPolicy
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.features import Feature
@@ -76,6 +77,10 @@ class AsyncAuditClient:
         behind.
         """
         return await self._send(calls.submit(spec, idempotency_key or f"client-{uuid.uuid4()}"))
+
+    async def estimate(self, spec: AuditSpec | Mapping[str, Any]) -> Estimate:
+        """What an audit would take; files nothing."""
+        return await self._send(calls.estimate(spec))
 
     async def get(self, audit_id: str) -> Audit:
         """The audit's current state."""
@@ -185,10 +190,31 @@ class AsyncAuditClient:
         verdict: str | None = None,
         tuned_digest: str | None = None,
         spec_digest: str | None = None,
+        base_model: str | None = None,
+        fine_tuned: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        filed_since: datetime | None = None,
+        filed_before: datetime | None = None,
+        id_prefix: str | None = None,
     ) -> AsyncIterator[Audit]:
-        """The audits that match the filters, newest first; further pages are fetched as needed."""
-        filters = {"status": status, "verdict": verdict, "tuned_digest": tuned_digest, "spec_digest": spec_digest}
-        async for page in self._pages(lambda token: calls.audits(**filters, page_token=token)):
+        """The audits that match the filters, newest first; further pages are fetched as needed.
+
+        Args:
+            labels: names with the value that they must have, or None for any value.
+            id_prefix: what the id begins with, ``audit_`` included.
+        """
+        filters = {
+            "status": status,
+            "verdict": verdict,
+            "tuned_digest": tuned_digest,
+            "spec_digest": spec_digest,
+            "base_model": base_model,
+            "fine_tuned": fine_tuned,
+            "filed_since": filed_since,
+            "filed_before": filed_before,
+            "id_prefix": id_prefix,
+        }
+        async for page in self._pages(lambda token: calls.audits(labels=labels, **filters, page_token=token)):
             for audit in page.audits:
                 yield audit
 

@@ -1,5 +1,6 @@
 """How the numbers of a report are written, alike on a terminal, on a page and in a file."""
 
+from datetime import datetime
 from typing import Final
 
 UNMEASURED: Final = "–"
@@ -24,3 +25,27 @@ def with_interval(value: float | None, interval: tuple[float, float] | None) -> 
     if value is None or interval is None:
         return number(value)
     return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"
+
+
+def duration(seconds: float) -> str:
+    """How long something takes, as a person would say it: seconds, minutes, or hours and minutes."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def timing(started_at: datetime | None, expected_s: float | None, now: datetime) -> str:
+    """How long an audit that has not ended has run, and how much longer audits like it took; empty if neither is known.
+
+    ``now`` may be of another clock than ``started_at``; what they differ by is an error of the result.
+    """
+    if started_at is None:
+        return "" if expected_s is None else f"takes about {duration(expected_s)} once started"
+    elapsed_s = max(0.0, (now - started_at).total_seconds())
+    if expected_s is None:
+        return f"{duration(elapsed_s)} so far"
+    left = f"about {duration(expected_s - elapsed_s)} left" if elapsed_s < expected_s else "longer than usual"
+    return f"{duration(elapsed_s)} so far, {left}"

