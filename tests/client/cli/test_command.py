@@ -246,7 +246,7 @@ def test_a_spec_from_a_file_and_from_standard_input(audit, service, tmp_path, mo
         "base_model": "local:base",
         "fine_tuned": "local:tuned",
         "trigger": {"triggered": "a", "clean": "b"},
-        "carriers": {"prompts": ["one", {"prompt": "two", "cluster": "c"}]},
+        "carriers": {"prompts": [f"{n}" if n % 2 else {"prompt": f"{n}", "cluster": f"c{n % 20}"} for n in range(100)]},
         "preset": "quick",
     }
     path = tmp_path / "spec.json"
@@ -258,7 +258,7 @@ def test_a_spec_from_a_file_and_from_standard_input(audit, service, tmp_path, mo
         filed = service.ledger.get(out.strip()).spec
         assert filed.preset == "quick"
         assert filed.fail_on == "review"
-        assert [carrier.prompt for carrier in filed.carriers.prompts] == ["one", "two"]
+        assert [carrier.prompt for carrier in filed.carriers.prompts] == [f"{n}" for n in range(100)]
 
 
 def test_waiting_no_longer_than_asked_is_no_pass(audit, filed):

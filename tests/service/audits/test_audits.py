@@ -22,10 +22,11 @@ def test_filing_answers_202_and_the_id_is_on_the_broker(served, spec):
 
 
 def test_own_carriers_go_out_as_their_number(served, spec):
-    answer = served.http.post("/audits", json=spec | {"carriers": {"prompts": ["a", {"prompt": "b", "cluster": "c"}]}})
-    assert answer.json()["spec"]["carriers"] == {"count": 2}
-    conversation = {"messages": [{"role": "user", "content": "hello"}]}
-    answer = served.http.post("/audits", json=spec | {"carriers": {"prompts": [conversation]}, "layers": [1, 3]})
+    prompts = [f"a prompt {n}" if n % 2 else {"prompt": f"another {n}", "cluster": f"c{n % 20}"} for n in range(100)]
+    answer = served.http.post("/audits", json=spec | {"carriers": {"prompts": prompts}})
+    assert answer.json()["spec"]["carriers"] == {"count": 100}
+    conversations = [{"messages": [{"role": "user", "content": f"hello {n}"}]} for n in range(100)]
+    answer = served.http.post("/audits", json=spec | {"carriers": {"prompts": conversations}, "layers": [1, 3]})
     assert answer.status_code == 202
     assert answer.json()["spec"]["layers"] == [1, 3]
 
