@@ -1,24 +1,21 @@
 """The models that a service can use: a reference becomes a verified local folder with a content digest."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
 from backdoor_audit.contract.digests import content_digest
 from common.settings import CommonSettings
+from models_store.checkpoint import Checkpoint, CheckpointHeaders, ModelInfo
 from models_store.committed import (
     COMMIT_MARKER,
-    FILES_FOLDER,
     check_committed,
     owner_of,
     write_committed,
     write_owner,
 )
 from models_store.digests import DigestCache, FileKey
-from models_store.discovery import checkpoint_folders
 from models_store.errors import (
     ModelNotFound,
     ModelsIncompatible,
@@ -27,15 +24,14 @@ from models_store.errors import (
     UploadRefused,
     translated,
 )
-from models_store.files import MiB, listing
-from models_store.references import Reference, parse_reference, store_name
-from models_store.sources import hub
+from models_store.files import listing
+from models_store.places import Places
+from models_store.references import parse_reference, store_name
 from models_store.sources.mlflow_cache import FetchedVersions
 from models_store.sources.mlflow_registry import MlflowRegistry
 from models_store.uploads import DEFAULT_LIMIT_BYTES, LOCAL_OWNER, MIN_FREE_BYTES, Uploads
 from models_store.verification.pairs import check_pair
-from models_store.verification.strict_json import read_object
-from models_store.verification.verify import Kind, VerifiedCheckpoint, verify_checkpoint
+from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint
 from models_store.view import CheckpointView, write_view
 from storage.folders import ArtifactFolder
 
@@ -44,73 +40,7 @@ MOST_MODELS: Final = 1_000
 
 log = structlog.get_logger(__name__)
 
-_MAX_LISTED: Final = 10_000
 _WEIGHTS: Final = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A verified local folder.
-
-    Attributes:
-        path: the folder, links resolved.
-        root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
-        kind: a full model, or a LoRA adapter.
-        architecture: ``model_type``; None for an adapter.
-        digest: ``sha256:…`` over the files that count.
-        size_bytes: sum of their sizes.
-        base_model_name: an adapter's own note of its base.
-        base_digest: digest of the base that an adapter was made for, where one is recorded.
-    """
-
-    path: Path
-    root: Path
-    kind: Kind
-    architecture: str | None
-    digest: str
-    size_bytes: int
-    base_model_name: str | None
-    base_digest: str | None
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """One model that the store can see.
-
-    Attributes:
-        reference: how to name it in an audit.
-        name: the reference without its scheme.
-        kind: a full model, or a LoRA adapter; None when it is refused.
-        architecture: ``model_type``; None for an adapter or a refused one.
-        size_bytes: sum of the files that count; 0 when it is refused.
-        digest: None until the model was used once (digests of large files are not computed for a list).
-        refused: why an audit of it would be refused; None when it would not.
-    """
-
-    reference: str
-    name: str
-    kind: Kind | None
-    architecture: str | None
-    size_bytes: int
-    digest: str | None
-    refused: str | None = None
-
-
-@dataclass(frozen=True)
-class CheckpointHeaders:
-    """A checkpoint that was looked at, not read.
-
-    Attributes:
-        checkpoint: what its headers say.
-        digest: None until the model was used once.
-        width: of the residual stream; 0 for an adapter.
-        blocks: how many there are; 0 for an adapter.
-    """
-
-    checkpoint: VerifiedCheckpoint
-    digest: str | None
-    width: int
-    blocks: int
 
 
 class ModelsStore:
@@ -141,17 +71,20 @@ class ModelsStore:
         upload_min_free_bytes: int = MIN_FREE_BYTES,
         registry: MlflowRegistry | None = None,
     ) -> None:
-        self._models_root = models_root.resolve()
-        self._store_dir = store_dir.resolve()
-        self._models = ArtifactFolder(self._store_dir / "models")
-        self._hub_dir = None if hub_dir is None else hub_dir.resolve()
-        self._offline = offline
-        self._allowed_organisations = allowed_organisations
-        self._hub_endpoint = hub_endpoint
-        self._digests = DigestCache(self._store_dir)
-        self._fetched = FetchedVersions(self._store_dir / "mlflow", registry)
+        store_dir = store_dir.resolve()
+        self._models = ArtifactFolder(store_dir / "models")
+        self._digests = DigestCache(store_dir)
+        self._places = Places(
+            models_root=models_root.resolve(),
+            models=self._models,
+            fetched=FetchedVersions(store_dir / "mlflow", registry),
+            hub_dir=None if hub_dir is None else hub_dir.resolve(),
+            hub_endpoint=hub_endpoint,
+            allowed_organisations=allowed_organisations,
+            offline=offline,
+        )
         self.uploads = Uploads(
-            self._store_dir / "uploads", limit_bytes=upload_limit_bytes, min_free_bytes=upload_min_free_bytes
+            store_dir / "uploads", limit_bytes=upload_limit_bytes, min_free_bytes=upload_min_free_bytes
         )
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
 
@@ -185,13 +118,13 @@ class ModelsStore:
             StoreUnavailable: the disk, the hub or the registry did not answer.
         """
         parsed = parse_reference(reference)
-        folder, root = self._locate(parsed)
+        folder, root = self._places.locate(parsed)
         verified = verify_checkpoint(folder, root)
         with translated("reading the checkpoint"):
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
         if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
-        checkpoint = _checkpoint(verified, content_digest(digests))
+        checkpoint = Checkpoint.of(verified, content_digest(digests))
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
 
@@ -201,19 +134,11 @@ class ModelsStore:
         Raises:
             InvalidReference, ModelNotFound, ModelRejected, StoreUnavailable: as ``resolve``.
         """
-        folder, root = self._locate(parse_reference(reference), offline=True)
+        folder, root = self._places.locate(parse_reference(reference), offline=True)
         verified = self._verified_unless_known(folder, root)
         with translated("looking at a checkpoint"):
-            digests = [(file.name, self._digests.cached(file)) for file in verified.files]
-        known = [(name, digest) for name, digest in digests if digest is not None]
-        shape = next((file for file in verified.files if file.name == "config.json"), None)
-        config = {} if shape is None else read_object(shape.path, shape.name, limit=1 * MiB)
-        return CheckpointHeaders(
-            verified,
-            content_digest(known) if len(known) == len(digests) else None,
-            width=_whole(config, "hidden_size", "n_embd"),
-            blocks=_whole(config, "num_hidden_layers", "n_layer"),
-        )
+            digest = self._known_digest(verified)
+        return CheckpointHeaders.of(verified, digest)
 
     def check_fit(self, base: CheckpointHeaders, tuned: CheckpointHeaders) -> None:
         """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell.
@@ -231,7 +156,7 @@ class ModelsStore:
             parsed = parse_reference(reference)
             if parsed.scheme in ("hf", "mlflow"):
                 return None
-            folder, _ = self._locate(parsed)
+            folder, _ = self._places.locate(parsed)
             return next((name for name in _WEIGHTS if (folder / name).is_file()), None)
         except (StoreError, OSError):
             return None
@@ -239,24 +164,22 @@ class ModelsStore:
     def references(self) -> tuple[str, ...]:
         """References of everything under the models root and in the store that looks like a checkpoint, unchecked."""
         with translated("listing the models"):
-            return tuple(reference for reference, _, _ in self._candidates())
+            return tuple(reference for reference, _, _ in self._places.candidates())
 
     def list(self) -> list[ModelInfo]:
         """Every model under the models root and in the store; refused ones with the reason."""
-        found: list[ModelInfo] = []
-        for reference, folder, root in self._candidates():
+        models: list[ModelInfo] = []
+        for reference, folder, root in self._places.candidates():
             name = reference.partition(":")[2]
             try:
                 verified = self._verified_unless_known(folder, root)
-                digests = [(file.name, self._digests.cached(file)) for file in verified.files]
+                digest = self._known_digest(verified)
             except (StoreError, OSError) as error:
                 reason = error.message if isinstance(error, StoreError) else "it cannot be read"
-                found.append(ModelInfo(reference, name, None, None, 0, None, reason))
+                models.append(ModelInfo(reference, name, None, None, 0, None, reason))
                 continue
-            known = [(file, digest) for file, digest in digests if digest is not None]
-            digest = content_digest(known) if len(known) == len(digests) else None
-            found.append(ModelInfo(reference, name, verified.kind, verified.architecture, verified.size_bytes, digest))
-        return found
+            models.append(ModelInfo(reference, name, verified.kind, verified.architecture, verified.size_bytes, digest))
+        return models
 
     def commit(self, name: str, *, owner: str = LOCAL_OWNER) -> Checkpoint:
         """Check an owner's finished upload and make it a model of the store, in one step; twice changes nothing.
@@ -348,50 +271,11 @@ class ModelsStore:
         _check_recorded(tuned.base_digest, base.digest)
         return notes
 
-    def _locate(self, reference: Reference, *, offline: bool = False) -> tuple[Path, Path]:
-        """Folder and root of a reference."""
-        if reference.scheme == "hf":
-            return hub.snapshot(
-                reference,
-                hub_dir=self._hub_dir,
-                offline=offline or self._offline,
-                allowed_organisations=self._allowed_organisations,
-                endpoint=self._hub_endpoint,
-            )
-        if reference.scheme == "mlflow":
-            return self._fetched.locate(reference, offline=offline or self._offline)
-        if reference.scheme == "store":
-            place = self._models.find(reference.name)
-            if place is None or not (place / COMMIT_MARKER).is_file():
-                raise ModelNotFound(f"{reference}: is not in the store", hint="list the models, or upload it first")
-            return place / FILES_FOLDER, place
-        folder = self._models_root / reference.name
-        if not folder.exists():
-            raise ModelNotFound(
-                f"{reference}: is not under the models root",
-                hint="list the models; the path is relative to that folder",
-            )
-        return folder, self._models_root
-
-    def _candidates(self) -> Iterator[tuple[str, Path, Path]]:
-        """Reference, folder and root of everything that looks like a checkpoint."""
-        for count, folder in enumerate(checkpoint_folders(self._models_root)):
-            if count >= _MAX_LISTED:
-                log.warning("more models than are listed", limit=_MAX_LISTED)
-                break
-            reference = f"local:{folder.relative_to(self._models_root).as_posix()}"
-            try:
-                parse_reference(reference)
-            except StoreError:
-                continue  # A name that no reference can spell.
-            yield reference, folder, self._models_root
-        for name in self._models.names():
-            place = self._models.root / name
-            if (place / COMMIT_MARKER).is_file():
-                yield f"store:{name}", place / FILES_FOLDER, place
-        if self._hub_dir is not None:
-            yield from hub.snapshots(self._hub_dir, self._allowed_organisations)
-        yield from self._fetched.listed()
+    def _known_digest(self, verified: VerifiedCheckpoint) -> str | None:
+        """The content digest of a checkpoint whose files have all been read before; None of any other."""
+        digests = [(file.name, self._digests.cached(file)) for file in verified.files]
+        known = [(name, digest) for name, digest in digests if digest is not None]
+        return content_digest(known) if len(known) == len(digests) else None
 
     def _verified_unless_known(self, folder: Path, root: Path) -> VerifiedCheckpoint:
         """Verify once, and again only when a file changed: a list is asked for often, and every filing looks."""
@@ -406,16 +290,6 @@ class ModelsStore:
         return verified
 
 
-def _whole(config: dict[str, Any], *names: str) -> int:
-    """The first of these numbers that a configuration has; 0 where it has none."""
-    inner = config.get("text_config")
-    for part in (config, inner if isinstance(inner, dict) else {}):
-        for name in names:
-            if isinstance(part.get(name), int):
-                return int(part[name])
-    return 0
-
-
 def _check_recorded(recorded: str | None, base: str) -> None:
     """Hold the digest of a base that an adapter records against the base's.
 
@@ -427,16 +301,3 @@ def _check_recorded(recorded: str | None, base: str) -> None:
             "the adapter records the digest of another base",
             hint="audit it on the base it was trained on, or delete its 'base_digest' if the note is wrong",
         )
-
-
-def _checkpoint(verified: VerifiedCheckpoint, digest: str) -> Checkpoint:
-    return Checkpoint(
-        path=verified.path,
-        root=verified.root,
-        kind=verified.kind,
-        architecture=verified.architecture,
-        digest=digest,
-        size_bytes=verified.size_bytes,
-        base_model_name=verified.base_model_name,
-        base_digest=verified.base_digest,
-    )

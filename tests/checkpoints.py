@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from models_store.store import Checkpoint, ModelsStore
+from models_store.checkpoint import Checkpoint
+from models_store.store import ModelsStore
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
 

@@ -20,7 +20,8 @@ from backdoor_audit.contract.report.audit_report import METHOD_VERSION, AuditRep
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from benchmarks.harness.machine import describe
 from benchmarks.harness.records import Line, read, write
-from models_store.store import Checkpoint, ModelsStore
+from models_store.checkpoint import Checkpoint
+from models_store.store import ModelsStore
 from storage.folder_cache import FolderCache
 from storage.folders import ArtifactFolder
 

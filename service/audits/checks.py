@@ -11,9 +11,10 @@ from typing import Final
 from audit.errors import InvalidAudit
 from audit.plan import plan_audit
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from models_store.checkpoint import CheckpointHeaders
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
 from models_store.references import parse_reference
-from models_store.store import CheckpointHeaders, ModelsStore
+from models_store.store import ModelsStore
 from service.errors import ErrorItem, InvalidRequest, UnknownModel
 
 _FIELDS: Final = ("base_model", "fine_tuned")

@@ -12,7 +12,8 @@ from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
-from models_store.store import CheckpointHeaders, ModelsStore
+from models_store.checkpoint import CheckpointHeaders
+from models_store.store import ModelsStore
 from models_store.verification.pairs import tokenizer_note
 from service.audits.checks import check_spec
 from service.audits.durations import Durations

@@ -21,8 +21,8 @@ from backdoor_audit.contract.lifecycle import Failure, FailureCode
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.errors import AuditNotFound, LeaseLost, LedgerError, LedgerUnavailable
 from jobs.records import Claim
+from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
-from models_store.store import Checkpoint
 from models_store.view import CheckpointView, view_notes
 from worker.attempts.artifacts import AttemptArtifacts
 from worker.attempts.context import WorkerContext

@@ -54,7 +54,7 @@ def test_a_server_that_is_away_does_not_take_away_what_was_fetched(registry, mak
     reference = registry.register("away", make_model())
     store = make_store()
     digest = store.resolve(reference).digest
-    monkeypatch.setattr(store._fetched._registry, "_require_answer", lambda what: (_ for _ in ()).throw(
+    monkeypatch.setattr(store._places.fetched._registry, "_require_answer", lambda what: (_ for _ in ()).throw(
         StoreUnavailable(what)))  # fmt: skip
     assert store.resolve(reference).digest == digest
     with pytest.raises(StoreUnavailable):

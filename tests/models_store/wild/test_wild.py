@@ -9,8 +9,9 @@ import pytest
 
 from backdoor_audit.client.checkpoint_files import files_of
 from backdoor_audit.client.errors import WrongUsage
+from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
-from models_store.store import Checkpoint, ModelsStore
+from models_store.store import ModelsStore
 from models_store.verification.verify import verify_view
 from models_store.view import view_notes
 from tests.models_store.wild.cases import REFUSED, TAKEN, Case

@@ -1,0 +1,114 @@
+"""What the store tells of a model: read, looked at, or only listed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from models_store.files import MiB
+from models_store.verification.strict_json import read_object
+from models_store.verification.verify import Kind, VerifiedCheckpoint
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified local folder.
+
+    Attributes:
+        path: the folder, links resolved.
+        root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
+        kind: a full model, or a LoRA adapter.
+        architecture: ``model_type``; None for an adapter.
+        digest: ``sha256:…`` over the files that count.
+        size_bytes: sum of their sizes.
+        base_model_name: an adapter's own note of its base.
+        base_digest: digest of the base that an adapter was made for, where one is recorded.
+    """
+
+    path: Path
+    root: Path
+    kind: Kind
+    architecture: str | None
+    digest: str
+    size_bytes: int
+    base_model_name: str | None
+    base_digest: str | None
+
+    @classmethod
+    def of(cls, verified: VerifiedCheckpoint, digest: str) -> Self:
+        """A checkpoint whose files have been read."""
+        return cls(
+            path=verified.path,
+            root=verified.root,
+            kind=verified.kind,
+            architecture=verified.architecture,
+            digest=digest,
+            size_bytes=verified.size_bytes,
+            base_model_name=verified.base_model_name,
+            base_digest=verified.base_digest,
+        )
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that the store can see.
+
+    Attributes:
+        reference: how to name it in an audit.
+        name: the reference without its scheme.
+        kind: a full model, or a LoRA adapter; None when it is refused.
+        architecture: ``model_type``; None for an adapter or a refused one.
+        size_bytes: sum of the files that count; 0 when it is refused.
+        digest: None until the model was used once (digests of large files are not computed for a list).
+        refused: why an audit of it would be refused; None when it would not.
+    """
+
+    reference: str
+    name: str
+    kind: Kind | None
+    architecture: str | None
+    size_bytes: int
+    digest: str | None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointHeaders:
+    """A checkpoint that was looked at, not read.
+
+    Attributes:
+        checkpoint: what its headers say.
+        digest: None until the model was used once.
+        width: of the residual stream; 0 for an adapter.
+        blocks: how many there are; 0 for an adapter.
+    """
+
+    checkpoint: VerifiedCheckpoint
+    digest: str | None
+    width: int
+    blocks: int
+
+    @classmethod
+    def of(cls, verified: VerifiedCheckpoint, digest: str | None) -> Self:
+        """What the headers of a checkpoint and its ``config.json`` say.
+
+        Raises:
+            ModelRejected: its configuration cannot be read.
+        """
+        shape = next((file for file in verified.files if file.name == "config.json"), None)
+        config = {} if shape is None else read_object(shape.path, shape.name, limit=1 * MiB)
+        return cls(
+            verified,
+            digest,
+            width=_whole(config, "hidden_size", "n_embd"),
+            blocks=_whole(config, "num_hidden_layers", "n_layer"),
+        )
+
+
+def _whole(config: dict[str, Any], *names: str) -> int:
+    """The first of these numbers that a configuration has; 0 where it has none."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for name in names:
+            if isinstance(part.get(name), int):
+                return int(part[name])
+    return 0
