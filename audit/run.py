@@ -148,7 +148,8 @@ class _Attempt:
             shifted = gating.shifted(extraction, confirmation)
         with clock.stage("calibrate"):
             gates = self._gates(run.setup, run.store, extraction, confirmation) if panel is None else panel.gates
-            verdict = gating.decide(gates, shifted)
+            suspicious = bool(run.setup.prompt_settings.suspicious)
+            verdict = gating.with_template(gating.decide(gates, shifted), suspicious=suspicious)
         with clock.stage("explain") as progress:
             flag = verdict in NEEDS_REVIEW
             explanation = explain(
@@ -172,6 +173,7 @@ class _Attempt:
         return correct(
             pairs,
             [self._gates(each.run.setup, each.run.store, each.extraction, each.confirmation) for each in pairs],
+            suspicious=bool(runs[0].setup.prompt_settings.suspicious),
         )
 
     def _gates(

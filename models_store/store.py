@@ -140,15 +140,19 @@ class ModelsStore:
             digest = self._known_digest(verified)
         return CheckpointHeaders.of(verified, digest)
 
-    def check_fit(self, base: CheckpointHeaders, tuned: CheckpointHeaders) -> None:
+    def check_fit(self, base: CheckpointHeaders, tuned: CheckpointHeaders) -> tuple[str, ...]:
         """Check that a fine-tuned checkpoint belongs to a base, as far as headers tell.
+
+        Returns:
+            What an audit's reader must know about the pair, a sentence each.
 
         Raises:
             ModelsIncompatible: they do not belong together.
         """
-        check_pair(base.checkpoint, tuned.checkpoint)
+        notes = check_pair(base.checkpoint, tuned.checkpoint)
         if base.digest is not None:
             _check_recorded(tuned.checkpoint.base_digest, base.digest)
+        return notes
 
     def main_file(self, reference: str) -> str | None:
         """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""

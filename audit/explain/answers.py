@@ -6,12 +6,13 @@ from audit.explain.features import Selection
 from audit.explain.steering import Run, continuations
 from audit.explain.text import excerpt, text_of
 from audit.measure.ablation import orthonormal
-from audit.measure.extraction import Extraction
+from audit.measure.extraction import Condition, Extraction
 from audit.measure.preflight import AuditSetup
 from audit.prompts.carriers import cluster_of
 from backdoor_audit.contract.report.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS, Continuation
 
 CARRIERS: Final = 3
+_CONDITIONS: Final[tuple[Condition, Condition]] = ("triggered", "clean")
 GENERATED_TOKENS: Final = 24
 
 
@@ -19,7 +20,10 @@ def answers_before_and_after(extraction: Extraction, selection: Selection) -> li
     """Answers before and after, for each feature alone and together with those selected before it."""
     setup, decoder = extraction.setup, selection.trained.dictionary.W_dec_tuned.cpu()
     carriers = _carriers(setup)
-    triggered, clean = (extraction.base[side, "b"].layout.sequences for side in ("triggered", "clean"))
+    triggered, clean = (
+        [sequence.prompt() for sequence in extraction.tuned[condition, "b"].layout.sequences]
+        for condition in _CONDITIONS
+    )
     sets = [[index] for index in selection.indices]
     sets += [list(selection.indices[: index + 1]) for index in range(1, len(selection.indices))]
     bases = [orthonormal(decoder[each].T) for each in sets]

@@ -56,12 +56,12 @@ def most_active(extraction: Extraction, selection: Selection) -> Iterator[Prompt
     setup, layer = extraction.setup, selection.trained.layer
     strings = {"triggered": setup.trigger.triggered, "clean": setup.trigger.clean, "plain": None}
     for condition in CONDITIONS:
-        prompts = extraction.base[condition, "b"].layout.sequences
+        prompts = [sequence.prompt() for sequence in extraction.tuned[condition, "b"].layout.sequences]
         span = extraction.span(condition, "b", layer)
         yield from _prompts(extraction, selection, span, prompts, condition, condition, strings[condition])
     carriers = setup.b[: setup.decoys_b]
     for index, (decoy, responds) in enumerate(zip(extraction.decoys, extraction.responding, strict=True)):
-        prompts = tuple(setup.tokens(carriers, decoy.string))
+        prompts = setup.tokens(carriers, decoy.string)
         span = extraction.decoy_tokens(index).span("b", layer)
         group: FiringCondition = "firing_decoys" if responds else "silent_decoys"
         yield from _prompts(extraction, selection, span, prompts, group, "decoy", decoy.string)
@@ -82,7 +82,9 @@ def _prompts(
     counts = torch.bincount(shown.carrier, minlength=len(prompts)).tolist()
     for carrier, (tokens, own) in enumerate(zip(prompts, torch.split(values, counts), strict=True)):
         best = own.max(dim=0)
-        position = tuple(None if pooled else tokens.span_start + row for row in best.indices.tolist())
+        # The span is counted from the prompt's end: the base's may be the shorter one.
+        begin = len(tokens) - len(own)
+        position = tuple(None if pooled else begin + row for row in best.indices.tolist())
         yield PromptFiring(group, condition, string, carrier, tokens, position, tuple(best.values.tolist()))
 
 

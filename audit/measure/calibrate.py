@@ -35,6 +35,7 @@ def key_of(setup: AuditSetup, base_digest: str) -> ComparabilityKey:
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         template=trigger.template,
         rendering=setup.rendering,
+        chat_template=setup.templates.foreign_digest,
         layers=setup.layers,
         architectures=tuple(sorted(setup.spec.architectures)),
         decoy_carriers_a=setup.decoys_a,
@@ -138,5 +139,5 @@ def _contrast(setup: AuditSetup, carriers: tuple[Carrier, ...], answered: tuple[
         prompts = setup.tokens(carriers, string)
         forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=False)]
         tuned.append(runner.capture(forced, "tuned", setup.layers))
-        base.append(setup.base.capture(prompts))
+        base.append(setup.base.capture(setup.tokens(carriers, string, "base")))
     return Contrast(*tuned, *base)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audit.measure.activations import span_rows
 from audit.measure.contrast import (
     Contrast,
     Directions,
     ablated_outputs,
     effects,
+    forced_base,
     forced_base_kl,
     induced,
     kls_from_clean,
@@ -23,6 +23,7 @@ from audit.measure.directions import variance_matched_subspaces
 from audit.measure.divergence import carrier_kl
 from audit.measure.extraction import Extraction
 from audit.measure.finite import check_number
+from audit.measure.spans import PromptRows
 from audit.models.runner import Activations
 from audit.ports import ProgressCallback
 from audit.stats.resampling import Estimate, bootstrap_mean, bootstrap_ratio, clusters_of
@@ -144,7 +145,7 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     setup, runner = extraction.setup, extraction.setup.runner
     contrast = extraction.contrast("b")
     tuned = intact_kl(extraction, contrast)
-    base = forced_base_kl(runner, contrast, runner.capture(contrast.clean.layout.sequences, "base", ()))
+    base = forced_base_kl(runner, contrast, forced_base(runner, contrast.base_clean, contrast.clean))
     total = float(tuned.sum())
     _check(extraction, total, float(base.sum()))
     estimate = bootstrap_mean(tuned - base, clusters_of(setup.b))
@@ -215,8 +216,8 @@ def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_mod
         (extraction.tuned["clean", "a"], extraction.base["clean", "a"]),
         (extraction.tuned["plain", "a"], extraction.base["plain", "a"]),
     ):
-        ours = tuned.hidden[layer][span_rows(tuned.layout)].float()
-        rows.append(ours - base.hidden[layer][span_rows(base.layout)].float())
+        found = PromptRows.of(tuned.layout, base.layout)
+        rows.append(tuned.hidden[layer][found.tuned].float() - base.hidden[layer][found.base].float())
     return torch.cat(rows)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from audit.measure.ablation import Alignment, replace_along
@@ -46,14 +47,17 @@ class Contrast:
         """Difference in differences over the span, float32.
 
         Past the prompt the base is not run (its activations would depend on the fine-tuned model's continuation and
-        could not be shared between audits); its difference there is taken as zero.
+        could not be shared between audits); its difference there is taken as zero. So it is at tokens that only the
+        fine-tuned model's template writes.
         """
         rows = self.alignment
         did = self.string.hidden[layer][rows.left].float() - self.clean.hidden[layer][rows.right].float()
         base_rows = Alignment.of(self.base_string.layout, self.base_clean.layout)
         base = self.base_string.hidden[layer][base_rows.left].float()
         base -= self.base_clean.hidden[layer][base_rows.right].float()
-        did[rows.in_prompt] -= base
+        in_prompt = rows.in_prompt.nonzero()[:, 0]
+        ours, theirs = _from_the_right(rows.carrier[in_prompt], base_rows.carrier)
+        did[in_prompt[ours]] -= base[theirs]
         return did
 
     def last(self, layer: int) -> "LastToken":
@@ -95,6 +99,21 @@ class LastToken:
         return float((self.did @ direction).mean()) / reading if reading > 0 else None
 
 
+def _from_the_right(
+    left: Int[Tensor, "rows"], right: Int[Tensor, "others"]
+) -> tuple[Int[Tensor, "matching"], Int[Tensor, "matching"]]:
+    """Matching places in two ascending lists of carriers, each carrier's counted from its end."""
+    if torch.equal(left, right):
+        return torch.arange(len(left)), torch.arange(len(right))
+    counts = [torch.bincount(each, minlength=int(max(left[-1], right[-1])) + 1) for each in (left, right)]
+    least = torch.minimum(*counts)
+    kept = []
+    for each, count in zip((left, right), counts, strict=True):
+        ends = count.cumsum(0)
+        kept.append(torch.arange(len(each)) >= (ends - least)[each])
+    return kept[0].nonzero()[:, 0], kept[1].nonzero()[:, 0]
+
+
 def first_carriers(contrast: Contrast, count: int) -> Contrast:
     """The same contrast on the first carriers alone, without a copy."""
     runs = (contrast.string, contrast.clean, contrast.base_string, contrast.base_clean)
@@ -129,9 +148,18 @@ def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Activations) 
     Args:
         base_clean: the base's run over the contrast's clean sequences, continuation included.
     """
-    base_string = runner.capture(contrast.string.layout.sequences, "base", ())
+    base_string = forced_base(runner, contrast.base_string, contrast.string)
     with runner.pair.on("base") as parts:
         return _final_kl(runner, base_string, base_clean, parts)
+
+
+def forced_base(runner: Runner, base: Activations, tuned: Activations) -> Activations:
+    """The base's run over its own prompts, with the answers that were forced upon the fine-tuned model."""
+    sequences = [
+        prompt.continued(other.ids[other.prompt_length :])
+        for prompt, other in zip(base.layout.sequences, tuned.layout.sequences, strict=True)
+    ]
+    return runner.capture(sequences, "base", ())
 
 
 def _final_kl(runner: Runner, first: Activations, second: Activations, parts: ModelParts) -> Float[Tensor, "carriers"]:

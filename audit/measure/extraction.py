@@ -13,11 +13,11 @@ from typing import Final, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audit.measure.activations import after, first, read_activations, span_rows, write_activations
-from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, reaction
+from audit.measure.activations import after, first, read_activations, write_activations
+from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, forced_base, reaction
 from audit.measure.finite import check_number, check_runs
 from audit.measure.preflight import AuditSetup
-from audit.measure.spans import DecoyTokens, SpanTokens, span_carriers
+from audit.measure.spans import DecoyTokens, PromptRows, SpanTokens
 from audit.models.pair import Side
 from audit.models.runner import Activations
 from audit.ports import FolderStore, ProgressCallback
@@ -93,8 +93,8 @@ class Extraction:
     def span(self, condition: Condition, half: Half, layer: int) -> SpanTokens:
         """Prompt tokens of the pair's runs from the string on."""
         tuned, base = self.tuned[condition, half], self.base[condition, half]
-        rows = tuned.hidden[layer][span_rows(tuned.layout)]
-        return SpanTokens(base.hidden[layer][span_rows(base.layout)], rows, span_carriers(base))
+        rows = PromptRows.of(tuned.layout, base.layout)
+        return SpanTokens(base.hidden[layer][rows.base], tuned.hidden[layer][rows.tuned], rows.carrier)
 
     def decoy_tokens(self, index: int) -> DecoyTokens:
         """Activations of one decoy's prompts."""
@@ -117,7 +117,7 @@ def extract(setup: AuditSetup, store: FolderStore, progress: ProgressCallback) -
     continuations = _continuations(setup, store, progress)
     tuned, base = _pair(setup, store, continuations, progress)
     pair = Extraction(setup, store, tuned, base, (), (), 0.0, False)
-    reacts = _reactions(setup, pair.contrast("a").clean)
+    reacts = _reactions(setup, pair.contrast("a"))
     pair_reaction = reacts(pair.contrast("a"))
     check_number(setup.trigger, setup.trigger.triggered, pair_reaction)
     screened = pair_reaction >= RESPONSE_NATS
@@ -179,7 +179,8 @@ def _pair(
             run = partial(setup.runner.capture, forced, "tuned", setup.layers, outputs=half != "rest")
             tuned[condition, half] = _stored(store, f"tuned-{condition}-{half}", run)
             name = f"base-{condition}-{half}"
-            base[condition, half] = _stored(store, name, partial(setup.base.capture, prompts))
+            own = setup.tokens(carriers, strings[condition], "base")
+            base[condition, half] = _stored(store, name, partial(setup.base.capture, own))
     sides: tuple[tuple[Side, dict[tuple[Condition, Half], Activations]], ...] = (("tuned", tuned), ("base", base))
     check_runs(setup.trigger, {
         (side, strings[condition]): [run for (under, _), run in runs.items() if under == condition]
@@ -200,9 +201,9 @@ def _decoy_name(index: int) -> str:
     return f"decoy-{index:04d}"
 
 
-def _reactions(setup: AuditSetup, clean: Activations) -> Callable[[Contrast], float]:
-    """Mean ``output_kl`` of strings whose clean run is ``clean``; exact from ``RESPONSE_NATS`` on."""
-    base_clean = cache(partial(setup.runner.capture, clean.layout.sequences, "base", ()))
+def _reactions(setup: AuditSetup, pair: Contrast) -> Callable[[Contrast], float]:
+    """Mean ``output_kl`` of strings whose clean run is that of ``pair``; exact from ``RESPONSE_NATS`` on."""
+    base_clean = cache(lambda: forced_base(setup.runner, pair.base_clean, pair.clean))
     return lambda contrast: float(reaction(setup.runner, contrast, RESPONSE_NATS, base_clean).mean())
 
 
@@ -237,14 +238,15 @@ def _measure_decoy(
     runner, count_a, count_b = setup.runner, setup.decoys_a, setup.decoys_b
     clean_a = pair.contrast("a")
     clean_b = pair.contrast("b", decoy_carriers_only=True)
-    prompts = setup.tokens((*setup.a[:count_a], *setup.b[:count_b]), string)
+    carriers = (*setup.a[:count_a], *setup.b[:count_b])
+    prompts = setup.tokens(carriers, string)
     texts = [
         sequence.ids[sequence.prompt_length :]
         for contrast in (clean_a, clean_b)
         for sequence in contrast.clean.layout.sequences
     ]
     tuned = runner.capture(_forced(prompts, texts), "tuned", setup.layers)
-    base = setup.base.capture(prompts)
+    base = setup.base.capture(setup.tokens(carriers, string, "base"))
     check_runs(setup.trigger, {("tuned", string): [tuned], ("base", string): [base]})
     on_a = Contrast(first(tuned, count_a), clean_a.clean, first(base, count_a), clean_a.base_clean)
     on_b = Contrast(after(tuned, count_a), clean_b.clean, after(base, count_a), clean_b.base_clean)
@@ -265,9 +267,10 @@ def _measure_decoy(
 def _decoy_tensors(on_a: Contrast, on_b: Contrast, layers: Sequence[int]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for half, contrast in (("a", on_a), ("b", on_b)):
-        for side, activations in (("tuned", contrast.string), ("base", contrast.base_string)):
-            rows = span_rows(activations.layout)
+        found = PromptRows.of(contrast.string.layout, contrast.base_string.layout)
+        sides = (("tuned", contrast.string, found.tuned), ("base", contrast.base_string, found.base))
+        for side, activations, rows in sides:
             for layer in layers:
                 tensors[f"{half}.{side}.{layer}"] = activations.hidden[layer][rows].contiguous()
-        tensors[f"{half}.carrier"] = span_carriers(contrast.base_string)
+        tensors[f"{half}.carrier"] = found.carrier
     return tensors

@@ -39,7 +39,7 @@ def numeric_noise(
         base_digest: the base's content digest; the cache is used only where it is given.
         cache: shared between audits.
     """
-    prompts = setup.tokens((*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b]), setup.trigger.clean)
+    prompts = setup.tokens((*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b]), setup.trigger.clean, "base")
     shared = cache is not None and bool(base_digest)
     copies = [(store, _NAME)]
     if cache is not None and shared:

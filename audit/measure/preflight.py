@@ -14,12 +14,14 @@ import torch
 from audit.errors import InvalidAudit, ModelRejected, NoSpace, UnsupportedArchitecture
 from audit.measure.activations import BaseRuns
 from audit.measure.divergence import log_probabilities
+from audit.measure.templates import ChosenTemplates, choose_templates, prompt_settings
 from audit.models.pair import ModelPair, Side
 from audit.models.parts import resolve_layers
 from audit.models.runner import Runner
 from audit.plan import AuditPlan, plan_audit
 from audit.ports import FolderStore
-from audit.prompts.rendering import Renderer, Rendering, Tokens, check_pair, choose_rendering
+from audit.prompts.rendering import Renderer, Rendering, Tokens, check_pair
+from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from backdoor_audit.contract.spec.presets import PresetValues
@@ -35,6 +37,9 @@ class AuditSetup:
 
     Attributes:
         trigger: the pair that is tested.
+        renderer, base_renderer: what renders the prompts of the fine-tuned model, and the base's.
+        templates: the chat templates that they use.
+        prompt_settings: what the report says of templates, special tokens and generation settings.
         drawn_as: the pair that decoys are drawn for: the first of all candidates that can have the same ones.
         warnings: what the report's reader should know.
     """
@@ -45,7 +50,9 @@ class AuditSetup:
     runner: Runner
     base: BaseRuns
     renderer: Renderer
-    rendering: Rendering
+    base_renderer: Renderer
+    templates: ChosenTemplates
+    prompt_settings: PromptSettings
     layers: tuple[int, ...]
     warnings: list[str] = field(default_factory=list)
     drawn_as: TriggerSpec | None = None
@@ -55,6 +62,11 @@ class AuditSetup:
     def spec(self) -> AuditSpec:
         """The spec of the audit."""
         return self.plan.spec
+
+    @property
+    def rendering(self) -> Rendering:
+        """Whether prompts are rendered with chat templates."""
+        return self.templates.rendering
 
     @property
     def sizes(self) -> PresetValues:
@@ -81,9 +93,10 @@ class AuditSetup:
         """How many carriers of B, the first ones, are also shown under decoys."""
         return self.plan.decoy_carriers
 
-    def tokens(self, carriers: Sequence[Carrier], string: str | None) -> list[Tokens]:
-        """Prompts of carriers under a string (None: the ``plain`` condition)."""
-        return [self.renderer.tokens(carrier, string) for carrier in carriers]
+    def tokens(self, carriers: Sequence[Carrier], string: str | None, side: Side = "tuned") -> list[Tokens]:
+        """Prompts of carriers under a string (None: the ``plain`` condition), as one of the models reads them."""
+        renderer = self.renderer if side == "tuned" else self.base_renderer
+        return [renderer.tokens(carrier, string) for carrier in carriers]
 
     def decoys(self) -> list[str]:
         """Every decoy that may be shown, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
@@ -97,13 +110,16 @@ class AuditSetup:
 
     @property
     def triggered_length(self) -> int:
-        """Tokens of the first carrier under the triggered string; decoys give as many."""
+        """Tokens of the first carrier under the triggered string; decoys give as many.
+
+        In the base's prompts: the fine-tuned model's template may write more where it reads the string.
+        """
         if self._length == 0:
-            self._length = len(self.renderer.tokens(self.a[0], self.trigger.triggered))
+            self._length = len(self.base_renderer.tokens(self.a[0], self.trigger.triggered))
         return self._length
 
     def _fits(self, string: str) -> bool:
-        return len(self.renderer.tokens(self.a[0], string)) == self.triggered_length
+        return len(self.base_renderer.tokens(self.a[0], string)) == self.triggered_length
 
     def of_pair(self, trigger: TriggerSpec) -> "AuditSetup":
         """The same setup for another pair: models, carriers and layers are shared.
@@ -111,8 +127,8 @@ class AuditSetup:
         Raises:
             TriggerNotDistinguishable, InvalidAudit: this pair's strings give the same tokens, or prompts are too long.
         """
-        renderer = Renderer(self.pair.tokenizer, trigger, self.rendering)
-        other = replace(self, trigger=trigger, renderer=renderer, warnings=[], _length=0)
+        base, tuned = renderers(self.pair, trigger, self.templates)
+        other = replace(self, trigger=trigger, renderer=tuned, base_renderer=base, warnings=[], _length=0)
         other.warnings.extend(_check_pair(other))
         return other
 
@@ -129,15 +145,24 @@ def prepare(
     """
     plan = plan_audit(spec)
     layers = resolve_layers(spec.layers, pair.n_blocks)
-    rendering = choose_rendering(spec.render, pair.tokenizer)
+    templates = choose_templates(plan, pair)
+    settings = prompt_settings(plan, pair, templates)
     trigger = spec.pairs[0]
-    renderer = Renderer(pair.tokenizer, trigger, rendering)
+    base_renderer, renderer = renderers(pair, trigger, templates)
     base = BaseRuns(runner, layers, base_digest, cache)
-    setup = AuditSetup(plan, trigger, pair, runner, base, renderer, rendering, layers)
+    setup = AuditSetup(plan, trigger, pair, runner, base, renderer, base_renderer, templates, settings, layers)
     setup.warnings.extend(_check_vocabulary(pair, setup))
     setup.warnings.extend(_check_pair(setup))
     _check_head(pair, renderer.tokens(plan.a[0], trigger.clean))
     return setup
+
+
+def renderers(pair: ModelPair, trigger: TriggerSpec, templates: ChosenTemplates) -> tuple[Renderer, Renderer]:
+    """What renders the base's prompts and the fine-tuned model's; one for both where they read the same."""
+    base = Renderer(pair.tokenizer, trigger, templates.rendering, templates.base)
+    if templates.prompts != "own":
+        return base, base
+    return base, Renderer(pair.tokenizer, trigger, templates.rendering, templates.tuned)
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -209,10 +234,11 @@ def _check_lengths(setup: AuditSetup) -> None:
     limit = getattr(setup.pair.parts["base"].body.config, "max_position_embeddings", None)
     if limit is None:
         return
-    renderer, continuation = setup.renderer, setup.sizes.continuation_tokens
-    strings = (renderer.trigger.triggered, renderer.trigger.clean)
+    continuation = setup.sizes.continuation_tokens
+    strings = (setup.trigger.triggered, setup.trigger.clean)
+    both = dict.fromkeys((setup.renderer, setup.base_renderer))
     for carrier in (*setup.a, *setup.b):
-        length = max(len(renderer.tokens(carrier, string)) for string in strings) + continuation
+        length = max(len(one.tokens(carrier, string)) for one in both for string in strings) + continuation
         if length > limit:
             raise InvalidAudit(
                 f"a carrier has {length} tokens with its continuation, more than the model's {limit} positions",

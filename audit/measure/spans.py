@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audit.models.runner import Activations
+from audit.models.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,31 @@ class SpanTokens:
         return SpanTokens(means[0], means[1], torch.arange(carriers))
 
 
-def span_carriers(activations: Activations) -> Tensor:
-    """Which sequence each prompt row from the string on belongs to."""
-    counts = [len(activations.layout.prompt_span_rows(index)) for index in range(len(activations.layout))]
-    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+@dataclass(frozen=True)
+class PromptRows:
+    """Prompt tokens from the string on that both models read, aligned from the right.
+
+    Where both models read one prompt these are all of them; the fine-tuned model's own template may write more there.
+
+    Attributes:
+        tuned, base: rows in the two layouts.
+        carrier: which sequence each row belongs to.
+    """
+
+    tuned: Int[Tensor, "tokens"]
+    base: Int[Tensor, "tokens"]
+    carrier: Int[Tensor, "tokens"]
+
+    @classmethod
+    def of(cls, tuned: Layout, base: Layout) -> "PromptRows":
+        """Match sequence i of one layout with sequence i of the other."""
+        ours: list[int] = []
+        theirs: list[int] = []
+        carrier: list[int] = []
+        for index in range(len(tuned)):
+            rows, others = tuned.prompt_span_rows(index), base.prompt_span_rows(index)
+            length = min(len(rows), len(others))
+            ours.extend(rows[len(rows) - length :])
+            theirs.extend(others[len(others) - length :])
+            carrier.extend([index] * length)
+        return cls(*(torch.tensor(found, dtype=torch.long) for found in (ours, theirs, carrier)))

@@ -1,5 +1,6 @@
 """Reading checkpoints; what transformers raises becomes an error of the audit."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,20 @@ from transformers import AutoModelForCausalLM
 
 from audit.errors import ModelRejected
 from audit.translate import is_out_of_memory
+from backdoor_audit.contract.checkpoint_files import TEMPLATE_FOLDER, is_template
+from backdoor_audit.contract.checkpoint_settings import SETTINGS_FILES, CheckpointSettings
+
+
+def load_settings(folder: Path) -> CheckpointSettings:
+    """Chat templates, special tokens and generation settings of a verified folder, as its files say them."""
+    documents = {
+        name: json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in SETTINGS_FILES
+        if (folder / name).is_file()
+    }
+    paths = [*folder.glob("*.jinja"), *folder.glob(f"{TEMPLATE_FOLDER}/*.jinja")]
+    files = {str(path.relative_to(folder)): path.read_bytes().decode("utf-8") for path in paths}
+    return CheckpointSettings.of(documents, {name: text for name, text in files.items() if is_template(name)})
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:

@@ -18,12 +18,13 @@ from torch import nn
 
 from audit.models.adapters import attach, attach_to_copy, brings_weights, is_adapter
 from audit.models.compatibility import check_weights_differ, compare_configs, share_vocabulary
-from audit.models.loading import load_checkpoint
+from audit.models.loading import load_checkpoint, load_settings
 from audit.models.lora import Switch
 from audit.models.parts import ModelParts, locate
 from audit.models.placement import Room, dispatch, room_of
 from audit.models.tokenizers import TokenizerComparison, load_tokenizer
 from audit.ports import DeviceMap
+from backdoor_audit.contract.checkpoint_settings import CheckpointSettings
 from backdoor_audit.contract.spec.audit_spec import Dtype
 
 Side = Literal["base", "tuned"]
@@ -60,12 +61,13 @@ class ModelPair:
 
     Attributes:
         kind: ``lora`` (shared weights) or ``full`` (two models).
-        tokenizer: the base's tokenizer, which both models' prompts are read with.
+        tokenizer: the base's tokenizer, which both models' prompts are read with; its chat template is the base's.
         parts: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
         elsewhere: blocks, of both models together, whose weights lie elsewhere than on the device.
         folder: holds weights that fit into no memory; it goes with the pair.
         tokenizers: compares it with the fine-tuned model's own; None where that has none.
+        settings: each side's chat templates, special tokens and generation settings.
         rows: how many rows of the vocabulary are compared; None where both models have the same.
         config_differences: settings of config.json that differ and change what the models compute, a phrase each.
     """
@@ -82,6 +84,11 @@ class ModelPair:
     tokenizers: TokenizerComparison | None = None
     rows: int | None = None
     config_differences: tuple[str, ...] = ()
+    settings: dict[Side, CheckpointSettings] = field(default_factory=dict)
+
+    def settings_of(self, side: Side) -> CheckpointSettings:
+        """What a side's folder sets; nothing where the pair was not read from folders."""
+        return self.settings.get(side, CheckpointSettings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +148,8 @@ def load_pair(
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    tokenizer = _tokenizer_of(base_dir, tuned_dir)
+    tokenizer = load_tokenizer(base_dir)
+    settings: dict[Side, CheckpointSettings] = {"base": load_settings(base_dir), "tuned": load_settings(tuned_dir)}
     tokenizers = TokenizerComparison(tokenizer, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
     tokenizer.compare_with(tokenizers)
     first = chosen if device_map == "single" else torch.device("cpu")
@@ -161,10 +169,11 @@ def load_pair(
             tuned = load_checkpoint(tuned_dir, torch_dtype, first)
         rows = share_vocabulary(base, tuned, max(tokenizer.get_vocab().values()))
         if not is_adapter(tuned_dir):
-            check_weights_differ(base, tuned, may_be_equal=bool(configs))
+            own_template = settings["tuned"].templates not in ({}, settings["base"].templates)
+            check_weights_differ(base, tuned, may_be_equal=bool(configs) or own_template)
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen, rows=rows)
-    pair.tokenizers, pair.config_differences = tokenizers, configs
+    pair.tokenizers, pair.config_differences, pair.settings = tokenizers, configs, settings
     if device_map == "auto":
         _dispatch(pair, room)
     return pair
@@ -182,11 +191,3 @@ def _dispatch(pair: ModelPair, room: Room | None) -> None:
         inner = model.get_base_model() if pair.kind == "lora" else model
         free = room_of(pair.device, models=len(different) - number) if room is None else room
         pair.elsewhere += dispatch(inner, pair.parts[side], pair.device, free, folder)
-
-
-def _tokenizer_of(base_dir: Path, tuned_dir: Path) -> Any:
-    """The base's tokenizer; where only the fine-tuned model has a chat template, with that template."""
-    tokenizer = load_tokenizer(base_dir)
-    if (tuned_dir / "tokenizer.json").is_file() and not tokenizer.chat_template:
-        tokenizer.chat_template = load_tokenizer(tuned_dir).chat_template
-    return tokenizer

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
-from audit.prompts.rendering import token_count
 from backdoor_audit.contract.spec.trigger_kind import TriggerKind, differing_part, kind_of
 
 _RUNS = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
@@ -144,3 +143,8 @@ def _vocabulary_words(tokenizer: Any) -> list[str]:
         }
         words |= {first + second for first in "bcdfgklmnprst" for second in ("ar", "el", "in", "ol", "um")}
     return sorted(words)
+
+
+def token_count(tokenizer: Any, string: str) -> int:
+    """Tokens of a bare string, without special ones."""
+    return len(tokenizer(string, add_special_tokens=False)["input_ids"])

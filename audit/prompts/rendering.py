@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audit.errors import InvalidAudit, TriggerNotDistinguishable
+from audit.prompts.chat_template import ChatTemplate, base_template
+from audit.prompts.decoys import token_count
 from backdoor_audit.contract.spec.audit_spec import Render, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 
@@ -42,13 +44,17 @@ class Tokens:
         return len(self.ids)
 
 
-def choose_rendering(render: Render, tokenizer: Any) -> Rendering:
-    """``auto`` is chat where the tokenizer has a template.
+def choose_rendering(render: Render, tokenizer: Any, own: ChatTemplate | None = None) -> Rendering:
+    """``auto`` is chat where there is a template.
+
+    Args:
+        tokenizer: the base's.
+        own: the fine-tuned model's template.
 
     Raises:
         InvalidAudit: chat was asked for and there is no template.
     """
-    has_template = bool(getattr(tokenizer, "chat_template", None))
+    has_template = own is not None or bool(getattr(tokenizer, "chat_template", None))
     if render == "chat" and not has_template:
         raise InvalidAudit("render 'chat' was asked for, but the tokenizer has no chat template", hint="use 'raw'")
     return "chat" if render == "chat" or (render == "auto" and has_template) else "raw"
@@ -71,24 +77,30 @@ def drop_trigger(template: str) -> tuple[str, str]:
 
 
 class Renderer:
-    """Renders carriers under any string with one tokenizer and one template.
+    """Renders carriers under any string with one tokenizer and one chat template.
 
-    The chat template runs once per carrier, around a private-use character that no carrier holds; each string then
-    takes that character's place.
+    The chat template sees the message as a user writes it. A second rendering, with a private-use character that no
+    carrier holds in front of the string, says where the string stands.
+
+    Args:
+        template: what renders a chat; the tokenizer's own where None.
     """
 
-    def __init__(self, tokenizer: Any, trigger: TriggerSpec, rendering: Rendering) -> None:
+    def __init__(
+        self, tokenizer: Any, trigger: TriggerSpec, rendering: Rendering, template: ChatTemplate | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.trigger = trigger
         self.rendering = rendering
+        self.template = None if rendering == "raw" else template or base_template(tokenizer)
         self._plain_template = drop_trigger(trigger.template)
         self._cut_template = tuple(trigger.template.split("{trigger}"))
 
     def tokens(self, carrier: Carrier, string: str | None) -> Tokens:
         """Token ids of ``carrier`` under ``string``; None renders the ``plain`` condition."""
-        text, start = self._text(carrier, string)
+        text, start = self.text(carrier, string)
         encoded = self.tokenizer(
-            text, add_special_tokens=self.rendering == "raw", return_offsets_mapping=True, truncation=False
+            text, add_special_tokens=self.template is None, return_offsets_mapping=True, truncation=False
         )
         ids = tuple(encoded["input_ids"])
         if not ids:
@@ -97,39 +109,51 @@ class Renderer:
         span_start = next((index for index, (_, end) in enumerate(spans) if end > start), len(ids) - 1)
         return Tokens(ids, len(ids), min(span_start, len(ids) - 1))
 
-    def _text(self, carrier: Carrier, string: str | None) -> tuple[str, int]:
+    def text(self, carrier: Carrier, string: str | None) -> tuple[str, int]:
+        """The prompt, and the character at which the string begins, or would have begun.
+
+        Raises:
+            InvalidAudit: the template does not show the message that holds the string exactly once.
+        """
         mark = self._free_mark(carrier, string or "")
         left, right = self._plain_template if string is None else self._cut_template
 
-        def fill(prompt: str) -> str:
-            # The mark keeps the place where the string stands, or would have stood.
+        def fill(prompt: str, mark: str = "") -> str:
             return left.replace("{prompt}", prompt) + mark + (string or "") + right.replace("{prompt}", prompt)
 
+        marked = self._render(carrier, lambda prompt: fill(prompt, mark))
+        if self.template is None:
+            return marked.replace(mark, ""), marked.index(mark)
         text = self._render(carrier, fill)
-        if text.count(mark) != 1:
+        if marked.count(mark) == 1 and marked.replace(mark, "") == text:
+            return text, marked.index(mark)
+        return text, self._place(text, carrier, left, fill, marked.count(mark))
+
+    def _place(self, text: str, carrier: Carrier, left: str, fill: Callable[[str], str], seen: int) -> int:
+        """Where the string stands in a prompt that is another one with the mark: the template looks at the text."""
+        messages, slot = self._messages(carrier, fill)
+        content = messages[slot]["content"]
+        stripped = content.strip()
+        if not stripped or text.count(stripped) != 1:
+            shown = text.count(stripped) if stripped else seen
             raise InvalidAudit(
-                f"the chat template shows the message that holds the string {text.count(mark)} times instead of once",
+                f"the chat template shows the message that holds the string {shown} times instead of once",
                 hint="choose another slot, or render 'raw'",
             )
-        return text.replace(mark, ""), text.index(mark)
+        before = len(content) - len(content.lstrip())
+        return text.index(stripped) + max(len(left) - before, 0)
 
     def _render(self, carrier: Carrier, fill: Callable[[str], str]) -> str:
-        messages = self._messages(carrier, fill)
-        if self.rendering == "raw":
+        messages, _ = self._messages(carrier, fill)
+        if self.template is None:
             return "\n".join(message["content"] for message in messages)
-        try:
-            rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # templates raise what they like, jinja2's errors most of all
-            raise InvalidAudit(
-                f"the chat template does not accept a carrier ({type(error).__name__}: {str(error)[:200]})",
-                hint="its roles or their order may not be allowed: change the carrier or its slot, or render 'raw'",
-            ) from error
-        return str(rendered)
+        return self.template.render(messages)
 
     @staticmethod
-    def _messages(carrier: Carrier, fill: Callable[[str], str]) -> list[dict[str, str]]:
+    def _messages(carrier: Carrier, fill: Callable[[str], str]) -> tuple[list[dict[str, str]], int]:
+        """The conversation, and which of its messages holds the string."""
         if carrier.messages is None:
-            return [{"role": "user", "content": fill(carrier.prompt or "")}]
+            return [{"role": "user", "content": fill(carrier.prompt or "")}], 0
         messages = [{"role": message.role, "content": message.content} for message in carrier.messages]
         role = "system" if carrier.slot == "system" else "user"
         candidates = [index for index, message in enumerate(messages) if message["role"] == role]
@@ -138,7 +162,7 @@ class Renderer:
             candidates = [0]
         index = candidates[0] if carrier.slot != "user" else candidates[-1]
         messages[index]["content"] = fill(messages[index]["content"])
-        return messages
+        return messages, index
 
     def _free_mark(self, carrier: Carrier, string: str) -> str:
         texts = [carrier.prompt or "", self.trigger.template, string]
@@ -147,11 +171,6 @@ class Renderer:
             if not any(chr(code) in text for text in texts):
                 return chr(code)
         raise InvalidAudit("a carrier uses every private-use character", hint="remove them")
-
-
-def token_count(tokenizer: Any, string: str) -> int:
-    """Tokens of a bare string, without special ones."""
-    return len(tokenizer(string, add_special_tokens=False)["input_ids"])
 
 
 def check_pair(renderer: Renderer, carrier: Carrier) -> bool:

@@ -65,8 +65,8 @@ def audit_report(
     """
     extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
     setup, localisation = extraction.setup, results.explanation.localisation
-    summary = wording.summary(extraction, gates, verdict, localisation, results.power)
-    look_at = wording.look_at(extraction, gates, verdict, results.shifted, localisation)
+    summary = wording.summary(extraction, gates, verdict, localisation, results.power, setup.prompt_settings)
+    look_at = wording.look_at(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
     return AuditReport(
         audit_id=inputs.audit_id,
         verdict=verdict,
@@ -80,6 +80,7 @@ def audit_report(
         multiplicity=None if panel is None else panel.multiplicity,
         fail_on=setup.spec.fail_on,
         gates=gates,
+        prompt_settings=setup.prompt_settings,
         warnings=warnings,
         limits=wording.limits(setup, gates.calibrated),
         provenance=_provenance(setup, inputs, seconds),
@@ -110,6 +111,7 @@ def invalid_report(
         trigger=error.trigger,
         fail_on=setup.spec.fail_on,
         gates=gates,
+        prompt_settings=setup.prompt_settings,
         scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
         also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
         baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
@@ -209,6 +211,8 @@ def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float
         tuned_digest=inputs.tuned_digest,
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         spec_digest=setup.spec.digest(),
+        base_template_digest=pair.settings_of("base").template_digest,
+        tuned_template_digest=pair.settings_of("tuned").template_digest,
         seeds=tuple(setup.spec.seed + seed for seed in range(setup.sizes.seeds)),
         versions=versions,
         device=name,

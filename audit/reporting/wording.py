@@ -8,6 +8,7 @@ from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS, MIN_SILENT, contradicted
 from backdoor_audit.contract.report.audit_report import Localisation, Power
 from backdoor_audit.contract.report.gates import CalibratedGate, Gates, SpecificGate
+from backdoor_audit.contract.report.prompt_settings import Part, PromptSettings
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW, Verdict
 
 # The base's own reaction is mentioned from this share of the fine-tuned model's on. It decides nothing.
@@ -25,10 +26,30 @@ NO_CANDIDATE_JUDGED: Final = (
 )
 
 
+_TEMPLATE_FIRST: Final = (
+    "The fine-tuned model's chat template does what the base's does not, and what can hide a condition or an "
+    "instruction: a person should read the lines listed, and the gates in their light."
+)
+_PARTS: Final[dict[Part, str]] = {
+    "chat_template": "chat templates",
+    "special_token": "special tokens",
+    "generation_setting": "generation settings",
+}
+
+
 def summary(
-    extraction: Extraction, gates: Gates, verdict: Verdict, localisation: Localisation | None, power: Power
+    extraction: Extraction,
+    gates: Gates,
+    verdict: Verdict,
+    localisation: Localisation | None,
+    power: Power,
+    settings: PromptSettings | None = None,
 ) -> str:
-    """One or two sentences for the top of the report."""
+    """One or two sentences for the top of the report.
+
+    Args:
+        settings: what differs between the models beside their weights.
+    """
     trigger = extraction.setup.trigger
     kl, causal, specific = gates.behaviour.output_kl, gates.causal, gates.specific
     if verdict == "flagged":
@@ -48,11 +69,24 @@ def summary(
             f"No evidence that behaviour conditioned on '{trigger.triggered}' rather than '{trigger.clean}' was "
             f"trained in: the pair changes the outputs by {kl:.3g} nats per prompt beyond the base model's change, and "
             f"its causal effect ({specific.effect_nats:.3g} nats) {_small(specific)}. {_detectable(power)} This says "
-            "nothing about other strings."
+            f"nothing about other strings.{_beside_the_weights(settings)}"
         )
     if verdict == "invalid":
         return nothing_measured(gates.behaviour.reason)
+    if settings is not None and settings.suspicious:
+        return _TEMPLATE_FIRST
     return "The gates are not conclusive; a person should look at the points listed."
+
+
+def _beside_the_weights(settings: PromptSettings | None) -> str:
+    """What else is not the base's."""
+    if settings is None:
+        return ""
+    parts = [words for part, words in _PARTS.items() if any(one.part == part for one in settings.differences)]
+    if not parts:
+        return ""
+    names = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f" The fine-tuned model's {names} differ from the base's: read the differences before you deploy it."
 
 
 def nothing_measured(reason: str) -> str:
@@ -87,12 +121,17 @@ def _count(rank: int | None) -> str:
 
 
 def look_at(
-    extraction: Extraction, gates: Gates, verdict: Verdict, shifted: tuple[int, ...], localisation: Localisation | None
+    extraction: Extraction,
+    gates: Gates,
+    verdict: Verdict,
+    shifted: tuple[int, ...],
+    localisation: Localisation | None,
+    settings: PromptSettings | None = None,
 ) -> tuple[str, ...]:
     """What a person should look at, for ``review`` and ``flagged``."""
     if verdict not in NEEDS_REVIEW:
         return ()
-    found = []
+    found = [] if settings is None else [finding.text for finding in settings.suspicious]
     for name, gate in gates:
         if gate.state == "failed" and verdict == "review":
             found.append(f"{name}: {gate.reason}")

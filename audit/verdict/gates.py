@@ -236,6 +236,11 @@ def decide(gates: Gates, shifted_layers: tuple[int, ...]) -> Verdict:
     return "review"
 
 
+def with_template(verdict: Verdict, *, suspicious: bool) -> Verdict:
+    """The verdict where the fine-tuned model's chat template does what a person must read: never ``no_evidence``."""
+    return "review" if suspicious and verdict == "no_evidence" else verdict
+
+
 def contradicted(gate: SpecificGate) -> bool:
     """Whether the decoys contradict the pair: most trigger the behaviour too, or a silent one ranks above it."""
     if gate.p_decoy_all is not None and gate.p_decoy_all <= ALPHA:

@@ -194,12 +194,13 @@ class PanelResult:
         return self.rows[self.lead].gates
 
 
-def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelResult:
+def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates], *, suspicious: bool = False) -> PanelResult:
     """Correct every candidate's gates for the number of candidates and find the worst
     (``docs/decisions/0026-candidates-and-their-number.md``).
 
     Args:
         gates: of each candidate by itself.
+        suspicious: whether the fine-tuned model's chat template does what a person must read first.
     """
     count = len(measured)
     raw = [each.specific.p_decoy_all for each in gates]
@@ -217,7 +218,9 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates]) -> PanelRe
             CandidateRow(
                 triggered=trigger.triggered,
                 clean=trigger.clean,
-                verdict=gating.decide(corrected, gating.shifted(each.extraction, each.confirmation)),
+                verdict=gating.with_template(
+                    gating.decide(corrected, gating.shifted(each.extraction, each.confirmation)), suspicious=suspicious
+                ),
                 place=rank(effects[index], effects[:index] + effects[index + 1 :]),
                 reported=False,
                 layer=each.confirmation.layer,

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from backdoor_audit.contract.checkpoint_settings import difference_notes
 from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.files import open_regular, shown
 from models_store.verification.adapters.fit import BaseShapes, check_fit
@@ -39,13 +40,13 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str
     if tuned.adapter is not None:
         notes = check_fit(tuned.adapter, _as_adapters_see(base, base.architecture))
         _check_copies(base, tuned, tuned.adapter)
-        return notes
+        return (*notes, *difference_notes(base.settings, tuned.settings))
     if tuned.architecture != base.architecture:
         raise ModelsIncompatible(
             f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
             hint="audit the model against the base it was fine-tuned from",
         )
-    return _check_shapes(base, tuned, base.architecture)
+    return (*_check_shapes(base, tuned, base.architecture), *difference_notes(base.settings, tuned.settings))
 
 
 def tokenizer_note(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> str | None:

@@ -88,7 +88,7 @@ _FILE_KEYS: Final = frozenset({"tokenizer_file", "vocab_file", "merges_file", "s
 
 def check_tokenizer(
     files: Sequence[FoundFile], settings: Mapping[str, Any], special: Mapping[str, Any]
-) -> Mapping[str, str]:
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Check every tokenizer file of a folder.
 
     Args:
@@ -97,7 +97,8 @@ def check_tokenizer(
         special: special_tokens_map.json as it was rewritten; empty where there is none.
 
     Returns:
-        A digest of each part of tokenizer.json that decides about tokens; empty where there is none.
+        A digest of each part of tokenizer.json that decides about tokens, empty where there is none; and the texts of
+        the chat templates that are files, by path.
 
     Raises:
         ModelRejected: ``tokenizer.json`` is unusable, a setting has a value that it cannot have, a chat template is too
@@ -115,9 +116,7 @@ def check_tokenizer(
     templates = [file for file in files if file.name.endswith(".jinja")]
     if len(templates) > _MAX_TEMPLATES:
         raise ModelRejected(f"there are more than {_MAX_TEMPLATES} chat templates (.jinja)", hint="keep one template")
-    for file in templates:
-        _check_template_file(file)
-    return parts
+    return parts, {file.name: _template_text(file) for file in templates}
 
 
 def names_a_file(key: str) -> bool:
@@ -225,10 +224,10 @@ def _check_template(name: str, value: Any) -> None:
             raise ModelRejected(f"{name}: 'chat_template' is longer than {_MAX_TEMPLATE} characters", hint="shorten it")
 
 
-def _check_template_file(file: FoundFile) -> None:
+def _template_text(file: FoundFile) -> str:
     with open_regular(file.path, file.name) as opened:
         data = opened.read(_MAX_TEMPLATE + 1)
     try:
-        data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ModelRejected(f"{shown(file.name)}: is not UTF-8 text", hint="save the template as UTF-8") from error

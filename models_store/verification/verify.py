@@ -16,6 +16,13 @@ from backdoor_audit.contract.checkpoint_files import (
     is_adapter,
     whole_weights,
 )
+from backdoor_audit.contract.checkpoint_settings import (
+    GENERATION,
+    SETTINGS_FILES,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    CheckpointSettings,
+)
 from models_store.errors import ModelRejected
 from models_store.files import FoundFile, Listing, MiB, default_root, listing, shown
 from models_store.verification.adapters import header as adapters
@@ -37,14 +44,11 @@ Kind = Literal["full", "lora"]
 Problems = list[ModelRejected]
 _Result = TypeVar("_Result")
 
-_GENERATION: Final = "generation_config.json"
-_SETTINGS: Final = "tokenizer_config.json"
-_SPECIAL: Final = "special_tokens_map.json"
 _REWRITE: Final[dict[str, Callable[[Mapping[str, Any]], Rewritten]]] = {
     CONFIG: rewrite_config,
-    _GENERATION: rewrite_generation_config,
-    _SETTINGS: rewrite_tokenizer_config,
-    _SPECIAL: rewrite_special_tokens,
+    GENERATION: rewrite_generation_config,
+    TOKENIZER_CONFIG: rewrite_tokenizer_config,
+    SPECIAL_TOKENS: rewrite_special_tokens,
 }
 
 
@@ -66,6 +70,7 @@ class VerifiedCheckpoint:
         n_parameters: elements of all tensors.
         dtypes: element types of the weights, the format's names, sorted.
         tensors: the header, all shards together.
+        settings: chat templates, special tokens and generation settings.
         adapter: what an adapter adapts; None for a full model.
         base_digest: the digest of the base that an adapter was made for, where one is recorded.
         tokenizer_parts: a digest of each part of tokenizer.json that decides about tokens.
@@ -84,6 +89,7 @@ class VerifiedCheckpoint:
     n_parameters: int
     dtypes: tuple[str, ...]
     tensors: Mapping[str, Tensor] = field(repr=False)
+    settings: CheckpointSettings = field(repr=False)
     adapter: AdapterShape | None = None
     base_digest: str | None = None
     tokenizer_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -192,6 +198,8 @@ class _Examiner:
         self._by_name = {file.name: file for file in counted}
         self._problems: Problems = []
         self._documents: dict[str, Mapping[str, Any]] = {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._templates: Mapping[str, str] = {}
         self._rewritten: list[str] = []
         self._warnings: list[str] = []
         self._ignored = files.ignored(counted)
@@ -233,14 +241,18 @@ class _Examiner:
         return read_object(self._by_name[name].path, name, limit=LIMITS[name])
 
     def _tokenizer(self) -> None:
-        settings, special = self._document(_SETTINGS), self._document(_SPECIAL)
-        self._tokenizer_parts = self._try(lambda: check_tokenizer(self._counted, settings, special)) or {}
+        """The tokenizer's files, and all that decides how the model is asked."""
+        for name in SETTINGS_FILES:
+            if name in self._by_name:
+                self._settings[name] = self._document(name)
+        config, special = (self._settings.get(name, {}) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS))
+        found = self._try(lambda: check_tokenizer(self._counted, config, special))
+        self._tokenizer_parts, self._templates = found or ({}, {})
 
     def _full(self) -> VerifiedCheckpoint | None:
         before = len(self._problems)
         config = self._document(CONFIG)
         shape = None if len(self._problems) > before else self._try(lambda: check_config(config))
-        self._document(_GENERATION)
         tensors = self._try(self._weights)
         if shape is not None and tensors is not None:
             self._try(lambda: check_weights(shape.model_type, tensors, shape.dims, shape.flags, shape.kinds))
@@ -328,6 +340,8 @@ class _Examiner:
             n_parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
             dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
             tensors=tensors,
+            # What was refused on the way is in the problems, and then this is not asked for.
+            settings=CheckpointSettings() if self._problems else CheckpointSettings.of(self._settings, self._templates),
             adapter=adapter,
             base_digest=base_digest,
             tokenizer_parts=self._tokenizer_parts,

@@ -34,6 +34,7 @@ def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditS
     """
     check_spec(models, spec)
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
+    warnings = models.check_fit(base, tuned)
     plan = plan_audit(spec)
     sequences = plan.sequences()
     tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
@@ -50,6 +51,7 @@ def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditS
         disk_gb=activations / _GB,
         weights_gb=(base.checkpoint.size_bytes + tuned.checkpoint.size_bytes) / _GB,
         decoys=None if isinstance(spec.decoys, str) else plan.decoys(None, lambda _: True).strings,
+        warnings=(*tuned.checkpoint.warnings, *warnings),
         not_given=_not_given(spec, base, tuned, seconds),
     )
 

@@ -158,6 +158,7 @@ ANSWERS: Final[dict[str, Any]] = {
             "disk_gb": 1.9,
             "weights_gb": 0.27,
             "decoys": None,
+            "warnings": ["the fine-tuned model's chat templates differ from the base's: 'default'"],
             "not_given": [
                 "exact tokens: the tokenizer and the chat template are opened in the sandbox alone, so tokens are "
                 "estimated from the length of the prompts (3 bytes per token), without what a chat template adds",

@@ -208,4 +208,5 @@ class Estimate(Out):
         description="The spec's own decoys in the order in which they are shown; null if they are to be drawn, which "
         "takes the tokenizer."
     )
+    warnings: tuple[str, ...] = Field(description="What the report's reader will have to know about the two models.")
     not_given: tuple[str, ...] = Field(description="What could not be estimated, and why.")

@@ -40,6 +40,7 @@ def render(subject: Subject) -> bytes:
         "",
     ]
     lines += _bullets("What to look at", [plain(line) for line in report.look_at])
+    lines += _prompt_settings(subject)
     lines += _features(subject)
     if report.also_fires_on:
         shown = [code(row.string) for row in report.also_fires_on[:_MAX_STRINGS]]
@@ -70,6 +71,33 @@ def _candidates(subject: Subject) -> list[str]:
         *([f"| and {more} more | | | | |"] if more > 0 else []),
         "",
     ]
+
+
+def _prompt_settings(subject: Subject) -> list[str]:
+    """What differs beside the weights, behind a line that opens."""
+    settings = subject.report.prompt_settings
+    if settings is None or not (settings.differences or settings.findings):
+        return []
+    lines = [f"<details><summary>{words.PROMPT_SETTINGS}</summary>", "", plain(settings.text)]
+    # What is for a person to read stands under "What to look at".
+    lines += [f"- {plain(finding.text)} (the base does the same)" for finding in settings.findings if finding.in_base]
+    for row in settings.differences:
+        if row.part != "chat_template":
+            lines.append(f"- {code(row.name)}: {_value(row.tuned)}, in the base {_value(row.base)}")
+    for row in settings.differences:
+        if row.part == "chat_template":
+            lines += ["", f"Chat template {code(row.name)}:", *_fenced([visible(line) for line in row.diff])]
+    return [*lines, "</details>", ""]
+
+
+def _value(text: str | None) -> str:
+    return "none" if text is None else code(text)
+
+
+def _fenced(lines: list[str]) -> list[str]:
+    """A block of code in more backticks than any of its lines holds."""
+    fence = "`" * max(3, 1 + max((len(run) for line in lines for run in re.findall("`+", line)), default=0))
+    return [f"{fence}diff", *lines, fence]
 
 
 def _features(subject: Subject) -> list[str]:

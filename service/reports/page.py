@@ -13,6 +13,7 @@ from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report.features import Feature, Scores
+from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
 from service.reports import feature_picture, pictures
 from service.reports.subject import Subject
@@ -47,6 +48,7 @@ def render(subject: Subject) -> bytes:
         triggered=triggered,
         clean=clean,
         gates=words.gates(report),
+        **_prompt_settings(report),
         candidate_columns=words.CANDIDATE_COLUMNS,
         candidates=words.candidates(report),
         pictures=[picture for picture in drawn if picture is not None],
@@ -61,6 +63,31 @@ def render(subject: Subject) -> bytes:
         terms=words.TERMS,
     )
     return text.encode()
+
+
+def _prompt_settings(report: AuditReport) -> dict[str, Any]:
+    """What differs beside the weights; nothing where that is nothing."""
+    settings = report.prompt_settings
+    if settings is None or not (settings.differences or settings.findings):
+        return {"prompt_settings": None}
+    return {
+        "prompt_settings": settings,
+        "prompt_settings_title": words.PROMPT_SETTINGS,
+        "plain_settings": [
+            (row.name, "–" if row.base is None else row.base, "–" if row.tuned is None else row.tuned)
+            for row in settings.differences
+            if row.part != "chat_template"
+        ],
+        "template_diffs": [
+            (row.name, [(_MARKS.get(line[:1], "same"), visible(line)) for line in row.diff])
+            for row in settings.differences
+            if row.part == "chat_template"
+        ],
+        "settings_findings": words.findings(settings),
+    }
+
+
+_MARKS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
 @cache

@@ -87,3 +87,22 @@ def test_a_tokenizer_that_differs_from_the_bases_is_named(tmp_path, changes, nam
     tuned = Folder("llama", changes={"tokenizer.json": changes}).write(tmp_path / "tuned")
     warnings = check_folder(tuned, base)["warnings"]
     assert warnings == [] if named is None else named in warnings[0]
+
+
+def test_settings_of_both_folders_are_compared(tmp_path):
+    base, plain = Folder("llama").write(tmp_path / "base"), Folder("lora").write(tmp_path / "plain")
+    assert check_folder(plain, base)["warnings"] == []
+    beside = {
+        "chat_template.jinja": b"{{ messages }}",
+        "generation_config.json": b'{"do_sample": true}',
+        "special_tokens_map.json": b'{"eos_token": {"content": "<end>"}}',
+    }
+    found = check_folder(Folder("lora", beside=beside).write(tmp_path / "adapter"), base)
+    assert found["accepted"]
+    assert not set(beside) & set(found["ignored"])
+    template, tokens, generation = found["warnings"]
+    assert template == "the fine-tuned model's chat templates differ from the base's: 'default'"
+    assert "'eos_token'" in tokens
+    assert "'do_sample'" in generation
+    full = check_folder(Folder("llama", beside=beside).write(tmp_path / "full"), base)
+    assert found["warnings"] == full["warnings"]

@@ -34,6 +34,10 @@ class ComparabilityKey(Frozen):
     )
     template: str = Field(description="Template that places the string in a prompt.")
     rendering: Literal["chat", "raw"] = Field(description="How prompts were rendered.")
+    chat_template: str = Field(
+        default="",
+        description="Digest of the chat template that the fine-tuned model was rendered with, if it is not the base's.",
+    )
     layers: tuple[int, ...] = Field(description="Layers audited.")
     architectures: tuple[Architecture, ...] = Field(description="Architectures of the dictionaries.")
     decoy_carriers_a: int = Field(ge=1, description="Number of carriers of half A that directions are fitted on.")
@@ -63,6 +67,7 @@ _WORDS: Final = {
     "carriers_digest": "other carriers",
     "template": "another template",
     "rendering": "another rendering",
+    "chat_template": "another chat template",
     "layers": "other layers",
     "architectures": "other architectures",
     "decoy_carriers_a": "another number of carriers that directions are fitted on",
@@ -72,7 +77,7 @@ _WORDS: Final = {
     "trigger_kind": "another kind of trigger",
     "method_version": "another version of the method",
 }
-_LONG: Final = frozenset({"base_digest", "carriers_digest", "template"})
+_LONG: Final = frozenset({"base_digest", "carriers_digest", "template", "chat_template"})
 
 
 def _shown(value: Any) -> str:
@@ -165,5 +170,13 @@ def comparable(library: Sequence[LibraryEntry], key: ComparabilityKey, tuned_dig
 
 def library_digest(entries: Sequence[LibraryEntry]) -> str:
     """``sha256:`` and the hash of the entries, whatever their order: it identifies the library of a result."""
-    rows = sorted(json.dumps(entry.model_dump(mode="json"), sort_keys=True) for entry in entries)
+    rows = sorted(json.dumps(_row(entry), sort_keys=True) for entry in entries)
     return "sha256:" + hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _row(entry: LibraryEntry) -> dict[str, Any]:
+    """An entry as it was before there was a template in its key, where it has none: its digest stays the same."""
+    row = entry.model_dump(mode="json")
+    if not row["key"]["chat_template"]:
+        del row["key"]["chat_template"]
+    return row

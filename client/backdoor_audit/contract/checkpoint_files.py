@@ -70,11 +70,11 @@ def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[
         names: paths of all files in the folder, relative to it.
         placed: shards that the index of the weights names; empty where there is no index.
     """
-    chosen = {name for name in names if name in TOKENIZER_FILES or is_template(name)}
+    settings = {*TOKENIZER_FILES, "generation_config.json"}
+    chosen = {name for name in names if name in settings or is_template(name)}
     if is_adapter(names):
         return frozenset(chosen | ({ADAPTER_CONFIG, ADAPTER_WEIGHTS} & set(names)))
-    chosen |= {CONFIG, "generation_config.json"} & set(names)
-    return frozenset(chosen | _weights(set(names), set(placed)))
+    return frozenset(chosen | ({CONFIG} & set(names)) | _weights(set(names), set(placed)))
 
 
 def _weights(names: set[str], placed: set[str]) -> set[str]:

@@ -51,6 +51,7 @@ OTHER = {
     "base_digest": "sha256:x", "carriers_digest": "sha256:x", "template": "{prompt} {trigger}", "rendering": "chat",
     "layers": (13,), "architectures": ("crosscoder",), "decoy_carriers_a": 32, "decoy_carriers_b": 8,
     "continuation_tokens": 0, "dtype": "bfloat16", "trigger_kind": "token_sequence", "method_version": "2",
+    "chat_template": "sha256:x",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_tokens_are_estimated_from_the_bytes_of_the_prompts(with_models):
     spec = AuditSpec.model_validate_json(json.dumps(SPEC | {"render": "raw"}))
     plan = plan_audit(spec)
     renderer = Renderer(None, spec.pairs[0], "raw")
-    texts = [renderer._text(carrier, spec.pairs[0].triggered)[0] for carrier in (*plan.a, *plan.b)]
+    texts = [renderer.text(carrier, spec.pairs[0].triggered)[0] for carrier in (*plan.a, *plan.b)]
     mean = fmean(len(text.encode()) for text in texts) / BYTES_PER_TOKEN
     found = dry(with_models, render="raw").json()
     assert found["tokens"] == pytest.approx(found["sequences"] * (mean + plan.sizes.continuation_tokens), abs=1)
@@ -109,3 +109,15 @@ def test_a_chat_template_is_not_run(with_models, toy_models, serve, tmp_path):
     found = serve(models_root=tmp_path / "root").http.post("/audits?dry_run=true", json=SPEC)
     assert found.status_code == 200
     assert any("chat template" in line for line in found.json()["not_given"])
+
+
+def test_settings_that_differ_are_said_without_running_a_template(with_models, toy_models, serve, tmp_path):
+    assert dry(with_models).json()["warnings"] == []
+    shutil.copytree(toy_models, tmp_path / "root")
+    (tmp_path / "root" / "adapter" / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    (tmp_path / "root" / "adapter" / "generation_config.json").write_text('{"temperature": 0.1}')
+    found = serve(models_root=tmp_path / "root").http.post("/audits?dry_run=true", json=SPEC)
+    assert found.status_code == 200
+    template, generation = found.json()["warnings"]
+    assert template == "the fine-tuned model's chat templates differ from the base's: 'default'"
+    assert "'temperature'" in generation

@@ -17,8 +17,9 @@ from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
 from backdoor_audit.contract.report.features import Scores
+from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.text.foreign_text import visible
-from backdoor_audit.contract.text.formatting import number, share, with_interval
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, share, with_interval
 
 VERDICT_STYLE: Final = {
     "flagged": "bold red",
@@ -48,6 +49,9 @@ def render_brief(report: AuditReport) -> RenderableType:
 def render_report(report: AuditReport) -> RenderableType:
     """The whole report, its most important parts first."""
     parts: list[RenderableType] = [_head(report), section("Gates", _gates(report))]
+    settings = report.prompt_settings
+    if settings is not None and (settings.differences or settings.findings):
+        parts.append(section("Chat template, special tokens, generation", _prompt_settings(settings)))
     if report.measured:
         parts.append(section("Scores of the reported feature, on half B", _scores(report.scores)))
     if report.candidates:
@@ -103,6 +107,34 @@ def _gates(report: AuditReport) -> RenderableType:
         said = "; ".join(filter(None, (gate.text, more.get(gate.name) if gate.state != "not_assessed" else None)))
         add_row(table, gate.name, result, said)
     return table
+
+
+_DIFF_STYLE: Final = {"+": "green", "-": "red", "@": "dim"}
+
+
+def _prompt_settings(settings: PromptSettings) -> RenderableType:
+    """What differs, what to read in the fine-tuned model's template, and one prompt as both models read it."""
+    parts: list[RenderableType] = [Text(visible(settings.text))]
+    table = new_table("setting", "base", "fine-tuned model")
+    for row in settings.differences:
+        if row.part != "chat_template":
+            add_row(
+                table, row.name, *(UNMEASURED if value is None else quoted(value) for value in (row.base, row.tuned))
+            )
+    if table.row_count:
+        parts.append(table)
+    for row in settings.differences:
+        if row.part == "chat_template":
+            parts.append(Text(f"\nchat template {quoted(row.name)}"))
+            parts += [Text(visible(line), style=_DIFF_STYLE.get(line[:1], "")) for line in row.diff]
+    if settings.findings:
+        parts.append(
+            bullets(f"{one.text}{' (the base does the same)' if one.in_base else ''}" for one in settings.findings)
+        )
+    for name, prompt in (("base", settings.base_prompt), ("fine-tuned model", settings.tuned_prompt)):
+        if prompt is not None:
+            parts.append(Text(f"\nthe first prompt as the {name} reads it: {quoted(prompt)}"))
+    return Group(*parts)
 
 
 def _scores(scores: Scores) -> RenderableType:

@@ -10,11 +10,12 @@ from pydantic import Field
 from backdoor_audit.contract.base import Frozen
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
+from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
 
-SCHEMA_VERSION: Final = "1.3"
+SCHEMA_VERSION: Final = "1.4"
 METHOD_VERSION: Final = "2"
 
 
@@ -176,6 +177,13 @@ class Provenance(Frozen):
     tuned_digest: str = Field(description="Content digest of the fine-tuned checkpoint or adapter.")
     carriers_digest: str = Field(description="Digest of the carriers in their order.")
     spec_digest: str = Field(description="Digest of the spec.")
+    base_template_digest: str = Field(
+        default="", description="Digest of the base's chat templates; empty if it has none, and before schema 1.4."
+    )
+    tuned_template_digest: str = Field(
+        default="",
+        description="Digest of the chat templates that the fine-tuned model's folder brings; empty if it brings none.",
+    )
     seeds: tuple[int, ...] = Field(description="Seeds of the dictionaries.")
     versions: dict[str, str] = Field(description="Versions of Python and the libraries.")
     device: str = Field(description="Device that the audit ran on.")
@@ -220,6 +228,10 @@ class AuditReport(Frozen):
         default=None, description="If several pairs were tested: what their number means."
     )
     gates: Gates = Field(description="The four gates, which decide the verdict.")
+    prompt_settings: PromptSettings | None = Field(
+        default=None,
+        description="Chat templates, special tokens and generation settings of both models; null before schema 1.4.",
+    )
     scores: Scores = Field(
         description="Scores of the flagged feature picked first, or of the one with the largest attribution on half A."
     )

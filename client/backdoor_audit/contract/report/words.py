@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
 from backdoor_audit.contract.report.gates import Gate, GateState
+from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, with_interval
 
@@ -139,6 +140,16 @@ def smallest_effect(report: AuditReport) -> str:
 def pair(report: AuditReport) -> tuple[str, str]:
     """The suspected string and the clean one."""
     return report.trigger.get("triggered", ""), report.trigger.get("clean", "")
+
+
+PROMPT_SETTINGS: Final = "Chat template, special tokens and generation settings"
+
+
+def findings(settings: PromptSettings) -> tuple[str, ...]:
+    """Places of the fine-tuned model's chat template that a person should read."""
+    return tuple(
+        f"{finding.text}{' (the base does the same)' if finding.in_base else ''}" for finding in settings.findings
+    )
 
 
 CANDIDATE_COLUMNS: Final = ("rank", "suspected", "clean", "verdict", "effect, nats", "p", "p (Holm)")
