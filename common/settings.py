@@ -7,6 +7,7 @@ from urllib.parse import quote
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from backdoor_audit.contract.faults import words_of
 from common.broker_address import parse_broker_url
 from common.database_address import parse_database_url
 
@@ -96,7 +97,7 @@ class CommonSettings(BaseSettings):
         except ValidationError as error:
             # What is wrong between two settings names them itself.
             problems = "; ".join(
-                (f"{ENV_PREFIX}{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
+                (f"{ENV_PREFIX}{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + words_of(item)
                 for item in error.errors()
                 if item["type"] != "default_factory_not_called"  # what is missing is named already
             )

@@ -71,7 +71,7 @@ def test_a_missing_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKDOOR_AUDIT_MODELS_ROOT", "/models")
     with pytest.raises(SettingsError) as refusal:
         WorkerSettings.load()
-    assert str(refusal.value) == "invalid settings: BACKDOOR_AUDIT_DATA_DIR: Field required"
+    assert str(refusal.value) == "invalid settings: BACKDOOR_AUDIT_DATA_DIR: is required"
 
 
 def test_the_refusal_does_not_repeat_a_password(environment: pytest.MonkeyPatch) -> None:

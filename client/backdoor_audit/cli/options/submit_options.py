@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from backdoor_audit.cli.options.spec_file import document_of
 from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.contract.faults import faults_of
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind
@@ -75,7 +76,7 @@ def _valid(document: dict[str, Any]) -> AuditSpec:
     try:
         return AuditSpec.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error))) from error
+        raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error, document))) from error
 
 
 def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -236,11 +237,10 @@ def _json(text: str, option: str) -> Any:
         raise WrongUsage(f"{option} does not hold JSON: {error}") from error
 
 
-def _faults(error: ValidationError) -> list[str]:
+def _faults(error: ValidationError, document: Any) -> list[str]:
     """One line for each fault: where it is and what is wrong, without the value itself."""
     return [
-        f"  {'.'.join(str(part) for part in fault['loc']) or '(spec)'}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+        f"  {'.'.join(map(str, fault.path)) or '(spec)'}: {fault.detail}" for fault in faults_of(error, document)[:20]
     ]
 
 

@@ -181,6 +181,26 @@ def test_a_whole_spec_may_begin_with_a_byte_order_mark(tmp_path, monkeypatch):
     assert spec.trigger.triggered == "a"
 
 
+def test_faults_are_said_in_words_and_at_places_of_the_spec_alone(tmp_path):
+    document = {
+        "base_model": "local:b", "fine_tuned": "local:t", "trigger": {"triggered": "a", "clean": "b"}, "preset": "huge",
+        "carriers": {"set": "x"}, "decoys": {"strings": [4]}, "layers": [1.5], "labels": {"-": "x"}, "foo": 1,
+        "seed": -1,
+    }  # fmt: skip
+    (tmp_path / "spec.json").write_text(json.dumps(document))
+    with pytest.raises(WrongUsage) as refused:
+        spec_from(SubmitOptions.of(), str(tmp_path / "spec.json"), None, None, lambda folder: "")
+    said = [line.strip() for line in refused.value.message.splitlines()[1:]]
+    assert sorted(line.split(":")[0] for line in said) == sorted(
+        ["preset", "carriers.set", "decoys.strings.0", "layers.0", "labels.-", "foo", "seed"]
+    )
+    assert "foo: is not a field here" in said
+    assert "preset: must be 'quick', 'standard' or 'thorough'" in said
+    assert "seed: must be at least 0" in said
+    for leaked in ("Value error", "Input should", "literal", "CarrierSet", "DecoyStrings", "tuple", "[key]"):
+        assert leaked not in refused.value.message
+
+
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ""])
 def test_a_spec_in_yaml_means_what_is_read_there(tmp_path, suffix):
     path = tmp_path / f"spec{suffix}"
@@ -211,7 +231,7 @@ layers: [3, 5]
         ("- a\n", "one object"),
         ("just text\n", "one object"),
         ("{'a': 1}", "does not hold JSON"),
-        ("base_model: local:base\n", "fine_tuned: Field required"),
+        ("base_model: local:base\n", "fine_tuned: is required"),
         ("? [a, b]\n: c\n", "does not hold YAML"),
         ("a: " + "[" * 5_000, "does not hold YAML"),
     ],
