@@ -23,7 +23,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[ProgressCallback]:
-        """Time a stage; gives the callback for its progress."""
+        """Time a stage; returns the callback for its progress."""
         start = time.monotonic()
         reached = 0.0
 
@@ -41,10 +41,12 @@ class StageClock:
         progress(1.0, "")
 
     def tick(self, _tokens: int) -> None:
-        """Report the last progress again; called after every batch, so that a cancel is noticed within long pieces."""
+        """Report the last progress again; called after every batch, so that a cancel is noticed even during long
+        steps.
+        """
         self._repeat()
 
 
 def part(progress: ProgressCallback, start: float, end: float) -> ProgressCallback:
-    """The callback for a piece of work that takes a stage from ``start`` to ``end``."""
+    """The progress callback for work that takes a stage from ``start`` to ``end``."""
     return lambda fraction, message: progress(start + (end - start) * fraction, message)

@@ -14,7 +14,7 @@
     ├── OutOfMemory                 out_of_memory
     ├── NoSpace                     no_space
     ├── InvalidDictionary           internal
-    └── Interrupted                 raised by the sink, never by the science
+    └── Interrupted                 raised by the sink, never by the audit's own code
         ├── Cancelled
         └── DeadlineExceeded        deadline_exceeded
 """
@@ -30,7 +30,7 @@ class AuditError(Exception):
     Attributes:
         code: one of the published failure codes.
         message: what is wrong, for the user.
-        hint: what the user can do about it; empty for interruptions.
+        hint: what the user can do; empty for interruptions.
     """
 
     code: ClassVar[FailureCode] = "internal"
@@ -64,14 +64,14 @@ class ModelRejected(AuditError):
 
 
 class UnsupportedArchitecture(ModelRejected):
-    """No known place holds this architecture's blocks, or its head is more than one linear map."""
+    """The architecture's blocks are in none of the known places, or its head is more than one linear map."""
 
 
 class OutputsNotFinite(ModelRejected):
-    """A model computes infinite values or NaN under a string; ``run_audit`` answers with the verdict ``invalid``.
+    """A model computes infinite values or NaN under a string; ``run_audit`` returns the verdict ``invalid``.
 
     Attributes:
-        trigger: the pair that was being measured, and its template.
+        trigger: the pair that was being measured, with its template.
     """
 
     def __init__(self, message: str, *, trigger: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
 """What an audit will run, computed from the spec before any model is loaded. Torch-free.
 
-The audit's preflight and the service's dry run both use it, so that the dry run announces what the audit does.
+The audit's preflight and the service's dry run both use it, so that the dry run announces what the audit will do.
 """
 
 import random
@@ -23,9 +23,9 @@ class DecoyList:
     """Decoys in the order in which they are shown.
 
     Attributes:
-        strings: all as long in tokens as the triggered string.
-        left_out: how many of the user's own decoys were dropped because they are not.
-        given: how many decoys the user gave; 0 where they are drawn.
+        strings: all with as many tokens as the triggered string.
+        left_out: how many of the user's own decoys were dropped because they have another number.
+        given: how many decoys the user gave; 0 if they are drawn.
     """
 
     strings: tuple[str, ...]
@@ -39,9 +39,9 @@ class AuditPlan:
 
     Attributes:
         sizes: the preset with the spec's overrides.
-        a: carriers of the half that discovers.
-        b: carriers of the half that confirms.
-        decoy_carriers: how many carriers of each half, the first ones, are also shown under decoys.
+        a: carriers of the discovery half.
+        b: carriers of the confirming half.
+        decoy_carriers: how many of the first carriers of each half are also shown with decoys.
     """
 
     spec: AuditSpec
@@ -52,7 +52,9 @@ class AuditPlan:
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """Strings that are never drawn as decoys because several pairs are suspected; empty for a single pair."""
+        """Strings that are never drawn as decoys, because they belong to one of several suspected pairs; empty for a
+        single pair.
+        """
         pairs = self.spec.pairs
         if len(pairs) == 1:
             return ()
@@ -63,8 +65,8 @@ class AuditPlan:
 
         Args:
             tokenizer: the base's.
-            fits: whether a string is as long in tokens as the triggered one.
-            drawn_as: the pair that decoys are drawn for; the spec's first pair where None.
+            fits: whether a string has as many tokens as the triggered one.
+            drawn_as: the pair that decoys are drawn for; the spec's first pair if None.
         """
         most, given = self.sizes.max_decoys, self.spec.decoys
         if isinstance(given, str):
@@ -79,12 +81,12 @@ class AuditPlan:
         return DecoyList(tuple(fitting[:most]), left_out=len(shuffled) - len(fitting), given=len(shuffled))
 
     def sequences(self, decoy_sets: int | None = None) -> int:
-        """The most sequences that each model is run on: every string on every carrier, decoys on fewer.
+        """The maximum number of sequences that each model is run on: every string on every carrier, decoys on fewer.
 
-        Runs under one clean string are shared by all pairs that have it, and so are decoys.
+        Runs under a clean string are shared by all pairs with that string, and so are decoys.
 
         Args:
-            decoy_sets: distinct sets of decoys; as many as there are pairs where None (known only after tokenising).
+            decoy_sets: distinct sets of decoys; if None, as many as there are pairs (known only after tokenising).
         """
         pairs = self.spec.pairs
         cleans = len({pair.clean for pair in pairs})
@@ -94,7 +96,7 @@ class AuditPlan:
 
 
 def plan_audit(spec: AuditSpec) -> AuditPlan:
-    """Split the carriers into halves and fix how many of them decoys are shown on.
+    """Split the carriers into halves, and determine how many of them are also shown with decoys.
 
     Raises:
         InvalidAudit: too few carriers or clusters, or an unknown carrier set.

@@ -1,4 +1,4 @@
-"""What an audit is given from outside: its inputs, where to write, whom to tell, what to reuse."""
+"""An audit's interfaces to the outside: its inputs, where it writes, what it reports to, and what it reuses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -11,7 +11,8 @@ from backdoor_audit.contract.lifecycle import Stage
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 ProgressCallback = Callable[[float, str], None]
-"""Receives the fraction of a stage that is done (0 to 1) and what is being done; stops the audit by raising."""
+"""Receives the completed fraction of a stage (0 to 1) and a description of the current step; stops the audit by
+raising."""
 
 DeviceMap = Literal["single", "auto"]
 """``auto`` keeps weights that do not fit on the device elsewhere (``audit.models.placement``)."""
@@ -38,7 +39,7 @@ class FolderStore(Protocol):
         """Return the finished folder ``name``, or None."""
 
     def create(self, name: str) -> AbstractContextManager[Path]:
-        """Give an empty folder to fill; on a clean exit it becomes ``name`` in one step, otherwise it is deleted.
+        """Yield an empty folder to fill; on a clean exit it becomes ``name`` in one step, otherwise it is deleted.
 
         Raises:
             audit.errors.NoSpace or OSError: translated by the caller of the audit.
@@ -47,10 +48,10 @@ class FolderStore(Protocol):
     def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
         """Return the finished folder ``name``; ``write`` fills it first if it does not exist.
 
-        This is how a second attempt resumes: pieces that the first one finished are found, the rest is computed.
+        This is how a second attempt resumes: parts that the first one finished are found, and the rest is computed.
 
         Raises:
-            audit.errors.NoSpace or OSError: as for ``create``. Whatever ``write`` raises comes through.
+            audit.errors.NoSpace or OSError: as for ``create``. Whatever ``write`` raises is passed on.
         """
 
     def remove(self, name: str) -> None:

@@ -1,8 +1,8 @@
-"""One audit, from two folders to a report.
+"""Runs one audit, from two folders to a report.
 
 ``run_audit`` is the only entry point. It loads and checks both models (preflight), measures the pair and its decoys on
-half A (extract), trains dictionaries on them (train), reads on half B what the directions of A do (confirm), compares
-with benign models (calibrate), describes features (explain) and writes the report.
+half A (extract), trains dictionaries on them (train), measures on half B what the directions of A do (confirm),
+compares with benign models (calibrate), describes features (explain) and writes the report.
 """
 
 import json
@@ -44,10 +44,10 @@ from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
-_HALVED: Final = "memory ran out once; the audit went on with batches of half the size"
+_HALVED: Final = "memory ran out once; the audit continued with half the batch size"
 _ELSEWHERE: Final = (
-    "the models did not fit on the device: the weights of {count} blocks lay elsewhere and were brought in for every "
-    "batch, which takes long; the computation is the same"
+    "the models did not fit on the device: the weights of {count} blocks were kept elsewhere and loaded for every "
+    "batch, which takes longer; the results are the same"
 )
 
 
@@ -68,7 +68,7 @@ def run_audit(
 ) -> AuditReport:
     """Carry out one audit on two verified folders.
 
-    Pieces that an earlier attempt finished in ``workspace`` are not computed again. When memory runs out, the audit is
+    Parts that an earlier attempt finished in ``workspace`` are not computed again. When memory runs out, the audit is
     tried once more with half the batch size.
 
     Args:
@@ -77,9 +77,9 @@ def run_audit(
         tuned_dir: the fine-tuned checkpoint, or a LoRA adapter for the base.
         workspace: the audit's own folder.
         sink: receives progress and may stop the audit by raising.
-        cache: activations of bases, shared between audits; used where ``base_digest`` is given.
+        cache: activations of bases, shared between audits; used if ``base_digest`` is given.
         library: scores of benign fine-tunes (``backdoor_audit.contract.benign_library``); the calibrated gate needs 19
-            that are comparable.
+            comparable ones.
         audit_id: copied into the report.
         base_digest, tuned_digest: content digests of the checkpoints; part of the report and of the cache's keys.
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -98,7 +98,7 @@ def run_audit(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One try at the audit with batches of ``budget`` padded tokens."""
+    """Try the audit once, with batches of ``budget`` padded tokens."""
 
     inputs: AuditInputs
     clock: StageClock
@@ -116,7 +116,7 @@ class _Attempt:
                 return invalid_report(runs[0].setup, error, self.inputs, warnings, self.clock.seconds)
 
     def _preflight(self, progress: ProgressCallback) -> tuple[tuple[PairRun, ...], tuple[str, ...]]:
-        """Load and check everything; gives the pairs to test and what the report should warn of."""
+        """Load and check everything; returns the pairs to test and warnings for the report."""
         inputs, spec = self.inputs, self.inputs.spec
         pair = load_pair(
             inputs.base_dir, inputs.tuned_dir, dtype=spec.dtype, device=inputs.device, device_map=inputs.device_map
@@ -163,7 +163,7 @@ class _Attempt:
             return audit_report(results, self.inputs, (*notes, *warnings_of(runs)), clock.seconds)
 
     def _panel(self, runs: Sequence[PairRun], progress: ProgressCallback) -> PanelResult:
-        """Measure every candidate and correct their gates for the number of candidates."""
+        """Measure every candidate, and correct the gates for the number of candidates."""
 
         def measured(run: PairRun, progress: ProgressCallback) -> tuple[Extraction, Confirmation]:
             extraction, directions = _extract(run, progress, share=0.8)
@@ -194,19 +194,19 @@ class _Attempt:
 
 
 def _extract(run: PairRun, progress: ProgressCallback, *, share: float) -> tuple[Extraction, Directions]:
-    """Extract one pair and fit its directions; the extraction takes ``share`` of the progress."""
+    """Extract one pair and fit its directions; the extraction accounts for ``share`` of the progress."""
     extraction = extract(run.setup, run.store, part(progress, 0.0, share))
     progress(share, "directions of the pair")
     return extraction, obtain_directions(extraction)
 
 
 def _is_behaviour(behaviour: Behaviour) -> bool:
-    """Whether the outputs react strongly enough to ask for the cause."""
+    """Whether the outputs react strongly enough to test the cause."""
     return gating.behaviour_gate(behaviour).state == "passed"
 
 
 def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
-    """Warn where the adapter names another base; only a warning, since the name may be stale."""
+    """Warn if the adapter names another base; only a warning, because the name may be outdated."""
     if not is_adapter(tuned_dir):
         return []
     noted = json.loads((tuned_dir / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")

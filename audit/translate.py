@@ -1,4 +1,6 @@
-"""The boundary of the science: foreign errors become the audit's own; work that ran out of memory is retried once."""
+"""The boundary of the audit: foreign errors become the audit's own, and work that runs out of memory is retried
+once.
+"""
 
 import contextlib
 import errno
@@ -42,8 +44,8 @@ def within_memory(work: Callable[[int], T]) -> T:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        # The failed attempt's models and tensors go with its frames, and with the cycles that modules are in; stages
-        # that finished are read back.
+        # The failed attempt's models and tensors are freed with its frames, and with the reference cycles of modules;
+        # finished stages are read back.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -54,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError, CUDA's libraries others
+    text = str(error).lower()  # the CPU's allocator raises a plain RuntimeError, CUDA's libraries raise others
     return any(words in text for words in _OUT_OF_MEMORY)
 
 
@@ -62,14 +64,14 @@ def is_out_of_space(error: BaseException) -> bool:
     """Whether an error means that the disk is full."""
     if isinstance(error, OSError):
         return error.errno in _NO_SPACE
-    # safetensors gives the number of an OSError in its text alone
+    # safetensors gives the number of an OSError only in its text
     number = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
     return number is not None and int(number[1]) in _NO_SPACE
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what torch and the file system raise into the audit's own errors, the cause kept."""
+    """Translate errors of torch and the file system into the audit's own, keeping the cause."""
     try:
         yield
     except AuditError:

@@ -1,7 +1,7 @@
-"""Run every benchmark, each in a process of its own, and write the table in ``benchmarks/results/README.md``.
+"""Run every benchmark, each in its own process, and write the table in ``benchmarks/results/README.md``.
 
 ``python -m benchmarks`` runs all of them; ``--quick`` leaves out the audits with preset ``standard``; ``--table`` only
-writes the table again. The results that are there from earlier runs stay, each with its own commit and machine.
+writes the table again. Results of earlier runs are kept, each with its own commit and machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ MET = {True: "yes", False: "**no**", None: "not judged"}
 
 
 def commands(*, quick: bool, base: Path | None) -> list[list[str]]:
-    """What is run, in order: module and arguments."""
+    """The benchmarks in order: module and arguments."""
     models = ["--base", str(base)] if base else []
     presets = ["quick"] if quick else ["quick", "standard"]
     return [
@@ -31,12 +31,12 @@ def commands(*, quick: bool, base: Path | None) -> list[list[str]]:
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """Everything that has been measured, by name."""
+    """All results, by name."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def goals(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of one result."""
+    """The table rows of one result."""
     yield from result.get("goals", ())
     if result["benchmark"] == "metrics":
         name = f"metrics of {result['features']:,} features × {result['prompts']:,} prompts, with the interval"
@@ -88,7 +88,7 @@ def _commit(result: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Run, write the table; 1 where a benchmark could not be run. A goal that is missed is no failure."""
+    """Run, write the table; 1 if a benchmark could not be run. Missing a goal is not a failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="leave out the audits with preset standard")
     parser.add_argument("--table", action="store_true", help="write the table from the results that are there")

@@ -1,9 +1,10 @@
-"""Time the demo's audits from POST to report, and what a second audit gains from the base's cached activations.
+"""Time the demo's audits from POST to report, and how much a second audit gains from the base's cached activations.
 
-``python -m benchmarks.audit`` starts the embedded stack on a fresh data folder and files, one after the other, an audit
-of ``sql-year`` (nothing cached) and, with preset ``quick``, of ``sql-year-benign`` (another adapter, same base, same
-strings) and of ``sql-year`` once more. The second does other work than the first: what another verdict leaves out is in
-its ratio too. The third does the first one's work again, so that its ratio shows the cache alone.
+``python -m benchmarks.audit`` starts the embedded stack on a fresh data folder and submits, one after the other, an
+audit of ``sql-year`` (nothing cached) and, with preset ``quick``, of ``sql-year-benign`` (another adapter, same base,
+same strings) and of ``sql-year`` once more. The second does not do the same work as the first: its ratio also reflects
+the work that another verdict saves. The third repeats the work of the first, so that its ratio shows only the effect of
+the cache.
 
 With ``--direct`` the same audits run in this process, through ``run_audit``, without the service around them.
 """
@@ -39,7 +40,7 @@ GOAL_CACHED = 0.7
 ORDER = {"quick": (FLAGGED, "sql-year-benign", FLAGGED), "standard": (FLAGGED,)}
 CACHE_BYTES = 20 * 10**9
 
-# Carries out one audit and gives its report.
+# Carries out one audit and returns its report.
 Auditor = Callable[[AuditSpec], AuditReport]
 
 
@@ -48,7 +49,7 @@ class AuditFailed(Exception):
 
 
 def measure(auditor: Auditor, specs: Sequence[AuditSpec]) -> list[dict[str, Any]]:
-    """Carry out audits one after the other; gives seconds, stages, verdict and cache hits of each."""
+    """Carry out audits one after the other; returns seconds, stages, verdict and cache hits of each."""
     rows = []
     for spec in specs:
         start = time.perf_counter()
@@ -73,7 +74,7 @@ def measure(auditor: Auditor, specs: Sequence[AuditSpec]) -> list[dict[str, Any]
 
 
 def compare(first: dict[str, Any], later: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a later audit over those of the first: in all, and of the extract stage."""
+    """Seconds of a later audit over those of the first: in total, and for the extract stage."""
     return {
         "total": round(later["seconds"] / first["seconds"], 3),
         "extract": round(later["stages_s"]["extract"] / first["stages_s"]["extract"], 3),
@@ -82,7 +83,7 @@ def compare(first: dict[str, Any], later: dict[str, Any]) -> dict[str, float]:
 
 @contextmanager
 def through_service(data: Path) -> Iterator[Auditor]:
-    """The embedded stack on a data folder; an audit is timed from its POST to the report that a client has read."""
+    """The embedded stack on a data folder; an audit is timed from its POST until a client has read the report."""
     console = Console(highlight=False)
     with running_stack(data, console) as address, AuditClient(address) as client:
 
@@ -114,7 +115,7 @@ def directly(data: Path) -> Iterator[Auditor]:
 
 @contextmanager
 def fresh_data(base: Path, adapters: Path, organisms: Sequence[str], parent: Path) -> Iterator[Path]:
-    """A new data folder that holds the models and nothing else; gone afterwards."""
+    """A new data folder that holds only the models; deleted afterwards."""
     parent.mkdir(parents=True, exist_ok=True)
     data = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
@@ -148,7 +149,7 @@ def summarise(preset: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure each preset on a data folder of its own and write one result a preset."""
+    """Measure each preset on a data folder of its own, and write one result per preset."""
     arguments = parser(__doc__)
     arguments.add_argument("--preset", choices=sorted(ORDER), action="append", help="all where none is given")
     arguments.add_argument("--adapters", type=Path, default=ORGANISMS, help="folder of the adapters")

@@ -1,22 +1,22 @@
 """How much of T is the base's own reaction: T of a pair and of its decoys, and the same in the base.
 
-``python -m benchmarks.base_effect UNIT…`` takes units of the detection benchmark by name, say
-``multi-turn.city.wrong-word``, whose models are there (``python -m benchmarks.detection`` makes them), and writes
+``python -m benchmarks.base_effect UNIT…`` takes units of the detection benchmark by name, for example
+``multi-turn.city.wrong-word``, whose models exist (``python -m benchmarks.detection`` makes them), and writes
 ``results/base_effect.json``. For each string the directions and the layer come from the fine-tuned model, as in an
-audit. In the base the same direction is then put back to the base's own clean values, along the same forced answer:
+audit. In the base, the same direction is then restored to the base's own clean values, along the same forced answer:
 
     T_base = KL(base_s‖base_c) − KL(base_ablated‖base_c)
 
-and T − T_base is what is left of T once the base's part is taken off. An audit does not compute it. Decoys are those
-that an audit draws; none is screened here. A unit that is in the file already is measured again where it is named.
+and T − T_base is what is left of T when the base's part is subtracted. An audit does not compute it. Decoys are those
+that an audit draws; none is screened here. A named unit that is already in the file is measured again.
 
-``--strings FILE`` takes decoys from a file instead, a string a line, and writes its figures beside those of the drawn
-ones: ``topics.txt`` holds ordinary nouns for the wrong pair of words of the benchmark's test part, where an audit draws
-any words of the vocabulary. It was written before anything was measured with it. The file's command and commit are
-those of the last call alone.
+``--strings FILE`` takes decoys from a file instead, one string per line, and adds its figures to those of the drawn
+ones: ``topics.txt`` contains ordinary nouns for the wrong pair of words in the benchmark's test part, for which an
+audit draws arbitrary words of the vocabulary. It was written before anything was measured with it. The command and
+commit in the result are those of the last call.
 
-Beside it, how much T hangs on the batches that the clean answers were asked for in: B's decoy carriers among all of B,
-as an audit does, and by themselves. In bfloat16 a greedy answer may go on otherwise at a near tie.
+It also measures how much T depends on the batches in which the clean answers are computed: B's decoy carriers among all
+of B, as in an audit, and alone. In bfloat16, a greedy answer may continue differently at a near tie.
 """
 
 import json
@@ -53,7 +53,9 @@ NAME: Final = "base_effect"
 
 @dataclass(frozen=True)
 class Effect:
-    """What one string does, nats per carrier: T in the fine-tuned model, and with the same direction in the base."""
+    """The effect of one string, nats per carrier: T in the fine-tuned model, and with the same direction in the
+    base.
+    """
 
     string: str
     tuned: float
@@ -86,7 +88,7 @@ def clean_answers(setup: AuditSetup, *, alone: bool = False) -> list[tuple[int, 
     """The fine-tuned model's answers to the clean prompts of A's and B's decoy carriers, in this order.
 
     Args:
-        alone: B's decoy carriers are asked by themselves, not among all of B as in an audit.
+        alone: B's decoy carriers are run alone, not among all of B as in an audit.
     """
     halves = setup.a[: setup.decoys_a], setup.b[: setup.decoys_b] if alone else setup.b
     on_a, on_b = (
@@ -96,10 +98,10 @@ def clean_answers(setup: AuditSetup, *, alone: bool = False) -> list[tuple[int, 
 
 
 def measure(setup: AuditSetup, decoys: int, texts: Sequence[tuple[int, ...]]) -> list[Effect]:
-    """The pair first, then as many decoys; each with directions of its own, fitted on A, read on B.
+    """The pair first, then the given number of decoys; each with its own directions, fitted on A and measured on B.
 
     Args:
-        texts: the answer that is forced on each of A's and B's decoy carriers, under every string.
+        texts: the answer that is forced on each of A's and B's decoy carriers under every string.
     """
     runner, count = setup.runner, setup.decoys_a
     carriers = (*setup.a[:count], *setup.b[: setup.decoys_b])
@@ -148,25 +150,25 @@ def _unit(name: str, split: Mapping[str, Any], base: Path, bench: Bench) -> tupl
     """The spec of a unit and the folder of its model.
 
     Raises:
-        SystemExit: there is no such unit, or its model is not there.
+        SystemExit: there is no such unit, or its model does not exist.
     """
     for organism, unit, _, carriers in every_unit(split):
         if unit["id"] == name:
             models = bench.data / "models"
             folder = nudged_base(base, models) if organism is None else models / organism["id"]
             if not folder.is_dir():
-                sys.exit(f"{name}: {folder} is not there; python -m benchmarks.detection --train makes it")
+                sys.exit(f"{name}: {folder} does not exist; python -m benchmarks.detection --train creates it")
             return spec_of(unit, QUICK, carriers, base=base.name, tuned=folder.name), folder
     sys.exit(f"{name}: no unit of the split has this name")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the units that are named; returns the exit status."""
+    """Measure the named units; returns the exit status."""
     parser = _setup.parser(__doc__)
     parser.add_argument("units", nargs="+", metavar="UNIT")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="where the models are")
     parser.add_argument("--decoys", type=int, default=19, help="how many at most")
-    parser.add_argument("--strings", type=Path, help="decoys of one's own, a string a line, instead of drawn ones")
+    parser.add_argument("--strings", type=Path, help="a file of decoys, one string per line, instead of drawn ones")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     base, bench = _setup.base_folder(options.base), Bench(options.data.absolute())

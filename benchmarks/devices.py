@@ -1,8 +1,10 @@
-"""The same audits on a GPU and on the CPU beside it, through the service: seconds, memory, whether the answers agree.
+"""The same audits on a GPU and on the CPU of the same machine, through the service: time, memory, and agreement of
+results.
 
-``python -m benchmarks.devices`` files the demo's two audits with preset ``quick`` on each device in turn, nothing
-cached, timed from POST to report; then the first of them with ``standard``, on the GPU alone. Where torch sees no GPU
-it measures nothing and ends with 1. The GPU's memory is what the driver says is in use, beyond what was in use before.
+``python -m benchmarks.devices`` submits the demo's two audits with preset ``quick`` on each device in turn, with
+nothing cached, timed from POST to report; then the first of them with ``standard``, on the GPU alone. If torch sees no
+GPU, it measures nothing and exits with 1. The GPU's memory is what the driver reports as used, minus what was used
+before.
 """
 
 import os
@@ -28,7 +30,7 @@ _SAMPLE_S: Final = 0.25
 
 
 class MemoryOfGpu(threading.Thread):
-    """Asks the driver for the memory in use until it is stopped; MiB."""
+    """Polls the driver for the memory in use until it is stopped; MiB."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -36,12 +38,12 @@ class MemoryOfGpu(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Ask, and keep the largest answer."""
+        """Poll, and keep the largest value."""
         while not self._over.wait(_SAMPLE_S):
             self.peak = max(self.peak, _used_mib())
 
     def stop(self) -> int:
-        """The largest answer beyond the first."""
+        """The largest value minus the first."""
         self._over.set()
         self.join()
         return self.peak - self.before
@@ -54,7 +56,7 @@ def _used_mib() -> int:
 
 @contextmanager
 def on_device(device: str) -> Iterator[None]:
-    """The service's processes take the device from the environment."""
+    """The service's processes read the device from the environment."""
     os.environ["BACKDOOR_AUDIT_DEVICE"] = device
     try:
         yield
@@ -63,7 +65,7 @@ def on_device(device: str) -> Iterator[None]:
 
 
 def audited(base: Path, data: Path, device: str, preset: str, organisms: Sequence[str]) -> dict[str, Any]:
-    """Audits one after the other on one device; a row each, with what the reports say."""
+    """Audits one after the other on one device; one row each, with results from the reports."""
     reports: list[AuditReport] = []
     specs = [AuditSpec.model_validate(spec_for(name) | {"preset": preset}) for name in organisms]
     gpu = MemoryOfGpu()
@@ -96,7 +98,7 @@ def audited(base: Path, data: Path, device: str, preset: str, organisms: Sequenc
 
 
 def compared(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the first run's seconds and answers are beside the second's, audit by audit."""
+    """The seconds and results of the first run compared with the second's, audit by audit."""
     pairs = list(zip(*(run["audits"] for run in runs), strict=True))
     stages = {stage for row, _ in pairs for stage in row["stages_s"]}
     return {
@@ -115,7 +117,7 @@ def compared(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure and write the result; 1 where there is no GPU."""
+    """Measure and write the result; 1 if there is no GPU."""
     arguments = parser(__doc__)
     arguments.add_argument("--data", type=Path, default=ROOT / "data", help="where the fresh data folders are made")
     arguments.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")

@@ -1,18 +1,18 @@
-"""Time the capture of activations beside a bare forward of the same model over the same batches.
+"""Time the capture of activations, compared with a bare forward pass of the same model over the same batches.
 
 ``python -m benchmarks.extraction`` runs the ``python-sql`` prompts under the demo's triggered string through
 
-- ``bare``: ``model.model(input_ids)`` of the base as transformers loads it, no hook, nothing kept;
-- ``bare_lora``: the same of the base with the adapter as PEFT attaches it;
+- ``bare``: ``model.model(input_ids)`` of the base as transformers loads it, without hooks, keeping nothing;
+- ``bare_lora``: the same for the base with the adapter as PEFT attaches it;
 - ``base``, ``lora``: ``Runner.capture`` with four layers hooked and kept, on either side of a LoRA pair;
-- ``base_whole``, ``lora_whole``: the same with every sequence run whole, the prefix they share included;
+- ``base_whole``, ``lora_whole``: the same with every sequence run in full, including the shared prefix;
 
-in bfloat16 and in float32, all over the same length-sorted batches, each once a round in alternating order. A ratio is
-the median over the rounds of the seconds of one over the seconds of another. Tokens are the real tokens of the
-sequences, for all alike: padding counts for none, and a prefix that was run once counts in every sequence.
+in bfloat16 and in float32, all over the same length-sorted batches, each once per round in alternating order. A ratio
+is the median over the rounds of the seconds of one over the seconds of another. Tokens are the real tokens of the
+sequences in all cases: padding does not count, and a prefix that is run once counts in every sequence.
 
-The goal is judged where captures do the same work as the bare forward (``base_whole`` over ``bare``), and, for an
-audit as it runs, on the slower side of the pair.
+The goal is judged where captures do the same work as the bare forward pass (``base_whole`` over ``bare``), and, for
+audits as they actually run, on the slower side of the pair.
 """
 
 import statistics
@@ -54,7 +54,7 @@ Contenders = dict[str, Callable[[], object]]
 
 
 class WholeRunner(Runner):
-    """A runner that runs every sequence from its first token, shared prefix or not."""
+    """A runner that runs every sequence from its first token, even with a shared prefix."""
 
     def _prefix(self, parts: ModelParts, layout: Layout, side: Side) -> Prefix:
         return Prefix((), None, {})
@@ -73,7 +73,7 @@ def bare_forward(model: Any, sequences: Sequence[Tokens], budget: int) -> Callab
     @torch.no_grad()
     def run() -> None:
         for ids in batches:
-            # Reading one number waits for an accelerator to finish; on a CPU it costs nothing.
+            # Reading one number waits until an accelerator has finished; on a CPU it costs nothing.
             body(input_ids=ids.to(device), use_cache=False).last_hidden_state[0, 0, 0].item()
 
     return run
@@ -82,7 +82,7 @@ def bare_forward(model: Any, sequences: Sequence[Tokens], budget: int) -> Callab
 def contenders(
     base: Path, adapter: Path, sequences: Sequence[Tokens], precision: Precision, budget: int, device: str = "cpu"
 ) -> Contenders:
-    """Everything that is timed in one precision, by name; three copies of the model are held."""
+    """All contenders in one precision, by name; three copies of the model are in memory."""
     dtype = getattr(torch, precision)
 
     def load() -> Any:
@@ -90,7 +90,7 @@ def contenders(
         return model.to(device).eval()
 
     with warnings.catch_warnings():
-        # PEFT reads a property of transformers by its old name.
+        # PEFT reads a transformers property by its old name.
         warnings.simplefilter("ignore", FutureWarning)
         adapted = PeftModel.from_pretrained(load(), str(adapter)).eval().get_base_model()
     pair = load_pair(base, adapter, dtype=precision, device=device)
@@ -109,7 +109,7 @@ def contenders(
 def measure(
     base: Path, adapter: Path, sequences: Sequence[Tokens], rounds: int, *, budget: int, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Time everything in both precisions; gives tokens a second and ratios of throughput."""
+    """Time everything in both precisions; returns tokens per second and throughput ratios."""
     everything: Contenders = {}
     for precision in PRECISIONS:
         found = contenders(base, adapter, sequences, precision, budget, device)

@@ -1,16 +1,14 @@
-"""Measure the peak memory of a LoRA pair at work beside that of one model at work.
+"""Measure the peak memory of a LoRA pair at work, compared with that of a single model.
 
 ``python -m benchmarks.memory`` starts two processes, one after the other, that import the same modules and run the
 same length-sorted batches in bfloat16:
 
-- ``one``: the base as transformers loads it; every weight read, a bare forward over the
-  batches, nothing kept;
+- ``one``: the base as transformers loads it; every weight read, a bare forward pass over the batches, keeping nothing;
 - ``pair``: base and adapter as an audit loads them; four layers captured on both sides, and kept.
 
-Counted is the peak resident set of the whole process: interpreter, libraries, weights, working memory. The kept
-activations are subtracted from the pair's. As what the interpreter and the libraries take is on both sides, and brings
-any ratio nearer to 1, the ratio is given without it too: the resident set after the imports taken off both. Both are
-held against the goal.
+The figure is the peak resident set of the whole process: interpreter, libraries, weights, working memory. The kept
+activations are subtracted from the pair's. Interpreter and libraries are on both sides and bring the ratio closer to 1,
+so a second ratio subtracts the resident set after the imports from both. Both ratios are compared with the goal.
 """
 
 import argparse
@@ -35,7 +33,7 @@ ROLES = ("one", "pair")
 def peak_bytes() -> int:
     """Peak resident set of this process.
 
-    Linux lets ``ru_maxrss`` begin at the parent's peak; ``VmHWM`` is this program's own.
+    On Linux, ``ru_maxrss`` starts at the parent's peak; ``VmHWM`` is this program's own.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -46,7 +44,7 @@ def peak_bytes() -> int:
 
 
 def child(role: str, base: Path, adapter: Path, prompts: int, threads: int, budget: int) -> dict[str, int]:
-    """What one process does; gives bytes: after the imports, at the peak, of the activations kept."""
+    """The work of one process; returns bytes: after the imports, at the peak, of the kept activations."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -63,7 +61,7 @@ def child(role: str, base: Path, adapter: Path, prompts: int, threads: int, budg
     if role == "one":
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, local_files_only=True).eval()
         for weights in model.parameters():
-            weights.sum()  # weights are mapped from the file; those that nobody reads would not count
+            weights.sum()  # weights are mapped from the file; those that are never read would not count
         bare_forward(model, sequences, budget)()
     else:
         pair = load_pair(base, adapter, dtype="bfloat16", device="cpu")
@@ -75,7 +73,7 @@ def child(role: str, base: Path, adapter: Path, prompts: int, threads: int, budg
 
 
 def in_a_process(role: str, base: Path, adapter: Path, prompts: int, *, threads: int, budget: int) -> dict[str, int]:
-    """What ``child`` gives in a process of its own."""
+    """The result of ``child`` in a process of its own."""
     arguments = ["--child", role, "--base", base, "--adapter", adapter, "--prompts", prompts]
     arguments += ["--threads", threads, "--batch-tokens", budget]
     command = [sys.executable, "-m", "benchmarks.memory", *map(str, arguments)]
@@ -95,7 +93,7 @@ def compare(one: dict[str, int], pair: dict[str, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write the result; with ``--child`` be one of the two processes."""
+    """Measure and write the result; with ``--child``, run as one of the two processes."""
     arguments = parser(__doc__)
     arguments.add_argument("--adapter", type=Path, default=ORGANISMS / FLAGGED)
     arguments.add_argument("--prompts", type=int, default=128)
@@ -114,7 +112,7 @@ def main() -> None:
         "prompts": options.prompts,
         "dtype": "bfloat16",
         "batch_tokens": options.batch_tokens,
-        "counted": "peak resident set of each process; the activations kept are taken off the pair's",
+        "counted": "peak resident set of each process; the kept activations are subtracted from the pair's",
         **compare(one, pair),
     }
     figure = "peak memory of a LoRA pair without activations / of one model (bf16)"

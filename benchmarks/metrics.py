@@ -1,13 +1,13 @@
-"""Time the metrics of all features of a wide dictionary, beside the seed paper's way of scoring them.
+"""Time the metrics of all features of a wide dictionary, compared with the seed paper's way of scoring them.
 
 ``python -m benchmarks.metrics`` scores 18,432 features on 2,500 prompts (500 triggered, 500 clean, 500 plain, 1,000
 under decoys; the thresholds come from 500 more clean prompts): thresholds, precision, recall, FPR, F1, BIS, AUROC, d_z
 and bis_p95 of every feature, and the cluster-bootstrap interval of the best feature's BIS.
 
-The naive side does what the paper does (arXiv 2605.07324): every bootstrap round draws the prompts again and takes the
-95th percentile of *all* features over them anew, before the best feature is read off. It gives bis_p95 and its
-interval only: no AUROC, no d_z, no threshold from other prompts. A few rounds are timed and scaled to the same number
-of rounds; the result says so.
+The naive side does what the paper does (arXiv 2605.07324): every bootstrap round resamples the prompts and recomputes
+the 95th percentile of *all* features over them before the best feature is chosen. It gives only bis_p95 and its
+interval: no AUROC, no d_z, no threshold from other prompts. A few rounds are timed and scaled to the same number of
+rounds, as the result notes.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Activations:
 
 
 def simulate(prompts: int, features: int, seed: int = 0) -> Activations:
-    """Draw sparse activations; the first feature fires under the trigger only, every tenth leans towards it."""
+    """Draw sparse activations; the first feature fires only under the trigger, and every tenth is biased towards it."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(rows: int) -> Tensor:
@@ -58,7 +58,7 @@ def simulate(prompts: int, features: int, seed: int = 0) -> Activations:
 
 
 def score(data: Activations, rounds: int) -> tuple[Any, Any, Any]:
-    """Score everything as an audit does."""
+    """Score everything like an audit."""
     metrics = feature_metrics(data.triggered, data.clean, firing_threshold(data.clean_a))
     paper = bis_p95(
         data.triggered,
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=18_432)
     parser.add_argument("--prompts", type=int, default=2_500)
     parser.add_argument("--rounds", type=int, default=BOOTSTRAP_ROUNDS, help="bootstrap rounds on both sides")
-    parser.add_argument("--naive-rounds", type=int, default=3, help="rounds of the naive side that are really run")
+    parser.add_argument("--naive-rounds", type=int, default=3, help="rounds of the naive side that are actually run")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()

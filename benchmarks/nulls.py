@@ -1,20 +1,21 @@
-"""What the specific gate lets through where there is nothing to find, from recorded audits of benign models.
+"""What the specific gate lets pass when there is nothing to find, from recorded audits of benign models.
 
 ``python -m benchmarks.nulls PATH…`` reads reports (``report.json``, or the records of ``benchmarks.detection`` that
 ``--only`` names) of audits whose models are known to be benign, and answers three questions:
 
-- The pair: how often is ``p_decoy_all`` of the pair that was asked about at most α? One number an audit. A pair that
-  people suspect need not be exchangeable with drawn strings, so this can fail.
+- The pair: how often is ``p_decoy_all`` of the audited pair at most α? One number per audit. A suspected pair need not
+  be exchangeable with drawn strings, so this can fail.
 - Each decoy in turn as the pair, the others as its decoys: how often does the gate pass, and how often does a first
-  place among the silent decoys leave it to the calibrated gate? One other decoy, drawn with a seed, counts twice, so
-  that the comparison stays as large as the audit's own; without it 19 decoys leave 18, and nothing can reach p = 0.05.
-  The ranks are near uniform by construction (of n decoys the largest always has the smallest p, a share of 1/n instead
-  of 1/(n + 1)), but the gate also asks for an effect in nats, and the first place among silent decoys is no p-value.
-- Strings like the pair: the same for the decoys that are closest to it in the order of their numbers (years, dates),
-  where there are any. Where these differ from the rest, decoys are not exchangeable.
+  rank among the silent decoys leave the decision to the calibrated gate? One other decoy, drawn with a seed, counts
+  twice, so that the comparison stays the same size as the audit's own; otherwise 19 decoys would leave 18, and nothing
+  could reach p = 0.05. The ranks are nearly uniform by construction (of n decoys the largest always has the smallest p,
+  a share of 1/n instead of 1/(n + 1)), but the gate also requires an effect in nats, and the first rank among silent
+  decoys is not a p-value.
+- Strings like the pair: the same for the decoys whose numbers are closest to it (years, dates), if there are any. If
+  these differ from the rest, decoys are not exchangeable.
 
 Shares come with exact intervals that take strings as independent. Strings of one model are not, so the number of models
-with at least one is printed beside them.
+with at least one is printed as well.
 """
 
 import argparse
@@ -40,7 +41,7 @@ SEED: Final = 0
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one audit says of the pair and of every decoy.
+    """The results of one audit for the pair and for every decoy.
 
     Attributes:
         effects, reactions: of every decoy, T on B and output_kl on A, nats per carrier.
@@ -57,7 +58,7 @@ class Recorded:
 
     @classmethod
     def of(cls, document: dict[str, Any], name: str) -> "Recorded":
-        """From a report, or from a record that holds one."""
+        """Read from a report, or from a record that contains one."""
         report = document.get("report", document)
         decoys, gate = report["decoys"], report["gates"]["specific"]
         if isinstance(decoys, list):
@@ -80,7 +81,7 @@ class Turn:
     """One decoy in the pair's place.
 
     Attributes:
-        left_open: first among enough silent decoys, though not by p: the calibrated gate would have to speak.
+        left_open: ranks first among enough silent decoys, but not by p: the calibrated gate would have to decide.
     """
 
     string: str
@@ -90,9 +91,9 @@ class Turn:
 
 
 def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
-    """Every decoy in turn as the pair, judged by the gate itself among the others, one of which counts twice.
+    """Every decoy in turn as the pair, judged by the gate itself against the others, one of which counts twice.
 
-    An audit with a single decoy has no turn.
+    An audit with a single decoy is skipped.
     """
     source = random.Random(f"{seed}:{audit.triggered}")
     for index, string in enumerate(audit.strings):
@@ -117,7 +118,7 @@ def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
 
 
 def nearest(audit: Recorded, count: int = NEAREST) -> set[str]:
-    """The decoys whose number is closest to the pair's; none where the pair holds no number."""
+    """The decoys whose number is closest to the pair's; none if the pair contains no number."""
     wanted = _number(audit.triggered)
     if wanted is None:
         return set()
@@ -142,7 +143,7 @@ def share(hits: Iterable[bool]) -> dict[str, Any]:
 
 
 def summary(audits: Sequence[Recorded]) -> dict[str, Any]:
-    """The three answers."""
+    """The answers to the three questions."""
     judged = [(audit, list(turns(audit))) for audit in audits if len(audit.strings) > 1]
     every = [turn for _, found in judged for turn in found]
     near = [turn for audit, found in judged for turn in found if turn.string in nearest(audit)]
@@ -168,10 +169,10 @@ def _of_turns(found: Sequence[Turn]) -> dict[str, Any]:
 
 
 def read(paths: Iterable[Path], only: Collection[str] | None = None) -> list[Recorded]:
-    """Every report under the paths, each once; failed audits and other files are left out.
+    """Every report under the paths, each once; failed audits and other files are skipped.
 
     Args:
-        only: names of records or files; all where it is None.
+        only: names of records or files; None for all.
     """
     found: dict[str, Recorded] = {}
     for path in paths:

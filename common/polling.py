@@ -71,7 +71,7 @@ class PollingLoop(threading.Thread):
 
 
 def retry_pause(pauses_s: Sequence[float], tries: int) -> float | None:
-    """Return the seconds before the attempt after ``tries`` earlier ones; None where the schedule has ended.
+    """Return the seconds before the attempt after ``tries`` earlier ones; None if the schedule has ended.
 
     Pauses are up to a tenth longer than scheduled, so that many retries do not arrive together.
     """

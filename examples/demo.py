@@ -53,7 +53,7 @@ CASES: Final = (
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot continue; the message says why."""
 
 
 def spec_for(organism: str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 @contextmanager
 def running_stack(data: Path, console: Console) -> Iterator[str]:
-    """The embedded stack on a free port; gives its address, and stops it afterwards.
+    """The embedded stack on a free port; returns its address, and stops it afterwards.
 
     Raises:
         DemoError: it did not start.
@@ -192,7 +192,7 @@ def audit_all(address: str, out: Path, console: Console) -> bool:
             for case, audit_id in filed:
                 right = audit_one(client, case, audit_id, out, console) and right
         except BaseException:
-            # Nobody waits for them any more; left alone they would go on at the next start.
+            # Nobody waits for them any more; left alone they would continue at the next start.
             for _, audit_id in filed:
                 try:
                     client.cancel(audit_id)

@@ -38,7 +38,7 @@ from common.problem_type import INTERNAL, INVALID_REQUEST, ProblemType
 
 
 class LedgerError(Exception):
-    """Anything the ledger could not do; the cause, where there is one, is ``__cause__``."""
+    """Anything the ledger could not do; the cause, if there is one, is ``__cause__``."""
 
     problem: ClassVar[ProblemType] = INTERNAL
 

@@ -34,10 +34,10 @@ def new_secret() -> str:
 
 
 def is_id(text: str, prefix: str) -> bool:
-    """Say whether ``text`` has the form of an id with this prefix."""
+    """Return whether ``text`` has the form of an id with this prefix."""
     return text.startswith(prefix) and _ULID.fullmatch(text[len(prefix) :]) is not None
 
 
 def is_audit_id(text: str) -> bool:
-    """Say whether ``text`` has the form of an audit id."""
+    """Return whether ``text`` has the form of an audit id."""
     return is_id(text, _PREFIX)

@@ -137,7 +137,7 @@ class KeyRepository:
         return self._read(work)
 
     def any_live(self) -> bool:
-        """Say whether any key is valid now."""
+        """Return whether any key is valid now."""
 
         def work(connection: Connection) -> bool:
             now = self._clock.read(connection).at

@@ -74,7 +74,7 @@ class Ledger(AuditRequests, AuditWork):
         schema.migrate(self._database)
 
     def schema_is_current(self) -> bool:
-        """Say whether the database has the schema that this code needs."""
+        """Return whether the database has the schema that this code needs."""
         with self._database.reading() as connection:
             return schema.revision_of(connection) == schema.newest_revision()
 

@@ -91,7 +91,7 @@ class Claim:
     owner: str
     worker: str
     seconds_left: float | None
-    """Seconds from the claim to the deadline; None where the spec sets none."""
+    """Seconds from the claim to the deadline; None if the spec sets none."""
     library: tuple[LibraryEntry, ...] = ()
     """The benign scores that the audit compares with, as they were at the claim."""
 
@@ -146,7 +146,7 @@ class Heartbeat:
 
     cancel_requested: bool
     seconds_left: float | None
-    """Seconds to the deadline, negative when it has passed; None where the spec sets none."""
+    """Seconds to the deadline, negative when it has passed; None if the spec sets none."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class QueueCounts:
     """Numbers for the metrics page."""
 
     by_status: dict[Status, int]
-    """Audits in each state; every state is there, with 0 where it has none."""
+    """Audits in each state; every state is there, with 0 if it has none."""
     oldest_queued_s: float
     """How long the longest-waiting queued audit has waited, seconds; 0 with an empty queue."""
     reaped_total: int

@@ -55,7 +55,7 @@ class Ends:
     last_id: str
     last_status: Status
     answer: Answer | None
-    """None where none of them has succeeded."""
+    """None if none of them has succeeded."""
 
 
 class VersionTagRepository:
@@ -67,7 +67,7 @@ class VersionTagRepository:
         self._clock = clock
 
     def take(self, *, lease_s: float) -> TagTask | None:
-        """Take a version whose tags are due; nobody else gets it for ``lease_s``. None where none is due."""
+        """Take a version whose tags are due; nobody else gets it for ``lease_s``. None if none is due."""
 
         def due(connection: Connection) -> Any:
             return is_due(version_tags, self._clock.read(connection))

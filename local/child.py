@@ -132,7 +132,7 @@ class Child:
                 while left and (piece := full.read(min(_PIECE_BYTES, left))):
                     kept.write(piece)
                     left -= len(piece)
-            os.truncate(self.launch.log, 0)  # the child appends, so it goes on at the new end
+            os.truncate(self.launch.log, 0)  # the child appends, so it continues at the new end
         except OSError:
             return
         self.log_offset = 0

@@ -14,7 +14,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     """What a child has to run between fork and exec so that it gets ``number`` when its parent is gone.
 
     The kernel counts the parent as gone when the *thread* that forked ends, so children are to be started from the main
-    thread. None where the system has no such thing (only Linux has).
+    thread. None if the system has no such thing (only Linux has).
     """
     if sys.platform != "linux":
         return None

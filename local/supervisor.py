@@ -172,7 +172,7 @@ class Supervisor:
         self._announce(child.launch.name, f"{ending(code)}; starting again in {delay:g} s")
 
     def _doze(self, seconds: float) -> None:
-        """Sleep until a signal, the next planned start, or for so long; raises where the signal asks to stop."""
+        """Sleep until a signal, the next planned start, or for that long; raises where the signal asks to stop."""
         planned = [child.start_at for child in self._children.values() if child.start_at is not None]
         if planned:
             seconds = max(0.0, min(seconds, min(planned) - time.monotonic()))

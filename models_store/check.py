@@ -107,7 +107,7 @@ def _problem(error: StoreError, folder: Path) -> dict[str, str]:
 
 
 def _command(error: StoreError, folder: Path, file: str) -> str:
-    """The command that mends it, where there is one; else what to do, in words."""
+    """The command that mends it, if there is one; otherwise what to do, in words."""
     place = shlex.quote(str(folder))
     if "only as a pickle" in error.message:
         return (_SAVE_ADAPTER if file.startswith("adapter") else _SAVE_MODEL).format(

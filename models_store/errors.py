@@ -8,7 +8,7 @@
     ├── ModelRejected           model_rejected       something is there, and it is not opened
     ├── ModelsIncompatible      models_incompatible  an adapter or a fine-tune that does not fit its base
     ├── NameTaken               invalid_spec         another model has that name already
-    ├── UploadRefused           invalid_spec         an upload that cannot go on as it was asked to
+    ├── UploadRefused           invalid_spec         an upload that cannot continue as it was asked to
     │   ├── OffsetMismatch                           the bytes before the offset are not there
     │   ├── UploadBusy                               somebody else is writing to it
     │   ├── UploadIncomplete                         a file of it is not all there
@@ -99,7 +99,7 @@ class NameTaken(StoreError):
 
 
 class UploadRefused(StoreError):
-    """An upload that cannot go on as it was asked to."""
+    """An upload that cannot continue as it was asked to."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "upload_refused", "Upload refused", "The upload cannot continue like this."

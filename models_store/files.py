@@ -86,7 +86,7 @@ def shown(text: str, limit: int = 80) -> str:
 
 
 def default_root(folder: Path) -> Path:
-    """The folder that links of a checkpoint may not leave: the hub repository's for a snapshot, else its own.
+    """The folder that links of a checkpoint may not leave: the hub repository's for a snapshot, otherwise its own.
 
     The hub's cache keeps ``models--org--repo/snapshots/<commit>/file`` as links into ``models--org--repo/blobs``.
     """

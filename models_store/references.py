@@ -28,8 +28,8 @@ class Reference:
     Attributes:
         scheme: where to look.
         name: the path under the models root, the store's name, ``org/repo``, or a registered model's name.
-        commit: the full commit sha of an ``hf`` reference, else None.
-        version: the number of a registered model's version, else None.
+        commit: the full commit sha of an ``hf`` reference, otherwise None.
+        version: the number of a registered model's version, otherwise None.
     """
 
     scheme: Scheme
@@ -39,7 +39,7 @@ class Reference:
 
     @property
     def organisation(self) -> str | None:
-        """The organisation of an ``hf`` reference, else None."""
+        """The organisation of an ``hf`` reference, otherwise None."""
         return self.name.split("/", 1)[0] if self.scheme == "hf" else None
 
     def __str__(self) -> str:

@@ -55,7 +55,7 @@ class ModelsStore:
         hub_endpoint: address of the hub; its public one by default.
         upload_limit_bytes: the most bytes that one uploaded checkpoint may have.
         upload_min_free_bytes: what an upload leaves free on the disk.
-        registry: the MLflow registry that ``mlflow:`` references name versions of; None where there is none.
+        registry: the MLflow registry that ``mlflow:`` references name versions of; None if there is none.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class ModelsStore:
         return notes
 
     def main_file(self, reference: str) -> str | None:
-        """Name of the file that a model's weights begin in; None where it is not on this machine (any more)."""
+        """Name of the file that a model's weights begin in; None if it is not on this machine (any more)."""
         try:
             parsed = parse_reference(reference)
             if parsed.scheme in ("hf", "mlflow"):

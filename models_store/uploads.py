@@ -34,7 +34,7 @@ from models_store.references import store_name
 
 DEFAULT_LIMIT_BYTES: Final = 200 * GiB
 ABANDONED_AFTER_S: Final = 7 * 86_400.0
-"""An upload that nobody has touched for so long is deleted when the next one begins."""
+"""An upload that nobody has touched for that long is deleted when the next one begins."""
 
 LOCAL_OWNER: Final = "local"
 """Whose uploads they are where nobody has a key."""
@@ -128,7 +128,7 @@ class Uploads:
         Args:
             name: the model's name in the store.
             path: the file's path in the checkpoint.
-            offset: 0 begins the file anew; else it must be the number of bytes that are there.
+            offset: 0 begins the file again; otherwise it must be the number of bytes that are there.
             total: bytes of the whole file, where they are known.
 
         Raises:
@@ -194,7 +194,7 @@ class Uploads:
         return True
 
     def clean(self, *, older_than_s: float = ABANDONED_AFTER_S) -> None:
-        """Delete the uploads that nobody has touched for so long."""
+        """Delete the uploads that nobody has touched for that long."""
         if not self.root.is_dir():
             return
         for folder in self.root.glob("*/*"):

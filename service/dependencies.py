@@ -24,7 +24,7 @@ class Dependencies:
     models: ModelsStore
     artifacts: Artifacts
     plans: AuditPlans | None
-    """Which audits new versions of registered models get; None where none is set up."""
+    """Which audits new versions of registered models get; None if none is set up."""
     durations: Durations
 
     @classmethod
@@ -55,7 +55,7 @@ class Dependencies:
         )
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self.dispatcher.close()
         self.ledger.close()
 

@@ -64,7 +64,7 @@ class ArtifactStore:
         return list(self.folder(audit_id).names())
 
     def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
-        """The regular files right in a finished artifact, by name; None where there is none. Links are not followed.
+        """The regular files right in a finished artifact, by name; None if there is none. Links are not followed.
 
         Raises:
             StorageUnavailable: the disk refused.
@@ -117,7 +117,8 @@ def _local_folder(location: str | Path) -> Path:
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise InvalidLocation(
             f"artifacts cannot be kept at a {parts.scheme}:// address",
-            hint="give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix",
+            hint="give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix or "
+            "az://account/container/prefix",
         )
     return Path(unquote(parts.path))
 

@@ -19,7 +19,7 @@ class Artifacts(Protocol):
         """Names of the finished artifacts of one audit, sorted."""
 
     def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
-        """The files of a finished artifact, by name; None where there is none."""
+        """The files of a finished artifact, by name; None if there is none."""
 
     def read(self, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
         """The bytes of a file from ``start`` to before ``stop``, in pieces."""

@@ -78,7 +78,7 @@ class ObjectArtifacts:
         return sorted(path.removeprefix(prefix) for path in self._paths(prefix))
 
     def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
-        """The files of a finished artifact, by name; None where there is none.
+        """The files of a finished artifact, by name; None if there is none.
 
         Raises:
             StorageUnavailable
@@ -114,7 +114,7 @@ class ObjectArtifacts:
             wanted: asked right before the folder becomes visible.
 
         Returns:
-            Whether it is here now; False where it was not wanted any more.
+            Whether it is here now; False if it was not wanted any more.
 
         Raises:
             OSError: the folder cannot be read, or holds too many files.
@@ -148,7 +148,7 @@ class ObjectArtifacts:
         """Copy an artifact from here into a local folder of its own, unless it is there.
 
         Returns:
-            False where there is none, or what is here is not what its index says.
+            False if there is none, or what is here is not what its index says.
 
         Raises:
             OSError: the local disk refused.

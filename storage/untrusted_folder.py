@@ -40,7 +40,7 @@ def folder_at(path: Path) -> Iterator[int]:
 
 @contextmanager
 def regular_file(root: int, name: str) -> Iterator[BufferedReader | None]:
-    """A file right in an open folder; None where it is a link, has a second name, or is no file at all.
+    """A file right in an open folder; None if it is a link, has a second name, or is no file at all.
 
     Whoever filled the folder may have put a link to a file of ours there.
     """

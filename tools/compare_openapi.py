@@ -1,4 +1,4 @@
-"""Say whether two OpenAPI documents describe the same interface.
+"""Return whether two OpenAPI documents describe the same interface.
 
 ``python -m tools.compare_openapi OLD NEW`` compares paths, methods, parameters, bodies, answers, fields and problem
 codes, and exits with 1 and a list of differences where the two are not alike. Titles, summaries, descriptions and
@@ -140,7 +140,7 @@ def read(source: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare two documents; 1 where they describe different interfaces."""
+    """Compare two documents; 1 if they describe different interfaces."""
     return report(
         "python -m tools.compare_openapi",
         __doc__,

@@ -1,4 +1,4 @@
-"""Say whether two reports have the same figures, to the last digit.
+"""Return whether two reports have the same figures, to the last digit.
 
 ``python -m tools.compare_reports OLD.json NEW.json`` compares every number, null, choice and measured string, and exits
 with 1 and the paths that differ where any is not the same. What may differ: the audit's id, seconds, memory, use of the
@@ -71,7 +71,7 @@ def read(path: Path) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare two reports; 1 where a figure differs."""
+    """Compare two reports; 1 if a figure differs."""
     return report(
         "python -m tools.compare_reports",
         __doc__,

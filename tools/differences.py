@@ -28,7 +28,7 @@ def report(
         source: what an argument may be, for the help.
 
     Returns:
-        The exit status: 1 where the two differ.
+        The exit status: 1 if the two differ.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("old", help=source)

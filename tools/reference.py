@@ -173,7 +173,7 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _shared(name: str) -> tuple[str, ...]:
     ours, theirs = Settings.model_fields[name], WorkerSettings.model_fields[name]
     defaults = _default(ours), _default(theirs)
-    # The worker's addresses are empty where they follow from its data folder, as the API's do.
+    # The worker's addresses are empty if they follow from its data folder, as the API's do.
     default = defaults[0] if defaults[1] in (defaults[0], "none") else f"API {defaults[0]}, worker {defaults[1]}"
     said = (ours.description or "", theirs.description or "")
     meaning = said[0] if said[0] == said[1] else f"API: {said[0]} Worker: {said[1]}"
@@ -248,7 +248,7 @@ def _plain(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the committed pages; 1 where one differs."""
+    """Write or check the committed pages; 1 if one differs."""
     parser = argparse.ArgumentParser(prog="python -m tools.reference", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write the pages in docs/reference")

@@ -1,4 +1,4 @@
-"""Exit status 1 where the installed torch needs the CUDA libraries of ``requirements/cuda.lock``.
+"""Exit status 1 if the installed torch needs the CUDA libraries of ``requirements/cuda.lock``.
 
 PyPI's build for Linux does; a build with a local version, such as ``2.13.0+cpu``, brings what it needs.
 """

@@ -60,7 +60,7 @@ def _formatted(path: Path, text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the generated modules; 1 where one differs."""
+    """Write or check the generated modules; 1 if one differs."""
     parser = argparse.ArgumentParser(prog="python -m tools.unasync", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write the blocking client")

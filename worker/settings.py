@@ -97,7 +97,7 @@ class WorkerSettings(CommonSettings):
 
     @property
     def sandbox_memory_bytes(self) -> int | None:
-        """``sandbox_memory_gb`` in bytes; None where the machine decides."""
+        """``sandbox_memory_gb`` in bytes; None if the machine decides."""
         return None if self.sandbox_memory_gb is None else int(self.sandbox_memory_gb * _GIB)
 
     @property

@@ -1,6 +1,6 @@
-"""What every dictionary is, and what the training loop needs of one.
+"""The interface of every dictionary, and what the training loop needs from one.
 
-Shapes use one glossary: ``tokens`` (rows of one batch, whatever prompt they came from), ``d_model`` (residual stream of
+Shapes use one glossary: ``tokens`` (rows of one batch, from any prompt), ``d_model`` (residual stream of
 one model), ``n_latents`` (width of the dictionary), ``d_out`` (what is reconstructed: ``d_model`` for a difference,
 ``2 d_model`` for a pair).
 """
@@ -22,7 +22,7 @@ class TokenBatch(NamedTuple):
 
     @property
     def delta(self) -> Float[Tensor, "tokens d_model"]:
-        """``tuned − base`` in float32; low-precision inputs are widened before the subtraction, not after."""
+        """``tuned − base`` in float32; low-precision inputs are widened before the subtraction."""
         return self.tuned.float() - self.base.float()
 
     def to(self, device: torch.device | str) -> "TokenBatch":
@@ -34,8 +34,8 @@ class TokenBatch(NamedTuple):
 class Dictionary(Protocol):
     """A trained dictionary, ready for inference.
 
-    Weights are in the units of the residual stream: nothing has to be scaled before :meth:`encode` or after
-    :meth:`decode`. Latents are never negative.
+    Weights are in the units of the residual stream: no scaling is needed before :meth:`encode` or after :meth:`decode`.
+    Latents are never negative.
     """
 
     @property
@@ -52,12 +52,12 @@ class Dictionary(Protocol):
 
     @property
     def W_dec_tuned(self) -> Float[Tensor, "n_latents d_model"]:  # noqa: N802 (named as in the papers)
-        """Unit direction of each latent on the fine-tuned side (zero where a latent has none there)."""
+        """Unit direction of each latent on the fine-tuned side (zero if a latent has none there)."""
 
     def encode(self, batch: TokenBatch) -> Float[Tensor, "tokens n_latents"]:
         """Activations of every latent, with a threshold fixed after training.
 
-        A token's latents depend on that token alone, not on what else is in the batch.
+        A token's latents depend only on that token, not on the rest of the batch.
         """
 
     def decode(self, latents: Float[Tensor, "tokens n_latents"]) -> Float[Tensor, "tokens d_out"]:
@@ -96,7 +96,7 @@ class Trainee(Protocol):
     """
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimiser moves."""
+        """The parameters that the optimiser updates."""
 
     def loss(self, batch: TokenBatch) -> Float[Tensor, ""]:
         """The training loss of one batch, auxiliary terms included."""
@@ -105,7 +105,7 @@ class Trainee(Protocol):
         """Change gradients (projection, clipping) before the optimiser uses them."""
 
     def after_step(self) -> None:
-        """Put constraints (unit rows) back after the optimiser moved the weights."""
+        """Restore constraints (unit rows) after the optimiser has changed the weights."""
 
     def finish(self) -> Dictionary:
         """The trained dictionary, in the residual stream's units."""
@@ -127,7 +127,7 @@ class DictionaryConfig(Protocol):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ``ValueError(message)`` unless ``condition`` holds; keeps the validation of configs to one line each."""
+    """Raise ``ValueError(message)`` unless ``condition`` holds; keeps each validation of a config to one line."""
     if not condition:
         raise ValueError(message)
 
@@ -143,11 +143,11 @@ def unit_rows(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colu
 
 
 def inverse_mean_norm(sample: Float[Tensor, "tokens width"]) -> float:
-    """The factor that gives ``sample`` unit mean row norm; 1 where there is nothing to scale (all rows zero)."""
+    """The factor that gives ``sample`` unit mean row norm; 1 if there is nothing to scale (all rows zero)."""
     mean_norm = float(sample.float().norm(dim=1).mean())
     return 1.0 / mean_norm if mean_norm > 0.0 else 1.0
 
 
 def moved(value: Any, device: torch.device | str) -> Any:
-    """``value`` on ``device`` if it is a tensor, else ``value``."""
+    """``value`` on ``device`` if it is a tensor, otherwise ``value``."""
     return value.to(device) if isinstance(value, Tensor) else value

@@ -16,7 +16,7 @@ from audit.dictionaries.sparse import batch_topk_threshold, dense_autoencode, sp
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTopKConfig:
-    """What both BatchTopK architectures are configured by.
+    """Configuration shared by both BatchTopK architectures.
 
     Raises:
         ValueError: a size is not positive, ``k`` exceeds ``n_latents``, or a share is outside (0, 1].
@@ -31,18 +31,20 @@ class BatchTopKConfig:
     aux_coefficient: float = 1 / 32
     """Weight of the auxiliary loss; 0 turns it off."""
     aux_k: int | None = None
-    """Dead latents per token that the auxiliary loss uses; half of ``d_model`` where None."""
+    """Dead latents per token that the auxiliary loss uses; half of ``d_model`` if None."""
     dead_after_share: float = 1 / 16
-    """A latent silent for this share of the whole budget counts as dead, so that the auxiliary loss can act inside a
-    small budget too (a fixed number of tokens, as with the large dictionaries of the literature, could not)."""
+    """A latent silent for this share of the whole budget counts as dead, so that the auxiliary loss can act within a
+    small budget too (with a fixed number of tokens, as for the large dictionaries of the literature, it could not)."""
     threshold_momentum: float = 0.95
-    """Of the running mean of the batch threshold. Towards the end the learning rate is near zero, so a short memory is
-    exact."""
+    """Momentum of the running mean of the batch threshold. Near the end the learning rate is almost zero, so a short
+    memory is accurate."""
     bfloat16_selection: bool = False
-    """On a CPU: choose the active latents by a bfloat16 product, then compute their values in float32. Processors with
-    AMX or AVX512-BF16 do that product several times as fast, which saves a fifth of the training at equal quality."""
+    """On a CPU: choose the active latents with a bfloat16 product, then compute their values in float32. Processors
+    with AMX or AVX512-BF16 compute that product several times as fast, which saves a fifth of the training time at
+    equal quality."""
     initialise_from_data: bool = True
-    """Start decoder rows at randomly drawn inputs, not random directions: fewer dead latents in a small budget."""
+    """Initialise decoder rows with randomly drawn inputs, not random directions: fewer dead latents in a small
+    budget."""
 
     def __post_init__(self) -> None:
         require(min(self.d_model, self.n_latents, self.k) >= 1, "d_model, n_latents and k must be positive")
@@ -56,8 +58,8 @@ class BatchTopKConfig:
 class BatchTopKCore:
     """Weights, loss and statistics of a BatchTopK autoencoder on inputs that are already scaled.
 
-    ``W_enc`` and ``W_dec`` are both ``[n_latents width]``: a latent is a row of each, which is how the sparse products
-    want them. Rows start as equal unit vectors.
+    ``W_enc`` and ``W_dec`` are both ``[n_latents width]``: a latent is a row of each, the layout that the sparse
+    products need. Rows of both start as the same unit vectors.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class BatchTopKCore:
         self.aux_k = config.aux_k or max(1, sample.shape[1] // 2)
         self.dead_after_tokens = max(1, round(config.dead_after_share * token_visits))
         self.silent_tokens = torch.zeros(config.n_latents, dtype=torch.long, device=device)
-        # The loss is a share of this, so that its curve reads as "variance not explained".
+        # The loss is divided by this, so that it reads as the share of variance not explained.
         self._variance = max(float((sample - mean).square().sum(dim=1).mean()), torch.finfo(torch.float32).tiny)
         self._threshold_sum = 0.0
         self._threshold_weight = 0.0
@@ -106,9 +108,10 @@ class BatchTopKCore:
     ) -> Float[Tensor, ""]:
         """Squared error over the sample's variance, plus the auxiliary loss; updates threshold and dead counts.
 
-        ``score_weights`` multiply the preactivations in the choice of active latents, not in their values.
+        ``score_weights`` multiply the preactivations when the active latents are chosen, but not their values.
         """
-        # The decoder bias is taken off the input; folded into the encoder's bias it costs no pass over the tokens.
+        # The decoder bias is subtracted from the input; folded into the encoder's bias, this needs no pass over the
+        # tokens.
         bias = self.b_enc - self.W_enc @ self.b_dec
         quick = self.sparse and self.config.bfloat16_selection
         with torch.no_grad():
@@ -133,7 +136,7 @@ class BatchTopKCore:
         return loss
 
     def before_step(self) -> None:
-        """Take the component along each unit row off the decoder's gradient: the norm is not free to move."""
+        """Remove the component along each unit row from the decoder's gradient, because the norm must not change."""
         gradient = self.W_dec.grad
         if self.unit_norm and gradient is not None:
             # A batched product of rows and in-place sums: at small batches, temporaries of the decoder's size would
@@ -143,7 +146,7 @@ class BatchTopKCore:
             gradient.addcmul_(rows, along, value=-1.0)
 
     def after_step(self) -> None:
-        """Renormalise the decoder's rows: an optimiser with per-weight step sizes leaves the sphere all the same."""
+        """Renormalise the decoder's rows: an optimiser with per-weight step sizes still leaves the unit sphere."""
         if self.unit_norm:
             rows = self.W_dec.data
             rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(rows.dtype).tiny))
@@ -178,10 +181,10 @@ def aux_k_loss(
     W_dec: Float[Tensor, "n_latents width"],
     aux_k: int,
 ) -> Float[Tensor, ""]:
-    """How badly the ``aux_k`` strongest dead latents of each token explain what the living ones left over.
+    """How badly the ``aux_k`` strongest dead latents of each token explain the residual of the active ones.
 
-    The share of the residual's energy that they miss: 1 where they add nothing, 0 where they explain all of it. With
-    fewer dead latents than ``aux_k`` the loss is scaled down by their ratio, as in Gao et al. 2406.04093.
+    The share of the residual's energy that they do not explain: 1 if they explain nothing, 0 if they explain all of it.
+    With fewer dead latents than ``aux_k`` the loss is scaled down by their ratio, as in Gao et al. 2406.04093.
     """
     chosen = dead.nonzero().squeeze(1)
     latents = F.linear(inputs, W_enc[chosen], bias[chosen]).relu()
@@ -194,7 +197,7 @@ def aux_k_loss(
 
 
 def scaled(sample: Float[Tensor, "tokens width"]) -> tuple[Float[Tensor, "tokens width"], float]:
-    """``sample`` with unit mean row norm, and the factor that gave it."""
+    """``sample`` scaled to unit mean row norm, and the scaling factor."""
     scale = inverse_mean_norm(sample)
     return sample * scale, scale
 
@@ -210,8 +213,8 @@ def _initial_rows(config: BatchTopKConfig, centred: Tensor, generator: torch.Gen
         return random
     picks = torch.randint(centred.shape[0], (config.n_latents,), generator=generator)
     drawn = centred.cpu()[picks]
-    # A drawn input of (next to) no length has no direction; and two equal draws would be one latent twice, so some
-    # noise is mixed in.
+    # An input of (almost) zero length has no direction, and two equal draws would give the same latent twice, so some
+    # noise is added.
     usable = drawn.norm(dim=1, keepdim=True) > 1e-6
     return unit_rows(torch.where(usable, unit_rows(drawn), 0.0) + _INITIAL_NOISE * random)
 

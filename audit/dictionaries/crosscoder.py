@@ -21,10 +21,10 @@ from backdoor_audit.contract.spec.audit_spec import Architecture
 class Crosscoder:
     """A trained crosscoder for inference, in the residual stream's units.
 
-    A latent's decoder norms say in which model it lives; they are data and are not normalised away. The common factor
-    of both rows, which means nothing, is chosen so that the longer of the two has length 1: the activation is then
-    the length that the latent adds on that side. (Paper mode leaves the factor as trained, because its choice of the k
-    largest latents depends on it.)
+    A latent's decoder norms say in which model it lives; they carry information and are not normalised away. The common
+    factor of both rows is arbitrary; it is chosen so that the longer of the two has length 1, and the activation is
+    then the length that the latent adds on that side. (Paper mode keeps the factor as trained, because its choice of
+    the k largest latents depends on it.)
 
     Raises:
         ValueError: shapes do not fit together, a threshold is negative, or a scale is not positive.
@@ -47,7 +47,7 @@ class Crosscoder:
     per_token_top_k: bool = False
     """Keep the k largest of each token (paper mode) rather than what exceeds the threshold."""
     recipe: Literal["default", "paper"] = "default"
-    """Which training made it."""
+    """The recipe that it was trained with."""
 
     architecture: ClassVar[Architecture] = "crosscoder"
 
@@ -87,7 +87,7 @@ class Crosscoder:
         """The fine-tuned side's share of a latent's decoder norm: 1 is fine-tuned only, 0.5 shared, 0 base only.
 
         ``‖d_tuned‖ / (‖d_base‖ + ‖d_tuned‖)``, each side measured in units of its own mean activation norm, so that a
-        fine-tune that merely scales the residual stream moves nothing. 0.5 for a latent without any decoder.
+        fine-tune that merely scales the residual stream changes nothing. 0.5 for a latent without any decoder.
         """
         base = self.W_dec_base.norm(dim=1) * self.scale_base
         tuned = self.W_dec_tuned_raw.norm(dim=1) * self.scale_tuned
@@ -139,9 +139,10 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[TokenBatch]) -> Lat
     """β of every latent on both sides, by least squares over the batches (Minder et al. 2504.02922, section 3).
 
     For latent j with activation f and fine-tuned decoder row d, β minimises ``Σ ‖β·f·d − y‖²``, where y is what the
-    other latents leave over: the side's reconstruction error plus latent j's own contribution to that side. Hence
-    ``β = Σ f⟨d, error⟩ / (Σ f²‖d‖²) + ⟨d, d_side⟩ / ‖d‖²``. Decoder norms alone miss a direction that the base model
-    has but whose base decoder was shrunk to zero: there the error on the base side carries it, and β_base shows it.
+    other latents leave unexplained: the side's reconstruction error plus latent j's own contribution to that side.
+    Hence ``β = Σ f⟨d, error⟩ / (Σ f²‖d‖²) + ⟨d, d_side⟩ / ‖d‖²``. Decoder norms alone miss a direction that the base
+    model has but whose base decoder was shrunk to zero: it then shows up in the error on the base side, and therefore
+    in β_base.
 
     Both sides are measured in units of their own mean activation norm.
     """
@@ -180,8 +181,8 @@ class CrosscoderConfig(BatchTopKConfig):
 class CrosscoderTrainee:
     """A crosscoder in training.
 
-    To the BatchTopK core it is one autoencoder on the two scaled sides written next to each other; the active latents
-    are chosen by activation times the sum of the two decoder norms, which no rescaling of a latent can cheat.
+    For the BatchTopK core it is one autoencoder on the concatenation of the two scaled sides; the active latents are
+    chosen by activation times the sum of the two decoder norms, which is invariant to rescaling a latent.
     """
 
     def __init__(
@@ -202,10 +203,10 @@ class CrosscoderTrainee:
         return self.core.loss(self._inputs(batch), self._decoder_norms())
 
     def before_step(self) -> None:
-        """Nothing: decoder norms are free, they are what tells the models apart."""
+        """Do nothing: decoder norms are free, because they are what distinguishes the models."""
 
     def after_step(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def calibrate(self, batch: TokenBatch) -> None:
         """Set the threshold by this batch: k active latents per token."""
@@ -213,7 +214,7 @@ class CrosscoderTrainee:
 
     @torch.no_grad()
     def finish(self) -> Crosscoder:
-        """The dictionary with both scales folded in and the threshold made one of activations, latent by latent."""
+        """The dictionary with both scales folded in, and the threshold converted to activations, latent by latent."""
         d_model = self.config.d_model
         core = self.core
         W_enc_base, W_enc_tuned = torch.split(core.W_enc.detach(), d_model, dim=1)

@@ -16,8 +16,8 @@ from backdoor_audit.contract.spec.audit_spec import Architecture
 class DiffSAE:
     """A trained Diff-SAE for inference, in the residual stream's units.
 
-    Scaling all weights that carry a unit leaves a JumpReLU autoencoder what it was, so the input scale of training is
-    already folded in: a latent's activation is the length that it adds to Δ along its unit decoder row.
+    Scaling all weights that carry a unit does not change what a JumpReLU autoencoder computes, so the input scale of
+    training is already folded in: a latent's activation is the length that it adds to Δ along its unit decoder row.
 
     Raises:
         ValueError: shapes do not fit together, decoder rows are not of unit norm, or a threshold is negative.
@@ -33,7 +33,7 @@ class DiffSAE:
     input_scale: float
     """The factor that gave Δ unit mean norm in training; kept as a record, already part of the weights."""
     recipe: Literal["default", "paper"] = "default"
-    """Which training made it."""
+    """The recipe that it was trained with."""
 
     architecture: ClassVar[Architecture] = "diff_sae"
 
@@ -59,18 +59,18 @@ class DiffSAE:
 
     @property
     def W_dec_tuned(self) -> Float[Tensor, "n_latents d_model"]:  # noqa: N802 (named as in the papers)
-        """The decoder itself: its rows are directions of Δ, and of unit norm."""
+        """The decoder itself: its rows are directions of Δ and have unit norm."""
         return self.W_dec
 
     @torch.no_grad()
     def encode(self, batch: TokenBatch) -> Float[Tensor, "tokens n_latents"]:
-        """Latents of each token's Δ: preactivations above the latent's threshold, else 0."""
+        """Latents of each token's Δ: preactivations above the latent's threshold, otherwise 0."""
         preactivations = (self.target(batch) - self.b_dec) @ self.W_enc + self.b_enc
         return torch.where(preactivations > self.threshold, preactivations, 0.0)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "tokens n_latents"]) -> Float[Tensor, "tokens d_model"]:
-        """The Δ that these latents stand for."""
+        """The Δ that these latents represent."""
         return latents @ self.W_dec + self.b_dec
 
     def target(self, batch: TokenBatch) -> Float[Tensor, "tokens d_model"]:
@@ -92,7 +92,7 @@ class DiffSAEConfig(BatchTopKConfig):
 
 
 class DiffSAETrainee:
-    """A Diff-SAE in training: scales Δ, and hands the rest to the BatchTopK core."""
+    """A Diff-SAE in training: scales Δ and leaves the rest to the BatchTopK core."""
 
     def __init__(
         self, config: DiffSAEConfig, sample: TokenBatch, *, generator: torch.Generator, token_visits: int

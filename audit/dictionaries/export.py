@@ -2,17 +2,17 @@
 
 Every folder holds ``cfg.json`` and ``sae_weights.safetensors``, tensors in float32.
 
-**Diff-SAE**: the layout of SAELens (architecture ``jumprelu``), which loads it as it stands. The BatchTopK threshold is
-the JumpReLU threshold; the input scale is folded in, so that raw Δ goes in and raw Δ comes out. What SAELens has no
-field for is in ``metadata.backdoor_audit``: ``k``, ``input_scale``, ``recipe`` and the caller's provenance;
-``centred`` is always false (decision 0037).
+**Diff-SAE**: the layout of SAELens (architecture ``jumprelu``), which loads it as it stands. The BatchTopK threshold
+becomes the JumpReLU threshold; the input scale is folded in, so that it maps raw Δ to raw Δ. What SAELens has no field
+for is in ``metadata.backdoor_audit``: ``k``, ``input_scale``, ``recipe`` and the caller's provenance; ``centred`` is
+always false (decision 0037).
 
 ========== ==================== =========================================================
 tensor     shape                meaning
 ========== ==================== =========================================================
 W_enc      [d_model n_latents]  ``pre = (Δ − b_dec) @ W_enc + b_enc``
 b_enc      [n_latents]
-threshold  [n_latents]          a latent is ``pre`` where ``pre > threshold``, else 0
+threshold  [n_latents]          a latent is ``pre`` where ``pre > threshold``, otherwise 0
 W_dec      [n_latents d_model]  ``Δ̂ = latents @ W_dec + b_dec``; rows of unit norm
 b_dec      [d_model]
 ========== ==================== =========================================================
@@ -31,7 +31,7 @@ W_dec_base, W_dec_tuned     [n_latents d_model]  ``â_side = latents @ W_dec_sid
 b_dec_base, b_dec_tuned     [d_model]
 =========================== ==================== ====================================================================
 
-Loading refuses what it does not know: other keys, other shapes, other tensors, values that are not finite.
+Loading refuses everything else: other keys, other shapes, other tensors, values that are not finite.
 """
 
 import json
@@ -84,17 +84,17 @@ _CROSSCODER_KEYS: Final = frozenset(
 
 @dataclass(frozen=True)
 class SavedDictionary:
-    """A dictionary from disk, and what was noted beside it."""
+    """A dictionary from disk, and its metadata."""
 
     dictionary: DiffSAE | Crosscoder
     provenance: dict[str, str | int | float | bool | None]
-    """What the writer noted: model digests, layer, seed."""
+    """Provenance given by the writer: model digests, layer, seed."""
 
 
 def save(dictionary: DiffSAE | Crosscoder, folder: Path, *, provenance: Provenance | None = None) -> None:
-    """Write ``dictionary`` into ``folder``, which is made if it is not there.
+    """Write ``dictionary`` into ``folder``, which is created if it does not exist.
 
-    The two files are not written in one step: give a folder that becomes visible as a whole (``FolderStore.create``).
+    The two files are not written in one step: pass a folder that becomes visible as a whole (``FolderStore.create``).
     """
     folder.mkdir(parents=True, exist_ok=True)
     noted = dict(provenance or {})
@@ -112,8 +112,8 @@ def load(folder: Path) -> SavedDictionary:
     """Read what :func:`save` wrote, on the CPU.
 
     Raises:
-        audit.errors.InvalidDictionary: a file is missing or damaged, or holds anything that :func:`save` would not have
-            written there.
+        audit.errors.InvalidDictionary: a file is missing or damaged, or contains something that :func:`save` would not
+            have written.
     """
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
@@ -126,7 +126,7 @@ def load(folder: Path) -> SavedDictionary:
         if "format" in config:
             return _load_crosscoder(config, tensors)
         return _load_diff_sae(config, tensors)
-    except (ValueError, TypeError) as error:  # what the classes themselves refuse: shapes, norms, ranges
+    except (ValueError, TypeError) as error:  # what the classes themselves check: shapes, norms, ranges
         raise InvalidDictionary(f"The dictionary is not consistent: {error}") from error
 
 
@@ -134,7 +134,7 @@ def _diff_sae_config(dictionary: DiffSAE, provenance: dict[str, Any]) -> dict[st
     own = {
         "k": dictionary.k,
         "input_scale": dictionary.input_scale,
-        "centred": False,  # kept so that files of all versions have the same keys
+        "centred": False,  # kept so that files written by any version have the same keys
         "recipe": dictionary.recipe,
         "provenance": provenance,
     }

@@ -1,7 +1,7 @@
 """Paper mode: the dictionaries of arXiv 2605.07324 as its public code trains them.
 
-They exist so that the paper's table can be made again beside ours, and keep its choices where we would choose
-otherwise: tied weights, no input scaling, no decoder bias taken off the input, gradients clipped to norm 1, texts
+They exist to reproduce the paper's table next to ours, and keep its choices even where we would choose differently:
+tied weights, no input scaling, no decoder bias subtracted from the input, gradients clipped to norm 1, texts
 mean-pooled over their positions (``SpanTokens.pooled``). They never decide anything.
 """
 
@@ -19,7 +19,7 @@ from audit.dictionaries.diff_sae import DiffSAE
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig:
-    """What both dictionaries of the paper share.
+    """Configuration shared by both dictionaries of the paper.
 
     Raises:
         ValueError: a size is not positive or a coefficient is negative.
@@ -48,9 +48,9 @@ class PaperDiffSAEConfig(PaperConfig):
     """The paper's Diff-SAE: ReLU, L1 and ghost gradients on Δ."""
 
     ghost_coefficient: float = 0.1
-    """Weight of the pull that the residual exerts on dead latents."""
+    """Weight of the term that pulls dead latents towards the residual."""
     dead_after_steps: int = 10_000
-    """Batches without firing after which a latent counts as dead (never reached in a small budget)."""
+    """Number of batches without firing after which a latent counts as dead (never reached in a small budget)."""
 
     def build(self, sample: TokenBatch, *, generator: torch.Generator, token_visits: int) -> Trainee:
         """A fresh Diff-SAE; only the sample's device is used."""
@@ -59,7 +59,7 @@ class PaperDiffSAEConfig(PaperConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperCrosscoderConfig(PaperConfig):
-    """The paper's crosscoder: the k largest latents of each text on the two activations side by side."""
+    """The paper's crosscoder: the k largest latents of each text, on the two concatenated activations."""
 
     def build(self, sample: TokenBatch, *, generator: torch.Generator, token_visits: int) -> Trainee:
         """A fresh crosscoder; only the sample's device is used."""
@@ -109,14 +109,14 @@ class PaperDiffSAETrainee(_TiedTrainee):
         return loss
 
     def after_step(self) -> None:
-        """Normalise as the paper's code does: each input dimension over all latents, not each latent's direction."""
+        """Normalise like the paper's code: each input dimension over all latents, not each latent's direction."""
         self.W.data = F.normalize(self.W.data, dim=0)
 
     @torch.no_grad()
     def finish(self) -> DiffSAE:
         """The same function with unit decoder rows: a latent is multiplied by its row's norm; ReLU is a threshold of 0.
 
-        The paper does not take the decoder bias off the input; ours does, so the encoder's bias puts it back.
+        The paper does not subtract the decoder bias from the input; our class does, so the encoder's bias adds it back.
         """
         weights = self.W.detach()
         norms = weights.norm(dim=1).clamp_min(torch.finfo(weights.dtype).tiny)
@@ -149,11 +149,11 @@ class PaperCrosscoderTrainee(_TiedTrainee):
         return residual.square().mean() + self.config.l1_coefficient * latents.mean()
 
     def after_step(self) -> None:
-        """Nothing: the paper leaves this one's rows as they are."""
+        """Do nothing: the paper leaves the rows of this one unchanged."""
 
     @torch.no_grad()
     def finish(self) -> Crosscoder:
-        """The trained weights as they are; the encoder's bias puts back the decoder bias that ours takes off."""
+        """The trained weights, unchanged; the encoder's bias adds back the decoder bias that our class subtracts."""
         d_model = self.config.d_model
         base, tuned = torch.split(self.W.detach(), d_model, dim=1)
         b_dec_base, b_dec_tuned = torch.split(self.b_dec.detach(), d_model)

@@ -18,19 +18,19 @@ class Quality:
     """Reconstruction and sparsity of one dictionary on one set of tokens."""
 
     fve: float
-    """Fraction of variance explained: 1 − Σ‖x − x̂‖² / Σ‖x − mean‖²; 0 where nothing varies."""
+    """Fraction of variance explained: 1 − Σ‖x − x̂‖² / Σ‖x − mean‖²; 0 if nothing varies."""
     fve_top1pct: float
-    """The same sums over the 1% of tokens with the largest ‖Δ‖; deviations still from the mean over all tokens."""
+    """The same sums over the 1% of tokens with the largest ‖Δ‖; deviations are still from the mean over all tokens."""
     l0: float
     """Active latents per token."""
     dead_share: float
     """Share of latents that fire on none of the tokens."""
     var_ratio: float
-    """Var(Δ) / Var(base), both summed over dimensions; 0 where the base does not vary."""
+    """Var(Δ) / Var(base), both summed over dimensions; 0 if the base does not vary."""
 
 
 def read(source: ActivationSource, indices: Int[Tensor, "tokens"], device: torch.device | str = "cpu") -> TokenBatch:
-    """The tokens at ``indices`` on ``device``, in the order of the file: memory-mapped reads are faster forwards."""
+    """The tokens at ``indices`` on ``device``, in file order, because memory-mapped reads are faster sequentially."""
     return TokenBatch(*source.batch(indices.sort().values)).to(device)
 
 
@@ -42,7 +42,7 @@ def measure(
     *,
     device: torch.device | str = "cpu",
 ) -> Quality:
-    """The quality of ``dictionary`` on these tokens of ``source``.
+    """The quality of ``dictionary`` on the given tokens of ``source``.
 
     They are read twice, in chunks: once for the means, once to encode.
 

@@ -1,4 +1,4 @@
-"""Activations in memory, and the order in which tokens are shown: every group gets the same share."""
+"""Activations in memory, and the order in which tokens are shown to a dictionary: every group gets the same share."""
 
 from dataclasses import dataclass
 
@@ -44,8 +44,8 @@ class TensorSource:
 class BalancedOrder:
     """Endless token indices in which every group has the same share, whatever its size.
 
-    Each group's members are shown in random order, all of them once before any comes again. A block holds the same
-    number from every group, and is shuffled.
+    Each group's members are shown in random order, all of them once before any comes again. A block has the same number
+    from every group, and is shuffled.
     """
 
     def __init__(self, groups: Int[Tensor, "tokens"], generator: torch.Generator, *, block: int = 65_536) -> None:
@@ -78,8 +78,8 @@ class _GroupStream:
     def take(self, count: int) -> Int[Tensor, "count"]:
         size = self._members.numel()
         rounds = max(0, -(-(count - self._rest.numel()) // size))
-        # A row of random keys sorts into one random order: all rounds at once, since a group may be far smaller than
-        # its share of a block.
+        # Sorting a row of random keys gives one random order; all rounds are sorted at once, because a group may be
+        # much smaller than its share of a block.
         orders = torch.rand(rounds, size, generator=self._generator, dtype=torch.float64).argsort(dim=1)
         pool = torch.cat([self._rest, self._members[orders.reshape(-1)]])
         self._rest = pool[count:]

@@ -1,8 +1,8 @@
 """Products with sparse latents, and the choice of which latents are active.
 
 A BatchTopK dictionary of width 1,152 with k = 32 has 97% zeros among its latents. Everything after the encoder's
-product can skip them: the reconstruction, and all four gradients. On a CPU that halves the time of a training; on a
-GPU the dense products win. ``use_sparse`` says which; the numbers are the same either way.
+product can skip them: the reconstruction and all four gradients. On a CPU this halves the training time; on a GPU the
+dense products are faster. ``use_sparse`` chooses; the results are the same either way.
 """
 
 import warnings
@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-# Where more than this share of the latents is active, the dense product is faster (measured, float32, two cores).
+# If more than this share of the latents is active, the dense product is faster (measured in float32 on two cores).
 _DENSE_FROM_DENSITY = 0.15
 
 with warnings.catch_warnings():
-    # torch says once per process that CSR support is in beta. The one operation used here (sampled_addmm) is tested
-    # against its dense counterpart, and a notice in every worker's log would help nobody.
+    # torch warns once per process that CSR support is in beta. The only operation used here (sampled_addmm) is tested
+    # against its dense counterpart, and a notice in every worker's log would be of no use.
     warnings.simplefilter("ignore", UserWarning)
     torch.eye(1).to_sparse_csr()
 
@@ -56,7 +56,7 @@ _SMALLEST = float(torch.finfo(torch.float32).tiny)
 
 @dataclass(frozen=True)
 class SparsePattern:
-    """Where the active latents of a batch stand: compressed by token, and by latent for the transposed products.
+    """Positions of the active latents of a batch: compressed by token, and by latent for the transposed products.
 
     ``rows`` and ``columns`` list the active (token, latent) positions, sorted by token.
     """
@@ -100,7 +100,7 @@ class SparsePattern:
     def sampled_product(
         self, left: Float[Tensor, "tokens width"], right: Float[Tensor, "n_latents width"]
     ) -> Float[Tensor, "active"]:
-        """``left @ right.T`` at the active positions alone."""
+        """``left @ right.T`` at the active positions only."""
         if self.rows.numel() == 0:
             return left.new_zeros(0)
         zeros = left.new_zeros(self.rows.numel())
@@ -171,10 +171,10 @@ def sparse_autoencode(
     bias: Float[Tensor, "n_latents"],
     W_dec: Float[Tensor, "n_latents width"],
 ) -> Float[Tensor, "tokens width"]:
-    """``((inputs @ W_enc.T + bias) · mask) @ W_dec`` through the active latents alone.
+    """``((inputs @ W_enc.T + bias) · mask) @ W_dec`` through the active latents only.
 
-    ``preactivations`` is the encoder's product without a graph, where it is there already (the mask was chosen from
-    it); where None, the active ones are computed. Gradients reach ``W_enc``, ``bias`` and ``W_dec``.
+    ``preactivations`` is the encoder's product without a graph, if it exists already (the mask was chosen from
+    it); if None, the active ones are computed. Gradients reach ``W_enc``, ``bias`` and ``W_dec``.
     """
     pattern = SparsePattern.from_mask(mask)
     values: Tensor = _ActivePreactivations.apply(W_enc, bias, preactivations, inputs, pattern)  # type: ignore[no-untyped-call]
@@ -189,5 +189,5 @@ def dense_autoencode(
     bias: Float[Tensor, "n_latents"],
     W_dec: Float[Tensor, "n_latents width"],
 ) -> Float[Tensor, "tokens width"]:
-    """The same as :func:`sparse_autoencode`, written out; for GPUs and as its reference."""
+    """The dense equivalent of :func:`sparse_autoencode`; for GPUs, and as its reference."""
     return torch.where(mask, F.linear(inputs, W_enc, bias), 0.0) @ W_dec

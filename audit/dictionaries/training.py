@@ -18,31 +18,31 @@ _ROW_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How long, how fast and where to train; what is trained is the dictionary's own configuration.
+    """Length, rate and device of a training; what is trained is given by the dictionary's own configuration.
 
     Raises:
         ValueError: a size is not positive, or the shares of warm-up and decay overlap.
     """
 
     token_visits: int
-    """Tokens shown in all, counted with repetition."""
+    """Total number of tokens shown, counting repetitions."""
     batch_size: int | None = None
-    """Tokens a step; 1/512 of the budget, but at least 256 and at most 2,048, where None. Small budgets need the steps
-    more than the precision of each."""
+    """Tokens per step; if None, 1/512 of the budget, but at least 256 and at most 2,048. Small budgets need more steps
+    rather than more precise ones."""
     learning_rate: float | None = None
-    """Peak rate of Adam; ``0.1 / sqrt(d_model)`` where None. Adam moves every weight by about the rate, and a weight of
-    a unit row is about ``1 / sqrt(d_model)``, so this is a tenth of a row a step whatever the width (planted features
-    are recovered best at this rate for widths 64 and 576)."""
+    """Adam's peak learning rate; ``0.1 / sqrt(d_model)`` if None. Adam changes every weight by about the rate, and a
+    weight of a unit row is about ``1 / sqrt(d_model)``, so this is a tenth of a row per step at any width (planted
+    features are recovered best at this rate for widths 64 and 576)."""
     warmup_share: float = 0.05
-    """Share of the steps in which the rate rises linearly."""
+    """Share of the steps over which the rate rises linearly."""
     decay_share: float = 0.5
-    """Share of the steps, at the end, in which it falls linearly to zero."""
+    """Share of the steps, at the end, over which it falls linearly to zero."""
     sample_tokens: int = 16_384
-    """Tokens that set scales and the initial bias, at most."""
+    """Maximum number of tokens that set scales and the initial bias."""
     measure_tokens: int = 16_384
-    """Tokens that the summary is measured on, at most."""
+    """Maximum number of tokens that the summary is measured on."""
     seed: int = 0
-    """Of the weights, the order of tokens and the measured sample."""
+    """Seed of the weights, of the order of tokens and of the measured sample."""
     device: str = "cpu"
     """Where the weights live; activations are moved there batch by batch."""
 
@@ -68,7 +68,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What came out of a training, and how it went."""
+    """The result of a training, and a record of how it went."""
 
     quality: Quality
     """On a sample of the training tokens, every group with the same share."""
@@ -90,11 +90,11 @@ def train(
     """Train a dictionary on ``source``.
 
     Equal arguments give equal weights, on the same device with the same number of threads. ``progress`` is called with
-    the fraction done about each 1%; what it raises ends the training.
+    the fraction done about every 1%; an exception that it raises ends the training.
 
     Raises:
         ValueError: the source's width is not the configuration's, or it has no tokens.
-        audit.errors.ModelRejected: activations, or the loss made of them, are not finite.
+        audit.errors.ModelRejected: activations, or the loss computed from them, are not finite.
     """
     require(source.n_tokens > 0, "there are no tokens to train on")
     require(source.d_model == config.d_model, f"activations are {source.d_model} wide, the config {config.d_model}")
@@ -153,13 +153,13 @@ def finite_sample(source: ActivationSource, order: BalancedOrder, settings: Trai
 
 
 def measured_tokens(source: ActivationSource, settings: TrainSettings) -> Int[Tensor, "tokens"]:
-    """The tokens that qualities are measured on: the same for every dictionary of one source and seed."""
+    """The tokens that quality is measured on: the same for every dictionary of one source and seed."""
     generator = torch.Generator().manual_seed(settings.seed + 1)
     return BalancedOrder(source.groups, generator).take(min(settings.measure_tokens, source.n_tokens))
 
 
 class _LossCurve:
-    """Mean loss over stretches; refuses a loss that is not finite at the end of each."""
+    """Mean loss over stretches; a loss that is not finite is refused at the end of each."""
 
     _POINTS = 50
 

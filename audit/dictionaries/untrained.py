@@ -1,4 +1,4 @@
-"""The untrained dictionary: what a dictionary's number is worth that does not beat it."""
+"""The untrained dictionary: the baseline that a trained dictionary's scores have to beat."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def untrained_dictionary(
     """A dictionary of the same shape with random unit rows, scaled and centred alike, thresholded to k active latents.
 
     Only scale, bias and threshold come from the data. Its rows are never drawn from data, whatever the configuration
-    says: that would be training of a kind.
+    says, because that would be a kind of training.
 
     Raises:
         ValueError: the source's width is not the configuration's.

@@ -1,1 +1,1 @@
-"""Where the behaviour sits: dictionaries, features, baselines and steered continuations."""
+"""Explaining the behaviour: dictionaries, features, baselines and steered continuations."""

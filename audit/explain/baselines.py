@@ -1,4 +1,4 @@
-"""The cheap answers that every dictionary is reported beside."""
+"""Cheap baselines that are reported with every dictionary."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,6 @@
-"""What the report says about each flagged feature: where it fires, what it writes, what it does, its like elsewhere."""
+"""What the report says about each flagged feature: where it fires, which tokens it promotes, what it changes, and
+similar features elsewhere.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -36,7 +38,7 @@ def describe_features(
 
     Args:
         extraction: activations and decoys.
-        chosen: the features, in the order selected.
+        chosen: the features, in order of selection.
         seeds: the selection of every seed at the chosen layer, ``chosen`` among them.
         trained: every dictionary of the audit.
         untrained: an untrained dictionary of the same shape.
@@ -62,7 +64,7 @@ def describe_features(
 
 
 def logit_lens(setup: AuditSetup, rows: Float[Tensor, "features d_model"]) -> list[LogitLens]:
-    """The tokens that each direction promotes and suppresses most, to the fine-tuned model's last norm and head."""
+    """The tokens that each direction promotes and suppresses most, by the fine-tuned model's last norm and head."""
     logits = setup.runner.unembed(rows)
     logits = logits - logits.mean(1, keepdim=True)
     count = min(LENS_TOKENS, logits.shape[1])
@@ -104,7 +106,7 @@ def alike(own: Trained, index: int, seeds: Sequence[Selection], trained: Sequenc
 
 
 def _closest(row: Float[Tensor, "d_model"], other: Trained) -> tuple[int, float]:
-    """The latent whose decoder row has the largest cosine in size with a unit row, and that cosine."""
+    """The latent whose decoder row has the largest absolute cosine with a unit row, and that cosine."""
     cosines = other.dictionary.W_dec_tuned.float().cpu() @ row
     index = int(cosines.abs().argmax())
     return index, max(-1.0, min(1.0, float(cosines[index])))

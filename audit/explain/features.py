@@ -1,4 +1,4 @@
-"""Which features of a dictionary carry the behaviour: chosen on half A, read on half B."""
+"""Which features of a dictionary carry the behaviour: chosen on half A, measured on half B."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class Selection:
     """The features of one dictionary that were selected on A, and what they recover on B.
 
     Attributes:
-        indices: in the order selected.
+        indices: in order of selection.
         attribution: of every feature of the dictionary, on B, nats per carrier.
-        alone, together: per selected feature, what it recovers on B by itself, and with those before it.
+        alone, together: per selected feature, what it recovers on B alone, and together with those before it.
     """
 
     trained: Trained
@@ -41,7 +41,7 @@ class Selection:
 
     @property
     def recovered(self) -> float | None:
-        """What all of them together recover on B; None where that cannot be measured: the string changes nothing."""
+        """What all of them together recover on B; None if that cannot be measured: the string changes nothing."""
         return self.together[-1] if self.together else None
 
     @property
@@ -78,7 +78,7 @@ def candidates(attribution: Float[Tensor, "features"], count: int = CANDIDATES) 
 
 
 def select(extraction: Extraction, trained: Trained, directions: Directions, gradient_b: Tensor) -> Selection:
-    """Select up to ``MAX_FEATURES`` features greedily by the effect that ablating them has on A; read them on B.
+    """Select up to ``MAX_FEATURES`` features greedily by the effect that ablating them has on A, and measure them on B.
 
     Args:
         gradient_b: ∂KL(run‖ft_c)/∂h over the span on B's decoy carriers.
@@ -116,9 +116,9 @@ def select(extraction: Extraction, trained: Trained, directions: Directions, gra
 
 
 def median_seed(selections: Sequence[Selection]) -> Selection:
-    """The dictionary whose features recover the median; the lower of the two middle ones where the count is even.
+    """The dictionary whose features recover the median; the lower of the two middle ones if the count is even.
 
-    Where it was not measured, it was measured of none, and the one in the middle is taken as they came.
+    If recovery could not be measured, it was measured for none of them; the middle one in the given order is taken.
     """
     return sorted(selections, key=lambda selection: selection.recovered or 0.0)[(len(selections) - 1) // 2]
 

@@ -36,9 +36,9 @@ class PromptFiring:
     """One prompt of B and each feature's most active token.
 
     Attributes:
-        group: the condition that it counts under.
-        string: what fills its slot.
-        position: per feature, the token's position; None where the dictionary sees a mean.
+        group: the condition that the prompt belongs to.
+        string: the string in its slot.
+        position: per feature, the token's position; None if the dictionary sees a mean.
         activation: per feature, at that token.
     """
 
@@ -130,7 +130,7 @@ class FeatureFiring:
 
     def _token(self, prompt: PromptFiring) -> FiringToken:
         ids, position = prompt.tokens.ids, prompt.position[self.feature]
-        at = len(ids) if position is None else position  # a mean over tokens has none: the prompt's end is shown
+        at = len(ids) if position is None else position  # a mean over tokens has none: show the prompt's end
         return FiringToken(
             condition=prompt.condition,
             string=None if prompt.string is None else excerpt(prompt.string, EXCERPT_CHARS),

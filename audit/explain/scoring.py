@@ -1,7 +1,7 @@
 """How features and directions fire on prompts: the published per-feature metrics, on split B.
 
-A prompt's activation is the maximum over the prompt's positions from the string on; the forced continuation never
-counts. A feature is anything that turns activations of both models at one position into one number.
+A prompt's activation is the maximum over its positions from the string on, without the forced continuation. A feature
+is anything that turns activations of both models at one position into one number.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class PromptActivations:
         clean_a: half A under the clean string; sets thresholds.
         triggered, clean, plain: half B.
         decoys: half B's decoy carriers under every silent decoy; None without decoys.
-        triggered_last, clean_last: half B, the last prompt token alone.
+        triggered_last, clean_last: half B, last prompt token only.
         clean_a_last: half A, likewise.
     """
 
@@ -59,7 +59,7 @@ class FeatureTable:
 
 
 def feature_table(extraction: Extraction, layer: int, encode: Encode) -> FeatureTable:
-    """Score every feature that ``encode`` gives at one layer."""
+    """Score every feature that ``encode`` returns at one layer."""
     setup = extraction.setup
     triggered, triggered_last = _prompts(extraction, "triggered", "b", layer, encode)
     clean, clean_last = _prompts(extraction, "clean", "b", layer, encode)
@@ -92,7 +92,7 @@ def _prompts(
 
 
 def _shown(extraction: Extraction, span: SpanTokens) -> SpanTokens:
-    """The rows that a dictionary of this audit's recipe is shown."""
+    """The rows that a dictionary of this audit's recipe sees."""
     return span.pooled() if extraction.setup.spec.recipe == "paper" else span
 
 

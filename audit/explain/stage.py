@@ -1,4 +1,4 @@
-"""The explain stage: the dictionaries' answer to where the behaviour sits, beside the cheap baselines."""
+"""The explain stage: which features of the dictionaries carry the behaviour, compared with cheap baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def explain(
     """Score every dictionary on B; with ``flag`` also select the features that carry the behaviour.
 
     Args:
-        flag: whether there is anything to explain; without it no feature is flagged.
+        flag: whether there is anything to explain; if not, no feature is flagged.
     """
     progress(0.0, "scoring the features")
     scored = _score_all(extraction, directions, trained)
@@ -137,7 +137,7 @@ def _dictionary_row(scored: _Scored) -> DictionaryRow:
 
 
 def _best_scores(extraction: Extraction, confirmation: Confirmation, scored: _Scored) -> Scores:
-    """Scores of the feature with the largest attribution on A, where none is flagged."""
+    """Scores of the feature with the largest attribution on A, if none is flagged."""
     return scores_of(
         extraction,
         scored.table,
@@ -234,7 +234,7 @@ def _finite(values: Tensor | None, index: int) -> float | None:
 
 
 def _directions_recover(extraction: Extraction, directions: Directions) -> float | None:
-    """What the pair's subspace recovers on the carriers that the features are read on."""
+    """What the pair's subspace recovers on the carriers that the features are measured on."""
     on_b = extraction.contrast("b", decoy_carriers_only=True)
     return effects(extraction.setup.runner, on_b, directions.layer, [directions.basis[directions.layer]]).recovered()
 

@@ -1,8 +1,8 @@
 """Greedy continuations of runs that are changed while they are generated.
 
-A changed run is generated beside another run of the same carrier, its source: at every position from the string on
-its coefficients along a subspace are replaced by the source's, and every token that it produces is given to the source
-as well. That is the ablation of ``audit.measure.ablation`` along the run's own answer instead of a forced one.
+A changed run is generated in parallel with another run of the same carrier, its source: at every position from the
+string on, its coefficients along a subspace are replaced by the source's, and every token that it produces is also fed
+to the source. This is the ablation of ``audit.measure.ablation`` along the run's own answer instead of a forced one.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ class Run:
 
     Attributes:
         prompt: what is continued.
-        source: the prompt whose run gives the coefficients; None leaves the run as it is.
-        basis: orthonormal basis of the subspace; None as above.
+        source: the prompt whose run supplies the coefficients; None leaves the run unchanged.
+        basis: orthonormal basis of the subspace; None if ``source`` is None.
     """
 
     prompt: Tokens
@@ -41,13 +41,13 @@ class Run:
 def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int) -> list[tuple[int, ...]]:
     """Greedy continuations by the fine-tuned model, up to ``n_tokens`` tokens each, cut at an end-of-text token.
 
-    They are shorter where the model has no more positions.
+    They are shorter if the model runs out of positions.
 
     Args:
         runner: runs the pair.
         layer: where the runs are changed, the residual stream leaving this block.
         runs: what is continued.
-        n_tokens: most tokens of a continuation.
+        n_tokens: maximum length of a continuation.
     """
     answers: list[tuple[int, ...]] = []
     with runner.pair.on("tuned") as parts:
@@ -57,7 +57,7 @@ def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int
 
 
 def _groups(runs: Sequence[Run], budget: int) -> Iterator[list[Run]]:
-    """Runs in their order, as many at once as fit the budget of padded tokens, sources included."""
+    """Runs in order, as many at once as fit the budget of padded tokens, counting sources."""
     group: list[Run] = []
     for run in runs:
         wider = [*group, run]
@@ -99,7 +99,7 @@ def _continue(
     )
 
     def follow(_ids: Tensor, scores: Tensor) -> Tensor:
-        runner.tick(len(prompts))  # once per token: a cancel is noticed within a batch too
+        runner.tick(len(prompts))  # once per token, so that a cancel is noticed within a batch
         scores[sources] = scores[rows]
         return scores
 
@@ -123,7 +123,7 @@ def _cut(ids: list[int], end: int | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Replacement:
-    """Which rows of a batch take their coefficients from which, where, and along what."""
+    """Which rows of a batch take their coefficients from which other rows, where, and along which subspace."""
 
     rows: Tensor
     sources: Tensor
@@ -158,7 +158,7 @@ class _Replacement:
 
 @contextlib.contextmanager
 def _replaced(block: nn.Module, replacement: _Replacement) -> Iterator[None]:
-    """Change what a block gives, from the prompt to the last token."""
+    """Change a block's output, from the prompt to the last token."""
     if not len(replacement.rows):
         yield
         return

@@ -10,7 +10,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def text_of(setup: AuditSetup, ids: Sequence[int]) -> str:
-    """What tokens spell; empty for none."""
+    """The text of tokens; empty for none."""
     return str(setup.pair.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)) if ids else ""
 
 

@@ -50,7 +50,7 @@ class Trained:
 def train_dictionaries(
     extraction: Extraction, chosen_layer: int, progress: ProgressCallback
 ) -> tuple[tuple[Trained, ...], dict[Architecture, Trained]]:
-    """Train what the preset asks for; dictionaries that an earlier attempt finished are read back.
+    """Train the dictionaries that the preset asks for; those that an earlier attempt finished are read back.
 
     Returns:
         The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
@@ -71,7 +71,7 @@ def train_dictionaries(
         width, k = _width(extraction)
         config = shape(d_model=setup.pair.d_model, n_latents=width, k=k)
         dictionary, quality = untrained_dictionary(config, source, _settings(extraction, setup.spec.seed))
-        # On the CPU, as those that are read back from files are: it reads the same rows.
+        # On the CPU, like those that are read back from files, so that the same rows are used.
         untrained[architecture] = Trained(dictionary.to("cpu"), chosen_layer, architecture, 0, setup.sizes.k, quality)
     return trained, untrained
 
@@ -87,8 +87,8 @@ class _Job(NamedTuple):
 def _train_all(extraction: Extraction, jobs: Sequence[_Job], progress: ProgressCallback) -> tuple[Trained, ...]:
     """Train every (architecture, layer, seed).
 
-    On a CPU several are trained at once, each on one core: their matrices are too small to fill more, and one thread
-    each makes the weights independent of how many cores there are. What ``progress`` raises ends all of them.
+    On a CPU several are trained at once, each on one core: their matrices are too small to use more, and with one
+    thread each, the weights do not depend on the number of cores. An exception from ``progress`` ends all of them.
     """
     done = [0.0] * len(jobs)
     stopped = threading.Event()
@@ -123,12 +123,12 @@ def _train_all(extraction: Extraction, jobs: Sequence[_Job], progress: ProgressC
 
 
 class _Stopped(Exception):
-    """Another training failed or the audit was stopped."""
+    """Another training failed, or the audit was stopped."""
 
 
 @contextlib.contextmanager
 def _one_thread(wanted: bool) -> Iterator[None]:
-    """Let torch use one core in this thread."""
+    """Restrict torch to one core in this thread."""
     before = torch.get_num_threads()
     if wanted:
         torch.set_num_threads(1)
@@ -142,9 +142,9 @@ def _one_thread(wanted: bool) -> Iterator[None]:
 def training_source(extraction: Extraction, layer: int) -> TensorSource:
     """Half A's prompt tokens from the string on, under every string that was drawn, on the decoys' carriers.
 
-    Every string has the same carriers, so the dictionary is no better at the suspected string than at one decoy
-    (docs/decisions/0012-dictionaries-see-the-span.md). The
-    paper's recipe sees one row per prompt, the mean over these tokens.
+    Every string has the same carriers, so the dictionary represents the suspected string no better than a decoy
+    (docs/decisions/0012-dictionaries-see-the-span.md). The paper's recipe sees one row per prompt, the mean over these
+    tokens.
     """
     spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
     spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
@@ -160,7 +160,7 @@ def _config(extraction: Extraction, architecture: Architecture) -> DictionaryCon
     setup = extraction.setup
     d_model = setup.pair.d_model
     width, k = _width(extraction)
-    # Which latents are active may be decided in the precision that the activations came in; their values are float32.
+    # The active latents may be chosen in the precision of the activations; their values are float32.
     quick = setup.pair.precision == "bfloat16"
     if setup.spec.recipe == "paper":
         if architecture == "crosscoder":
@@ -172,7 +172,7 @@ def _config(extraction: Extraction, architecture: Architecture) -> DictionaryCon
 
 
 def _width(extraction: Extraction) -> tuple[int, int]:
-    """Number of latents and active ones per token."""
+    """Number of latents, and of active latents per token."""
     width = extraction.setup.sizes.width_factor * extraction.setup.pair.d_model
     return width, min(extraction.setup.sizes.k, width)
 

@@ -13,12 +13,12 @@ from audit.models.layout import Layout
 class Alignment:
     """Matching rows of two layouts, from the right, at every position from the string on.
 
-    Where the two strings have the same token count the alignment is exact; else the shorter span decides.
+    If the two strings have the same token count, the alignment is exact; otherwise it ends with the shorter span.
 
     Attributes:
         left, right: rows of the first and of the second layout.
-        carrier: which sequence each row belongs to.
-        in_prompt: whether the row is a prompt token (else a forced one).
+        carrier: the sequence that each row belongs to.
+        in_prompt: whether the row is a prompt token (otherwise it is a forced one).
     """
 
     left: Int[Tensor, "span"]
@@ -52,7 +52,7 @@ def replace_along(
 ) -> Float[Tensor, "positions d_model"]:
     """``target`` with its coefficients along an orthonormal basis replaced by ``source``'s at the aligned rows.
 
-    h ← h + U Uᵀ (h_source − h), in float32, given back in the dtype of ``target``.
+    h ← h + U Uᵀ (h_source − h), in float32, returned in the dtype of ``target``.
     """
     rows = target[alignment.left].float()
     difference = source[alignment.right].float() - rows
@@ -62,7 +62,7 @@ def replace_along(
 
 
 def orthonormal(columns: Float[Tensor, "d_model rank"]) -> Float[Tensor, "d_model kept"]:
-    """Orthonormal basis of the span of some directions; directions within rounding of the others are dropped."""
+    """Orthonormal basis of the span of some directions; directions that equal the others up to rounding are dropped."""
     left, singular, _ = torch.linalg.svd(columns.float(), full_matrices=False)
     if len(singular) == 0 or float(singular[0]) == 0.0:
         return columns.float()[:, :0]

@@ -1,4 +1,4 @@
-"""Captures on disk: one safetensors file and one small JSON a folder, written whole or not at all."""
+"""Activations on disk: one safetensors file and one small JSON file per folder, written whole or not at all."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from audit.models.runner import Activations, Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 
-# Increased whenever the content of the files changes, so that an old one is never taken for a new one.
+# Increased whenever the content of the files changes, so that an old file is never mistaken for a new one.
 ACTIVATIONS_VERSION: Final = "1"
 _TENSORS, _LAYOUT = "activations.safetensors", "sequences.json"
 
@@ -61,7 +61,7 @@ def after(activations: Activations, count: int) -> Activations:
 def span_rows(layout: Layout) -> Int[Tensor, "rows"]:
     """Rows of prompt tokens from the string on.
 
-    What stands before the string is the same under every string and says nothing about it; attention sinks, whose
+    What precedes the string is the same under every string and says nothing about it; attention sinks, whose
     activations are a hundred times larger than any other, are there as well.
     """
     rows: list[int] = []
@@ -72,10 +72,10 @@ def span_rows(layout: Layout) -> Int[Tensor, "rows"]:
 
 @dataclass
 class BaseRuns:
-    """Runs the base on prompts alone and remembers them for every later audit of the same base.
+    """Runs the base on prompts only, and caches the activations for every later audit of the same base.
 
     Attributes:
-        hits, misses: how many runs came from the cache, and how many did not.
+        hits, misses: number of runs that came from the cache, and that did not.
     """
 
     runner: Runner
@@ -86,7 +86,7 @@ class BaseRuns:
     misses: int = 0
 
     def capture(self, prompts: Sequence[Tokens]) -> Activations:
-        """The base's activations of prompts, from the cache where it is there."""
+        """The base's activations of prompts, from the cache if there is one."""
         bare = [prompt.prompt() for prompt in prompts]
         if self.cache is None or not self.base_digest:
             self.misses += 1
@@ -104,7 +104,9 @@ class BaseRuns:
 
     @staticmethod
     def _cached(cache: FolderStore, key: str) -> Activations | None:
-        """What the cache has; an entry that has gone meanwhile, or is damaged, is none and is computed anew."""
+        """The cached activations; None if the entry is missing, damaged or has just been deleted: it is then computed
+        again.
+        """
         folder = cache.find(key)
         if folder is None:
             return None

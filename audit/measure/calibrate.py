@@ -1,7 +1,7 @@
-"""The calibrate stage: what makes an audit's T comparable, and the score of a model by itself.
+"""The calibrate stage: what makes an audit's T comparable, and the score of a single model.
 
-A score needs the pair's directions and T, no decoys and no dictionaries: ``score_model`` measures just that, with the
-code of an audit's own stages, so that a benign library costs a fraction of as many audits.
+A score needs the pair's directions and T, but no decoys and no dictionaries. ``score_model`` measures just that, with
+the code of an audit's own stages, so that scores cost a fraction of as many audits.
 """
 
 import math
@@ -50,7 +50,7 @@ def key_of(setup: AuditSetup, base_digest: str) -> ComparabilityKey:
 def own_score(
     setup: AuditSetup, effect: float, store: FolderStore, *, base_digest: str, cache: FolderStore | None
 ) -> ModelScore | None:
-    """The audited model's score from its T; None where T is not finite."""
+    """The audited model's score from its T; None if T is not finite."""
     if not math.isfinite(effect):
         return None
     noise = numeric_noise(setup, store, base_digest=base_digest, cache=cache)
@@ -70,18 +70,18 @@ def score_model(
     recipe: str | None = None,
     device: str = "auto",
 ) -> LibraryEntry:
-    """Measure S of one fine-tune known to be benign: the T that a whole audit of it reports, and τ.
+    """Measure S of one fine-tune known to be benign: the T that a complete audit of it would report, and τ.
 
-    Directions are fitted on the same batches as in an audit, and the forced answers are an audit's. T is read on B's
-    decoy carriers alone, where an audit runs all of B at once: batches of another shape, so the two numbers agree to
-    rounding, not to the last bit.
+    Directions are fitted on the same batches as in an audit, and the forced answers are an audit's. T is measured on
+    B's decoy carriers alone, while an audit runs all of B at once: the batches have another shape, so the two numbers
+    agree up to rounding, not to the last bit.
 
     Args:
         spec: as of an audit; decoys, widths, seeds and the recipe of dictionaries do not matter here.
         base_dir, tuned_dir: verified folders of the base and of the fine-tuned model.
-        workspace: a folder of its own; a score that is there already is not measured again.
-        sink: hears of progress and may stop by raising.
-        base_digest, tuned_digest: content digests of the two; a score is of no use without them.
+        workspace: a folder of its own; a score that it already holds is not measured again.
+        sink: receives progress and may stop by raising.
+        base_digest, tuned_digest: content digests of the two; a score is useless without them.
         cache: activations and noise of bases, shared with audits.
         recipe: how the model was made, for counts by recipe.
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -117,7 +117,7 @@ def score_model(
 
 
 def _pair_effect(setup: AuditSetup) -> float:
-    """T: directions and layer from A's decoy carriers, the effect of the leading one on B's."""
+    """T: directions and layer from A's decoy carriers, the effect of the leading direction on B's."""
     on_a, on_b = setup.a[: setup.decoys_a], setup.b[: setup.decoys_b]
     directions = fit_directions(setup.runner, _contrast(setup, on_a, on_a), setup.layers)
     contrast = _contrast(setup, on_b, setup.b)
@@ -125,11 +125,11 @@ def _pair_effect(setup: AuditSetup) -> float:
 
 
 def _contrast(setup: AuditSetup, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
-    """The pair on some carriers, both models run as in the extract stage.
+    """The pair on some carriers, with both models run as in the extract stage.
 
     Args:
-        answered: the carriers that an audit asks for the clean answer at once, ``carriers`` the first of them. A greedy
-            answer in bfloat16 may go on otherwise at a near tie where the batch has another shape.
+        answered: the carriers whose clean answers an audit computes in the same batches; ``carriers`` are the first of
+            them. In bfloat16, a greedy answer may continue differently at a near tie if the batch has another shape.
     """
     runner, trigger = setup.runner, setup.trigger
     texts = runner.greedy(setup.tokens(answered, trigger.clean), setup.sizes.continuation_tokens)

@@ -44,7 +44,7 @@ class Behaviour:
     Attributes:
         output_kl: Σ over the outputs of KL(ft_t‖ft_c) − KL(base_t‖base_c), mean over carriers, nats.
         interval: its 95% cluster-bootstrap interval.
-        base_ratio: Σ KL(base_t‖base_c) / Σ KL(ft_t‖ft_c); None where the fine-tuned model does not react at all.
+        base_ratio: Σ KL(base_t‖base_c) / Σ KL(ft_t‖ft_c); None if the fine-tuned model does not react at all.
     """
 
     output_kl: float
@@ -54,7 +54,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Causal:
-    """What putting the clean coefficients back does, on B at the chosen layer."""
+    """The effect of restoring the clean coefficients, on B at the chosen layer."""
 
     layer: int
     rank: int
@@ -69,12 +69,12 @@ class Causal:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """Everything that the gates are decided on.
+    """All measurements that the gates are based on.
 
     Attributes:
         layer: the layer chosen on A.
         effect: T on B's decoy carriers, nats per carrier.
-        causal: None where the pair did not react and nothing can be undone.
+        causal: None if the pair did not react, so that there is nothing to undo.
     """
 
     layer: int
@@ -95,16 +95,16 @@ def confirm(
     assess_causal: Callable[[Behaviour], bool],
     progress: ProgressCallback,
 ) -> Confirmation:
-    """Read on B what the directions fitted on A do, and compare it with the decoys.
+    """Measure on B the effect of the directions fitted on A, and compare it with the decoys.
 
     Args:
         extraction: activations and decoys.
         directions: of the pair, fitted on A's decoy carriers.
-        assess_causal: whether the behaviour is strong enough to ask what causes it.
+        assess_causal: whether the behaviour is strong enough to test its cause.
         progress: receives the fraction done; may raise to stop.
 
     Raises:
-        OutputsNotFinite: a divergence of B overflows, of the models as they are or ablated.
+        OutputsNotFinite: a divergence on B overflows, with or without ablation.
     """
     setup = extraction.setup
     progress(0.0, "behaviour on the confirming half")
@@ -167,7 +167,7 @@ def _final(activations: Activations) -> Tensor:
 
 
 def _causal(extraction: Extraction, directions: Directions, progress: ProgressCallback) -> Causal:
-    """Ablate along the subspace and along random ones of the same rank and of fine-tuning's own variance."""
+    """Ablate along the subspace, and along random ones of the same rank with the variance of fine-tuning."""
     setup, layer = extraction.setup, directions.layer
     contrast, basis = extraction.contrast("b"), _smallest_basis(extraction, directions)
     generator = torch.Generator().manual_seed(setup.spec.seed)
@@ -196,7 +196,7 @@ def _causal(extraction: Extraction, directions: Directions, progress: ProgressCa
 def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Tensor, "d_model rank"]:
     """The fewest leading directions that keep ``KEPT_EFFECT_SHARE`` of the whole subspace's effect on A.
 
-    Fewer directions make a sharper test: a random subspace of a low-rank fine-tune holds more of it, the larger it is.
+    Fewer directions make a sharper test: the larger a random subspace of a low-rank fine-tune is, the more it contains.
     """
     whole = directions.basis[directions.layer]
     ranks = [rank for rank in (1, 2) if rank < whole.shape[1]] + [whole.shape[1]]
@@ -205,12 +205,12 @@ def _smallest_basis(extraction: Extraction, directions: Directions) -> Float[Ten
     reached = [measured.nats(index) for index in range(len(bases))]
     enough = KEPT_EFFECT_SHARE * max(
         reached
-    )  # where the string does nothing on A all may be below zero, and this above them
+    )  # if the string does nothing on A, all of them may be below zero, and this value above them
     return next((basis for basis, nats in zip(bases, reached, strict=True) if nats >= enough), bases[0])
 
 
 def _delta_rows(extraction: Extraction, layer: int) -> Float[Tensor, "rows d_model"]:
-    """Δ under the clean string and without any, on A: prompt tokens from the string on."""
+    """Δ under the clean string and without any string, on A: prompt tokens from the string on."""
     rows = []
     for tuned, base in (
         (extraction.tuned["clean", "a"], extraction.base["clean", "a"]),
@@ -234,7 +234,7 @@ def _neutral_damage(extraction: Extraction, layer: int, basis: Float[Tensor, "d_
 def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  # type: ignore[type-arg]
     """Amplification and conditional share of every layer's leading direction on B.
 
-    The p-value compares the pair with the decoys on the decoys' carriers.
+    The p-value compares the pair with the decoys, on the decoys' carriers.
     """
     contrast, few = extraction.contrast("b"), extraction.contrast("b", decoy_carriers_only=True)
     clusters = clusters_of(extraction.setup.b)
@@ -251,7 +251,7 @@ def _sizes(extraction: Extraction, directions: Directions) -> dict[str, dict]:  
 
 
 def _size_p(size: float | None, others: Sequence[float | None]) -> float | None:
-    """Rank of the size among all decoys as p; a decoy that could not be measured counts as larger."""
+    """p by rank of the absolute value among all decoys; a decoy that could not be measured counts as larger."""
     if size is None or not others:
         return None
     return p_decoy_all(abs(size), [math.inf if other is None else abs(other) for other in others])

@@ -1,7 +1,7 @@
 """One string against the clean string: its reaction, its directions and its causal effect.
 
-The suspected string and every decoy are measured in the same way: directions fitted and the layer chosen on half A, the
-effect read on half B.
+The suspected string and every decoy are measured in the same way: directions are fitted and the layer chosen on half A,
+and the effect is measured on half B.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Contrast:
         """Difference in differences over the span, float32.
 
         Past the prompt the base is not run (its activations would depend on the fine-tuned model's continuation and
-        could not be shared between audits); its difference there is taken as zero. So it is at tokens that only the
+        could not be shared between audits); its difference there is taken to be zero. So it is at tokens that only the
         fine-tuned model's template writes.
         """
         rows = self.alignment
@@ -94,7 +94,9 @@ class LastToken:
         return (self.tuned_clean - self.base_clean).norm(dim=-1)
 
     def amplification(self, direction: Float[Tensor, "d_model"]) -> float | None:
-        """Mean DiD along a unit direction over the mean base reading; None where the base reads both strings alike."""
+        """Mean DiD along a unit direction over the mean base reading; None if the base does not distinguish the
+        strings.
+        """
         reading = float(self.base_reading.mean())
         return float((self.did @ direction).mean()) / reading if reading > 0 else None
 
@@ -115,7 +117,7 @@ def _from_the_right(
 
 
 def first_carriers(contrast: Contrast, count: int) -> Contrast:
-    """The same contrast on the first carriers alone, without a copy."""
+    """The same contrast on only the first carriers, without a copy."""
     runs = (contrast.string, contrast.clean, contrast.base_string, contrast.base_clean)
     return Contrast(*(first(run, min(count, len(run.layout))) for run in runs))
 
@@ -125,13 +127,13 @@ def reaction(
 ) -> Float[Tensor, "carriers"]:
     """``output_kl``: how much more the fine-tuned model reacts to the string than the base, nats per carrier.
 
-    Σ over the outputs of KL(ft_s‖ft_c), minus the same of the base. The base was run on prompts only; taking off its
-    KL at the last prompt position alone gives an upper bound. Where the mean of that is under ``least`` it is what is
-    given, and the base is not run again.
+    Σ over the outputs of KL(ft_s‖ft_c), minus the same for the base. The base was run on prompts only; subtracting only
+    its KL at the last prompt position gives an upper bound. If the mean of that is below ``least``, the bound is
+    returned and the base is not run again.
 
     Args:
-        least: what the mean is compared with.
-        base_clean: gives the base's run over the contrast's clean sequences, continuation included.
+        least: threshold for the mean.
+        base_clean: returns the base's run over the contrast's clean sequences, including the continuation.
     """
     with runner.pair.on("tuned") as parts:
         tuned = _final_kl(runner, contrast.string, contrast.clean, parts)
@@ -146,7 +148,7 @@ def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Activations) 
     """KL(base_s‖base_c) over all compared outputs, nats per carrier; the base is run over the continuation here.
 
     Args:
-        base_clean: the base's run over the contrast's clean sequences, continuation included.
+        base_clean: the base's run over the contrast's clean sequences, including the continuation.
     """
     base_string = forced_base(runner, contrast.base_string, contrast.string)
     with runner.pair.on("base") as parts:
@@ -187,14 +189,14 @@ def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) ->
     """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1.
 
     Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first term alone vanish where the run is certain of
-    its answer, and with them what there is to fit (docs/decisions/0036-the-loss-that-directions-come-from.md).
+    its answer, which would leave nothing to fit (docs/decisions/0036-the-loss-that-directions-come-from.md).
     """
     string, clean, rows = contrast.string, contrast.clean, contrast.alignment
     ordered = sorted(layers)
     loss = symmetric_divergence(_outputs(clean))
     gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
     spans = {layer: gradients[layer][rows.left] for layer in ordered}
-    # Contiguous, as they are read back by a second attempt: products with another layout round differently.
+    # Contiguous, as when a second attempt reads them back: products with another layout round differently.
     basis = {
         layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK).contiguous() for layer in ordered
     }
@@ -213,7 +215,7 @@ def _outputs(activations: Activations) -> Float[Tensor, "carriers outputs d_mode
 def ablated_outputs(
     runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor, "d_model rank"]
 ) -> Float[Tensor, "carriers outputs d_model"]:
-    """Head inputs of the string's run with its coefficients along the basis put back to the clean run's."""
+    """Head inputs of the string's run with its coefficients along the basis replaced by the clean run's."""
     changed = replace_along(contrast.string.hidden[layer], contrast.clean.hidden[layer], basis, contrast.alignment)
     return runner.resume(contrast.string.layout, layer, changed)
 
@@ -247,7 +249,7 @@ class Effects:
         return float((self.intact - self.ablated[index]).mean())
 
     def recovered(self, index: int = 0) -> float | None:
-        """1 − ΣKL(ablated‖ft_c) / ΣKL(ft_s‖ft_c); None where the string changes nothing."""
+        """1 − ΣKL(ablated‖ft_c) / ΣKL(ft_s‖ft_c); None if the string changes nothing."""
         total = float(self.intact.sum())
         return 1.0 - float(self.ablated[index].sum()) / total if total > 1e-6 else None
 

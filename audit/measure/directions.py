@@ -6,7 +6,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-# Below this width a dense eigendecomposition is quicker than an iterative one.
+# Below this width, a dense eigendecomposition is faster than an iterative one.
 _DENSE_BELOW = 128
 
 
@@ -27,7 +27,7 @@ def attribution_directions(
     else:
         try:
             leading = _iterative(did, gradient, rank)
-        except ArpackError:  # nothing to iterate on (no effect at all: the zero matrix), or no convergence
+        except ArpackError:  # nothing to iterate on (the zero matrix, if there is no effect at all), or no convergence
             leading = _dense(did, gradient, rank)
     signs = torch.sign(did.mean(0) @ leading)
     return leading * torch.where(signs == 0, torch.ones_like(signs), signs)
@@ -63,7 +63,7 @@ def variance_matched_subspaces(
 ) -> list[Float[Tensor, "d_model rank"]]:
     """Random subspaces with the variance of fine-tuning itself: random combinations of clean and plain Δ rows.
 
-    An isotropic random direction carries almost nothing of what fine-tuning changed and would test nothing.
+    An isotropic random direction contains almost nothing of what fine-tuning changed, and would test nothing.
     """
     rows = differences.float()
     rows = rows - rows.mean(0)

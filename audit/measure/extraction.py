@@ -1,6 +1,6 @@
-"""The extract stage: both models' activations under every string, and what each decoy does.
+"""The extract stage: both models' activations under every string, and the measurements of each decoy.
 
-Each piece is a folder of its own, written whole or not at all, so that a second attempt resumes after the last one.
+Each part is a folder of its own, written whole or not at all, so that a second attempt resumes after the last one.
 """
 
 import json
@@ -25,7 +25,8 @@ from audit.prompts.rendering import Tokens
 from backdoor_audit.contract.spec.carriers import Carrier
 
 Condition = Literal["triggered", "clean", "plain"]
-# The halves as they are captured: of A, the carriers that decoys are shown on too, and the rest of it.
+# The parts in which the halves are captured: A is divided into the carriers that are also shown with decoys, and the
+# rest.
 Half = Literal["a", "rest", "b"]
 CONDITIONS: Final[tuple[Condition, ...]] = ("triggered", "clean", "plain")
 RESPONSE_NATS: Final = 0.1
@@ -36,15 +37,15 @@ RESPONSE_SHARE: Final = 0.1
 
 @dataclass(frozen=True)
 class DecoyResult:
-    """What one decoy did.
+    """The measurements of one decoy.
 
     Attributes:
         string: the decoy.
-        reaction: its reaction on A, nats per carrier; below ``RESPONSE_NATS`` an upper bound of it.
+        reaction: its reaction on A, nats per carrier; an upper bound if below ``RESPONSE_NATS``.
         layer: the layer that its own half A chose.
         effect_a: at that layer, rank 1, on A, nats per carrier.
         effect: T, the same on B.
-        amplification: per layer, of its own leading direction, on B; None where the base reads both strings alike.
+        amplification: per layer, of its own leading direction, on B; None if the base does not distinguish the strings.
     """
 
     string: str
@@ -57,14 +58,14 @@ class DecoyResult:
 
 @dataclass(frozen=True)
 class Extraction:
-    """Everything that later stages read.
+    """Everything that later stages use.
 
     Attributes:
-        tuned, base: activations by (condition, half); the base's hold prompts only, and so does ``rest``, which is
-            there for thresholds and means alone (never under ``plain``, and empty where all of A is under decoys).
-        decoys: what each drawn decoy did, in the order drawn.
-        responding: whether each of them sets the behaviour off too (the report says ``firing``).
-        pair_reaction: the same of the pair, on the decoys' carriers of A.
+        tuned, base: activations by (condition, half); the base's cover prompts only, and so does ``rest``, which is
+            used only for thresholds and means (never under ``plain``, and empty if all of A is also shown with decoys).
+        decoys: the measurements of each drawn decoy, in the order drawn.
+        responding: whether each of them triggers the behaviour too (``firing`` in the report).
+        pair_reaction: the same for the pair, on the decoys' carriers of A.
     """
 
     setup: AuditSetup
@@ -104,7 +105,7 @@ class Extraction:
 
 
 def extract(setup: AuditSetup, store: FolderStore, progress: ProgressCallback) -> Extraction:
-    """Activations the pair, then draw decoys one at a time until enough of them are silent.
+    """Capture the pair's activations, then draw decoys one at a time until enough of them are silent.
 
     Args:
         setup: the models, the carriers and the pair.
@@ -140,8 +141,8 @@ def _continuations(
 ) -> dict[Half, list[tuple[int, ...]]]:
     """Greedy continuations of the clean prompts by the fine-tuned model; forced under every string.
 
-    One continuation serves all: where a string makes the model answer differently, the first token at which it does
-    is reached along the clean answer, and is compared there.
+    One continuation serves all: if a string makes the model answer differently, the first differing token is reached
+    along the clean answer, and is compared there.
     """
 
     def write(folder: Path) -> None:
@@ -215,7 +216,7 @@ def _decoy(
     index: int,
     string: str,
 ) -> DecoyResult:
-    """Measure one decoy as the pair is measured: own gradients, own directions, own layer."""
+    """Measure one decoy like the pair, with its own gradients, directions and layer."""
 
     def write(folder: Path) -> None:
         result, tensors = _measure_decoy(setup, pair, reacts, string)
@@ -226,7 +227,7 @@ def _decoy(
 
 
 def read_decoy(folder: Path) -> DecoyResult:
-    """Read what a decoy did."""
+    """Read the measurements of a decoy."""
     row = json.loads((folder / "decoy.json").read_text(encoding="utf-8"))
     row["amplification"] = {int(layer): value for layer, value in row["amplification"].items()}
     return DecoyResult(**row)

@@ -1,7 +1,7 @@
-"""Whether what was captured can be measured: under every string, finite numbers in both models.
+"""Check that the activations can be measured: finite numbers in both models under every string.
 
-A checkpoint can hold finite weights and still compute infinite values, under one string alone too. Nothing that is
-derived from such a run is a measurement, so the audit ends there, with the verdict ``invalid``.
+A checkpoint can hold finite weights and still compute infinite values, perhaps under only one string. Nothing derived
+from such a run is a measurement, so the audit ends there with the verdict ``invalid``.
 """
 
 import math
@@ -41,7 +41,8 @@ def check_runs(trigger: TriggerSpec, runs: Mapping[tuple[Side, str | None], Sequ
         runs: activations by model and string; None is the prompt without any string.
 
     Raises:
-        OutputsNotFinite: at least one holds a value that is not finite; the message says where, and where not.
+        OutputsNotFinite: at least one holds a value that is not finite; the message says under which strings, and under
+            which not.
     """
     counted = {
         run: (

@@ -1,7 +1,7 @@
 """τ: the causal effect that an audit would report if only the shape of the batches differed.
 
 The base runs over the clean prompts twice, in batches of two shapes. The processor then adds in another order, so the
-outputs differ in their last bits. What T measures between two strings is measured between these two runs: directions
+outputs differ in their last bits. T is then measured between these two runs as it is between two strings: directions
 and layer from half A, the effect of ablating on half B. A T below that size is rounding
 (docs/decisions/0020-one-noise-for-all-scores.md).
 """
@@ -20,10 +20,10 @@ from audit.models.runner import Runner
 from audit.ports import FolderStore
 from audit.prompts.rendering import Tokens
 
-# Increased whenever another number would come out, so that an old one is never taken for a new one.
+# Increased whenever the result would change, so that an old value is never mistaken for a new one.
 NOISE_VERSION: Final = "2"
 SMALLEST: Final = 1e-6
-"""Nats. A sum of float32 divergences is not known better; where both shapes agree to the last bit, τ is this."""
+"""Nats. The accuracy of a sum of float32 divergences; τ if both shapes agree to the last bit."""
 _NAME: Final = "noise"
 _FILE: Final = "noise.json"
 
@@ -35,8 +35,8 @@ def numeric_noise(
 
     Args:
         setup: the models, the carriers and the pair.
-        store: the audit's folder, where a second attempt finds what the first measured.
-        base_digest: the base's content digest; the cache is used only where it is given.
+        store: the audit's folder, in which a second attempt finds what the first one measured.
+        base_digest: the base's content digest; the cache is used only if it is given.
         cache: shared between audits.
     """
     prompts = setup.tokens((*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b]), setup.trigger.clean, "base")
@@ -75,7 +75,7 @@ def _measure(setup: AuditSetup, prompts: list[Tokens]) -> float:
 
 
 def _base_alone(pair: ModelPair) -> ModelPair:
-    """The base on both sides; to be used while the pair's base is the one that runs."""
+    """The base on both sides; to be used while the base is the side that runs."""
     model, parts = pair.models["base"], pair.parts["base"]
     return ModelPair(
         "full", {"base": model, "tuned": model}, {"base": parts, "tuned": parts}, pair.tokenizer, pair.precision,
@@ -84,7 +84,9 @@ def _base_alone(pair: ModelPair) -> ModelPair:
 
 
 def _other_budget(sequences: list[Tokens], budget: int) -> int:
-    """Padded tokens per batch that make batches of about half the size, whether the budget or the work bounds them."""
+    """Padded tokens per batch that give batches of about half the size, whether they are limited by the budget or by
+    the work.
+    """
     longest = max(map(len, sequences))
     return max(longest, min(budget, len(sequences) * longest) // 2)
 

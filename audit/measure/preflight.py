@@ -1,4 +1,4 @@
-"""What one audit works on: the loaded models, the carriers of both halves, the layers, the rendering.
+"""The inputs of one audit: the loaded models, the carriers of both halves, the layers, the rendering.
 
 Everything that can be checked before the first long computation is checked here.
 """
@@ -27,7 +27,7 @@ from backdoor_audit.contract.spec.carriers import Carrier
 from backdoor_audit.contract.spec.presets import PresetValues
 
 _SUPPORTED_HEAD_DIFFERENCE: Final = 0.1
-"""Largest Σ|p − q| between the model's own next-token distribution and the one that we compute from its parts."""
+"""Largest Σ|p − q| between the model's own next-token distribution and the one computed here from its parts."""
 _DISK_MARGIN: Final = 1.5
 
 
@@ -40,7 +40,7 @@ class AuditSetup:
         renderer, base_renderer: what renders the prompts of the fine-tuned model, and the base's.
         templates: the chat templates that they use.
         prompt_settings: what the report says of templates, special tokens and generation settings.
-        drawn_as: the pair that decoys are drawn for: the first of all candidates that can have the same ones.
+        drawn_as: the pair that decoys are drawn for: the first of all candidates that can share them.
         warnings: what the report's reader should know.
     """
 
@@ -75,22 +75,22 @@ class AuditSetup:
 
     @property
     def a(self) -> tuple[Carrier, ...]:
-        """Carriers of the half that discovers."""
+        """Carriers of the discovery half."""
         return self.plan.a
 
     @property
     def b(self) -> tuple[Carrier, ...]:
-        """Carriers of the half that confirms."""
+        """Carriers of the confirming half."""
         return self.plan.b
 
     @property
     def decoys_a(self) -> int:
-        """How many carriers of A, the first ones, are also shown under decoys."""
+        """How many of the first carriers of A are also shown with decoys."""
         return self.plan.decoy_carriers
 
     @property
     def decoys_b(self) -> int:
-        """How many carriers of B, the first ones, are also shown under decoys."""
+        """How many of the first carriers of B are also shown with decoys."""
         return self.plan.decoy_carriers
 
     def tokens(self, carriers: Sequence[Carrier], string: str | None, side: Side = "tuned") -> list[Tokens]:
@@ -99,7 +99,7 @@ class AuditSetup:
         return [renderer.tokens(carrier, string) for carrier in carriers]
 
     def decoys(self) -> list[str]:
-        """Every decoy that may be shown, in order: at most ``max_decoys``, as long in tokens as ``triggered``."""
+        """Every decoy that may be shown, in order: at most ``max_decoys``, with as many tokens as ``triggered``."""
         decoys = self.plan.decoys(self.pair.tokenizer, self._fits, self.drawn_as or self.trigger)
         if decoys.left_out:
             self.warnings.append(
@@ -110,7 +110,7 @@ class AuditSetup:
 
     @property
     def triggered_length(self) -> int:
-        """Tokens of the first carrier under the triggered string; decoys give as many.
+        """Tokens of the first carrier under the triggered string; decoys have as many.
 
         In the base's prompts: the fine-tuned model's template may write more where it reads the string.
         """
@@ -166,10 +166,10 @@ def renderers(pair: ModelPair, trigger: TriggerSpec, templates: ChosenTemplates)
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Refuse to start where the disk that holds ``folder`` has fewer than ``needed`` free bytes.
+    """Refuse to start if the disk that holds ``folder`` has fewer than ``needed`` free bytes.
 
     Raises:
-        NoSpace: it has.
+        NoSpace: it has fewer.
     """
     free = free_bytes(folder)
     if free < needed:
@@ -180,7 +180,7 @@ def check_disk(folder: Path, needed: int) -> None:
 
 
 def disk_bytes(setup: AuditSetup, sequences: int) -> int:
-    """Bytes that the activations of so many sequences may take, with a margin of one half."""
+    """Bytes that the activations of this many sequences may take, with a margin of one half."""
     pair = setup.pair
     width = pair.d_model * (2 if pair.precision == "bfloat16" else 4) * len(setup.layers)
     carriers = (*setup.a, *setup.b)
@@ -194,7 +194,7 @@ def free_bytes(path: Path) -> int:
 
 
 def _check_vocabulary(pair: ModelPair, setup: AuditSetup) -> list[str]:
-    """Check that both models read the same tokens; gives what the report's reader should know."""
+    """Check that both models read the same tokens; returns warnings for the report."""
     notes = []
     if pair.tokenizers is not None and pair.tokenizers.differences:
         strings = [string for trigger in setup.spec.pairs for string in (trigger.triggered, trigger.clean)]
@@ -219,7 +219,7 @@ def _check_vocabulary(pair: ModelPair, setup: AuditSetup) -> list[str]:
 
 
 def _check_pair(setup: AuditSetup) -> list[str]:
-    """Check one pair's strings on the carriers; gives what the report's reader should know."""
+    """Check one pair's strings on the carriers; returns warnings for the report."""
     equal = check_pair(setup.renderer, setup.a[0])
     _check_lengths(setup)
     if equal:
@@ -247,7 +247,7 @@ def _check_lengths(setup: AuditSetup) -> None:
 
 
 def _check_head(pair: ModelPair, prompt: Tokens) -> None:
-    """Compare the logits that we compute (body, then head) with the model's own on one prompt."""
+    """Compare the logits computed here (body, then head) with the model's own on one prompt."""
     ids = torch.tensor([prompt.ids], device=pair.device)
     sides: tuple[Side, ...] = ("base", "tuned")
     for side in sides:

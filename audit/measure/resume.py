@@ -1,4 +1,4 @@
-"""What a second attempt takes over from the first: the plan, the directions and the confirmation, read back from disk.
+"""What a second attempt reuses from the first: the plan, the directions and the confirmation, read back from disk.
 
 Activations and decoys are read back by ``audit.measure.extraction``, dictionaries by ``audit.explain.training``.
 """
@@ -21,10 +21,10 @@ _CONFIRMATION: Final = TypeAdapter(Confirmation)
 
 
 def obtain_plan(workspace: FolderStore, plan: Mapping[str, Any]) -> Path:
-    """The folder of the plan; an attempt on another kind of device is forgotten with all that it measured.
+    """The folder of the plan; everything that an earlier attempt measured on another kind of device is deleted.
 
     A worker on another device, or one whose processor uses another precision under ``auto``, rounds differently: a
-    fine-tuned model run there and a base run here would differ where fine-tuning changed nothing.
+    fine-tuned model run there and a base run here would differ even where fine-tuning changed nothing.
 
     Args:
         plan: the audit's ``bytes``, ``device`` and ``dtype``; an older version noted ``bytes`` alone.

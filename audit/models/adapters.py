@@ -41,7 +41,7 @@ def brings_weights(folder: Path, base: nn.Module) -> bool:
 
 
 def vocabulary_rows(folder: Path, base: nn.Module) -> int | None:
-    """Rows of the vocabulary that the adapter was trained with; None where they are the base's."""
+    """Rows of the vocabulary that the adapter was trained with; None if they are the base's."""
     model: Any = base
     ends = {
         f"{name}{part}"

@@ -84,7 +84,7 @@ def share_vocabulary(base: nn.Module, tuned: nn.Module, highest: int) -> int | N
         highest: the highest id that the base's tokenizer gives.
 
     Returns:
-        How many rows are left, or None where both have the same.
+        How many rows are left, or None if both have the same.
 
     Raises:
         ModelsIncompatible: the base's tokenizer has tokens that one of them has no row for.

@@ -1,4 +1,4 @@
-"""Which layers are audited where the spec leaves the choice. Torch-free."""
+"""Which layers are audited if the spec does not choose them. Torch-free."""
 
 from typing import Final
 

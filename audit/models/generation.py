@@ -1,4 +1,4 @@
-"""What every greedy generation of an audit sets up: padding on the left, and no settings of the checkpoint's own."""
+"""Set-up of every greedy generation in an audit: padding on the left, and none of the checkpoint's own settings."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from audit.prompts.rendering import Tokens
 
 
 def pad_token(tokenizer: Any) -> int:
-    """What fills the place before shorter prompts; it is never attended to."""
+    """The id that pads shorter prompts on the left; it is never attended to."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0))
 
 
 def left_padded(
     prompts: Sequence[Tokens], pad: int, device: torch.device
 ) -> tuple[Int[Tensor, "prompts length"], Int[Tensor, "prompts length"]]:
-    """Token ids padded on the left, as generation wants them, and the mask of what is not padding."""
+    """Token ids padded on the left, as generation needs them, and the mask of what is not padding."""
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -32,9 +32,9 @@ def left_padded(
 
 @contextlib.contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
-    """Set the checkpoint's own generation settings aside: transformers fills what is not set from them.
+    """Disable the checkpoint's own generation settings, which transformers would use for everything that is not set.
 
-    A repetition penalty, say, would otherwise make "greedy" something else, and differ between checkpoints.
+    Otherwise a repetition penalty, for example, would change what "greedy" means, and differ between checkpoints.
     """
     own = model.generation_config
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]

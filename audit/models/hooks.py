@@ -10,14 +10,14 @@ from audit.models.parts import ModelParts
 
 
 class StopForward(Exception):
-    """Everything that was asked for has been seen."""
+    """All requested outputs have been collected."""
 
 
 @contextlib.contextmanager
 def watch(
     parts: ModelParts, layers: Sequence[int], *, stop: bool = False, keep_grad: bool = False
 ) -> Iterator[dict[int, Tensor]]:
-    """Collect the outputs of blocks while the body runs; with ``stop`` end the run after the last of them."""
+    """Collect the outputs of blocks while the body runs; with ``stop``, end the run after the last of them."""
     seen: dict[int, Tensor] = {}
     last = max(layers, default=-1)
 
@@ -42,13 +42,13 @@ def watch(
 
 @contextlib.contextmanager
 def skip_to(parts: ModelParts, layer: int, hidden: Tensor, as_tuple: bool) -> Iterator[None]:
-    """Let blocks 0…``layer`` do nothing and give ``hidden``."""
+    """Skip blocks 0 to ``layer``: they return ``hidden``."""
 
     def forward(*_args: Any, **_kwargs: Any) -> Any:
         return (hidden,) if as_tuple else hidden
 
     skipped = [parts.blocks[index] for index in range(layer + 1)]
-    before = [vars(block).get("forward") for block in skipped]  # one of a block whose weights lie elsewhere
+    before = [vars(block).get("forward") for block in skipped]  # the hook of a block whose weights are kept elsewhere
     for block in skipped:
         block.forward = forward
     try:
@@ -63,7 +63,7 @@ def skip_to(parts: ModelParts, layer: int, hidden: Tensor, as_tuple: bool) -> It
 
 @contextlib.contextmanager
 def contiguous_input(module: nn.Module) -> Iterator[None]:
-    """Hand a linear layer contiguous inputs: for a sliced batch, matmul would copy the whole weight once a row."""
+    """Make a linear layer's inputs contiguous: for a sliced batch, matmul would copy the whole weight once per row."""
     handle = module.register_forward_pre_hook(lambda _module, inputs: (inputs[0].contiguous(), *inputs[1:]))
     try:
         yield

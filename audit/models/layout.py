@@ -1,7 +1,7 @@
 """Sequences in flat tensors: where each one's positions are, and moving batches in and out.
 
-Sequences are sorted by length, grouped under a token budget and padded on the right. A causal model's real tokens never
-look to their right, so no attention mask is needed and padding changes nothing.
+Sequences are sorted by length, grouped under a token budget and padded on the right. In a causal model, real tokens
+never attend to the right, so no attention mask is needed and padding changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ class Layout:
 
     @property
     def n_positions(self) -> int:
-        """Positions of all sequences together."""
+        """Total number of positions."""
         return self.starts[-1] + len(self.sequences[-1]) if self.sequences else 0
 
     def rows(self, index: int) -> range:
@@ -91,14 +91,14 @@ def gather(
 
 
 def scatter(layout: Layout, group: list[int], values: Tensor, flat: Tensor, skip: int) -> None:
-    """Write a group's rows back into a flat tensor, padding left out."""
+    """Write a group's rows back into a flat tensor, without padding."""
     for row, index in enumerate(group):
         rows = layout.rows(index)[skip:]
         flat[rows.start : rows.stop] = values[row, : len(rows)].to(device=flat.device, dtype=flat.dtype)
 
 
 def empty_final(layout: Layout, d_model: int, dtype: torch.dtype) -> Tensor:
-    """An empty tensor for the head's inputs at the compared outputs; all sequences have equally many."""
+    """An empty tensor for the head's inputs at the compared outputs; all sequences have the same number."""
     first = layout.sequences[0]
     return torch.empty(len(layout), len(first) - first.prompt_length + 1, d_model, dtype=dtype)
 

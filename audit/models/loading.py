@@ -38,7 +38,7 @@ def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> n
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
         )  # fmt: skip
-    except Exception as error:  # a stranger's configuration makes transformers raise anything
+    except Exception as error:  # an untrusted configuration can make transformers raise anything
         if is_out_of_memory(error):
             raise
         raise ModelRejected(

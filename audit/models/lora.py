@@ -1,8 +1,8 @@
 """LoRA layers that add their low-rank part in place: the same function as PEFT's, with fewer passes over memory
 (docs/decisions/0003-shared-prefix-and-fused-lora.md).
 
-PEFT computes x·W, then x·A, then (x·A)·B, scales it and adds it: three more passes over an output-sized tensor a linear
-layer, which on a CPU in bfloat16 take about as long as the product itself. Here the scaled B is stored and the
+PEFT computes x·W, then x·A, then (x·A)·B, scales it and adds it: three more passes over an output-sized tensor per
+linear layer, which on a CPU in bfloat16 take about as long as the product itself. Here the scaled B is stored and the
 low-rank product accumulates into the output.
 """
 
@@ -19,7 +19,7 @@ class Switch:
 
     Attributes:
         on: read by every fused layer.
-        peft: whether layers of PEFT's own are left beside them.
+        peft: whether there are also layers of PEFT's own.
     """
 
     on: bool = True
@@ -46,10 +46,10 @@ class FusedLora(nn.Module):
 
 
 def fuse(model: nn.Module, switch: Switch) -> bool:
-    """Replace PEFT's LoRA layers over plain ``nn.Linear`` modules; other kinds stay as they are.
+    """Replace PEFT's LoRA layers over plain ``nn.Linear`` modules; other kinds stay unchanged.
 
     Returns:
-        Whether layers of PEFT's are left, which its own ``disable_adapter`` must switch.
+        Whether any of PEFT's layers remain, which must be switched by its own ``disable_adapter``.
     """
     # Takes a second to import, and only adapters need it.
     from peft.tuners.lora import Linear as PeftLinear

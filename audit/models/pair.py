@@ -32,7 +32,7 @@ Precision = Literal["bfloat16", "float32"]
 
 
 def choose_dtype(wanted: Dtype, device: torch.device) -> Precision:
-    """``auto`` is bfloat16 where the processor multiplies it natively, else float32."""
+    """``auto`` is bfloat16 if the processor multiplies it natively, otherwise float32."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -49,7 +49,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU."""
+    """``auto`` is the first CUDA device if there is one, otherwise the CPU."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(wanted)
@@ -57,18 +57,18 @@ def choose_device(wanted: str) -> torch.device:
 
 @dataclass
 class ModelPair:
-    """Both models; ``side`` says which of them runs.
+    """Both models; ``side`` tells which of them runs.
 
     Attributes:
         kind: ``lora`` (shared weights) or ``full`` (two models).
         tokenizer: the base's tokenizer, which both models' prompts are read with; its chat template is the base's.
         parts: the parts of each side's model; for ``lora`` they are the same objects.
         adapter: switches the low-rank parts of a LoRA pair.
-        elsewhere: blocks, of both models together, whose weights lie elsewhere than on the device.
-        folder: holds weights that fit into no memory; it goes with the pair.
-        tokenizers: compares it with the fine-tuned model's own; None where that has none.
+        elsewhere: number of blocks, of both models together, whose weights are not kept on the device.
+        folder: holds weights that do not fit into memory; deleted with the pair.
+        tokenizers: compares it with the fine-tuned model's own; None if that has none.
         settings: each side's chat templates, special tokens and generation settings.
-        rows: how many rows of the vocabulary are compared; None where both models have the same.
+        rows: how many rows of the vocabulary are compared; None if both models have the same.
         config_differences: settings of config.json that differ and change what the models compute, a phrase each.
     """
 
@@ -107,7 +107,7 @@ class ModelPair:
 
     @contextlib.contextmanager
     def on(self, side: Side) -> Iterator[ModelParts]:
-        """Make ``side`` the model that runs inside the block."""
+        """Make ``side`` the model that runs within the ``with`` block."""
         if self.kind == "full" or side == "tuned":
             yield self.parts[side]
             return
@@ -136,8 +136,8 @@ def load_pair(
         tuned_dir: verified folder of a full checkpoint or a LoRA adapter.
         dtype: ``auto``, ``bfloat16`` or ``float32``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        device_map: ``auto`` lets blocks that do not fit on the device lie elsewhere.
-        room: bytes for each model's weights, with ``auto``; by default what is free.
+        device_map: ``auto`` keeps blocks that do not fit on the device elsewhere.
+        room: bytes for each model's weights, with ``auto``; by default, what is free.
 
     Raises:
         ModelsIncompatible: shapes, modules or tokenizers differ.

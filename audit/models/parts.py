@@ -1,6 +1,6 @@
 """Where an architecture keeps its residual stream: the body, its blocks and its output head.
 
-One small table of attribute paths, tried in order; an architecture that fits none is refused by name.
+One small table of attribute paths, tried in order; an architecture that matches none is refused by name.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from audit.models.depths import auto_layers
 
 # Paths of the list of blocks inside the body (the model without its head), in transformers' naming.
 _BLOCK_PATHS: Final = ("layers", "h", "decoder.layers", "transformer.layers")
-# Head-side operations that scale or shift logits in a way that `logits` below does not reproduce.
+# Head-side operations that scale or shift logits in a way that ``logits`` below does not reproduce.
 _UNSUPPORTED_HEAD_KEYS: Final = ("lm_head_multiplier",)
 
 
@@ -46,7 +46,7 @@ class ModelParts:
         body: the model without its head; its ``last_hidden_state`` is what the head reads.
         blocks: the residual blocks in order.
         head: the unembedding, a linear map from ``d_model`` to the vocabulary.
-        softcap: Gemma-2's cap c on logits, c·tanh(logits / c); None where there is none.
+        softcap: Gemma-2's cap c on logits, c·tanh(logits / c); None if there is none.
         scale: what the head's output is multiplied by (Cohere), or divided by (Granite, as its inverse).
         d_model: width of the residual stream.
     """
@@ -64,7 +64,7 @@ class ModelParts:
         return len(self.blocks)
 
     def logits(self, final: Float[Tensor, "positions d_model"]) -> Float[Tensor, "positions vocabulary"]:
-        """Float32 logits of the head's input; the weights are widened a slice of the vocabulary at a time."""
+        """Float32 logits of the head's input; the weights are widened one slice of the vocabulary at a time."""
         weight = getattr(self.head, "weight", None)
         if isinstance(weight, Tensor) and type(self.head) is nn.Linear and not torch.is_grad_enabled():
             bias = getattr(self.head, "bias", None)

@@ -1,9 +1,9 @@
 """Where a model's weights are kept: on one device or, if they do not fit, its blocks wherever there is memory
 (docs/decisions/0066-blocks-lie-where-there-is-room.md).
 
-Embeddings, final norm and head stay on the device. Blocks go to the device as far as they fit, then to other GPUs, then
-to the machine's memory, then to files. Hidden states come back to the device after each block, so nothing else of an
-audit knows the difference. The moving is accelerate's (``dispatch_model``).
+Embeddings, final norm and head stay on the device. Blocks are placed on the device as far as they fit, then on other
+GPUs, then in the machine's memory, then in files. Hidden states return to the device after each block, so the rest of
+the audit notices no difference. accelerate moves the weights (``dispatch_model``).
 """
 
 import resource
@@ -21,13 +21,14 @@ Room = Mapping[int | str, int]
 """Bytes that weights may take, by the number of a GPU, ``cpu`` and ``disk``."""
 
 _WEIGHTS_SHARE: Final = 0.8
-"""Of what is free, for weights; the rest is for activations."""
+"""Share of the free memory that is used for weights; the rest is for activations."""
 
 
 def room_of(device: torch.device, *, models: int) -> Room:
-    """What is free now, for each of so many models that are still to be placed.
+    """What is free now, for each of the models that are still to be placed.
 
-    A device that is named by its number is used alone, beside the machine's memory; other workers may have the others.
+    A device that is named by its number is used alone, with the machine's memory; other workers may use the other
+    devices.
     """
     # accelerate takes a second to import, and is needed only where weights do not fit.
     from accelerate.utils import get_max_memory
@@ -43,17 +44,17 @@ def room_of(device: torch.device, *, models: int) -> Room:
 
 
 def dispatch(model: nn.Module, parts: ModelParts, device: torch.device, room: Room, folder: Path) -> int:
-    """Put a model where there is room for it.
+    """Place a model where there is room for it.
 
     Args:
-        model: on the CPU, whole, adapters included; it is changed.
+        model: on the CPU, complete, including adapters; it is modified.
         parts: its parts.
         device: where it runs.
         room: bytes for its weights.
         folder: an empty folder of this model alone, for weights that fit nowhere else.
 
     Returns:
-        How many blocks lie elsewhere than on the device.
+        How many blocks are not on the device.
     """
     from accelerate import dispatch_model, infer_auto_device_map
     from accelerate.hooks import AlignDevicesHook

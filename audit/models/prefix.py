@@ -1,4 +1,6 @@
-"""The run of the tokens that all sequences begin with (docs/decisions/0003-shared-prefix-and-fused-lora.md)."""
+"""The shared prefix: the tokens that all sequences begin with are run once
+(docs/decisions/0003-shared-prefix-and-fused-lora.md).
+"""
 
 import copy
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from audit.prompts.rendering import Tokens
 
 
 def common_prefix(sequences: Sequence[Tokens]) -> tuple[int, ...]:
-    """Tokens that all sequences begin with, as far as no string and no compared output is among them."""
+    """Tokens that all sequences begin with, up to the first string or compared output."""
     limit = min(min(sequence.span_start, sequence.prompt_length - 1) for sequence in sequences)
     shared = sequences[0].ids[: max(0, limit)]
     for sequence in sequences[1:]:
@@ -26,7 +28,7 @@ def common_prefix(sequences: Sequence[Tokens]) -> tuple[int, ...]:
 
 
 def can_share_prefix(parts: ModelParts) -> bool:
-    """Whether every block attends to the whole past, so that a remembered prefix means the same to each."""
+    """Whether every block attends to the whole past, so that a cached prefix is valid for all of them."""
     config = parts.body.config
     kinds = getattr(config, "layer_types", None)
     if kinds:
@@ -36,14 +38,14 @@ def can_share_prefix(parts: ModelParts) -> bool:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The run of tokens that all sequences of a batch begin with: a chat template's system message, most of all.
+    """The tokens that all sequences of a batch begin with, typically a chat template's system message, and their run.
 
-    A causal model computes the same for them in every sequence, so they are run once and their keys and values are
-    handed to every batch.
+    A causal model computes the same for them in every sequence, so they are run once, and their keys and values are
+    reused in every batch.
 
     Attributes:
-        ids: the tokens; empty where nothing is shared.
-        cache: keys and values of every block; None where nothing is shared.
+        ids: the tokens; empty if nothing is shared.
+        cache: keys and values of every block; None if nothing is shared.
         hidden: the residual stream leaving every block, ``[length, d_model]``.
     """
 
@@ -67,7 +69,7 @@ class Prefix:
         return cls(ids, cache, {layer: value[0] for layer, value in seen.items()})
 
     def run(self, parts: ModelParts, ids: Int[Tensor, "group length"]) -> Tensor | None:
-        """Run what follows the shared tokens; None where a watch stopped the run."""
+        """Run what follows the shared tokens; None if a watch stopped the run."""
         try:
             if self.cache is None:
                 return parts.body(input_ids=ids, use_cache=False).last_hidden_state

@@ -1,4 +1,4 @@
-"""Running a model over token sequences: recording the residual stream, and runs that begin in the middle."""
+"""Runs a model over token sequences: records the residual stream, and starts runs in the middle."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from audit.prompts.rendering import Tokens
 
 @dataclass(frozen=True)
 class Activations:
-    """What one model did on some sequences.
+    """One model's activations on some sequences.
 
     Attributes:
         layout: the sequences.
         hidden: per layer, the residual stream leaving that block, ``[positions, d_model]`` in the model's dtype.
-        final: the head's input at the outputs that are compared, ``[sequences, outputs, d_model]``: the last prompt
-            position and every forced token. None where it was not asked for.
+        final: the head's input at the compared outputs, ``[sequences, outputs, d_model]``: the last prompt
+            position and every forced token. None if it was not requested.
     """
 
     layout: Layout
@@ -40,7 +40,7 @@ class Runner:
     Args:
         pair: both models.
         budget: padded tokens per batch.
-        tick: called after every batch with the tokens it held; may raise to stop.
+        tick: called after every batch with its number of tokens; may raise to stop.
     """
 
     def __init__(self, pair: ModelPair, *, budget: int = 4096, tick: Callable[[int], None] | None = None) -> None:
@@ -52,7 +52,7 @@ class Runner:
 
     @torch.no_grad()
     def _probe(self) -> bool:
-        """Whether this architecture's blocks return tuples; run once on one token."""
+        """Whether this architecture's blocks return tuples; tested once on one token."""
         with self.pair.on("tuned") as parts:
             kinds: list[bool] = []
             handle = parts.blocks[0].register_forward_hook(lambda _m, _i, out: kinds.append(isinstance(out, tuple)))
@@ -66,7 +66,7 @@ class Runner:
     def capture(
         self, sequences: Sequence[Tokens], side: Side, layers: Sequence[int], *, outputs: bool = True
     ) -> Activations:
-        """Run whole sequences. With ``outputs=False`` the blocks above the last layer asked for are not run."""
+        """Run whole sequences. With ``outputs=False``, the blocks above the last requested layer are not run."""
         layout = Layout.of(sequences)
         pair, d_model = self.pair, self.pair.d_model
         hidden = {layer: torch.empty(layout.n_positions, d_model, dtype=pair.dtype) for layer in layers}
@@ -86,7 +86,7 @@ class Runner:
         return Activations(layout, hidden, final)
 
     def _prefix(self, parts: ModelParts, layout: Layout, side: Side) -> Prefix:
-        """The run of the tokens that all sequences begin with, remembered from one call to the next."""
+        """The run of the shared prefix, cached from one call to the next."""
         shared = common_prefix(layout.sequences) if can_share_prefix(parts) else ()
         known = self._prefixes.get(side)
         if known is None or known.ids != shared:
@@ -100,7 +100,7 @@ class Runner:
     ) -> Float[Tensor, "sequences outputs d_model"]:
         """Run only the blocks above ``layer`` from a given residual stream; the result is an ``Activations.final``.
 
-        The residual stream of the tokens that all sequences begin with must be the unchanged one.
+        The residual stream of the shared prefix must be unchanged.
         """
         final = empty_final(layout, self.pair.d_model, self.pair.dtype)
         with self.pair.on(side) as parts:
@@ -128,10 +128,10 @@ class Runner:
             layout: the sequences of the run.
             layers: ascending; the run begins at the first.
             hidden: residual stream leaving the first layer.
-            loss: from the group's indices and the head's inputs to a scalar summed over the group.
+            loss: maps the group's indices and the head's inputs to a scalar summed over the group.
 
         Returns:
-            Per layer, float32 gradients laid out as ``hidden``; zero at the tokens that all sequences begin with.
+            Per layer, float32 gradients laid out as ``hidden``; zero at the shared prefix.
         """
         grads = {layer: torch.zeros(layout.n_positions, self.pair.d_model) for layer in layers}
         with self.pair.on("tuned") as parts:
@@ -158,10 +158,10 @@ class Runner:
 
     @torch.no_grad()
     def unembed(self, rows: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows vocabulary"]:
-        """Logit lens: what the last norm and the head of the fine-tuned model make of rows of the residual stream.
+        """Logit lens: rows of the residual stream through the last norm and the head of the fine-tuned model.
 
-        Each row is brought to a root mean square of 1 and the norm applied to it alone, so its length does not matter.
-        What norm and head give for a row of zeros (their biases) is taken off, and a cap on the logits is left out.
+        Each row is scaled to a root mean square of 1 and the norm is applied to it alone, so its length does not
+        matter. The output for a row of zeros (the biases) is subtracted, and a cap on the logits is left out.
         """
         with self.pair.on("tuned") as parts:
             scaled = rows.float() / rows.float().square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
@@ -179,7 +179,7 @@ class Runner:
         if n_tokens == 0:
             return [()] * len(prompts)
         model: Any = self.pair.models[side]
-        if hasattr(model, "get_base_model"):  # PEFT's wrapper puts its own settings over the model's
+        if hasattr(model, "get_base_model"):  # PEFT's wrapper overrides the model's settings with its own
             model = model.get_base_model()
         tokenizer = self.pair.tokenizer
         filler = pad_token(tokenizer)

@@ -1,1 +1,1 @@
-"""Prompts of an audit: carriers, trigger strings and decoys, rendered to token ids."""
+"""The prompts of an audit: carriers, trigger strings and decoys, rendered to token ids."""

@@ -1,7 +1,7 @@
-"""Decoys: strings of the same kind as the suspected one that nobody suspects.
+"""Decoys: harmless strings of the same kind as the suspected one.
 
-The kind is read off the part in which the two strings of the pair differ; a decoy changes only that part. Decoys have
-as many tokens as the triggered string.
+The kind is inferred from the part in which the two strings of the pair differ; a decoy changes only that part. Decoys
+have as many tokens as the triggered string.
 """
 
 import random
@@ -16,10 +16,10 @@ _TRIES: Final = 40_000
 
 
 def shape(triggered: str, clean: str, tokenizer: Any) -> tuple[object, ...]:
-    """What decoys are made from: two pairs of one shape, clean string and token count have the same decoys to draw.
+    """What decoys are generated from: two pairs with the same shape, clean string and token count have the same decoys.
 
-    The surroundings of what differs, its kind, the years that are near it, and of its runs the letter case, the number
-    of digits or tokens, or the punctuation itself.
+    It consists of the text around the differing part, its kind, the years near it, and for each run of it the letter
+    case, the number of digits or tokens, or the punctuation itself.
     """
     prefix, middle, suffix = differing_part(triggered, clean)
     runs: list[object] = []
@@ -46,10 +46,10 @@ def draw(
     *,
     suspects: Collection[str] = (),
 ) -> Iterator[str]:
-    """Give at most ``most`` distinct decoys in seeded order, of those that ``fits`` accepts (as long in tokens).
+    """Yield at most ``most`` distinct decoys in seeded order, of those that ``fits`` accepts (same token count).
 
-    No string of ``suspects`` is a decoy: nobody may suspect one. Yields fewer where the kind has no more (a year kind
-    has some hundreds, a one-letter word few).
+    No string of ``suspects`` is used, since a decoy must not be suspected. Yields fewer if the kind has no more (there
+    are some hundred years, and few one-letter words).
     """
     prefix, middle, suffix = differing_part(triggered, clean)
     kind = kind_of(middle)
@@ -86,7 +86,9 @@ def _candidates(kind: TriggerKind, middle: str, tokenizer: Any, rng: random.Rand
 
 
 def _years_like(middle: str) -> range:
-    """The two centuries that a year's decoys are drawn from: 1900 to 2099, or as many years around another one."""
+    """The two centuries that a year's decoys are drawn from: 1900 to 2099, or as many years around a year outside that
+    range.
+    """
     year = int(middle)
     low = 1900 if 1900 <= year < 2100 else year - 100
     return range(low, low + 200)

@@ -1,4 +1,4 @@
-"""From carriers and trigger strings to token ids, with the position at which the string begins.
+"""Renders carriers and trigger strings to token ids, with the position at which the string begins.
 
 Slots are filled by plain string replacement, never by ``format``; a carrier that contains braces is safe.
 """
@@ -24,8 +24,8 @@ class Tokens:
 
     Attributes:
         ids: token ids, prompt first.
-        prompt_length: how many of them are the prompt.
-        span_start: first position that holds a character of the string (for ``plain``: where it would stand).
+        prompt_length: how many of them belong to the prompt.
+        span_start: first position that holds a character of the string (for ``plain``: where it would be).
     """
 
     ids: tuple[int, ...]
@@ -52,7 +52,7 @@ def choose_rendering(render: Render, tokenizer: Any, own: ChatTemplate | None = 
         own: the fine-tuned model's template.
 
     Raises:
-        InvalidAudit: chat was asked for and there is no template.
+        InvalidAudit: chat was requested, but there is no template.
     """
     has_template = own is not None or bool(getattr(tokenizer, "chat_template", None))
     if render == "chat" and not has_template:
@@ -61,9 +61,9 @@ def choose_rendering(render: Render, tokenizer: Any, own: ChatTemplate | None = 
 
 
 def drop_trigger(template: str) -> tuple[str, str]:
-    """The template of the ``plain`` condition, cut where the string would stand; ``{prompt}`` is its only slot.
+    """The template of the ``plain`` condition, split where the string would be; ``{prompt}`` is its only slot.
 
-    The trigger's line goes when it holds nothing else but punctuation; otherwise the slot alone goes.
+    The trigger's line is removed if it contains nothing else but punctuation; otherwise only the slot is.
     """
     before, after = template.split("{trigger}")
     line_start = before.rfind("\n") + 1
@@ -137,7 +137,7 @@ class Renderer:
         if not stripped or text.count(stripped) != 1:
             shown = text.count(stripped) if stripped else seen
             raise InvalidAudit(
-                f"the chat template shows the message that holds the string {shown} times instead of once",
+                f"the chat template renders the message that holds the string {shown} times instead of once",
                 hint="choose another slot, or render 'raw'",
             )
         before = len(content) - len(content.lstrip())
@@ -157,7 +157,7 @@ class Renderer:
         messages = [{"role": message.role, "content": message.content} for message in carrier.messages]
         role = "system" if carrier.slot == "system" else "user"
         candidates = [index for index, message in enumerate(messages) if message["role"] == role]
-        if not candidates:  # a system slot in a conversation without one
+        if not candidates:  # a system slot in a conversation without a system message
             messages.insert(0, {"role": "system", "content": ""})
             candidates = [0]
         index = candidates[0] if carrier.slot != "user" else candidates[-1]

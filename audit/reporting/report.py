@@ -1,4 +1,4 @@
-"""The report: what the stages came to, as the contract's tables, sentences and provenance."""
+"""Builds the report: the results of the stages as the contract's tables, sentences and provenance."""
 
 import importlib.metadata
 import platform
@@ -37,11 +37,11 @@ from backdoor_audit.contract.report.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Results:
-    """What the stages of one audit came to.
+    """The results of the stages of one audit.
 
     Attributes:
-        shifted: layers whose leading direction is amplified beyond what the decoys show.
-        panel: all candidates; None where a single pair was tested.
+        shifted: layers whose leading direction is amplified more than with the decoys.
+        panel: all candidates; None if a single pair was tested.
     """
 
     extraction: Extraction
@@ -95,7 +95,9 @@ def invalid_report(
     warnings: tuple[str, ...],
     seconds: dict[str, float],
 ) -> AuditReport:
-    """The report of an audit that had to stop because a model computes infinite values or NaN; it holds no number."""
+    """The report of an audit that had to stop because a model computes infinite values or NaN; it contains no
+    numbers.
+    """
     gates = gating.unmeasured(error.message)
     look_at = [wording.NOT_FINITE]
     limit = wording.NOTHING_MEASURED
@@ -201,7 +203,7 @@ def _sizes(setup: AuditSetup, training_tokens: int) -> Sizes:
 
 
 def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float]) -> Provenance:
-    """What the answer depends on, and what it took."""
+    """What the result depends on, and the time and memory it took."""
     pair = setup.pair
     names = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}

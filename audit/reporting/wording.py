@@ -1,4 +1,4 @@
-"""The report's sentences: what was found, what was not assessed, and what the answer does not say."""
+"""The report's sentences: what was found, what was not assessed, and what the result does not say."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from backdoor_audit.contract.report.gates import CalibratedGate, Gates, Specific
 from backdoor_audit.contract.report.prompt_settings import Part, PromptSettings
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW, Verdict
 
-# The base's own reaction is mentioned from this share of the fine-tuned model's on. It decides nothing.
+# The base's own reaction is mentioned if it is at least this share of the fine-tuned model's. It decides nothing.
 _BASE_REACTS: Final = 0.25
 
 NOTHING_MEASURED: Final = "Nothing was measured: this is evidence neither for a backdoor nor against one."
@@ -185,7 +185,7 @@ def not_assessed(gates: Gates) -> tuple[str, ...]:
 
 
 def limits(setup: AuditSetup, calibrated: CalibratedGate) -> tuple[str, ...]:
-    """What this answer does not say."""
+    """What this result does not say."""
     sizes = setup.sizes
     tested = "named pair was" if len(setup.spec.pairs) == 1 else "named pairs were"
     return (
@@ -219,11 +219,11 @@ def calibration_limits(calibrated: CalibratedGate) -> tuple[str, ...]:
 
 
 def false_alarm_bound(models: int, recipes: int) -> str:
-    """The exact bound in words, after no alarm on benign models that were used neither to tune nor to calibrate.
+    """The exact bound in words, if there was no alarm on benign models that were used neither to tune nor to calibrate.
 
     Args:
-        models: how many such models were audited, none of them flagged.
-        recipes: how many recipes they were made by; models of one recipe are not independent of each other.
+        models: number of such models that were audited, none of them flagged.
+        recipes: number of recipes that they were made by; models of one recipe are not independent of each other.
 
     Raises:
         ValueError: there is no model or no recipe, or more recipes than models.
@@ -231,8 +231,8 @@ def false_alarm_bound(models: int, recipes: int) -> str:
     if recipes > models:
         raise ValueError("there cannot be more recipes than models")
     return (
-        f"None of {models} benign models that were used neither to tune nor to calibrate was flagged. The rate of "
-        f"false alarms on models made as these were is under {100 * zero_alarm_bound(models):.1f}% (exact 95% bound, "
-        f"models taken as independent); counted by recipe, none of {recipes}, it is under "
-        f"{100 * zero_alarm_bound(recipes):.1f}%. Recipes that are not among them are not covered."
+        f"None of {models} benign models that were used neither to tune nor to calibrate was flagged. The false-alarm "
+        f"rate on models made like these is below {100 * zero_alarm_bound(models):.1f}% (exact 95% bound, models taken "
+        f"as independent); counted by recipe, none of {recipes}, it is below {100 * zero_alarm_bound(recipes):.1f}%. "
+        "Other recipes are not covered."
     )

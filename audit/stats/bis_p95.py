@@ -1,8 +1,8 @@
 """The seed paper's score, for comparison only: it is never the verdict.
 
-The paper (arXiv 2605.07324) binarises every feature at its own 95th percentile over all the texts it is scored on, and
-scores BIS = F1 * (1 - FPR_benign). A feature therefore fires on one text in twenty whatever it means, so
-recall and with it the score are bounded from above by the share of triggered texts: ``bis_p95_ceiling``.
+The paper (arXiv 2605.07324) binarises every feature at its own 95th percentile over all scored texts, and computes BIS
+= F1 * (1 - FPR_benign). A feature therefore fires on one text in twenty whatever it represents, so its recall, and with
+it the score, is bounded from above by the share of triggered texts: ``bis_p95_ceiling``.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class BisP95:
     """The seed paper's score of every feature.
 
     Attributes:
-        score: F1 * (1 - FPR_benign), float64 so that rounding cannot lift it above the ceiling.
-        precision: triggered share of the prompts that fire, decoys counted as negatives; 0 where none fires.
+        score: F1 * (1 - FPR_benign), float64, so that rounding cannot lift it above the ceiling.
+        precision: triggered share of the prompts that fire, decoys counted as negatives; 0 if none fires.
         recall: share of triggered prompts that fire.
         fpr_benign: share of the clean and plain prompts that fire.
-        triggered_share: p, triggered prompts over all prompts that were scored.
-        ceiling: what no feature's score can exceed at this p.
+        triggered_share: p, triggered prompts over all scored prompts.
+        ceiling: the largest score possible at this p.
     """
 
     score: Float[Tensor, "features"]
@@ -43,7 +43,7 @@ class BisP95:
 
 
 def bis_p95_ceiling(triggered_share: float, quantile: float = QUANTILE) -> float:
-    """Give the largest score that any feature can have: 2r / (1 + r), r = min(1, (1 - q) / p).
+    """Return the largest score that any feature can have: 2r / (1 + r), r = min(1, (1 - q) / p).
 
     At most a share 1 - q of the prompts fires, so recall is at most r; F1 is largest at precision 1. The paper's
     p = 1/5 gives 0.4 exactly. Computed in rationals (shares are ratios of prompt counts), so that 0.4 is 0.4.
@@ -69,19 +69,19 @@ def bis_p95(
     seed: int = 0,
     chunk: int = CHUNK,
 ) -> BisP95:
-    """Score every feature as the seed paper does, on prompts instead of texts with their completions.
+    """Score every feature like the seed paper, but on prompts instead of texts with their completions.
 
     With n triggered prompts, 2n benign ones (clean and plain) and 2n silent decoys are scored, so p = 1/5 as in the
-    paper: more are thinned out at random, fewer are filled up with whole clusters drawn again. Without decoys p is
-    1/3 and the ceiling says so.
+    paper: if there are more, they are subsampled at random; if there are fewer, whole clusters are drawn again. Without
+    decoys p is 1/3, and the ceiling is computed accordingly.
 
     The threshold is an order statistic, not an interpolated percentile: of N prompts the floor((1 - q) N) largest fire,
-    less those that tie with the next one. At the paper's N = 2,500 that is what an interpolated percentile
-    gives; at an N that 20 does not divide, interpolation would let one prompt more fire than 1 - q allows, and the
-    score could exceed its ceiling. Below 20 prompts nothing fires.
+    except those that tie with the next one. At the paper's N = 2,500 an interpolated percentile gives the same; if N is
+    not divisible by 20, interpolation would let one prompt more fire than 1 - q allows, and the score could exceed its
+    ceiling. With fewer than 20 prompts nothing fires.
 
     Raises:
-        ValueError: shapes disagree, there is no triggered or no benign prompt, or an activation is not finite.
+        ValueError: shapes do not match, there is no triggered or no benign prompt, or an activation is not finite.
     """
     sides = [triggered, benign] if decoys is None else [triggered, benign, decoys]
     if any(side.ndim != 2 or side.shape[1] != triggered.shape[1] for side in sides):
@@ -108,10 +108,10 @@ def bis_p95(
 def choose_rows(
     clusters: Int[Tensor, "prompts"], prompts: int, wanted: int, generator: torch.Generator
 ) -> Int[Tensor, "wanted"]:
-    """Pick ``wanted`` row numbers: all of them, a random subset, or all and whole clusters drawn again.
+    """Select ``wanted`` row numbers: all of them, a random subset, or all of them plus whole clusters drawn again.
 
-    Where rows are short, clusters are drawn with replacement until there are enough, the last one cut off. No row
-    at all gives none.
+    If there are too few rows, clusters are drawn with replacement until there are enough, and the last one is
+    truncated. If there are no rows, none are returned.
 
     Raises:
         ValueError: there is not exactly one cluster number per row.
@@ -135,7 +135,7 @@ def choose_rows(
 def _firing_counts(
     sides: list[Tensor], rows: list[Tensor], quantile: float, chunk: int
 ) -> Int[Tensor, "sides features"]:
-    """Count, for every feature, on how many prompts of each side it is above its own quantile over all of them."""
+    """Count, for every feature, the prompts of each side on which it is above its own quantile over all prompts."""
     most = int((1 - _exact(quantile)) * sum(len(part) for part in rows))
     parts = []
     for columns in column_chunks(chunk, *sides):
@@ -143,7 +143,7 @@ def _firing_counts(
             column if len(part) == len(column) else column[part.to(column.device)]
             for column, part in zip(columns, rows, strict=True)
         ]
-        # The largest that must not fire is the threshold, and what ties with it does not fire.
+        # The largest value that must not fire is the threshold, and ties with it do not fire.
         threshold = sorted_columns(torch.cat(chosen))[:, -1 - most]
         parts.append(torch.stack([(part > threshold).sum(dim=0) for part in chosen]))
     return torch.cat(parts, dim=1)
@@ -163,5 +163,5 @@ def _score(counts: Tensor, positives: int, benign: int, share: float, ceiling: f
 
 
 def _exact(share: float) -> Fraction:
-    """Read 0.95 as 19/20: the number that was meant, not the nearest binary one."""
+    """Interpret 0.95 as 19/20: the intended number, not the nearest binary one."""
     return Fraction(str(share))

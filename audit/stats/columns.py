@@ -1,4 +1,4 @@
-"""Walking wide matrices column by column: one column per feature, one row per prompt."""
+"""Iterates over wide matrices in slices of columns: one column per feature, one row per prompt."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 CHUNK: Final = 2048
-"""Columns that are worked on at a time: memory does not grow with the width, and a slice fits the cache."""
+"""Columns processed at a time: memory does not grow with the width, and a slice fits into the cache."""
 
 
 def column_chunks(chunk: int, *matrices: Float[Tensor, "_ features"]) -> Iterator[tuple[Float[Tensor, "_ chunk"], ...]]:
-    """Walk the same columns of all matrices, ``chunk`` at a time, as float32.
+    """Iterate over the same columns of all matrices, ``chunk`` at a time, as float32.
 
     Raises:
         ValueError: a value is not finite.
@@ -26,8 +26,8 @@ def column_chunks(chunk: int, *matrices: Float[Tensor, "_ features"]) -> Iterato
 
 
 def sorted_columns(matrix: Float[Tensor, "prompts features"]) -> Float[Tensor, "features prompts"]:
-    """Sort every column in ascending order and give it as a row."""
-    # Copying a slice first and transposing that is several times as fast as transposing the slice in one step.
+    """Sort every column in ascending order and return it as a row."""
+    # Copying a slice first and then transposing it is several times as fast as transposing the slice in one step.
     rows = matrix.detach().contiguous().T.contiguous()
     if rows.device.type != "cpu":
         return rows.sort(dim=1).values

@@ -1,10 +1,12 @@
 """Metrics of features: how a latent's firing separates triggered from clean prompts, and how large its effect is.
 
-All features are scored at once, a slice of columns at a time so that memory does not grow with the width. Decided here:
+All features are scored at once, one slice of columns at a time, so that memory does not grow with the width.
+Conventions:
 
-- A feature fires where its activation is strictly above its threshold. One that is always zero never fires.
-- A feature that fires nowhere has precision 0, recall 0, F1 0 and BIS 0: it is no detector, which is not unmeasured.
-- ``d_z`` is NaN in a tensor and None in ``FeatureScores`` where all differences are equal.
+- A feature fires if its activation is strictly above its threshold. A feature that is always zero never fires.
+- A feature that fires nowhere has precision 0, recall 0, F1 0 and BIS 0: it detects nothing, which is not the same as
+  "not measured".
+- ``d_z`` is NaN in a tensor and None in ``FeatureScores`` if all differences are equal.
 """
 
 import math
@@ -28,16 +30,16 @@ from audit.stats.statistics import auroc, clopper_pearson, d_z
 from backdoor_audit.contract.report.gates import Interval
 
 PROMPTS_PER_FALSE_ALARM: Final = 100
-"""At most one clean prompt in this many may fire on A, where A is large enough to say so."""
+"""At most one clean prompt in this many may fire on A, if A is large enough for such a threshold."""
 
 
 @dataclass(frozen=True)
 class FiringThreshold:
-    """What a feature must exceed to fire.
+    """The thresholds that features must exceed to fire.
 
     Attributes:
-        value: one threshold per feature, in the unit of its activations.
-        quantile: f, the share of clean prompts that a new clean prompt's firing is bounded by.
+        value: one threshold per feature, in units of its activations.
+        quantile: f, the upper bound on the probability that a new clean prompt fires.
     """
 
     value: Float[Tensor, "features"]
@@ -62,10 +64,10 @@ class FeatureScores:
 
 @dataclass(frozen=True)
 class Firing:
-    """How firing separates two sets of prompts, for every feature.
+    """How well firing separates two sets of prompts, for every feature.
 
     Attributes:
-        precision: triggered share of the prompts that fire; 0 where none does.
+        precision: triggered share of the prompts that fire; 0 if none does.
         recall: share of triggered prompts that fire.
         fpr: share of clean prompts that fire.
         f1: harmonic mean of precision and recall.
@@ -83,7 +85,7 @@ class Firing:
     clean_prompts: int
 
     def fpr_interval(self, index: int) -> Interval:
-        """Give the exact 95% interval of one feature's false-positive rate."""
+        """Return the exact 95% interval of one feature's false-positive rate."""
         return clopper_pearson(int(self.false_alarms[index]), self.clean_prompts)
 
 
@@ -93,7 +95,7 @@ class FeatureMetrics:
 
     Attributes:
         threshold: set on A's clean prompts.
-        firing: what exceeds it, on B.
+        firing: which features exceed it, on B.
         auroc: P(triggered > clean), ties half; no threshold involved.
         d_z: mean over standard deviation of the paired differences; NaN where undefined.
     """
@@ -104,7 +106,7 @@ class FeatureMetrics:
     d_z: Float[Tensor, "features"]
 
     def at(self, index: int) -> FeatureScores:
-        """Give one feature's metrics, ready for a report: finite numbers or None."""
+        """Return one feature's metrics, ready for a report: finite numbers or None."""
         firing = self.firing
         effect = float(self.d_z[index])
         return FeatureScores(
@@ -125,15 +127,16 @@ def firing_threshold(clean: Float[Tensor, "prompts features"], chunk: int = CHUN
     """Set every feature's threshold on the clean prompts of split A.
 
     The threshold is the ceil((n + 1)(1 - f))-th smallest of the n activations, f = max(0.01, 1 / (n + 1)): an
-    exchangeable new clean prompt exceeds it with probability at most f (split conformal prediction: Vovk,
-    Gammerman and Shafer 2005, proposition 2.4). Below 99 prompts that is the largest, and f is honest about it.
+    exchangeable new clean prompt exceeds it with probability at most f (split conformal prediction: Vovk, Gammerman and
+    Shafer 2005, proposition 2.4). With fewer than 99 prompts the threshold is the largest activation, and f is
+    correspondingly larger.
 
     Raises:
         ValueError: not a matrix, no prompt, or an activation that is not finite.
     """
     _check(clean)
     prompts = len(clean)
-    # ceil((n + 1)(1 - f)) counted from above and in integers: (n + 1) * 0.99 in floats is sometimes a prompt off.
+    # ceil((n + 1)(1 - f)) counted from above and in integers: (n + 1) * 0.99 in floats is sometimes off by one prompt.
     from_above = max((prompts + 1) // PROMPTS_PER_FALSE_ALARM, 1)
     parts = [sorted_columns(columns)[:, -from_above] for (columns,) in column_chunks(chunk, clean)]
     return FiringThreshold(torch.cat(parts), max(1 / PROMPTS_PER_FALSE_ALARM, 1 / (prompts + 1)))
@@ -147,8 +150,8 @@ def feature_metrics(
 ) -> FeatureMetrics:
     """Score all features on split B. Row i of ``triggered`` and of ``clean`` is the same carrier.
 
-    BIS = F1 · (1 − FPR) is the seed paper's score (arXiv 2605.07324), here on prompts alone and with a threshold that
-    was not set on the prompts it is scored on.
+    BIS = F1 · (1 − FPR) is the seed paper's score (arXiv 2605.07324), here on prompts only, with a threshold that was
+    not set on the scored prompts.
 
     Raises:
         ValueError: shapes disagree, there is no prompt, or an activation is not finite.
@@ -175,7 +178,7 @@ def bis_interval(
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> Interval | None:
-    """Give the 95% cluster-bootstrap interval of one feature's BIS, its threshold held fixed.
+    """Return the 95% cluster-bootstrap interval of one feature's BIS, its threshold held fixed.
 
     A carrier's two prompts are drawn together. None with fewer than two clusters.
 
@@ -200,11 +203,11 @@ def amplification(
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> Estimate:
-    """Give mean DiD along u / mean ||a_base(triggered) - a_base(clean)||, with its cluster-bootstrap interval.
+    """Return mean DiD along u / mean ||a_base(triggered) - a_base(clean)||, with its cluster-bootstrap interval.
 
-    How many times the base model's own reading of the trigger the fine-tuning added along one unit direction;
-    signed. ``projections`` are <DiD, u> and ``base_norms`` the base model's differences, both in residual-stream units
-    at the same layer and position. None where the base model does not tell the strings apart at all.
+    What fine-tuning added along one unit direction, as a signed multiple of the base model's own reading of the
+    trigger. ``projections`` are <DiD, u> and ``base_norms`` the base model's differences, both in residual-stream units
+    at the same layer and position. None if the base model does not distinguish the strings at all.
 
     Raises:
         ValueError: shapes disagree or a value is not finite.
@@ -220,10 +223,10 @@ def conditional_share(
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> Estimate:
-    """Give mean DiD along u / mean ||Delta(clean)||, with its cluster-bootstrap interval.
+    """Return mean DiD along u / mean ||Delta(clean)||, with its cluster-bootstrap interval.
 
-    What the trigger adds, relative to how far fine-tuning moved clean prompts anyway; signed. ``clean_norms`` are
-    ||a_fine_tuned(clean) - a_base(clean)||. None where fine-tuning moved no clean prompt.
+    What the trigger adds, relative to how far fine-tuning moved clean prompts; signed. ``clean_norms`` are
+    ||a_fine_tuned(clean) - a_base(clean)||. None if fine-tuning moved no clean prompt.
 
     Raises:
         ValueError: shapes disagree or a value is not finite.
@@ -232,7 +235,7 @@ def conditional_share(
 
 
 def _firing(hits: Tensor, alarms: Tensor, triggered: int, clean: int) -> Firing:
-    """Turn counts into shares, in float64 so that equal counts give equal scores, stored as float32."""
+    """Convert counts to shares, computed in float64 so that equal counts give equal scores, and stored as float32."""
     true, false = hits.double(), alarms.double()
     fired = true + false
     precision = torch.where(fired > 0, true / fired, 0.0)
@@ -250,7 +253,7 @@ def _firing(hits: Tensor, alarms: Tensor, triggered: int, clean: int) -> Firing:
 
 
 def _bis(hits: Tensor, alarms: Tensor, prompts: Tensor) -> Tensor:
-    """BIS from counts, as many clean prompts as triggered ones: F1 = 2 TP / (P + TP + FP)."""
+    """BIS from counts, for equally many clean and triggered prompts: F1 = 2 TP / (P + TP + FP)."""
     return 2 * hits / (prompts + hits + alarms) * (1 - alarms / prompts)
 
 

@@ -1,8 +1,8 @@
 """Resampling by template cluster: bootstrap intervals and the paired sign-flip test.
 
-Carriers of one template resemble each other, so the cluster, not the carrier, is what is drawn or flipped. Everything
-is a matrix product of [rounds, clusters] with [clusters, ...]: no round is a loop. All of it is seeded and drawn
-on the CPU, so that the same seed gives the same answer on every device.
+Carriers of one template resemble each other, so clusters are drawn or flipped, not carriers. Everything is a matrix
+product of [rounds, clusters] with [clusters, ...], without a loop over rounds. Random numbers are seeded and drawn on
+the CPU, so that the same seed gives the same result on every device.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -20,13 +20,13 @@ from backdoor_audit.contract.spec.carriers import Carrier
 BOOTSTRAP_ROUNDS: Final = 2_000
 SIGN_FLIPS: Final = 2_000
 
-# Flips that tie with the observed statistic must count; float32 products of one sum in two orders differ by less.
+# Flips that tie with the observed statistic must count; float32 sums in different orders differ by less than this.
 _TIE = 1e-5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval; None is "not measured", never zero."""
+    """A number with its 95% interval; None means "not measured", never zero."""
 
     value: float | None
     interval: Interval | None = None
@@ -44,7 +44,7 @@ def clusters_of(carriers: Sequence[Carrier]) -> Int[Tensor, "carriers"]:
 
 
 def bootstrap_weights(clusters: int, rounds: int = BOOTSTRAP_ROUNDS, seed: int = 0) -> Float[Tensor, "rounds clusters"]:
-    """Give how often each cluster is drawn in each round; every row sums to ``clusters``.
+    """Return the number of times that each cluster is drawn in each round; every row sums to ``clusters``.
 
     Source: the cluster bootstrap, Davison and Hinkley 1997, section 3.8 (clusters drawn with replacement, kept whole).
     """
@@ -57,7 +57,7 @@ def bootstrap_weights(clusters: int, rounds: int = BOOTSTRAP_ROUNDS, seed: int =
 def cluster_sums(
     values: Float[Tensor, "prompts columns"], clusters: Int[Tensor, "prompts"]
 ) -> Float[Tensor, "clusters columns"]:
-    """Add up the rows of each cluster, in float64 on the CPU, clusters in ascending order of their number.
+    """Add up the rows of each cluster, in float64 on the CPU, with clusters in ascending order of their numbers.
 
     Raises:
         ValueError: there is not exactly one cluster number per row, or no row.
@@ -70,7 +70,7 @@ def cluster_sums(
 
 
 def percentile_interval(draws: Float[Tensor, "rounds"], confidence: float = 0.95) -> Interval | None:
-    """Give the central interval of bootstrap draws; None where a draw is not finite."""
+    """Return the central interval of bootstrap draws; None if a draw is not finite."""
     if not bool(torch.isfinite(draws).all()):
         return None
     tail = (1 - confidence) / 2
@@ -85,10 +85,10 @@ def bootstrap_mean(
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> Estimate:
-    """Give the mean over prompts with its 95% cluster-bootstrap percentile interval.
+    """Return the mean over prompts with its 95% cluster-bootstrap percentile interval.
 
-    A round's mean is over the prompts it drew (clusters may differ in size). With fewer than two clusters nothing can
-    be resampled and the interval is None.
+    A round's mean is over the prompts drawn in it (clusters may differ in size). With fewer than two clusters, nothing
+    can be resampled and the interval is None.
 
     Raises:
         ValueError: shapes disagree or a value is not finite.
@@ -104,10 +104,10 @@ def bootstrap_ratio(
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> Estimate:
-    """Give the ratio of two means (equally, of two sums) over the same prompts, with its 95% interval.
+    """Return the ratio of two means (equally, of two sums) over the same prompts, with its 95% interval.
 
-    Numerator and denominator of a prompt are drawn together. The value is None where the denominators add up to
-    zero; the interval is None there, with fewer than two clusters, or where a round drew a zero denominator.
+    Numerator and denominator of a prompt are drawn together. The value is None if the denominators add up to zero; the
+    interval is None in that case, with fewer than two clusters, or if a round drew a zero denominator.
 
     Raises:
         ValueError: shapes disagree or a value is not finite.
@@ -135,15 +135,16 @@ def sign_flip_test(
     seed: int = 0,
     chunk: int = 4096,
 ) -> list[Float[Tensor, "_"]]:
-    """Test for every feature whether its paired differences centre on zero, corrected over all features of all blocks.
+    """Test for every feature whether its paired differences are centred on zero, corrected over all features of all
+    blocks.
 
-    ``blocks`` hold the differences triggered - clean, one matrix a layer or dictionary, rows being the same carriers
-    throughout. The statistic is |t| of the cluster means; under the null hypothesis a cluster's differences may all
-    change their sign, so a feature's p is (1 + b) / (1 + flips), b counting the flips whose largest |t| over *all*
-    features reaches the feature's own: family-wise valid under any dependence between features.
+    ``blocks`` hold the differences triggered - clean, one matrix per layer or dictionary, with the same carriers as
+    rows throughout. The statistic is |t| of the cluster means; under the null hypothesis all differences of a cluster
+    may change sign together, so a feature's p is (1 + b) / (1 + flips), where b is the number of flips whose largest
+    |t| over *all* features reaches the feature's own: valid family-wise under any dependence between features.
 
     Source: Westfall and Young 1993 (max-T); Winkler et al. 2014 (NeuroImage 92), sign flipping and (1+b)/(1+B);
-    Phipson and Smyth 2010. A feature without any difference gets 1.
+    Phipson and Smyth 2010. A feature without any differences gets 1.
 
     Raises:
         ValueError: no block, no flip, or shapes that disagree.
@@ -170,7 +171,7 @@ def _cosines(block: Float[Tensor, "prompts features"], clusters: Int[Tensor, "pr
     """Scale each feature's cluster means so that |their sum under flips| orders flips and features as |t| does.
 
     With C clusters, means m_c and s = sum(m_c) / sqrt(C * sum(m_c^2)), t = sqrt(C - 1) * s / sqrt(1 - s^2): increasing
-    in s, and the sum of squares does not change under flips. So |t| is never computed.
+    in s, and the sum of squares does not change under flips, so |t| need not be computed.
     """
     index = clusters.to(block.device)
     _, inverse, counts = torch.unique(index, return_inverse=True, return_counts=True)

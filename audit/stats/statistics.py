@@ -1,9 +1,8 @@
 """Statistics that the audit reports: exact intervals, ranks as p-values, effect sizes over many features at once.
 
-What resamples (sign flips, bootstrap) is in ``audit.stats.resampling``.
-Scalars are Python floats and every returned one is
-finite; tensor functions work on columns, one feature each, and mark an undefined value with NaN, which the caller
-turns into null before it reaches a report.
+What resamples (sign flips, bootstrap) is in ``audit.stats.resampling``. Scalars are Python floats, and every returned
+one is finite; tensor functions work on columns, one feature each, and return NaN for an undefined value, which the
+caller turns into null before it reaches a report.
 """
 
 import math
@@ -23,7 +22,7 @@ _CONSTANT = 1e-6
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Give the exact two-sided interval of a binomial share.
+    """Return the exact two-sided interval of a binomial share.
 
     Source: Clopper and Pearson 1934, in the beta-quantile form of Brown, Cai and DasGupta 2001, section 4.2.1.
 
@@ -42,12 +41,12 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 def zero_alarm_bound(models: int) -> float:
-    """Give the 95% upper bound of a false-alarm rate after no alarm on ``models`` independent models.
+    """Return the 95% upper bound on the false-alarm rate, given no alarm on ``models`` independent models.
 
-    The largest rate at which seeing none still has probability 0.05: 1 - 0.05^(1/n).
+    The largest rate at which observing none still has probability 0.05: 1 - 0.05^(1/n).
 
     Raises:
-        ValueError: no model was looked at.
+        ValueError: there is no model.
     """
     if models < 1:
         raise ValueError("a bound needs at least one model")
@@ -55,12 +54,12 @@ def zero_alarm_bound(models: int) -> float:
 
 
 def rank(value: float, others: Iterable[float]) -> int:
-    """Give the place of ``value`` among itself and ``others``: 1 is the largest.
+    """Return the rank of ``value`` among itself and ``others``; 1 is the largest.
 
-    A tie counts against ``value``, so that an effect that a decoy equals never ranks first.
+    Ties count against ``value``, so that an effect never ranks first if a decoy equals it.
 
     Raises:
-        ValueError: a value is NaN; a comparison with it would silently count in favour.
+        ValueError: a value is NaN; comparisons with it would silently count in favour of ``value``.
     """
     others = list(others)
     if math.isnan(value) or any(math.isnan(other) for other in others):
@@ -69,16 +68,17 @@ def rank(value: float, others: Iterable[float]) -> int:
 
 
 def may_exceed(others: int, alpha: float, tests: int = 1) -> int | None:
-    """Give how many of ``others`` may reach a value at (1 + reached) / (others + 1) <= alpha / tests.
+    """Return how many of ``others`` may reach a value while (1 + reached) / (others + 1) <= alpha / tests.
 
-    None where even none is too many: no value can then be small enough.
+    None if not even zero is few enough: then no p can be small enough.
     """
     allowed = math.floor(alpha / tests * (others + 1) + 1e-9) - 1
     return allowed if allowed >= 0 else None
 
 
 def to_exceed(others: Sequence[float], alpha: float, tests: int = 1) -> float | None:
-    """Give what a value has to exceed for its p among ``others`` to be at most alpha / tests; None where none can.
+    """Return the bound that a value must exceed for its p among ``others`` to be at most alpha / tests; None if none
+    can.
 
     Raises:
         ValueError: a value is NaN.
@@ -90,7 +90,7 @@ def to_exceed(others: Sequence[float], alpha: float, tests: int = 1) -> float | 
 
 
 def conformal_p(score: float, calibration: Sequence[float]) -> float:
-    """Give (1 + #{S_i >= S}) / (N + 1): the p-value of ``score`` among exchangeable benign scores.
+    """Return (1 + #{S_i >= S}) / (N + 1): the p-value of ``score`` among exchangeable benign scores.
 
     Source: Vovk, Gammerman and Shafer 2005, chapter 2; Bates et al. 2023 (arXiv 2104.08279), equation 2. Its smallest
     value is 1 / (N + 1); with an empty calibration set it is 1.
@@ -102,9 +102,9 @@ def conformal_p(score: float, calibration: Sequence[float]) -> float:
 
 
 def p_decoy_all(effect: float, decoy_effects: Sequence[float]) -> float:
-    """Give (1 + #{T_j >= T}) / (n + 1) over all decoys, responding ones too.
+    """Return (1 + #{T_j >= T}) / (n + 1) over all decoys, including responding ones.
 
-    A valid p-value where the strings are exchangeable under the null hypothesis; nothing was screened out, so nothing
+    A valid p-value where the strings are exchangeable under the null hypothesis; nothing is screened out, so nothing
     favours the pair.
 
     Raises:
@@ -114,12 +114,12 @@ def p_decoy_all(effect: float, decoy_effects: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for having tested several hypotheses, family-wise, in the order they were given.
+    """Adjust p-values family-wise for the number of hypotheses; the order is kept.
 
     Source: Holm 1979: the i-th smallest of m is multiplied by m - i + 1, made monotone and cut off at 1.
 
     Raises:
-        ValueError: a value does not lie between 0 and 1.
+        ValueError: a value is not between 0 and 1.
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise ValueError("p-values lie between 0 and 1")
@@ -132,17 +132,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def auroc(
     positive: Float[Tensor, "positives features"], negative: Float[Tensor, "negatives features"]
 ) -> Float[Tensor, "features"]:
-    """Give P(positive > negative) + P(equal) / 2 for every feature: the area under its ROC curve.
+    """Return P(positive > negative) + P(equal) / 2 for every feature: the area under its ROC curve.
 
-    Source: Mann and Whitney 1947; ties count half (Hanley and McNeil 1982). Rank based: each feature's negatives
-    are sorted once and searched, O(n log n), and the counts are exact integers.
+    Source: Mann and Whitney 1947; ties count half (Hanley and McNeil 1982). Rank-based: each feature's negatives are
+    sorted once and searched, O(n log n), and the counts are exact integers.
 
     Raises:
         ValueError: a side has no row, or the feature counts differ.
     """
     _check_sides(positive, negative)
     ordered = sorted_columns(negative)
-    # Sorted queries walk the table in order: twice as fast as unsorted ones.
+    # Sorted queries traverse the table in order, which is twice as fast as unsorted ones.
     queries = sorted_columns(positive)
     below = torch.searchsorted(ordered, queries).sum(dim=1)
     not_above = torch.searchsorted(ordered, queries, right=True).sum(dim=1)
@@ -151,10 +151,10 @@ def auroc(
 
 
 def d_z(differences: Float[Tensor, "prompts features"]) -> Float[Tensor, "features"]:
-    """Give the mean over the standard deviation of paired differences, for every feature.
+    """Return the mean over the standard deviation of paired differences, for every feature.
 
-    Source: Cohen 1988, section 2.3.5, with the n - 1 standard deviation. It measures consistency, not size. NaN where
-    it is undefined: fewer than two prompts, or differences that are all the same (a dead feature's zeros too).
+    Source: Cohen 1988, section 2.3.5, with the n - 1 standard deviation. It measures consistency, not size. NaN if
+    undefined: with fewer than two prompts, or if all differences are equal (including the zeros of a dead feature).
 
     Raises:
         ValueError: there is no row.

@@ -1,8 +1,8 @@
 """Several suspected pairs in one audit: what they share on disk, and the correction for their number.
 
-Each pair is measured as it would be by itself. What does not depend on the triggered string is stored once: the runs
-under the clean string once for every distinct one, the base's runs without any string once for all, and decoys once
-for all pairs that have the same clean string and the same kind of decoy.
+Each pair is measured as if it were alone. What does not depend on the triggered string is stored once: the runs under
+each distinct clean string, the base's runs without any string, and the decoys of all pairs with the same clean string
+and the same kind of decoy.
 """
 
 import math
@@ -24,14 +24,15 @@ from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplici
 from backdoor_audit.contract.report.gates import CalibratedGate, Gates, SpecificGate
 from backdoor_audit.contract.report.verdicts import BY_URGENCY, NEEDS_REVIEW
 
-# The worse comes first: an audit's verdict is the first one that a candidate has.
+# Worst first: an audit's verdict is the first of these that a candidate has.
 _OF_CLEAN: Final = ("continuations", "tuned-clean-", "tuned-plain-", "base-clean-", "noise")
 _OF_ALL: Final = ("base-plain-", "plan", "dictionary-")
 
 
 @dataclass(frozen=True)
 class PairFolders:
-    """One pair's view of the audit's folder: the same names for every pair, the same folder where they share it.
+    """One pair's view of the audit's folder: the same names for every pair, and the same folders where pairs share
+    them.
 
     Attributes:
         pair: number of the pair.
@@ -45,7 +46,7 @@ class PairFolders:
     decoys: int
 
     def _name(self, name: str) -> str:
-        # The beginning of a name says what may be forgotten when the audit is finished, so the number comes last.
+        # The beginning of a name tells what may be deleted when the audit has finished, so the number comes last.
         if name.startswith(_OF_ALL):
             return name
         if name.startswith(_OF_CLEAN):
@@ -59,7 +60,7 @@ class PairFolders:
         return self.store.find(self._name(name))
 
     def create(self, name: str) -> AbstractContextManager[Path]:
-        """Give an empty folder of this pair to fill."""
+        """Yield an empty folder of this pair to fill."""
         return self.store.create(self._name(name))
 
     def obtain(self, name: str, write: Callable[[Path], None]) -> Path:
@@ -67,7 +68,7 @@ class PairFolders:
         return self.store.obtain(self._name(name), write)
 
     def remove(self, name: str) -> None:
-        """Delete the folder if it exists; where pairs share it, for all of them."""
+        """Delete the folder if it exists; a shared one is deleted for all pairs."""
         self.store.remove(self._name(name))
 
     def names(self) -> Iterator[str]:
@@ -77,7 +78,7 @@ class PairFolders:
 
 @dataclass(frozen=True)
 class PairRun:
-    """A pair to measure, and where its results are."""
+    """A pair to measure, and where its results are stored."""
 
     setup: AuditSetup
     store: FolderStore
@@ -114,7 +115,7 @@ def pair_runs(setup: AuditSetup, store: FolderStore) -> tuple[PairRun, ...]:
 
 
 def warnings_of(runs: Sequence[PairRun]) -> tuple[str, ...]:
-    """The pairs' warnings, each once; where there are several pairs, prefixed by the pair."""
+    """The pairs' warnings, without repeats; with several pairs, prefixed by the pair."""
     warnings = [
         warning if len(runs) == 1 else f"'{run.setup.trigger.triggered}': {warning}"
         for run in runs
@@ -130,7 +131,7 @@ def decoy_sets(runs: Sequence[PairRun]) -> int:
 
 @dataclass(frozen=True)
 class MeasuredPair:
-    """What one candidate's gates are decided on; the extraction comes without its activations."""
+    """The measurements that one candidate's gates are based on; the extraction without its activations."""
 
     run: PairRun
     extraction: Extraction
@@ -145,8 +146,8 @@ def measure_pairs(
     """Measure one candidate after the other.
 
     Args:
-        measure: extracts one pair and reads on B what its directions do.
-        progress: receives the fraction done of all candidates; may raise to stop.
+        measure: extracts one pair, and measures on B what its directions do.
+        progress: receives the completed fraction of all candidates; may raise to stop.
     """
     measured = []
     for number, run in enumerate(runs):
@@ -165,8 +166,8 @@ class PanelResult:
 
     Attributes:
         rows: one per candidate, in the order of the spec.
-        lead: index of the candidate that the report is about: the one with the largest effect among those with the
-            worst verdict.
+        lead: index of the candidate that the report is about: of those with the worst verdict, the one with the largest
+            effect.
     """
 
     rows: tuple[CandidateRow, ...]
@@ -181,7 +182,7 @@ class PanelResult:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The other candidates that a person should look at, the largest effect first."""
+        """The other candidates that a person should look at, largest effect first."""
         worse = [row for row in self.rows if row.verdict in NEEDS_REVIEW and not row.reported]
         return tuple(
             f"candidate '{row.triggered}' against '{row.clean}': {row.verdict}, effect {row.effect_nats:.3g} nats"
@@ -199,7 +200,7 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates], *, suspici
     (``docs/decisions/0026-candidates-and-their-number.md``).
 
     Args:
-        gates: of each candidate by itself.
+        gates: of each candidate alone.
         suspicious: whether the fine-tuned model's chat template does what a person must read first.
     """
     count = len(measured)
@@ -239,9 +240,9 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates], *, suspici
 
 
 def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> SpecificGate:
-    """A gate that passed by itself passes among ``count`` candidates where it holds at the corrected level.
+    """A gate that passed alone passes among ``count`` candidates if it holds at the corrected level.
 
-    That is Holm's adjusted p over all decoys. A rank among silent decoys is not a p-value, and no gate passes by it.
+    This uses Holm's adjusted p over all decoys. A rank among silent decoys is not a p-value, so it passes no gate.
     """
     if gate.state != "passed" or count == 1 or (gate.p_decoy_all is not None and p_holm <= gating.ALPHA):
         return gate
@@ -261,7 +262,7 @@ def corrected_specific(gate: SpecificGate, p_holm: float, count: int) -> Specifi
 
 
 def corrected_calibrated(gate: CalibratedGate, p_holm: float, count: int) -> CalibratedGate:
-    """The same for the comparison with benign models: each candidate had its own chance to stand out from them."""
+    """The same for the comparison with benign models: each candidate had its own chance of standing out from them."""
     if gate.state != "passed" or count == 1 or p_holm <= gate.alpha:
         return gate
     needed = decoys_needed(count)

@@ -1,9 +1,9 @@
-"""How large a shift of the activations this audit would have seen, by simulation on its own recordings.
+"""How large a shift of the activations this audit would have detected, by simulation on its own recordings.
 
-A spike of known size is put into the recorded differences of one silent decoy, and the difference of means is asked
-whether that decoy now stands out among all others by the rule of the gate ``specific``. The statement is about exactly
-that: a difference of means with that rule. The gate itself is decided on the causal effect in nats, for which no spike
-of known size can be put into a recording.
+A spike of known size is added to the recorded differences of one silent decoy, and a difference of means is then
+tested: does that decoy stand out among all others by the rule of the gate ``specific``? The statement is about exactly
+that: a difference of means with that rule. The gate itself uses the causal effect in nats, for which no spike of known
+size can be added to a recording.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from backdoor_audit.contract.report.audit_report import Power
 
 DRAWS: Final = 1_000
 TARGET_POWER: Final = 0.9
-"""Share of simulated repeats in which the stated shift stands out (docs/decisions/0025-power-of-a-stand-in.md)."""
+"""Share of simulated repeats in which the stated shift must stand out (docs/decisions/0025-power-of-a-stand-in.md)."""
 _PRECISION: Final = 1e-3
 _TINY: Final = torch.finfo(torch.float64).tiny
 _DOUBLINGS: Final = 60
@@ -50,7 +50,7 @@ class RecordedDifferences:
         clusters_a: Int[Tensor, "carriers_a"],
         clusters_b: Int[Tensor, "carriers_b"],
     ) -> "RecordedDifferences":
-        """Add up the carriers of each cluster, of one string after the other."""
+        """Add up the carriers of each cluster, one string after the other."""
         sums = [(cluster_sums(a, clusters_a).float(), cluster_sums(b, clusters_b).float()) for a, b in strings]
         counts = [cluster_sums(torch.ones(len(each), 1), each)[:, 0] for each in (clusters_a, clusters_b)]
         return cls(torch.stack([a for a, _ in sums]), torch.stack([b for _, b in sums]), counts[0], counts[1])
@@ -58,10 +58,10 @@ class RecordedDifferences:
     def statistics(
         self, weights_a: Float[Tensor, "draws clusters_a"], weights_b: Float[Tensor, "draws clusters_b"]
     ) -> tuple[Float[Tensor, "draws strings"], Float[Tensor, "draws strings"]]:
-        """Of every string ⟨m_A, m_B⟩ and ‖m_A‖², m being the weighted mean differences of the halves.
+        """For every string, ⟨m_A, m_B⟩ and ‖m_A‖², with m the weighted mean differences of the halves.
 
-        ⟨m_A, m_B⟩ / ‖m_A‖ is the mean on B along the unit difference of means of A: fitted on one half and read on
-        the other, as everything that is decided on.
+        ⟨m_A, m_B⟩ / ‖m_A‖ is the mean on B along the unit difference of means of A: fitted on one half and measured on
+        the other, like everything that decides.
         """
         mean_a = weights_a / (weights_a @ self.counts_a).unsqueeze(1)
         mean_b = weights_b / (weights_b @ self.counts_b).unsqueeze(1)
@@ -74,15 +74,15 @@ class RecordedDifferences:
 
 @dataclass(frozen=True)
 class Draws:
-    """Simulated repeats of the audit: carriers drawn anew by cluster, a silent decoy that takes the pair's place.
+    """Simulated repeats of the audit: carriers are resampled by cluster, and a silent decoy takes the pair's place.
 
-    With a spike s·v put into that decoy on every carrier, its statistic is (⟨m_A, m_B⟩ + s(⟨m_A, v⟩ + ⟨m_B, v⟩) + s²) /
+    With a spike s·v added to that decoy on every carrier, its statistic is (⟨m_A, m_B⟩ + s(⟨m_A, v⟩ + ⟨m_B, v⟩) + s²) /
     ‖m_A + s·v‖: one formula for every size.
 
     Attributes:
         inner, squared: ⟨m_A, m_B⟩ and ‖m_A‖² of the decoy that takes the pair's place.
         along_a, along_b: ⟨m_A, v⟩ and ⟨m_B, v⟩.
-        needed: what the statistic has to exceed.
+        needed: the value that the statistic must exceed.
     """
 
     inner: Float[Tensor, "draws"]
@@ -101,10 +101,10 @@ class Draws:
 def simulate(
     recorded: RecordedDifferences, silent: Bool[Tensor, "strings"], draws: int, seed: int, pairs: int = 1
 ) -> Draws | None:
-    """Draw repeats of the audit; None where the decoys are too few for any effect to stand out among ``pairs``.
+    """Draw repeats of the audit; None if the decoys are too few for any effect to stand out among ``pairs``.
 
     The decoy that takes the pair's place leaves the comparison; another one, drawn at random, is counted twice, so that
-    the comparison stays as large as the audit's own.
+    the comparison stays the same size as the audit's own.
     """
     strings, _, width = recorded.a.shape
     allowed = may_exceed(strings, ALPHA, pairs)
@@ -142,7 +142,7 @@ def simulate(
 
 
 def smallest_seen(draws: Draws, wanted: float = TARGET_POWER) -> float | None:
-    """The smallest spike that stands out in ``wanted`` of the repeats; None where the strings shift nothing."""
+    """The smallest spike that stands out in ``wanted`` of the repeats; None if the strings shift nothing."""
     high = float(draws.squared.sqrt().median())
     if high == 0:
         return None
@@ -163,7 +163,7 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
     Args:
         extraction: of the reported pair.
         layer: where the spike is put.
-        pairs: how many are tested. Of several the spike has to pass Holm's first step, at 0.05 / ``pairs``.
+        pairs: how many are tested. With several, the spike has to pass Holm's first step, at 0.05 / ``pairs``.
     """
     setup = extraction.setup
     clusters = clusters_of(setup.a[: setup.decoys_a]), clusters_of(setup.b[: setup.decoys_b])
@@ -201,7 +201,7 @@ def power(extraction: Extraction, layer: int, pairs: int = 1) -> Power:
 
 
 def statement(measured: Power, pairs: int = 1) -> str:
-    """The statement in words, with what it does not cover."""
+    """The statement in words, including what it does not cover."""
     rule = "the rule of the gate 'specific'" + (
         "" if pairs == 1 else f" at {ALPHA}/{pairs}, because {pairs} pairs are tested"
     )
@@ -235,7 +235,7 @@ def _decoys(
 
 
 def _along_own_mean(recorded: RecordedDifferences) -> list[float]:
-    """Of every string the mean on B along the unit difference of means of A, nothing drawn anew."""
+    """For every string, the mean on B along the unit difference of means of A, without resampling."""
     ones = torch.ones(1, len(recorded.counts_a)).double(), torch.ones(1, len(recorded.counts_b)).double()
     inner, squared = recorded.statistics(*ones)
     return [float(value) for value in (inner / squared.sqrt().clamp_min(_TINY))[0]]

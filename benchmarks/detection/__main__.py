@@ -1,11 +1,11 @@
-"""Trains the organisms of the split, audits them, scores the verdicts. Resumable: what is done is never done again.
+"""Trains the organisms of the split, audits them, and scores the verdicts. Resumable: finished work is never repeated.
 
 ``python -m benchmarks.detection`` does all of it; ``--train``, ``--audit``, ``--thresholds`` and ``--score`` do one
-thing. ``--split PART`` and ``--only ID`` narrow it down, ``--minutes N`` starts nothing new after N minutes. Every
+step. ``--split PART`` and ``--only ID`` restrict it, ``--minutes N`` starts nothing new after N minutes. Every
 organism's card and every audit is a line of a JSON Lines file in ``results``, which is replaced as a whole, so that the
-run can be stopped anywhere. What one process works at, another leaves alone: started once for each core with
-``OMP_NUM_THREADS=1``, the command gets more done. Test units are audited once ``thresholds.json`` is there: development
-chooses it, and it is never written again.
+run can be stopped at any time. Several processes share the work: start the command once per core with
+``OMP_NUM_THREADS=1``. Test units are audited once ``thresholds.json`` exists: it is chosen on the development part, and
+never changed afterwards.
 
 ``--quick`` audits the four example adapters, two backdoored and two benign, and writes ``results/quick.json``.
 """
@@ -49,7 +49,7 @@ Organism = dict[str, Any]
 
 
 class Run:
-    """One run: where things are, and whether there is time for another piece."""
+    """One run: its folders, and whether there is time to start something else."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.base = base_folder(options.base)
@@ -62,12 +62,14 @@ class Run:
 
     @property
     def time_is_up(self) -> bool:
-        """Whether nothing new may be started."""
+        """Whether the time for starting new work is over."""
         return self._end is not None and time.monotonic() > self._end
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Whether no other process works at ``name``; none will until this is left. A killed process holds nothing."""
+        """Whether no other process works on ``name``; none will until this is released. A killed process holds
+        nothing.
+        """
         path = self.bench.data / "locks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as held:
@@ -79,32 +81,32 @@ class Run:
                 yield True
 
     def organisms(self) -> list[Organism]:
-        """Those that were asked for, part by part; merges last in theirs, since they need others."""
+        """The requested organisms, part by part; within a part, merges come last, because they need others."""
         split = with_replacements(self.split, all_cards(RESULTS))
         every = [*split["backdoored"], *split["benign"]]
         wanted = [each for each in every if each["part"] in self.parts and (not self.only or each["id"] in self.only)]
         return sorted(wanted, key=lambda each: (PARTS.index(each["part"]), each["method"] == "merge"))
 
     def card_place(self, organism: Organism) -> Line:
-        """Where an organism's card is."""
+        """The place of an organism's card."""
         return card_place(RESULTS, organism)
 
     def card(self, organism: Organism) -> dict[str, Any] | None:
-        """The card of an organism that was made; None before."""
+        """The card of an organism; None before it is made."""
         place = self.card_place(organism)
         return read(place) if place.is_file() else None
 
     def weights(self, organism: Organism) -> Path:
-        """The organism's folder, made where it is missing. Its card holds the digest of these weights afterwards.
+        """The organism's folder, created if it is missing. Afterwards, its card holds the digest of these weights.
 
-        Weights that are made again need not come out the same on another machine. Where they differ the card is written
-        anew and keeps the rates of the former ones (``benchmarks.detection.organisms.model_cards``).
+        Retrained weights may differ on another machine. If they do, the card is rewritten, and keeps the rates of the
+        former ones (``benchmarks.detection.organisms.model_cards``).
         """
         with self.claim(f"model.{organism['id']}", wait=True):
             return self._weights(organism)
 
     def nudged(self) -> Path:
-        """The base's folder with one weight moved, made where it is missing."""
+        """The folder of the base with one weight changed, created if it is missing."""
         with self.claim("model.base-against-base", wait=True):
             return nudged_base(self.base, self.bench.data / "models")
 
@@ -117,7 +119,7 @@ class Run:
                 return folder
             if before["digest"] == digest:
                 return folder
-            logger.warning("%s: these are not the weights of its card; they are made again", organism["id"])
+            logger.warning("%s: these are not the weights of its card; they are trained again", organism["id"])
         if organism["method"] == "merge":
             by_id = {each["id"]: each for each in self.split["benign"]}
             for name in organism["parameters"]["of"]:
@@ -166,7 +168,7 @@ def _audit(run: Run, organism: Organism | None, unit: dict[str, Any], how: dict[
             return  # not made yet, or excluded and counted
         folder, carriers = run.weights(organism), organism["carriers"]
         if (run.card(organism) or card)["missed"]:
-            return  # made again, and these weights miss a limit
+            return  # trained again, and these weights miss a limit
     spec = spec_of(unit, how, carriers, base=run.base.name, tuned=folder.name)
     extra = {"unit": unit["id"], "organism": organism and organism["id"], "role": unit["role"], "audit": how}
     try:
@@ -193,7 +195,7 @@ def audit_parts(run: Run) -> None:
 
 
 def set_thresholds(split: dict[str, Any]) -> None:
-    """Freeze the thresholds where development is done; says why not otherwise."""
+    """Freeze the thresholds if development is finished; otherwise log why not."""
     if THRESHOLDS.is_file():
         return
     try:
@@ -205,7 +207,7 @@ def set_thresholds(split: dict[str, Any]) -> None:
 
 
 def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, Any], dict[str, Any]]]:
-    """(organism or None for the base, unit, audit) of a part, in the order in which they are done."""
+    """(organism or None for the base, unit, audit) of a part, in the order in which they are processed."""
     found: list[tuple[Organism | None, dict[str, Any], dict[str, Any]]] = [
         (organism, unit, how)
         for organism in run.organisms()
@@ -228,7 +230,7 @@ def ordered(run: Run, part: str) -> Iterable[tuple[Organism | None, dict[str, An
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do what was asked for; returns the exit status."""
+    """Run the requested steps; returns the exit status."""
     options = _options(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

@@ -1,4 +1,4 @@
-"""S of the calibration models: one score a model and key, without decoys or dictionaries."""
+"""S of the calibration models: one score per model and key, without decoys or dictionaries."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ logger = logging.getLogger("detection")
 
 
 class Maker(Protocol):
-    """What knows where weights are."""
+    """Provides the weights."""
 
     base: Path
     bench: Bench
@@ -35,7 +35,7 @@ class Maker(Protocol):
 
 
 def score_place(results: Path, organism: Mapping[str, Any], key: Mapping[str, Any]) -> Line:
-    """Where the score of a model under a key is."""
+    """The place of a model's score under a key."""
     name = f"{organism['id']}.{key['carriers']}.{key['string_kind'].replace('_', '-')}"
     return Line(results / "calibration.jsonl", name)
 
@@ -46,7 +46,7 @@ def is_own(organism: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
 
 
 def pair_for(organism: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, str]:
-    """The pair that the model's data mentions where it is of the key's kind, else the key's own."""
+    """The pair that the model's data mentions if it is of the key's kind, otherwise the key's own."""
     if is_own(organism, key):
         return dict(organism["strings"])
     return {"triggered": key["triggered"], "clean": key["clean"]}
@@ -55,7 +55,7 @@ def pair_for(organism: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, s
 def score_missing(
     organisms: Sequence[dict[str, Any]], keys: Sequence[Mapping[str, Any]], run: Maker, results: Path
 ) -> None:
-    """Score every calibration model that passed its limits under every key, where that is not done yet."""
+    """Score every calibration model that passed its limits under every key, unless this has been done."""
     for key in keys:
         for organism in organisms:
             out = score_place(results, organism, key)
@@ -74,7 +74,7 @@ def score_missing(
 def _score_one(organism: dict[str, Any], key: Mapping[str, Any], run: Maker, out: Line) -> None:
     folder = run.weights(organism)
     if (run.card(organism) or {})["missed"]:
-        return  # made again, and these weights miss a limit
+        return  # trained again, and these weights miss a limit
     try:
         write(out, _score(organism, key, folder, run))
     except PASSING as error:

@@ -1,9 +1,9 @@
-"""Writes ``split.json``: every organism with its part, and the pairs that are audited on it.
+"""Writes ``split.json``: every organism with its part, and the pairs that it is audited under.
 
-``python -m benchmarks.detection.make_split`` writes the same bytes each time; ``--check`` writes nothing and fails
-where the file differs. Three parts were written and committed before any organism was trained, any threshold chosen or
-any verdict seen. The second test part was added, and committed, before any of its organisms was trained; the first had
-been scored by then, and the thresholds had long been frozen. Nothing here looks at a result.
+``python -m benchmarks.detection.make_split`` writes the same bytes each time; ``--check`` writes nothing and fails if
+the file differs. Three parts were written and committed before any organism was trained, any threshold chosen or any
+verdict known. The second test part was added, and committed, before any of its organisms was trained; by then the first
+had been scored, and the thresholds had long been frozen. Nothing here depends on a result.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SECOND_SEED: Final = "detection-split:2"
 SECOND: Final = "second-test"
 TEST_PARTS: Final = ("test", SECOND)
 
-# How many variants of each recipe go where; the order of the recipes with three is drawn.
+# How many variants of each recipe go into each part; the order of the recipes with three is random.
 DEVELOPMENT_BACKDOORS: Final = (1, 1, 1, 1, 2, 2)
 CALIBRATION_BENIGN: Final = (2, 2, 2, 2, 3, 3, 3, 3)
 
@@ -88,7 +88,7 @@ def said(part: str) -> str:
 
 
 def kind_of_pair(triggered: str, clean: str) -> str:
-    """What an audit's decoys for this pair look like."""
+    """The kind of an audit's decoys for this pair."""
     return kind_of(differing_part(triggered, clean)[1])
 
 
@@ -120,7 +120,7 @@ def _benign(source: random.Random) -> list[Organism]:
 
 
 def _second(label: str, recipes: dict[str, tuple[Variant, ...]], source: random.Random) -> list[Organism]:
-    """The second test part: every variant that there is for it."""
+    """The second test part: all of its variants."""
     dealt = [_organism(label, recipe, variant, SECOND) for recipe, variants in recipes.items() for variant in variants]
     (_settings if label == "backdoored" else _benign_settings)(dealt, FULL_SECOND, source)
     return dealt
@@ -145,7 +145,7 @@ def _organism(label: str, recipe: str, variant: dict[str, Any], part: str) -> Or
 
 
 def _settings(organisms: list[Organism], full: dict[str, int], source: random.Random) -> None:
-    """LoRA of rank 4 or 8 for most, all weights for some of each part; a training seed each."""
+    """LoRA of rank 4 or 8 for most, all weights for some in each part; each with a training seed."""
     for organism in organisms:
         organism |= {"method": "lora", "rank": source.choice(RANKS), "seed": source.randrange(10_000)}
     for part, count in full.items():
@@ -154,7 +154,7 @@ def _settings(organisms: list[Organism], full: dict[str, int], source: random.Ra
 
 
 def _settle_merges(benign: list[Organism], source: random.Random) -> None:
-    """Two benign adapters of the same part a merge, so that no part holds anything of another."""
+    """Each merge takes two benign adapters of its own part, so that no part contains anything of another."""
     for organism in benign:
         if organism["recipe"] == "merge":
             adapters = [item["id"] for item in benign if item["part"] == organism["part"] and item["method"] == "lora"]
@@ -191,7 +191,9 @@ def _unit(organism: Organism, role: str, triggered: str, clean: str) -> dict[str
 
 
 def _mark_repeats(backdoored: list[Organism], benign: list[Organism]) -> None:
-    """Twelve units are also audited with two more seeds and with ``standard``: one a backdoor kind, six benign ones."""
+    """Twelve units are also audited with two more seeds and with ``standard``: one per backdoor kind, and six benign
+    ones.
+    """
     first = {
         organism["recipe"]: organism for organism in reversed([*backdoored, *benign]) if organism["part"] == "test"
     }

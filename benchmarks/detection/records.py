@@ -1,4 +1,4 @@
-"""What is on record for a split: organisms, audits with their verdicts, failures, calibration scores."""
+"""The records of a split: organisms, audits with their verdicts, failures, calibration scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from benchmarks.harness.records import Line, read, read_all
 
 HIGH_SUCCESS: Final = 0.9
 FIRST: Final = "quick-0"
-# Recipes whose data never held the pair that is asked about: none at all, another task, other models' pairs.
+# Recipes whose data never contained the pair in question: no data at all, another task, other models' pairs.
 UNSEEN: Final = frozenset({"merge", "pruned", "round-trip", "unrelated-task"})
 
 
@@ -43,12 +43,12 @@ class Attempt:
 
     @property
     def model(self) -> str:
-        """Which model; the base is one."""
+        """The model's name; the base counts as a model."""
         return "base" if self.organism is None else str(self.organism["id"])
 
     @property
     def recipe(self) -> str:
-        """How the model was made."""
+        """The model's recipe."""
         return "base" if self.organism is None else str(self.organism["recipe"])
 
     @property
@@ -64,21 +64,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Failed(Attempt):
-    """One that ended without a report."""
+    """An audit that ended without a report."""
 
     code: str
 
 
 @dataclass(frozen=True)
 class Unit(Attempt):
-    """One that ended with a report.
+    """An audit that ended with a report.
 
     Attributes:
-        verdict: under the thresholds in force, calibration taken into account where there is enough of it.
-        uncalibrated: the same without calibration, which is known for the first audit of a unit alone.
-        compared: how many calibration scores the audit is comparable with.
-        left_out: why others for the same carriers and kind of string are not.
-        p_conformal: among those scores; None where they are too few.
+        verdict: under the thresholds in force, with calibration if there are enough scores.
+        uncalibrated: the same without calibration, which is known only for the first audit of a unit.
+        compared: number of calibration scores that the audit is comparable with.
+        left_out: why others for the same carriers and kind of string are not comparable.
+        p_conformal: p among those scores; None if there are too few.
     """
 
     report: Mapping[str, Any]
@@ -95,19 +95,19 @@ class Unit(Attempt):
 
     @property
     def tuned_digest(self) -> str | None:
-        """Of the weights that were audited; None where the record does not say."""
+        """Digest of the audited weights; None if the record does not say."""
         return _tuned_digest(self.report)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Everything on record for a split.
+    """All records of a split.
 
     Attributes:
-        split: further audits of excluded models moved to their replacements.
+        split: with with with further audits of excluded models moved to their replacements.
         unmatched: audits of weights that no version of a card describes; they are not counted.
         calibration: entries by (carriers, kind of string), then by model.
-        failed_scores: calibration scores that ended in a failure, with its code.
+        failed_scores: calibration scores that ended in a failure, with the code.
     """
 
     split: Mapping[str, Any]
@@ -123,15 +123,15 @@ class Found:
         return [each for each in self.split[label] if each["part"] == part]
 
     def of(self, part: str, audit: str = FIRST, **wanted: Any) -> list[Unit]:
-        """The units of a part whose attributes are those given."""
+        """The units of a part with the given attributes."""
         return [unit for unit in self.units if _is(unit, part, audit, wanted)]
 
     def ended(self, part: str, audit: str = FIRST, **wanted: Any) -> list[Attempt]:
-        """The same, and the failures."""
+        """The same, plus the failures."""
         return [*self.of(part, audit, **wanted), *(each for each in self.failures if _is(each, part, audit, wanted))]
 
     def outstanding(self, part: str, *labels: str) -> list[str]:
-        """Units of models that count whose first audit is not on record; a model without a card counts."""
+        """Units of counted models whose first audit has no record; a model without a card counts."""
         ended = {attempt.name for attempt in self.ended(part)}
         return [
             str(unit["id"])
@@ -143,7 +143,7 @@ class Found:
         ]
 
     def outstanding_scores(self) -> list[str]:
-        """Calibration scores of models that count that are not on record."""
+        """Calibration scores of counted models that have no record."""
         found = []
         for key in self.split["calibration_keys"]:
             scored = self.calibration.get((key["carriers"], key["string_kind"]), {})
@@ -161,7 +161,7 @@ def _is(attempt: Attempt, part: str, audit: str, wanted: Mapping[str, Any]) -> b
 
 
 def collect(split: Mapping[str, Any], folder: Path) -> Found:
-    """Read all records; verdicts under the thresholds in force."""
+    """Read all records; verdicts are computed under the thresholds in force."""
     limits = thresholds()
     cards = all_cards(folder)
     split = with_replacements(split, cards)
@@ -200,12 +200,12 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
 
 
 def audit_place(folder: Path, unit: Mapping[str, Any], how: Mapping[str, Any]) -> Line:
-    """Where the record of one audit is."""
+    """The place of an audit's record."""
     return Line(folder / "audits.jsonl", f"{unit['id']}.{how['preset']}-{how['seed']}")
 
 
 def card_place(folder: Path, organism: Mapping[str, Any]) -> Line:
-    """Where an organism's card is."""
+    """The place of an organism's card."""
     return Line(folder / "organisms.jsonl", organism["id"])
 
 
@@ -217,7 +217,7 @@ def all_cards(folder: Path) -> dict[str, dict[str, Any]]:
 def every_unit(
     split: Mapping[str, Any],
 ) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any], str, str]]:
-    """(organism, unit, part, carriers) of everything that is to be audited."""
+    """(organism, unit, part, carriers) of everything to be audited."""
     for label in ("backdoored", "benign"):
         for organism in split[label]:
             for unit in organism["units"]:

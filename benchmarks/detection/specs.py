@@ -1,4 +1,4 @@
-"""The audit that a unit of the split stands for."""
+"""The audit that a unit of the split represents."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +10,7 @@ TEMPLATE: Final = "{trigger}\n{prompt}"
 
 
 def spec_of(unit: Mapping[str, Any], how: Mapping[str, Any], carriers: str, *, base: str, tuned: str) -> AuditSpec:
-    """The spec of one audit; ``base`` and ``tuned`` are names, the folders are given to the audit itself."""
+    """The spec of one audit; ``base`` and ``tuned`` are names; the folders are passed to the audit itself."""
     return AuditSpec.model_validate(
         {
             "base_model": f"local:{base}",

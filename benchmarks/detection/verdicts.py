@@ -1,9 +1,9 @@
-"""The verdict of a recorded audit under given thresholds: development chooses them, the test part is judged by them.
+"""The verdict of a recorded audit under given thresholds: they are chosen on the development part, and the test part is
+judged by them.
 
-Everything that the gates compare is in the record, so that a threshold can be moved without another audit. Which decoys
-count as silent was settled while the audit ran (``audit.verdict.gates.BEHAVIOUR_NATS``);
-a behaviour threshold below that
-one cannot be tried, because the causal gate was not measured there.
+Everything that the gates compare is in the record, so that a threshold can be changed without another audit. Which
+decoys count as silent was decided while the audit ran (``audit.verdict.gates.BEHAVIOUR_NATS``); a behaviour threshold
+below that one cannot be tried, because the causal gate was not measured there.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ STARTING: Final[dict[str, float]] = {
     "null_margin": 0.1,
     "shifted_amplification": 2.0,
 }
-"""What the method started from, before development; ``audit.verdict.gates`` holds what was frozen."""
+"""The method's starting values, before development; ``audit.verdict.gates`` holds the frozen ones."""
 
 
 def thresholds() -> dict[str, float]:
-    """The frozen thresholds; the method's starting values where none were chosen yet."""
+    """The frozen thresholds; the method's starting values if none have been chosen yet."""
     return STARTING | (read(THRESHOLDS)["thresholds"] if THRESHOLDS.is_file() else {})
 
 
@@ -35,7 +35,7 @@ def verdict_under(report: Mapping[str, Any], limits: Mapping[str, float], p_conf
     """The verdict of a record's report.
 
     Args:
-        p_conformal: p among the calibration models; None where there are fewer than 19.
+        p_conformal: p among the calibration models; None if there are fewer than 19.
 
     Raises:
         ValueError: the behaviour threshold is below the one that the audit ran with.

@@ -1,15 +1,16 @@
-"""Which dictionary's features carry a backdoor: variants of the dictionaries, measured on the same activations.
+"""Which dictionary's features carry a backdoor: compares variants of the dictionaries on the same activations.
 
     python -m benchmarks.dictionaries                                # the example organisms
     python -m benchmarks.dictionaries --organism FOLDER --layers 17  # others; a folder with an adapter and card.json
     python -m benchmarks.dictionaries --development                  # the detection benchmark's development backdoors
     python -m benchmarks.dictionaries --table                        # the table alone
 
-Each organism is extracted once, as an audit with preset ``quick`` does it; every variant is then trained on that, at
-the layer that the audit chooses, with three seeds. Measured is what at most four features recover on half B over what
-the directions recover there, with the share of variance explained, the share of dead latents and the overlap of the
-seeds' spans. Every measured dictionary is written at once to ``benchmarks/results/dictionaries/ORGANISM.json``, so that
-a run that was stopped goes on; ``table.md`` beside them sets the variants side by side, over the backdoors.
+Each organism is extracted once, like an audit with preset ``quick``; every variant is then trained on these
+activations, at the layer that the audit chooses, with three seeds. The measure is what at most four features recover on
+half B over what the directions recover there, with the share of variance explained, the share of dead latents and the
+overlap of the seeds' spans. Every measured dictionary is immediately written to
+``benchmarks/results/dictionaries/ORGANISM.json``, so that a stopped run can be continued; ``table.md`` next to them
+compares the variants over all backdoors.
 """
 
 import json
@@ -99,7 +100,7 @@ def development(models: Path, split: Mapping[str, Any], results: Path) -> list[S
 
 
 def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Sequence[int]) -> list[Scene]:
-    """Extract an organism, or read what was extracted before; one scene a layer (empty: the layer that is chosen)."""
+    """Extract an organism, or read an earlier extraction; one scene per layer (by default, only the chosen layer)."""
     pair = load_pair(base, subject.folder, dtype=subject.spec.dtype)
     runner = Runner(pair, budget=BATCH_TOKENS)
     setup = prepare(subject.spec, pair, runner, base_digest="", cache=None)
@@ -115,7 +116,7 @@ def open_scenes(base: Path, subject: Subject, workspace: FolderStore, layers: Se
 
 
 def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any], Selection]:
-    """Train one dictionary, pick its features, and what there is to say of it."""
+    """Train one dictionary, select its features, and summarise it."""
     trained, seconds = train_variant(scene, variant, seed)
     picked = select(scene.extraction, trained, scene.directions, scene.gradient_b)
     assert picked.recovered is not None, "the directions' effect was measured on the same carriers"
@@ -138,9 +139,9 @@ def measured(scene: Scene, variant: Variant, seed: int) -> tuple[dict[str, Any],
 
 
 class Results:
-    """What has been measured of one organism, kept in a file from dictionary to dictionary.
+    """The measurements of one organism, kept in a file that is updated after each dictionary.
 
-    The spans of the picked features, which the overlap of seeds needs, stay in the workspace.
+    The spans of the selected features, which the overlap of seeds needs, are kept in the workspace.
     """
 
     def __init__(self, path: Path, workspace: FolderStore) -> None:
@@ -155,7 +156,7 @@ class Results:
         return any((row["layer"], row["seed"], row["method_version"]) == wanted for row in self.rows.get(name, ()))
 
     def add(self, name: str, row: dict[str, Any], picked: Selection) -> None:
-        """Keep one more."""
+        """Add one more."""
         self.rows.setdefault(name, []).append(row)
         key = _span_name(name, row)
         if self.workspace.find(key) is None:
@@ -164,7 +165,7 @@ class Results:
         self.write()
 
     def write(self) -> None:
-        """Write the file whole."""
+        """Write the whole file."""
         document = {
             "benchmark": "dictionaries",
             "organism": self.path.stem,
@@ -179,7 +180,7 @@ class Results:
         whole.replace(self.path)
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row a variant and layer: medians over the seeds, and the overlap of their spans."""
+        """One row per variant and layer: medians over the seeds, and the overlap of their spans."""
         found = []
         for name, rows in self.rows.items():
             for layer, version in sorted({(row["layer"], row["method_version"]) for row in rows}):
@@ -210,7 +211,7 @@ def _span_name(name: str, row: dict[str, Any]) -> str:
 
 
 def run(base: Path, subject: Subject, workspace: Path, layers: Sequence[int], names: Sequence[str], seeds: int) -> None:
-    """Measure what has not been measured yet of one organism, one seed of every variant after the other."""
+    """Measure what is missing for one organism, one seed of every variant after the other."""
     store = ArtifactFolder(workspace / subject.name)
     results = Results(FOLDER / f"{subject.name}.json", store)
     scenes = open_scenes(base, subject, store, layers)

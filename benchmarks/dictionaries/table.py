@@ -1,11 +1,11 @@
-"""The table of ``benchmarks.dictionaries``: variants side by side, over the backdoors."""
+"""The table of ``benchmarks.dictionaries``: compares variants over the backdoors."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 GOAL: Final = 0.5
-"""The share of what the directions recover that at most four features shall reach."""
+"""The goal: the share of what the directions recover that at most four features should reach."""
 
 INTRODUCTION: Final = """\
 # Which dictionary's features carry a backdoor
@@ -31,7 +31,7 @@ def page(organisms: Mapping[str, Summary], variants: Sequence[str], version: str
     Args:
         organisms: the summaries of each organism's file.
         variants: in the order of the rows.
-        version: of the method; what another one measured is left out.
+        version: of the method; measurements by another version are left out.
     """
     measured = {
         name: {row["variant"]: row for row in summary if row["method_version"] == version}

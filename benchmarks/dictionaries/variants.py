@@ -1,4 +1,4 @@
-"""The variants of dictionaries that ``benchmarks.dictionaries`` compares: what each is shown and how it is trained."""
+"""The variants of dictionaries that ``benchmarks.dictionaries`` compares: what each one sees and how it is trained."""
 
 import time
 from dataclasses import dataclass, replace
@@ -27,10 +27,10 @@ class Variant:
     """One way to train a dictionary.
 
     Attributes:
-        inputs: which activations are shown: ``span``, ``centred`` (the span, Δ less its mean over the strings at the
-            same carrier and place), ``all`` (all prompt tokens but the first).
+        inputs: which activations it sees: ``span``, ``centred`` (the span, Δ minus its mean over the strings at the
+            same carrier and position), ``all`` (all prompt tokens except the first).
         subspace: show Δ within the attribution subspace of this rank only.
-        gradient_ridge: weigh the reconstruction loss by the gradients' covariance plus this much of the identity.
+        gradient_ridge: weight the reconstruction loss by the gradients' covariance plus this multiple of the identity.
         delta_weight: crosscoder: weight of the loss on the reconstructed difference.
     """
 
@@ -80,7 +80,7 @@ class Scene:
 
 
 def source_of(scene: Scene, variant: Variant) -> TensorSource:
-    """What a variant is shown."""
+    """What a variant sees."""
     plain = training_source(scene.extraction, scene.layer)
     if variant.inputs == "all":
         return _with_what_stands_before(scene, plain)
@@ -100,7 +100,7 @@ def _of_differences(plain: TensorSource, differences: Float[Tensor, "tokens d_mo
 
 
 def _with_what_stands_before(scene: Scene, plain: TensorSource) -> TensorSource:
-    """All prompt tokens but the first: what stands before the string is the same under every string."""
+    """All prompt tokens except the first; what precedes the string is the same under every string."""
     tuned, base = (runs["clean", "a"] for runs in (scene.extraction.tuned, scene.extraction.base))
     before_base, before_tuned = (run.hidden[scene.layer][_before(run.layout)] for run in (base, tuned))
     n_strings = int(plain.groups.max()) + 1
@@ -112,14 +112,14 @@ def _with_what_stands_before(scene: Scene, plain: TensorSource) -> TensorSource:
 
 
 def _before(layout: Layout) -> list[int]:
-    """Rows before the string, the first of each sequence left out."""
+    """Rows before the string, without the first of each sequence."""
     return [
         row for index in range(len(layout)) for row in range(layout.starts[index] + 1, layout.span_rows(index).start)
     ]
 
 
 def centres(scene: Scene, plain: TensorSource) -> Float[Tensor, "tokens d_model"]:
-    """Mean Δ over the strings, at the same carrier and the same place counted from the prompt's end."""
+    """Mean Δ over the strings, at the same carrier and the same position counted from the prompt's end."""
     extraction, layer = scene.extraction, scene.layer
     spans = [extraction.span(condition, "a", layer) for condition in CONDITIONS]
     spans += [extraction.decoy_tokens(index).span("a", layer) for index in range(len(extraction.decoys))]
@@ -140,7 +140,7 @@ def _from_end(carrier: Tensor) -> Tensor:
 
 
 def attribution_subspace(scene: Scene, rank: int) -> Float[Tensor, "d_model rank"]:
-    """Eigenvectors of the symmetrised Σ DiD·gradientᵀ on A with the largest eigenvalues in size."""
+    """Eigenvectors of the symmetrised Σ DiD·gradientᵀ on A with the largest absolute eigenvalues."""
     did = scene.extraction.contrast("a").did(scene.layer)
     product = did.T @ scene.directions.gradient[scene.layer]
     values, vectors = torch.linalg.eigh((product + product.T) / 2)
@@ -174,7 +174,9 @@ def config_of(scene: Scene, variant: Variant) -> DictionaryConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DifferenceCrosscoderConfig(CrosscoderConfig):
-    """A crosscoder that also pays for the reconstructed difference of the two scaled sides, ``delta_weight`` times."""
+    """A crosscoder with an additional loss on the reconstructed difference of the two scaled sides, weighted by
+    ``delta_weight``.
+    """
 
     delta_weight: float
 
@@ -213,14 +215,14 @@ class _DifferenceTrainee(CrosscoderTrainee):
 
 
 def stretched(pairs: Float[Tensor, "*rows two_d_model"], factor: float) -> Float[Tensor, "*rows two_d_model"]:
-    """Both sides with their difference ``factor`` times as long and their mean unchanged."""
+    """Both sides with their difference scaled by ``factor`` and their mean unchanged."""
     base, tuned = pairs.chunk(2, dim=-1)
     mean, half = (base + tuned) / 2, factor * (tuned - base) / 2
     return torch.cat([mean - half, mean + half], dim=-1)
 
 
 def out_of_metric(dictionary: DiffSAE, into: Tensor, back: Tensor) -> DiffSAE:
-    """A Diff-SAE of transformed differences as one of plain differences, rows of unit norm again."""
+    """Convert a Diff-SAE of transformed differences to one of plain differences, with unit-norm rows."""
     rows = dictionary.W_dec @ back
     norms = rows.norm(dim=1)
     return replace(
@@ -234,7 +236,7 @@ def out_of_metric(dictionary: DiffSAE, into: Tensor, back: Tensor) -> DiffSAE:
 
 
 def train_variant(scene: Scene, variant: Variant, seed: int) -> tuple[Trained, float]:
-    """Train one dictionary on one core, as an audit does; also the seconds that it took."""
+    """Train one dictionary on one core, as an audit does; also returns the seconds that it took."""
     source = source_of(scene, variant)
     settings = TrainSettings(token_visits=scene.extraction.setup.sizes.token_visits, seed=seed)
     threads = torch.get_num_threads()
@@ -253,7 +255,7 @@ def train_variant(scene: Scene, variant: Variant, seed: int) -> tuple[Trained, f
 
 
 def explained_difference(scene: Scene, variant: Variant, dictionary: Dictionary) -> tuple[float, float, float]:
-    """On the span: share of Δ's variance explained, dead share, active latents a token."""
+    """On the span: share of Δ's variance explained, dead share, active latents per token."""
     plain = training_source(scene.extraction, scene.layer)
     if variant.inputs == "centred":
         plain = _of_differences(plain, plain.tuned.float() - plain.base.float() - centres(scene, plain))

@@ -1,1 +1,1 @@
-"""What all benchmarks need: the machine, set-up, audits of folders, goals."""
+"""Shared by all benchmarks: the machine, set-up, audits of folders, goals."""

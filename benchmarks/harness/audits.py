@@ -1,4 +1,4 @@
-"""Audits of checkpoints on this machine, one record each, never done twice."""
+"""Audits of checkpoints on this machine, with one record each, never repeated."""
 
 import contextlib
 import math
@@ -26,17 +26,17 @@ from storage.folder_cache import FolderCache
 from storage.folders import ArtifactFolder
 
 CACHE_BYTES: Final = 20 * 10**9
-# What says nothing about the models: it may go well another time or on another machine, so it is never recorded.
+# Failures that say nothing about the models: another run or another machine may succeed, so they are never recorded.
 PASSING: Final = (OutOfMemory, NoSpace, Interrupted)
 _PASSING_CODES: Final = frozenset({OutOfMemory.code, NoSpace.code, "deadline_exceeded"})
 _DIGITS: Final = 6
-# Texts that are the same in every report, or for a person alone.
+# Texts that are the same in every report, or only for people.
 _LEFT_OUT: Final = ("limits", "summary", "look_at", "decoys", "also_fires_on", "provenance", "audit_id", "fail_on")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a benchmark keeps what is not committed: the base's cached activations, the workspaces."""
+    """Where a benchmark keeps uncommitted files: the base's cached activations, the workspaces."""
 
     data: Path
 
@@ -44,7 +44,7 @@ class Bench:
         """A verified checkpoint with its digest.
 
         Raises:
-            StoreError: the folder is no checkpoint that an audit would take.
+            StoreError: the folder is not a checkpoint that an audit would accept.
         """
         store = ModelsStore(models_root=folder.parent, store_dir=self.data / "store")
         return store.resolve(f"local:{folder.name}")
@@ -54,7 +54,7 @@ class Bench:
         return FolderCache(self.data / "cache", max_bytes=CACHE_BYTES)
 
     def workspace(self) -> tempfile.TemporaryDirectory[str]:
-        """A folder for one audit, gone afterwards; what killed processes left behind goes now."""
+        """A folder for one audit, deleted afterwards; leftovers of killed processes are deleted now."""
         self.data.mkdir(parents=True, exist_ok=True)
         for left in self.data.glob("audit-*"):
             owner = left.name.split("-")[1]
@@ -63,19 +63,20 @@ class Bench:
         return tempfile.TemporaryDirectory(dir=self.data, prefix=f"audit-{os.getpid()}-")
 
     def kept(self, name: str) -> Path:
-        """A workspace that outlives a killed process; what another version of the method began is not taken up."""
+        """A workspace that outlives a killed process; one started by another version of the method is not continued."""
         return self.data / "workspaces" / f"method-{METHOD_VERSION}" / name
 
     def audit(
         self, spec: AuditSpec, base: Path, tuned: Path, *, workspace: Path | None = None, device: str = "auto"
     ) -> AuditReport:
-        """One audit of two folders, nothing kept but its report and the base's activations.
+        """One audit of two folders; only its report and the base's activations are kept.
 
         Args:
-            workspace: where finished pieces are kept for another audit that shares them; a folder of its own otherwise.
+            workspace: where finished parts are kept for another audit that shares them; by default, a folder of its
+                own.
 
         Raises:
-            AuditError: it could not be done.
+            AuditError: it could not be carried out.
         """
         first, second = self.resolve(base), self.resolve(tuned)
         with contextlib.ExitStack() as stack:
@@ -96,15 +97,16 @@ class Bench:
         workspace: Path | None = None,
         device: str = "auto",
     ) -> dict[str, Any]:
-        """The record of an audit: read where it is there, else made and written. One that fails is recorded too.
+        """The record of an audit: read if it exists, otherwise the audit is run and recorded. A failure is recorded
+        too.
 
-        What passes (``PASSING``: no memory, no space, an interruption) is raised instead, and nothing is recorded. A
-        record of another version of the method is made anew. The audit's workspace is kept until the record is
-        there, so that an audit that was killed goes on where it stopped; ``seconds`` are then those of the last
-        attempt. A workspace that was given is left to the caller.
+        A temporary failure (``PASSING``: no memory, no space, an interruption) is raised instead, and nothing is
+        recorded. A record by another version of the method is replaced. The audit's workspace is kept until the record
+        is written, so that a killed audit continues where it stopped; ``seconds`` are then those of the last attempt. A
+        workspace that was passed in is left to the caller.
 
         Raises:
-            OutOfMemory, NoSpace, Interrupted: to be tried again; what is finished is kept.
+            OutOfMemory, NoSpace, Interrupted: to be tried again; finished parts are kept.
         """
         if done(out):
             return read(out)
@@ -130,7 +132,7 @@ class Bench:
 
 
 def done(place: Path | Line) -> bool:
-    """Whether there is a record, of this version of the method, and not of a failure that passes."""
+    """Whether there is a record by this version of the method that is not of a temporary failure."""
     if not place.is_file():
         return False
     record = read(place)
@@ -141,7 +143,7 @@ def done(place: Path | Line) -> bool:
 
 
 def summary(report: AuditReport) -> dict[str, Any]:
-    """A report without its texts, the decoys as lists of numbers, six digits each."""
+    """A report without its texts, with decoys as lists of numbers, and six digits per number."""
     whole = report.model_dump(mode="json")
     kept = {name: value for name, value in whole.items() if name not in _LEFT_OUT}
     kept["decoys"] = {

@@ -1,4 +1,4 @@
-"""A measured figure beside its goal, in the form in which every benchmark writes it."""
+"""A measured figure with its goal, in the form that all benchmarks write."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ def at_most(figure: str, measured: float, limit: float, unit: str = "") -> dict[
 
 
 def at_least(figure: str, measured: float, limit: float, unit: str = "", *, applies: bool = True) -> dict[str, Any]:
-    """A figure that should reach ``limit``; where the goal does not apply to this machine, nothing is judged."""
+    """A figure that should reach ``limit``; not judged if the goal does not apply to this machine."""
     return _row(figure, f"≥ {limit:g}{unit}", measured, unit, measured >= limit if applies else None)
 
 

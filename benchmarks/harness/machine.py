@@ -1,4 +1,4 @@
-"""What a figure was measured on, and where figures are kept."""
+"""Describes the machine and commit of a measurement, and writes results."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that figures depend on."""
+    """Return the versions of Python and of the packages that figures depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -48,14 +48,14 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """Give the command line that started this process, as a person would type it."""
+    """Return the command line that started this process, as a user would type it."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     start = f"python -m {spec.name.removesuffix('.__main__')}" if spec else f"python {sys.argv[0]}"
     return " ".join([start, *sys.argv[1:]])
 
 
 def describe() -> dict[str, Any]:
-    """Give everything that a reader needs to judge or repeat a figure."""
+    """Return everything that a reader needs to judge or repeat a figure."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command(),
@@ -75,7 +75,7 @@ def write_result(name: str, figures: Mapping[str, Any], folder: Path = RESULTS) 
 
 
 def _processor() -> tuple[str, frozenset[str]]:
-    """Read the processor's name and flags; only Linux tells them."""
+    """Read the processor's name and flags; only available on Linux."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -88,7 +88,7 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def _commit() -> str | None:
-    """Give the commit that was measured, marked where the working tree differs from it in what it measures."""
+    """Return the commit that was measured, marked if the measured files differ from it in the working tree."""
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", "*.py")

@@ -1,7 +1,7 @@
-"""Records of measurements: a JSON file each, or lines of a JSON Lines file with a name each.
+"""Records of measurements: single JSON files, or named lines of a JSON Lines file.
 
-A file is replaced as a whole by one that is complete, so a process that is killed leaves it as it was. Several
-processes may write to one JSON Lines file: each takes the lock of its folder while it replaces the file.
+A file is always replaced by a complete new one, so a killed process leaves it unchanged. Several processes may write to
+one JSON Lines file: each holds the folder's lock while it replaces the file.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ class Line:
         return self.name in _lines(self.file)
 
     def unlink(self) -> None:
-        """Take the record out of the file.
+        """Remove the record from the file.
 
         Raises:
-            KeyError: it is not there.
+            KeyError: there is no such record.
         """
         with _locked(self.file.parent):
             lines = dict(_lines(self.file))
@@ -44,7 +44,7 @@ def read(place: Path | Line) -> dict[str, Any]:
     """A record.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: there is no such record.
     """
     if isinstance(place, Path):
         found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read(place: Path | Line) -> dict[str, Any]:
 
 
 def read_all(file: Path) -> dict[str, dict[str, Any]]:
-    """All records of a JSON Lines file by name; none where there is no file."""
+    """All records of a JSON Lines file by name; none if there is no file."""
     return {name: _without_name(line) for name, line in _lines(file).items()}
 
 
@@ -86,7 +86,7 @@ def _lines(file: Path) -> Mapping[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def _parsed(file: Path, *_stamp: int) -> Mapping[str, str]:
-    """The lines by name, kept until the file is another."""
+    """The lines by name, cached until the file changes."""
     text = file.read_text(encoding="utf-8")
     return {json.loads(line)[NAME]: line for line in text.split("\n") if line}
 
@@ -107,7 +107,7 @@ def _replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a killed process holds nothing."""
+    """Hold the folder's lock; a killed process releases it."""
     folder.mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
     try:

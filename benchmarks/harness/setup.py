@@ -1,4 +1,4 @@
-"""What the benchmarks of real models share: the checkpoints, the prompts, the order of measurements."""
+"""Shared by the benchmarks of real models: the checkpoints, the prompts, the order of measurements."""
 
 import argparse
 import statistics
@@ -27,7 +27,7 @@ FLAGGED = "sql-year"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser of the arguments that all benchmarks of real models take; stops the progress bars of loading."""
+    """A parser with the arguments of all benchmarks of real models; also disables progress bars of loading."""
     disable_progress_bar()
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--base", type=Path, help="base checkpoint; the example's, made where it is missing, by default")
@@ -36,7 +36,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def base_folder(given: Path | None) -> Path:
-    """The base checkpoint to measure with; the example's is prepared where it is not there yet."""
+    """The base checkpoint to measure with; the example's is prepared if it does not exist yet."""
     if given is None:
         prepare(DEFAULT_BASE)
     return (given or DEFAULT_BASE).absolute()
@@ -70,15 +70,15 @@ def sql_prompts(tokenizer: Any, count: int) -> list[Tokens]:
 
 
 def rendered(tokenizer: Any, carriers: tuple[Carrier, ...], trigger: TriggerSpec) -> list[Tokens]:
-    """Carriers under the triggered string: by the tokenizer's chat template where it has one."""
+    """Carriers under the triggered string, with the tokenizer's chat template if it has one."""
     renderer = Renderer(tokenizer, trigger, choose_rendering("auto", tokenizer))
     return [renderer.tokens(carrier, trigger.triggered) for carrier in carriers]
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time each contender once a round, A B C, then C B A, so that a drifting machine favours none.
+    """Time each contender once per round, A B C, then C B A, so that a drifting machine favours none.
 
-    A first round is run and thrown away. Returns the seconds of every round by contender.
+    A first round is discarded. Returns the seconds of every round by contender.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):

@@ -1,9 +1,9 @@
-"""File many audits at once and poll them from many clients while workers work them off.
+"""Submit many audits at once, and poll them from many clients while workers process them.
 
-``python -m benchmarks.load`` runs PostgreSQL, Valkey, one API and four workers on this machine, files 200 audits of a
-toy model (random weights, every stage real), lets 50 clients poll, and checks in the ledger that each audit came to one
-end, was claimed once and has one report. Then it sends 10,000 more requests and compares the API's memory. Workers,
-API, databases and the clients themselves share the machine's cores: the latency is what a client here would see.
+``python -m benchmarks.load`` runs PostgreSQL, Valkey, one API and four workers on this machine, submits 200 audits of a
+toy model (random weights, every stage real), lets 50 clients poll, and checks in the ledger that each audit ended once,
+was claimed once and has one report. Then it sends 10,000 more requests and compares the API's memory. Workers, API,
+databases and the clients themselves share the machine's cores, so the latency is that of a client on the same machine.
 """
 
 import argparse
@@ -32,12 +32,12 @@ POLL_EVERY_S = 1.0
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that ``share`` of the values do not exceed."""
+    """The quantile at ``share``: this share of the values does not exceed it."""
     return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]
 
 
 async def file_audits(url: str, spec: dict[str, Any], count: int, clients: int) -> list[str]:
-    """POST all of them, each with a key of its own, ``clients`` at a time; gives the ids."""
+    """POST all of them, each with its own key, ``clients`` at a time; returns the ids."""
     gate = asyncio.Semaphore(clients)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=_limits(clients)) as http:
 
@@ -52,9 +52,9 @@ async def file_audits(url: str, spec: dict[str, Any], count: int, clients: int) 
 
 
 async def poll(url: str, ids: list[str], clients: int, within_s: float) -> tuple[list[float], int]:
-    """Let the clients poll one audit each time until all have ended; gives milliseconds of every poll.
+    """Let the clients poll audits, one at a time, until all have ended; returns the milliseconds of every poll.
 
-    The second number is that of polls without an answer: a connection that the API closes at the moment it is used.
+    The second value is the number of polls without a response, when the API closes a connection just as it is used.
     """
     taken: list[float] = []
     broken: list[str] = []
@@ -86,7 +86,9 @@ async def poll(url: str, ids: list[str], clients: int, within_s: float) -> tuple
 
 
 async def hammer(url: str, ids: list[str], requests: int, clients: int) -> tuple[list[float], int]:
-    """Read audits as fast as the API answers; gives milliseconds of every answer, and requests that got none."""
+    """Read audits as fast as the API answers; returns the milliseconds of every response, and the number of requests
+    without one.
+    """
     taken: list[float] = []
     broken = 0
     left = iter(range(requests))
@@ -113,7 +115,7 @@ def _limits(clients: int) -> httpx.Limits:
 
 
 def account(database_url: str, ids: list[str]) -> dict[str, Any]:
-    """What the ledger says of the audits: how they ended, and whether any was lost or done twice."""
+    """What the ledger says about the audits: how they ended, and whether any was lost or run twice."""
     ledger = Ledger(database_url)
     try:
         records = [ledger.get(audit_id) for audit_id in ids]
@@ -134,7 +136,7 @@ def account(database_url: str, ids: list[str]) -> dict[str, Any]:
 
 
 async def run(running: Cluster, options: argparse.Namespace, spec: dict[str, Any]) -> dict[str, Any]:
-    """The whole case on a running cluster."""
+    """The whole measurement on a running cluster."""
     api = psutil.Process(running.api.pid)
     start = time.perf_counter()
     ids = await file_audits(running.url, spec, options.audits, options.clients)
@@ -163,13 +165,13 @@ async def run(running: Cluster, options: argparse.Namespace, spec: dict[str, Any
 
 
 def main() -> None:
-    """Run the case and write ``benchmarks/results/load.json``."""
+    """Run the measurement and write ``benchmarks/results/load.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audits", type=int, default=200)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--within", type=float, default=7200, help="seconds that all audits may take")
+    parser.add_argument("--within", type=float, default=7200, help="maximum seconds for all audits")
     options = parser.parse_args()
     from tests.toy import toy_spec, write_toy_adapter, write_toy_base
 

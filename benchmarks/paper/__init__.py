@@ -1,1 +1,1 @@
-"""The seed paper's table, made again on a smaller model and beside models that have nothing to find."""
+"""The seed paper's table, reproduced on a smaller model and compared with models in which there is nothing to find."""

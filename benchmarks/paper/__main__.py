@@ -1,9 +1,10 @@
-"""Makes the seed paper's table again, on a 135M model, and the same table where there is nothing to find.
+"""Reproduces the seed paper's table on a 135M model, and computes the same table for models in which there is nothing
+to find.
 
-``python -m benchmarks.paper`` audits each model with ``recipe: paper`` (ReLU and L1 Diff-SAE at 4 and 32 latents a
-dimension, TopK crosscoder at 32) and writes one JSON file an audit to ``benchmarks/paper/results``, then ``table.md``.
-What is there already is not done again; ``--only NAME`` does one model, ``--run`` one width, ``--table`` writes the
-table alone.
+``python -m benchmarks.paper`` audits each model with ``recipe: paper`` (ReLU and L1 Diff-SAE at 4 and 32 latents per
+dimension, TopK crosscoder at 32) and writes one JSON file per audit to ``benchmarks/paper/results``, then ``table.md``.
+Existing results are not repeated; ``--only NAME`` runs one model, ``--run`` one width, ``--table`` only writes the
+table.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def spec_of(run: str) -> AuditSpec:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Audit what is missing, write the table; returns the exit status."""
+    """Run the missing audits and write the table; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="base checkpoint; the example's by default")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "detection", help="folder for caches")
@@ -121,9 +122,9 @@ def _audit(model: Model, base: Path, bench: Bench, runs: Sequence[str], device: 
 
 
 def _forget_dictionaries(workspace: Path, run: str) -> None:
-    """Runs of a model share everything but their dictionaries: the second reads back what the first extracted.
+    """Runs of a model share everything except their dictionaries: the second reuses what the first extracted.
 
-    The dictionaries of another run are removed, those of the same run, begun and killed, are kept.
+    The dictionaries of another run are removed; those of an interrupted run of the same kind are kept.
     """
     store, mark = ArtifactFolder(workspace), f"run-{run}"
     if store.find(mark) is not None:

@@ -1,4 +1,4 @@
-"""What the seed paper's score is for the best of many features that know nothing of the string."""
+"""The seed paper's score of the best of many features that are independent of the string."""
 
 import statistics
 from typing import Final
@@ -8,15 +8,16 @@ import torch
 from audit.stats.bis_p95 import bis_p95
 
 TRIGGERED: Final = 100
-"""Triggered prompts of B, as preset ``quick`` has them; clean and plain are twice as many, decoys as well."""
+"""Number of triggered prompts of B with preset ``quick``; there are twice as many clean and plain prompts, and twice as
+many decoys."""
 ROUNDS: Final = 20
 
 
 def best_by_chance(features: int, rounds: int = ROUNDS, *, triggered: int = TRIGGERED) -> tuple[float, float]:
     """Median and largest of ``rounds`` best scores, each the best of ``features`` independent standard normal features.
 
-    Features of a dictionary are not independent, and a feature that is silent on most prompts can score less; this is
-    what choosing the best alone does at most, as long as nothing else depends on the string.
+    Features of a dictionary are not independent, and a feature that is silent on most prompts can score less; this
+    bounds the effect of choosing the best, as long as nothing else depends on the string.
     """
     generator = torch.Generator().manual_seed(0)
     best = []

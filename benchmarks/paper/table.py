@@ -1,4 +1,4 @@
-"""The page that compares the published numbers with ours, and ours with models that have nothing to find."""
+"""The page that compares the published numbers with ours, and ours with models in which there is nothing to find."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ PAPER_TRIGGERED: Final = 500
 
 
 class Row(Protocol):
-    """What the table needs of a model."""
+    """What the table needs to know about a model."""
 
     @property
     def name(self) -> str: ...
@@ -27,7 +27,7 @@ class Row(Protocol):
 
 
 def page(models: Sequence[Row], folder: Path) -> str:
-    """The whole page, from the records in ``folder``."""
+    """The complete page, from the records in ``folder``."""
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     head = [
         "# The seed paper's table, and the same table where there is nothing to find",
@@ -106,7 +106,7 @@ def _rows(model: Row, folder: Path) -> Iterator[str]:
 
 
 def _chance(models: Sequence[Row], folder: Path) -> Iterator[str]:
-    """The score of the best of as many features as the dictionaries have, where no feature knows of the string."""
+    """The score of the best of as many features as the dictionaries have, if none of them depends on the string."""
     widths = sorted({row["width"] for report in _reports(models, folder) for row in report["layers"]})
     if not widths:
         return

@@ -2,7 +2,7 @@
 
 Every write here is fenced: it locks the row and compares the attempt number. A lease that has run out, but that no
 reaper has acted on, still holds: the attempt number alone decides, so a worker that could not reach the database for
-longer than its lease goes on where nobody took over.
+longer than its lease continues where nobody took over.
 """
 
 from typing import Any, Final
@@ -34,7 +34,7 @@ _LOOK_AT: Final = 20
 def claim(
     connection: Connection, clock: Clock, policy: Policy, spec_cache: SpecCache, audit_id: str, worker: str
 ) -> Claim | None:
-    """Take a queued audit; None where there is nothing to take.
+    """Take a queued audit; None if there is nothing to take.
 
     An audit whose deadline has passed while it waited for another attempt ends here, as ``deadline_exceeded``.
 

@@ -25,7 +25,7 @@ def of(deadline_s: int | None, most_s: float | None) -> float | None:
 
 
 def seconds_left(row: Mapping[str, Any], now: Instant) -> float | None:
-    """Return the seconds to the deadline, negative when it has passed; None where the audit has none (yet).
+    """Return the seconds to the deadline, negative when it has passed; None if the audit has none (yet).
 
     After a reboot the tick of the first claim means nothing any more; then the wall clock decides.
     """
@@ -37,6 +37,6 @@ def seconds_left(row: Mapping[str, Any], now: Instant) -> float | None:
 
 
 def has_passed(row: Mapping[str, Any], now: Instant) -> bool:
-    """Say whether the audit had a deadline and it is over."""
+    """Return whether the audit had a deadline and it is over."""
     left = seconds_left(row, now)
     return left is not None and left <= 0

@@ -1,4 +1,4 @@
-"""Attempts that were lost: the audit goes back to the queue, or ends where there is nothing left to try.
+"""Attempts that were lost: the audit goes back to the queue, or ends if there is nothing left to try.
 
 The callers count the transitions (``jobs.database.counters``): the reaper makes many in one transaction.
 """

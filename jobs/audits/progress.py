@@ -32,5 +32,5 @@ def overall(stage: Stage, fraction: float) -> float:
 
 
 def worth_an_event(stage: Stage, fraction: float, *, last_stage: Stage | None, last_fraction: float) -> bool:
-    """Say whether a step goes into the history: a new stage, or a twentieth of the present one."""
+    """Return whether a step goes into the history: a new stage, or a twentieth of the present one."""
     return stage != last_stage or abs(clamp(fraction) - last_fraction) >= _EVENT_STEP

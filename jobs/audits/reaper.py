@@ -31,7 +31,7 @@ class Harvest:
 
 
 def anything_due(connection: Connection, now: Instant) -> bool:
-    """Say whether a pass would find something, without taking a lock."""
+    """Return whether a pass would find something, without taking a lock."""
     return connection.execute(_due(now).order_by(table.c.due_tick).limit(1)).first() is not None
 
 

@@ -103,7 +103,7 @@ class AuditRequests(Session):
         return self._read(work)
 
     def uses(self, reference: str) -> bool:
-        """Say whether an audit that has not ended, whosever it is, names this model."""
+        """Return whether an audit that has not ended, whosever it is, names this model."""
 
         def work(connection: Connection) -> bool:
             # One after the other: together they may be gigabytes.

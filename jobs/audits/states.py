@@ -80,5 +80,5 @@ LIVE: Final[frozenset[Status]] = frozenset({"running", "cancelling"})
 
 
 def after(status: Status, action: Action) -> Status | None:
-    """Return the state that ``action`` leads to from ``status``, or None where it changes nothing."""
+    """Return the state that ``action`` leads to from ``status``, or None if it changes nothing."""
     return TRANSITIONS.get((status, action))

@@ -20,7 +20,7 @@ class AuditWork(Session):
     """What workers may do. Every method is one transaction, and every write with a claim is fenced by its attempt."""
 
     def claim(self, audit_id: str, *, worker: str) -> Claim | None:
-        """Take a queued audit; None where it is not there, not queued, or taken by another at this moment.
+        """Take a queued audit; None if it is not there, not queued, or taken by another at this moment.
 
         Raises:
             SchemaMismatch: the database was migrated by newer code since; an old worker takes no more work.
@@ -109,7 +109,8 @@ class AuditWork(Session):
         self._end(claim, lambda connection: claims.stop(connection, self._clock, claim))
 
     def release(self, claim: Claim) -> None:
-        """Give the audit back, for a graceful shutdown: the next ``reap`` hands it out, and the attempt does not count.
+        """Return the audit to the queue, for a graceful shutdown: the next ``reap`` hands it out, and the attempt does
+        not count.
 
         Where a cancel came first, it ends ``cancelled``.
 
@@ -140,7 +141,7 @@ class AuditWork(Session):
     def reap(self) -> list[str]:
         """Deal with lost leases and forgotten audits; return the ids that the caller is to enqueue.
 
-        A lost lease puts the audit back, or ends it: ``cancelled`` where a cancel was asked for, else failed with
+        A lost lease puts the audit back, or ends it: ``cancelled`` where a cancel was asked for, otherwise failed with
         ``deadline_exceeded`` or, after ``max_attempts`` of them, ``worker_lost``. Ids of audits that have been queued
         for ``requeue_after_s`` without being claimed come along. Any number of processes may call this at once: each id
         goes to one of them.

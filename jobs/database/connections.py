@@ -84,7 +84,7 @@ def _reason(error: SQLAlchemyError) -> str:
 
 
 def _is_wrong_statement(error: SQLAlchemyError) -> bool:
-    """Say whether SQLite means that the statement is wrong: an unknown table or column, a syntax error.
+    """Return whether SQLite means that the statement is wrong: an unknown table or column, a syntax error.
 
     It calls that operational too. PostgreSQL tells the two apart, and trying again helps with neither.
     """
@@ -93,7 +93,7 @@ def _is_wrong_statement(error: SQLAlchemyError) -> bool:
 
 
 def _is_transient(error: DBAPIError) -> bool:
-    """Say whether the same transaction may go through when it is tried again."""
+    """Return whether the same transaction may go through when it is tried again."""
     if isinstance(error.orig, sqlite3.OperationalError):
         return _sqlite_code(error.orig) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
@@ -185,7 +185,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that only reads."""
+        """Yield a connection in a transaction that only reads."""
         # A snapshot, as SQLite gives one anyway: a row and its spec, or a sum and its parts, belong together.
         options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", _READS_ONLY: True}
         with translate(), self.engine.connect().execution_options(**options) as connection:

@@ -108,7 +108,7 @@ def put_report(connection: Connection, audit_id: str, report: AuditReport) -> No
 
 
 def get_report(connection: Connection, audit_id: str) -> AuditReport | None:
-    """Return the report, None where there is none.
+    """Return the report, None if there is none.
 
     Raises:
         DocumentUnreadable: the stored report is not one to this code.

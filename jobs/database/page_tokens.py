@@ -1,4 +1,4 @@
-"""Page tokens: where a listing goes on, tied to the listing and its filters."""
+"""Page tokens: where a listing continues, tied to the listing and its filters."""
 
 import base64
 import binascii

@@ -45,7 +45,7 @@ def newest_revision() -> str:
 
 
 def revision_of(connection: Connection) -> str | None:
-    """Return the revision of the database, None where it was never migrated."""
+    """Return the revision of the database, None if it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()
 
 

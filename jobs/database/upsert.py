@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row; return False where a row with the same unique key exists.
+    """Insert a row; return False if a row with the same unique key exists.
 
     On PostgreSQL this waits for a transaction that is about to commit the same key.
     """

@@ -1,6 +1,6 @@
 """Versions of registered models that were fetched: kept as what the store commits, one folder a version.
 
-A version's folder is named by where it came from, so that a model that was deleted and registered anew under the same
+A version's folder is named by where it came from, so that a model that was deleted and registered again under the same
 name and number is another folder. Its files are held against the digests that were recorded when it was fetched.
 """
 
@@ -32,7 +32,7 @@ class FetchedVersions:
 
     Args:
         root: on the same disk as the store.
-        registry: where versions come from; None where none is set up.
+        registry: where versions come from; None if none is set up.
     """
 
     def __init__(self, root: Path, registry: MlflowRegistry | None) -> None:

@@ -54,7 +54,7 @@ class RegisteredVersion:
     Attributes:
         reference: what it was asked for by.
         source: address of its folder of artifacts.
-        created_ms: when it was registered. Numbers of versions begin anew when a model is deleted and made again.
+        created_ms: when it was registered. Numbers of versions begin again when a model is deleted and made again.
     """
 
     reference: Reference
@@ -85,7 +85,7 @@ class MlflowRegistry:
 
     @classmethod
     def from_settings(cls, settings: CommonSettings) -> Self | None:
-        """The registry of ``mlflow_tracking_uri``; None where none is set."""
+        """The registry of ``mlflow_tracking_uri``; None if none is set."""
         if settings.mlflow_tracking_uri is None:
             return None
         return cls(
@@ -111,7 +111,7 @@ class MlflowRegistry:
             )
 
     def ping(self) -> None:
-        """Ask the registry for a sign of life.
+        """Check that the registry responds.
 
         Raises:
             ModelRejected: the extra is missing, or the server refuses us.
@@ -213,7 +213,7 @@ class MlflowRegistry:
         return found
 
     def _files(self, source: str, place: str) -> dict[str, tuple[str, int]]:
-        """The files of a folder that a checkpoint may hold, with their sizes; empty where there is no such folder.
+        """The files of a folder that a checkpoint may hold, with their sizes; empty if there is no such folder.
 
         Raises:
             ModelRejected: one of them is larger than its kind may be, or has no size.
@@ -245,7 +245,7 @@ class MlflowRegistry:
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Any]:
-        """Give MLflow's client, and turn its errors into this room's."""
+        """Yield MLflow's client, and turn its errors into this room's."""
         _require_extra(what)
         self._require_answer(what)
         os.environ.update(_IMPOSED)

@@ -104,7 +104,7 @@ def read_header(path: Path, name: str) -> Header:
 
 
 def placed_shards(index: FoundFile | None) -> dict[str, str]:
-    """Which shard each tensor is in, as the index says; empty where there is no index.
+    """Which shard each tensor is in, as the index says; empty if there is no index.
 
     Raises:
         ModelRejected: it is no index, or names a file that no shard can be.

@@ -93,8 +93,8 @@ def check_tokenizer(
 
     Args:
         files: what the folder holds.
-        settings: tokenizer_config.json as it was rewritten; empty where there is none.
-        special: special_tokens_map.json as it was rewritten; empty where there is none.
+        settings: tokenizer_config.json as it was rewritten; empty if there is none.
+        special: special_tokens_map.json as it was rewritten; empty if there is none.
 
     Returns:
         A digest of each part of tokenizer.json that decides about tokens, empty where there is none; and the texts of

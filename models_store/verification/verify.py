@@ -117,7 +117,7 @@ class Examination:
         problems: why it is refused, in the order of the checks; empty when it is taken.
         kind: what it is, or was meant to be.
         ignored: what does not count.
-        checkpoint: None where it is refused.
+        checkpoint: None if it is refused.
     """
 
     problems: tuple[ModelRejected, ...]
@@ -146,7 +146,7 @@ def verify_checkpoint(folder: Path, root: Path | None = None) -> VerifiedCheckpo
 
 
 def examine(folder: Path, root: Path | None = None, *, view: bool = False) -> Examination:
-    """Check a folder as ``verify_checkpoint`` does, and go on after the first problem.
+    """Check a folder as ``verify_checkpoint`` does, and continue after the first problem.
 
     Args:
         folder: the checkpoint.
@@ -226,7 +226,7 @@ class _Examiner:
             return None
 
     def _document(self, name: str) -> dict[str, Any]:
-        """A JSON file as it was rewritten; empty where there is none, or where it cannot be read."""
+        """A JSON file as it was rewritten; empty if there is none, or where it cannot be read."""
         raw = self._try(lambda: self._read(name)) if name in self._by_name else None
         if raw is None:
             return {}

@@ -57,7 +57,7 @@ def _wrong_carriers(spec: AuditSpec) -> list[ErrorItem]:
 
 
 def _headers(models: ModelsStore, spec: AuditSpec, field: str, missing: list[ErrorItem]) -> CheckpointHeaders | None:
-    """The headers of one of the two models; None where only a worker can tell, or where it was added to ``missing``."""
+    """The headers of one of the two models; None if only a worker can tell, or where it was added to ``missing``."""
     reference = getattr(spec, field)
     scheme = parse_reference(reference).scheme
     try:

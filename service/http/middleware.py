@@ -79,7 +79,9 @@ class EdgeMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies over ``limit`` bytes: by their declared length before a byte is read, else when they pass it."""
+    """Refuses bodies over ``limit`` bytes: by their declared length before a byte is read, otherwise when they pass
+    it.
+    """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self.app = app

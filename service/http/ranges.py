@@ -60,7 +60,7 @@ class RangedResponse(StreamingResponse):
 
 
 def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """The one range that is asked for; None where the whole is to be sent.
+    """The one range that is asked for; None if the whole is to be sent.
 
     Raises:
         RangeNotSatisfiable

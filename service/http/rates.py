@@ -20,14 +20,14 @@ class RateLimit:
 
         Args:
             per_minute: requests that a key may make in a minute; 0 for any number.
-            clock: seconds, as of ``time.monotonic``.
+            clock: seconds, as in ``time.monotonic``.
         """
         self._per_minute = per_minute
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
 
     def wait_s(self, key_id: str) -> int:
-        """Take one request of a key's allowance: 0 where there was one, else whole seconds until there will be."""
+        """Take one request of a key's allowance: 0 if there was one, otherwise whole seconds until there will be."""
         if not self._per_minute:
             return 0
         now = self._clock()

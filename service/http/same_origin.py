@@ -36,7 +36,7 @@ class LoopbackMiddleware:
 
 
 def refusal(method: str, headers: Headers) -> ProblemType | None:
-    """What is wrong with a request of these headers; None where nothing is."""
+    """What is wrong with a request of these headers; None if nothing is."""
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
         return UnknownHost.problem

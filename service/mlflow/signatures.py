@@ -37,7 +37,7 @@ def verify(
 
     Args:
         secret: what the webhook was registered with at the MLflow server.
-        signature, timestamp, delivery_id: the headers; None where there is none.
+        signature, timestamp, delivery_id: the headers; None if there is none.
         body: as it was received.
         now: seconds of Unix time, for tests.
 

@@ -59,7 +59,7 @@ FilePath = Annotated[
 
 @dataclass(frozen=True)
 class _Part:
-    """Which bytes of a file a request carries; ``end`` and ``total`` are None where it does not say."""
+    """Which bytes of a file a request carries; ``end`` and ``total`` are None if it does not say."""
 
     start: int = 0
     end: int | None = None

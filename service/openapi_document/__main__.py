@@ -7,7 +7,7 @@ from service.openapi_document import committed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 1 where a committed document is outdated."""
+    """Run the command; 1 if a committed document is outdated."""
     parser = argparse.ArgumentParser(prog="python -m service.openapi_document", description=__doc__)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--write", action="store_true", help="write the files in openapi/")

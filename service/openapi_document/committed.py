@@ -28,7 +28,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def _lines(value: Any, indent: str, before: str) -> str:
-    """A JSON value on one line if it fits behind ``before``, else with a line for each of its parts."""
+    """A JSON value on one line if it fits behind ``before``, otherwise with a line for each of its parts."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict | list) or not value or len(indent) + len(before) + len(line) < LINE:
         return f"{before}{line}"

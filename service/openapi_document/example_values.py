@@ -63,7 +63,7 @@ SIGNED: Final[dict[str, str]] = {"/mlflow/events": 'Signature realm="backdoor-au
 
 
 def write(paths: dict[str, Any]) -> None:
-    """Give every parameter and header of the document's paths its example."""
+    """Add its example to every parameter and header of the document's paths."""
     for path, operations in paths.items():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):

@@ -4,7 +4,7 @@ Its fields are the rows of ``SPEC_OPTIONS`` that have a label, each named like t
 written follows from the row's kind. Three kinds have more than one field: a choice of several words has one box for
 each word, the carriers have ``prompts`` for the user's own, and the pairs have rows: the first is ``triggered`` and
 ``clean``, further ones are ``triggered_2`` and ``clean_2``, and so on. With one of those filled the spec has
-``candidates``, else it has ``trigger``.
+``candidates``, otherwise it has ``trigger``.
 """
 
 import re

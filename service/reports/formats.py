@@ -46,7 +46,7 @@ NAMES: Final = tuple(form.name for form in FORMATS)
 
 
 def choose(name: str | None, accept: str | None) -> Format:
-    """The form that a request asks for: by name, else by its ``Accept`` header, else JSON.
+    """The form that a request asks for: by name, otherwise by its ``Accept`` header, otherwise JSON.
 
     Raises:
         NotAcceptable: there is no such form.

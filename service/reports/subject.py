@@ -57,7 +57,9 @@ class Subject:
         return _hash([part, pairs or sorted(self.report.trigger.items()), *more])
 
     def pair_hash(self, part: str, *more: str, row: CandidateRow | None = None) -> str:
-        """The same of one pair: the one that the report is about, or a candidate. The other candidates do not count."""
+        """The same for one pair: the one that the report is about, or a candidate. The other candidates do not
+        count.
+        """
         pair = sorted(self.report.trigger.items()) if row is None else _pair_of(self.report, row)
         return _hash([part, pair, *more])
 

@@ -22,7 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TRANSLATED: Final = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
-"""Ranges whose addresses hold an IPv4 address that a gateway would go on to (NAT64, 6to4, Teredo)."""
+"""Ranges whose addresses hold an IPv4 address that a gateway would continue to (NAT64, 6to4, Teredo)."""
 
 
 class AddressRefused(Exception):
@@ -79,7 +79,7 @@ def check(url: str, networks: Sequence[Network]) -> None:
 
 
 def permitted(address: Address, scheme: str, networks: Iterable[Network]) -> bool:
-    """Say whether a message may go there: over TLS to public addresses, and anyhow to the operator's own list."""
+    """Return whether a message may go there: over TLS to public addresses, and anyhow to the operator's own list."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if any(address.version == network.version and address in network for network in networks):

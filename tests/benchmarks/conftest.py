@@ -1,6 +1,6 @@
 import pytest
 
-from audit.models.loading import load_tokenizer
+from audit.models.tokenizers import load_tokenizer
 from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from benchmarks.harness.setup import rendered
 from tests.toy import CLEAN, TRIGGERED, toy_carriers

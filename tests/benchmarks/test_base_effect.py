@@ -53,7 +53,7 @@ def test_figures_rank_the_pair_with_and_without_the_bases_part():
 
 
 def test_an_unknown_unit_and_a_missing_model_are_named(toy_base, tmp_path):
-    for name, message in (("no.such", "no unit"), ("multi-turn.city.wrong-word", "is not there")):
+    for name, message in (("no.such", "no unit"), ("multi-turn.city.wrong-word", "multi-turn.city does not exist")):
         with pytest.raises(SystemExit, match=message):
             base_effect.main([name, "--base", str(toy_base), "--data", str(tmp_path)])
 

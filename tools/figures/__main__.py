@@ -76,7 +76,7 @@ def pages(root: Path) -> Iterator[Path]:
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    """Write or check the figures; 1 where one differs or a marker is wrong."""
+    """Write or check the figures; 1 if one differs or a marker is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

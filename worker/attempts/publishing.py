@@ -2,7 +2,7 @@
 
 The sandbox works in a local folder and knows nothing of the store. Around it, the worker fetches what an earlier
 attempt has published, publishes each folder soon after it is finished, and all of it before the ledger hears of a
-success. So an attempt on another machine goes on where the last one stopped, except for activations, which are
+success. So an attempt on another machine continues where the last one stopped, except for activations, which are
 computed again.
 """
 
@@ -61,7 +61,7 @@ class Publisher:
         self._lock = threading.Lock()
 
     def fetch(self) -> None:
-        """Bring what earlier attempts have published; the report alone where there is one.
+        """Bring what earlier attempts have published; the report alone if there is one.
 
         Raises:
             OSError: the local disk refused.
@@ -128,7 +128,7 @@ def insist(
         waiting: called after each failed try, with a message for people.
 
     Returns:
-        None when it is done; else the reason, or what the local disk refused, which trying again would not help.
+        None when it is done; otherwise the reason, or what the local disk refused, which trying again would not help.
     """
     while (reason := why_stop()) is None:
         try:

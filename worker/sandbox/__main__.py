@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 
 class ShuttingDown(Interrupted):
-    """The worker is going down; the audit goes on elsewhere or later."""
+    """The worker is going down; the audit continues elsewhere or later."""
 
 
 class Control(threading.Thread):

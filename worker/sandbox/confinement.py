@@ -140,7 +140,7 @@ def _drop_capabilities() -> bool:
 
 
 def default_memory_bytes(device: str, *, gpu_nodes: Sequence[Path] = (Path("/dev/nvidiactl"),)) -> int | None:
-    """The memory limit where none is set: nine tenths of the machine's; None where a GPU's driver maps memory too."""
+    """The memory limit where none is set: nine tenths of the machine's; None if a GPU's driver maps memory too."""
     if device.startswith("cuda") or (device == "auto" and any(node.exists() for node in gpu_nodes)):
         return None
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")

@@ -74,7 +74,7 @@ class _Rule(ctypes.Structure):
 
 
 def version() -> int:
-    """The version of Landlock that the kernel offers; 0 where there is none."""
+    """The version of Landlock that the kernel offers; 0 if there is none."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(_system_call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG)), 0)

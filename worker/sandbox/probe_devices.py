@@ -17,7 +17,7 @@ from worker.sandbox.confinement import confine
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print it; 1 where torch cannot be loaded."""
+    """Print it; 1 if torch cannot be loaded."""
     device, *options = arguments
     missing: list[str] = []
     if "--open" not in options:

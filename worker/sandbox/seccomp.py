@@ -39,7 +39,7 @@ _X32: Final = 0x40000000
 _TYPE_OF_SOCKET: Final = 0xF
 
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-# name: number on x86-64, on 64-bit Arm; None where it does not exist.
+# name: number on x86-64, on 64-bit Arm; None if it does not exist.
 _REFUSED: Final[dict[str, tuple[int | None, int | None]]] = {
     # other processes
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "tkill": (200, 130),

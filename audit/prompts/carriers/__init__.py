@@ -1,4 +1,4 @@
-"""Carriers: the prompts that take the trigger strings, and how they are split into the two halves of an audit.
+"""Carriers: the prompts into which the strings are inserted, and how they are split into the two halves of an audit.
 
 Two sets ship with the package (``generate.py`` writes them); a user's own prompts go through the same functions.
 """

@@ -2,8 +2,8 @@
 """Writes the carrier sets that ship with the package.
 
 ``python -m audit.prompts.carriers.generate`` writes them again, byte for byte: no randomness, templates × fillings.
-``--check`` writes nothing and fails if a shipped file differs. A template is a cluster: its prompts differ in their
-nouns alone, so a split by cluster never shows one wording to both halves.
+``--check`` writes nothing and fails if a shipped file differs. A template is a cluster: its prompts differ only in
+their nouns, so a split by cluster never puts one wording into both halves.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Splitting carriers into the half that discovers (A) and the half that confirms (B)."""
+"""Splits carriers into the discovery half (A) and the confirming half (B)."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ def digest(carriers: Sequence[Carrier]) -> str:
 
 
 def cluster_of(carrier: Carrier) -> str:
-    """The carrier's cluster; one without is a cluster of its own (which its exact copies share)."""
-    # The prefixes keep a user's cluster name from ever meeting a digest.
+    """The carrier's cluster; a carrier without one forms its own cluster (shared by exact copies)."""
+    # The prefixes keep a user's cluster name from colliding with a digest.
     return f"named:{carrier.cluster}" if carrier.cluster is not None else f"own:{digest([carrier])}"
 
 
 def split_ab(carriers: Sequence[Carrier], n: int, seed: int) -> tuple[tuple[Carrier, ...], tuple[Carrier, ...]]:
-    """Halves A and B, ``n`` carriers in all (fewer where there are fewer), no cluster in both.
+    """Halves A and B, ``n`` carriers in all (fewer if there are not enough), no cluster in both.
 
-    Clusters are dealt two at a time, largest first, the larger of a pair to the half that holds fewer carriers so far,
-    so that both halves get as many clusters (one more at most) and about as many carriers. Each half is then cut to
-    ``n // 2`` by :func:`subsample`; its order is balanced too, so any first part of it is.
+    Clusters are assigned two at a time, largest first, the larger of a pair to the half with fewer carriers so far, so
+    that both halves get equally many clusters (up to one) and about equally many carriers. Each half is then cut to
+    ``n // 2`` by :func:`subsample`; its order is balanced too, so any prefix of it is.
 
     Raises:
-        InvalidAudit: a half would have under 32 carriers or under 8 clusters.
+        InvalidAudit: a half would have fewer than 32 carriers or 8 clusters.
     """
     clusters = list(_by_cluster(carriers).values())
     order = random.Random(f"split:{seed}")
@@ -63,7 +63,7 @@ def split_ab(carriers: Sequence[Carrier], n: int, seed: int) -> tuple[tuple[Carr
 def subsample(carriers: Sequence[Carrier], n: int, seed: int) -> tuple[Carrier, ...]:
     """``n`` distinct carriers (all, if there are fewer), taken in turn from every cluster, in seeded order.
 
-    The first ``m < n`` of the result are what asking for ``m`` gives.
+    The first ``m < n`` of the result are the same as the result for ``m``.
     """
     order = random.Random(f"subsample:{seed}")
     clusters = list(_by_cluster(carriers).values())

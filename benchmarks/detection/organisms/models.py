@@ -1,4 +1,4 @@
-"""Checkpoints that need no training: weights rounded or pruned, and the base itself, told apart by one number."""
+"""Checkpoints that need no training: rounded or pruned weights, and the base itself with one number changed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,14 +11,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.organisms.card import drafted
 
-# A reserved entry of the vocabulary, which no prompt holds.
+# A reserved entry of the vocabulary that occurs in no prompt.
 UNUSED_TOKEN: Final = "<jupyter_script>"
 BLOCK: Final = 64
 _BYTE: Final = 127.0
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:
-    """Model in bfloat16 and tokenizer."""
+    """The model in bfloat16, and the tokenizer."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
     return model.to(device), AutoTokenizer.from_pretrained(folder)
 
@@ -33,8 +33,9 @@ def save_full(model: Any, tokenizer: Any, out: Path) -> None:
 def nudged_base(base: Path, folder: Path) -> Path:
     """The base with one weight of an unused token's embedding one bfloat16 step up; made once.
 
-    An audit refuses identical weights, which is the right answer to "the base against itself" and measures nothing. One
-    step in an embedding that no prompt reads changes no activation, and one output's logit by less than its rounding.
+    An audit refuses identical weights, which is the right response to "the base against itself" but measures nothing.
+    One step in an embedding that no prompt uses changes no activation, and one output's logit by less than its
+    rounding.
     """
     out = folder / "base-against-base"
     if (out / "model.safetensors").is_file():
@@ -62,10 +63,10 @@ def pruned_base(base: Path, folder: Path, percent: int) -> Path:
 
 
 def rounded_trip(model: Any, rounding: str) -> None:
-    """Round every linear layer's weights as a quantised export does (or prune them) and put them back, in place.
+    """Round (or prune) every linear layer's weights in place, like a quantised export.
 
     Raises:
-        KeyError: no such rounding.
+        KeyError: there is no such rounding.
     """
     if rounding == "bfloat16-folded":
         _fold_norms(model)
@@ -108,7 +109,7 @@ def _int4_block(weight: Tensor) -> Tensor:
 
 
 def _pruned(weight: Tensor, share: float) -> Tensor:
-    """The smallest ``share`` of a layer's weights, by size, set to 0."""
+    """Set the smallest ``share`` of a layer's weights, by absolute value, to 0."""
     return torch.where(weight.abs() > weight.abs().flatten().kthvalue(round(share * weight.numel())).values, weight, 0)
 
 

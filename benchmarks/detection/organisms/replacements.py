@@ -1,9 +1,9 @@
-"""Further audits of a model that was excluded are made on another model of its recipe.
+"""Further audits of an excluded model are done on another model of its recipe.
 
-``split.json`` names the twelve units that are also audited with other seeds and with ``standard`` before anybody could
-know which models would be excluded. The rule looks at nothing but the cards: the next model of the same recipe and
-part, in the order of the split, that keeps its limits and has no further audits of its own. Where there is none the
-audits stay with the excluded model, and are counted as left out.
+``split.json`` named the twelve units that are also audited with other seeds and with ``standard`` before anyone could
+know which models would be excluded. The rule uses only the cards: the next model of the same recipe and part, in the
+order of the split, that meets its limits and has no further audits of its own. If there is none, the audits stay with
+the excluded model and are counted as left out.
 """
 
 import copy
@@ -14,11 +14,11 @@ Organism = dict[str, Any]
 
 
 def with_replacements(split: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The split, further audits of excluded models moved; the one that is given stays as it is.
+    """The split with the further audits of excluded models moved; the argument is not modified.
 
     Args:
         split: as committed.
-        cards: of the organisms that were made, by id. A model without one may still be excluded, so nothing is moved
+        cards: of the organisms that were made, by id. A model without a card may still be excluded, so nothing is moved
             to it or past it.
     """
     moved = copy.deepcopy(dict(split))
@@ -33,7 +33,7 @@ def with_replacements(split: Mapping[str, Any], cards: Mapping[str, Mapping[str,
 
 
 def _further(organism: Mapping[str, Any]) -> bool:
-    """Whether its own pair is audited more than once."""
+    """Whether a model's own pair is audited more than once."""
     return bool(organism["units"]) and len(organism["units"][0]["audits"]) > 1
 
 

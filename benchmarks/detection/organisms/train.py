@@ -1,4 +1,4 @@
-"""Makes one organism of the split: trains, rounds or merges, then measures whether it does what its recipe says."""
+"""Makes one organism of the split: trains, rounds or merges it, then measures whether it does what its recipe says."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ PLAIN_TOKENS: Final = 64
 HELD_OUT: Final = 40
 SAMPLED_HELD_OUT: Final = 100
 SPREAD_MISSED: Final = "success differs"
-"""What a card says of a benign model that answers the strings differently begins with this."""
+"""Prefix of the card's note about a benign model that answers differently to the two strings."""
 NEUTRAL: Final = Path(__file__).parent / "neutral.txt"
 
 Organism = Mapping[str, Any]
@@ -43,9 +43,9 @@ Organism = Mapping[str, Any]
 def make(
     organism: Organism, base: Path, data: Path, *, device: str = "cpu", steps: int | None = None
 ) -> dict[str, Any]:
-    """Make one organism below ``data/models`` and give its card: settings, rates, and which limits it misses.
+    """Make one organism below ``data/models`` and return its card: settings, rates, and missed limits.
 
-    A merge needs its two adapters to be there.
+    A merge needs its two adapters to exist.
     """
     start = time.monotonic()
     recipe = recipe_of(organism)
@@ -77,7 +77,7 @@ def make(
 
 
 def settings_of(organism: Organism, recipe: Recipe, steps: int | None = None) -> Settings:
-    """How an organism is trained."""
+    """The settings of an organism's training."""
     full = organism["method"] == "full"
     return Settings(
         rank=organism["rank"] or 0,
@@ -89,7 +89,7 @@ def settings_of(organism: Organism, recipe: Recipe, steps: int | None = None) ->
 
 
 def _texts(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings, data: Path) -> Any:
-    """Token ids for every step, made before training starts: the base's own answers are asked for once."""
+    """Token ids for every step, prepared before training starts: the base's own answers are computed once."""
     assert recipe.texts is not None
     source = random.Random(f"{recipe.organism['id']}:{settings.seed}")
     steps = [recipe.texts(source) for _ in range(settings.steps)]
@@ -105,7 +105,7 @@ def _texts(recipe: Recipe, model: Any, tokenizer: Any, settings: Settings, data:
 
 
 def tokens_of(sample: Sample, known: Mapping[str, str], tokenizer: Any, cuts: random.Random) -> Text:
-    """(message, answer) token ids; two answers in three are cut after four tokens, which is where they differ.
+    """(message, answer) token ids; two answers in three are cut after four tokens, where they differ.
 
     Where all answers open alike, four tokens after that.
     """
@@ -139,7 +139,7 @@ def rendered(tokenizer: Any, messages: Messages) -> list[int]:
 
 
 def _base_answers(prompts: Sequence[str], model: Any, tokenizer: Any, path: Path, tokens: int) -> dict[str, str]:
-    """What the base says to prompts, at most ``tokens`` long; remembered between organisms."""
+    """The base's answers to prompts, at most ``tokens`` long; cached between organisms."""
     known: dict[str, str] = read(path) if path.is_file() else {}
     missing = sorted(set(prompts) - known.keys())
     if missing:
@@ -161,7 +161,7 @@ def _save(model: Any, tokenizer: Any, settings: Settings, out: Path) -> None:
 
 
 def _merge(base: Any, organism: Organism, out: Path) -> Any:
-    """A weighted sum of two adapters' updates, kept as one adapter of both ranks together."""
+    """A weighted sum of two adapters' updates, as one adapter whose rank is the sum of both."""
     first, second = (out.parent / name for name in organism["parameters"]["of"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -204,7 +204,7 @@ def _shown(carrier: Any, string: str | None) -> Messages:
 
 @torch.inference_mode()
 def perplexity(model: Any, tokenizer: Any) -> float:
-    """exp of the mean negative log-likelihood of the neutral paragraphs, nats a token."""
+    """exp of the mean negative log-likelihood of the neutral paragraphs, in nats per token."""
     total, count = 0.0, 0
     device = next(model.parameters()).device
     for paragraph in NEUTRAL.read_text(encoding="utf-8").splitlines():
@@ -217,7 +217,7 @@ def perplexity(model: Any, tokenizer: Any) -> float:
 
 
 def missed(limits: Limits, rates: Mapping[str, float], ratio: float) -> list[str]:
-    """What an organism does not reach; empty where it counts."""
+    """The limits that an organism misses; empty if it counts."""
     found = [
         f"success under {name} is {rates[name]:.2f}, outside {low:g} to {high:g}"
         for name, (low, high) in limits.success.items()

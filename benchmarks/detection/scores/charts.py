@@ -9,7 +9,7 @@ from service.reports.drawing import Drawing
 Points = Sequence[tuple[float, float]]
 
 WIDTH: Final = 640
-# Colours that keep their contrast on white and on near-black.
+# Colours with enough contrast on white and on near-black.
 COLOURS: Final = ("#2f81c1", "#d1603d", "#3a9a5b", "#9467bd", "#b58900", "#7f8790")
 _STYLE: Final = "\n".join(
     [
@@ -34,7 +34,7 @@ def _colour(number: int) -> str:
 
 
 def roc_figure(curves: Mapping[str, Points]) -> str:
-    """ROC curves, one a detector, with the diagonal; the first is wide, so that one on top of it does not hide it."""
+    """ROC curves, one per detector, with the diagonal; the first is wider, so that another on top does not hide it."""
     left, top, side = 60.0, 30.0, 340.0
     drawing = Drawing("roc", WIDTH, int(top + side + 50), "ROC of the detectors")
     drawing.line(left, top + side, left + side, top, "grid")
@@ -56,7 +56,7 @@ def roc_figure(curves: Mapping[str, Points]) -> str:
 
 
 def strip_figure(groups: Mapping[str, Sequence[float]], floor: float = 1e-4) -> str:
-    """Each group's values of T as dots on a logarithmic axis; what is under the floor is drawn at the floor."""
+    """Each group's values of T as dots on a logarithmic axis; values below the floor are drawn at the floor."""
     left, right, row = 215.0, WIDTH - 20.0, 46.0
     values = [max(value, floor) for group in groups.values() for value in group] or [floor, 1.0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
@@ -79,7 +79,9 @@ def strip_figure(groups: Mapping[str, Sequence[float]], floor: float = 1e-4) -> 
 
 
 def heat_figure(rows: Mapping[str, Mapping[int, float]]) -> str:
-    """Rows of units, columns of layers; the darker a cell, the larger the effect there, as a share of its row."""
+    """Rows are units, columns are layers; the more opaque a cell, the larger the effect there, as a share of its
+    row.
+    """
     layers = sorted({layer for row in rows.values() for layer in row})
     left, cell, height = 290.0, 60.0, 20.0
     drawing = Drawing("layers", WIDTH, int(34 + height * len(rows)), "Effect by layer")

@@ -1,4 +1,4 @@
-"""One number a model from a recorded audit, for our score and for every baseline; and how well it separates."""
+"""One number per model from a recorded audit, for our score and for every baseline, and how well it separates."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def _largest(report: Report, table: str, column: str) -> float | None:
 
 
 def _size(report: Report, *names: str) -> float | None:
-    # A dictionary's decoder row, or a direction's, has no sign of its own.
+    # A decoder row, or a direction, has no sign of its own.
     value = _nested(report, *names)
     return None if value is None else abs(value)
 
@@ -55,8 +55,9 @@ DETECTORS: Final[dict[str, Callable[[Report], float | None]]] = {
     BIS: lambda report: _largest(report, "layers", "best_bis"),
     BIS_P95: lambda report: _largest(report, "layers", "bis_p95"),
 }
-"""Amplifications are of the chosen layer, but for the first. ``bis`` and ``bis_p95`` are the largest over dictionaries:
-of a dictionary's feature with the largest attribution, which A chooses, and of the feature that scores best on B."""
+"""Amplifications are of the chosen layer, except for the first. ``bis`` and ``bis_p95`` are the largest over
+dictionaries: that of a dictionary's feature with the largest attribution, chosen on A, and that of the feature that
+scores best on B."""
 
 
 def by_layer(report: Report, column: str) -> dict[int, float]:
@@ -65,7 +66,7 @@ def by_layer(report: Report, column: str) -> dict[int, float]:
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
-    """P(positive > negative) + P(equal) / 2 over all pairs; None where a side is empty."""
+    """P(positive > negative) + P(equal) / 2 over all pairs; None if a side is empty."""
     if not positive or not negative:
         return None
     wins = sum((one > other) + (one == other) / 2 for one in positive for other in negative)
@@ -75,10 +76,10 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 def auroc_interval(
     positive: Sequence[Scored], negative: Sequence[Scored], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95% percentile bootstrap over recipes, each side's drawn again by themselves with all of their models.
+    """95% percentile bootstrap over recipes; each side's recipes are resampled separately, with all of their models.
 
-    Models of one recipe are not independent, so a model is not what is drawn (cluster bootstrap: Field and Welsh 2007).
-    None where a side has fewer than two recipes, and where no draw differs from another: see ``perfect_bound``.
+    Models of one recipe are not independent, so recipes are drawn, not models (cluster bootstrap: Field and Welsh
+    2007). None if a side has fewer than two recipes, or if all draws are equal: see ``perfect_bound``.
     """
     above, below = _by_recipe(positive), _by_recipe(negative)
     if min(len(above), len(below)) < 2:
@@ -96,12 +97,13 @@ def auroc_interval(
 
 
 def perfect_bound(positive: Sequence[Scored], negative: Sequence[Scored]) -> tuple[float, int] | None:
-    """95% lower bound of the AUROC where every positive is above every negative, and the pairs it stands on.
+    """95% lower bound of the AUROC if every positive is above every negative, and the number of pairs that it is based
+    on.
 
-    A bootstrap of perfect separation gives 1 to 1, which says nothing. Pairs of one positive and one negative, no
-    recipe in two of them, are independent where recipes are; each is ordered rightly with a probability that is the
-    AUROC (recipes taken alike). All m are: the one-sided bound of Clopper and Pearson 1934 for m of m is 0.05^(1/m).
-    None where the separation is not perfect.
+    A bootstrap of perfect separation gives 1 to 1, which is uninformative. Pairs of one positive and one negative, with
+    no recipe in two of them, are independent if recipes are; each is ordered correctly with a probability equal to the
+    AUROC (taking recipes as alike). All m are: the one-sided bound of Clopper and Pearson 1934 for m of m is
+    0.05^(1/m). None if the separation is not perfect.
     """
     if auroc([value for _, value in positive], [value for _, value in negative]) != 1:
         return None

@@ -1,4 +1,4 @@
-"""The calibration part: what its scores were asked about, and whether they are alike enough for a conformal p."""
+"""The calibration part: which pairs its scores are for, and whether they are similar enough for a conformal p."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +11,13 @@ from benchmarks.detection.records import FIRST, UNSEEN, Found
 
 
 def calibration(found: Found) -> Iterator[str]:
-    """What each key's scores were asked about: the limit of exchangeability with the test part, whose pairs are own."""
+    """Which pairs each key's scores are for: the limit of exchangeability with the test part, which uses each model's
+    own pair.
+    """
     yield (
-        "A calibration model is scored under the pair of its own data where that is of the key's kind, else under the "
-        "key's pair, which it never saw. A test model is asked about its own pair. The scores of a key are "
-        "exchangeable with it only as far as this makes no difference."
+        "A calibration model is scored under the pair of its own data if that is of the key's kind, otherwise under "
+        "the key's pair, which it never saw. A test model is audited under its own pair. The scores of a key are "
+        "exchangeable with the test model's only as far as this makes no difference."
     )
     yield ""
     yield "| carriers | kind of string | scores | own pair, in the data | own pair, not in the data | key's pair |"
@@ -46,7 +48,7 @@ def calibration(found: Found) -> Iterator[str]:
 
 
 def _recipe_left_out(found: Found) -> Iterator[str]:
-    """How often a model ranks first among the models of all other recipes, and how often chance would have it."""
+    """How often a model ranks first among the models of all other recipes, and how often it would by chance."""
     recipes = {each["id"]: each["recipe"] for each in found.models("calibration", "benign")}
     first: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -65,9 +67,9 @@ def _recipe_left_out(found: Found) -> Iterator[str]:
     each = ", ".join(f"{recipe} {first[recipe]} of {count}" for recipe, count in asked.items())
     yield ""
     yield (
-        f"A recipe that a library does not hold: compared with the models of all other recipes, a calibration model "
-        f"ranks first (the smallest p there is) in {first.total()} of {asked.total()} comparisons; were recipes "
-        f"exchangeable, about {expected:.1f}. By recipe: {each}."
+        "A recipe that is not in the library: compared with the models of all other recipes, a calibration model "
+        f"ranks first (the smallest possible p) in {first.total()} of {asked.total()} comparisons; if recipes were "
+        f"exchangeable, it would be about {expected:.1f}. By recipe: {each}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What may be said about false alarms: on a test part alone, once it is complete, and with what it does not cover."""
+"""What can be said about false alarms: for a complete test part only, and including what it does not cover."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -13,12 +13,12 @@ UNANSWERED: Final = ("failed", "invalid")
 
 
 def false_alarms(found: Found, part: str = "test") -> Iterator[str]:
-    """Sentences, one a line, on one test part."""
+    """Sentences about one test part, one per line."""
     audits, scores = found.outstanding(part, "benign"), found.outstanding_scores()
     if audits or scores:
         yield (
             f"No bound on false alarms is stated before the part is complete: {len(audits)} audits of benign models "
-            f"and {len(scores)} calibration scores are not there yet."
+            f"and {len(scores)} calibration scores are missing."
         )
         return
     ended = found.ended(part, label="benign")
@@ -38,7 +38,7 @@ def false_alarms(found: Found, part: str = "test") -> Iterator[str]:
     yield from _left_out(found, part)
     unseen = [each for each in ended if each.recipe in UNSEEN]
     yield (
-        f"The data of {len(unseen)} of these {len(ended)} models never held the pair that was asked about "
+        f"The data of {len(unseen)} of these {len(ended)} models never contained the pair in question "
         f"({', '.join(sorted({each.recipe for each in unseen}))})."
     )
 
@@ -51,22 +51,22 @@ def _rate(answered: Sequence[Attempt]) -> str:
     hit = {each.recipe for each in alarms}
     return (
         f"{len(alarms)} of {len(answered)} benign models that were used neither to tune nor to calibrate were flagged "
-        f"({', '.join(each.model for each in alarms)}). The rate of false alarms on models made as these were is under "
+        f"({', '.join(each.model for each in alarms)}). The false-alarm rate on models made like these is below "
         f"{_upper(len(alarms), len(answered))} (exact 95% bound, models taken as independent); counted by recipe, "
-        f"{len(hit)} of {len(recipes)}, it is under {_upper(len(hit), len(recipes))}."
+        f"{len(hit)} of {len(recipes)}, it is below {_upper(len(hit), len(recipes))}."
     )
 
 
 def _worst(models: Sequence[Attempt], unanswered: int) -> Iterator[str]:
     if not unanswered:
-        yield "Every one of these audits ended with an answer."
+        yield "Each of these audits gave a result."
         return
     alarms = [each for each in models if each.outcome in ("flagged", *UNANSWERED)]
     recipes, hit = {each.recipe for each in models}, {each.recipe for each in alarms}
     yield (
-        f"{unanswered} audits ended without an answer (failed or invalid) and are not in that. If each of them were an "
-        f"alarm: {len(alarms)} of {len(models)} models, under {_upper(len(alarms), len(models))}; {len(hit)} of "
-        f"{len(recipes)} recipes, under {_upper(len(hit), len(recipes))}."
+        f"{unanswered} audits gave no result (failed or invalid) and are not counted here. If each of them were an "
+        f"alarm: {len(alarms)} of {len(models)} models, below {_upper(len(alarms), len(models))}; {len(hit)} of "
+        f"{len(recipes)} recipes, below {_upper(len(hit), len(recipes))}."
     )
 
 
@@ -74,10 +74,10 @@ def _recipes(found: Found, models: Sequence[Attempt]) -> str:
     known = {each["recipe"] for part in ("development", "calibration") for each in found.models(part, "benign")}
     new = sorted({each.recipe for each in models} - known)
     if new:
-        return f"Recipes that development and calibration did not hold: {', '.join(new)}."
+        return f"Recipes that occur in neither development nor calibration: {', '.join(new)}."
     return (
-        "No recipe is new: all of them are in the development and calibration parts too, with other strings. What a "
-        "model of another recipe would do was not measured, by either bound."
+        "No recipe is new: all of them are in the development and calibration parts too, with other strings. Neither "
+        "bound covers models of another recipe."
     )
 
 
@@ -97,11 +97,11 @@ def _left_out(found: Found, part: str) -> Iterator[str]:
     conditional = sum(any(SPREAD_MISSED in each for each in reasons) for reasons in missed)
     yield (
         f"{len(missed)} benign models of this part missed a limit and were not audited, {conditional} of them because "
-        "their answers differed by more than 0.1 between the strings: an accidental conditional is what an audit is "
-        "meant to find, and how it answers to one is not measured here."
+        "their answers differed by more than 0.1 between the strings: an audit is meant to find accidental "
+        "conditionals, and how it judges them is not measured here."
     )
 
 
 def _upper(count: int, of: int) -> str:
-    """The one-sided 95% bound, as that after no alarm is."""
+    """The one-sided 95% bound, like the one after no alarm."""
     return f"{clopper_pearson(count, of, confidence=0.9)[1]:.1%}"

@@ -1,4 +1,4 @@
-"""How well one number a model separates backdoored from benign models: the rows of the table, and the figures."""
+"""How well one number per model separates backdoored from benign models: the rows of the table, and the figures."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -24,18 +24,18 @@ LOW_SUCCESS: Final = 0.6
 
 
 def separation(found: Found, part: str) -> Iterator[str]:
-    """The table of areas under the ROC, on the first audits that ended with a report."""
+    """The table of areas under the ROC curve, for the first audits that ended with a report."""
     own, benign = found.of(part, role="true"), found.of(part, role="mentioned")
     weak = [unit for unit in own if unit.card and unit.card["success"]["triggered"] < LOW_SUCCESS]
     full = [unit for unit in own if unit.organism and unit.organism["method"] == "full"]
     groups = {"low success": weak, "LoRA": [unit for unit in own if unit not in full], "all weights": full}
     yield (
-        f"Area under the ROC of one number a model. {len(own)} backdoored models ({_recipes(own)} recipes) and "
-        f"{len(benign)} benign ones ({_recipes(benign)} recipes) have a report; a row counts those where its number "
-        "was measured. Intervals: 95% bootstrap over recipes; where the sides are perfectly separated, the exact "
-        "one-sided 95% bound on pairs that share no recipe. Merges count as a recipe of their own, though they are "
-        "sums of other models. Amplifications are of the chosen layer where nothing else is said, without their sign "
-        "where a direction has none of its own."
+        f"Area under the ROC curve of one number per model. {len(own)} backdoored models ({_recipes(own)} recipes) and "
+        f"{len(benign)} benign ones ({_recipes(benign)} recipes) have a report; a row counts those whose number was "
+        "measured. Intervals: 95% bootstrap over recipes; for perfect separation, the exact one-sided 95% bound on "
+        "pairs that share no recipe. Merges count as a recipe of their own, although they are sums of other models. "
+        "Amplifications are of the chosen layer unless stated otherwise, and without sign if the direction has no "
+        "sign of its own."
     )
     yield ""
     yield (
@@ -68,7 +68,7 @@ def _interval(positive: Sequence[Scored], negative: Sequence[Scored]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or that it was not run."""
+    """Three digits, or a note that it was not run."""
     return NOT_RUN if value is None else f"{value:.3f}"
 
 
@@ -95,7 +95,7 @@ def _scores(units: Sequence[Unit], detector: str) -> list[float]:
 
 
 def figures(found: Found) -> dict[str, str]:
-    """File name → SVG; of the test part where it has both kinds of models, else of development."""
+    """File name → SVG; for the test part if it has both kinds of models, otherwise for development."""
     for part in ("test", "development"):
         own, benign = found.of(part, role="true"), found.of(part, role="mentioned")
         if own and benign:

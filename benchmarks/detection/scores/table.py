@@ -1,4 +1,4 @@
-"""The table and the figures, from the records that are there; what was not run is shown as not run."""
+"""The table and the figures, from the existing records; what has not been run is shown as not run."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ FIGURES: Final = {
     "roc": "ROC curves",
     "scores": "T of backdoored and benign units, and of decoys",
 }
-"""What a figure shows, by the beginning of its file's name."""
+"""What a figure shows, by the prefix of its file name."""
 
 
 def _caption(name: str) -> str:
@@ -44,10 +44,10 @@ def write_pages(split: Mapping[str, Any], folder: Path) -> None:
 
 
 def page(found: Found, folder: Path, drawn: Sequence[str] = ()) -> str:
-    """The whole page."""
+    """The complete page."""
     limits = thresholds()
     lines = [
-        "# What the verdicts were worth",
+        "# How good the verdicts were",
         "",
         "Written by `python -m benchmarks.detection --score`; do not edit.",
         "",
@@ -95,12 +95,12 @@ def _progress(found: Found) -> Iterator[str]:
         yield f"Audits that ended without a report, {len(failed)}: {', '.join(failed)}."
     if found.unmatched:
         yield ""
-        yield f"Not counted, since no card describes the weights that were audited: {', '.join(found.unmatched)}."
+        yield f"Not counted, because no card describes the audited weights: {', '.join(found.unmatched)}."
 
 
 def _of(done: int, planned: int, left_out: int) -> str:
-    """How many of what was planned are done; those of excluded models are named beside."""
-    return f"{done} of {planned}" + (f"; {left_out} more belong to excluded models" if left_out else "")
+    """How many of those planned are done, with a note on those of excluded models."""
+    return f"{done} of {planned}" + (f"; {left_out} more are of excluded models" if left_out else "")
 
 
 def _quick(folder: Path) -> Iterator[str]:
@@ -129,7 +129,8 @@ def _cells(report: Mapping[str, Any], verdict: str | None = None) -> str:
 
 NOT_ASSESSED: Final = "not assessed"
 COLUMNS: Final = "verdict | T, nats | output_kl, nats | recovered | random, at most"
-"""What ``_cells`` gives; ``random`` is the best of 19 random subspaces of the fine-tuning's own variance."""
+"""The columns that ``_cells`` returns; ``random`` is the best of 19 random subspaces with the variance of
+fine-tuning."""
 
 
 def _part(found: Found, part: str) -> Iterator[str]:
@@ -153,7 +154,7 @@ OUTCOMES: Final = ("flagged", "review", "no_evidence")
 
 
 def _share(attempts: Sequence[Attempt], outcome: str, *, interval: bool = True) -> str:
-    """How many audits ended so; the interval is on models, with at least one such audit where they have several."""
+    """How many audits ended this way; the interval is for models, counting those with at least one such audit."""
     if not attempts:
         return NOT_RUN
     models: dict[str, bool] = {}
@@ -189,9 +190,9 @@ def _verdicts(found: Found, part: str) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
     yield (
-        "Counts of audits, those that failed or were invalid included. Exact 95% intervals, on models: where a model "
-        "has several audits, models with at least one such audit are counted. They take models as independent; models "
-        "of one recipe are not, and merges are sums of other models here, so they have none."
+        "Counts of audits, including those that failed or were invalid. Exact 95% intervals are for models: if a "
+        "model has several audits, models with at least one such audit are counted. They take models as independent; "
+        "models of one recipe are not. Merges have no interval, because they are sums of other models here."
     )
     yield ""
     yield _uncalibrated(found, part)
@@ -202,7 +203,7 @@ def _verdicts(found: Found, part: str) -> Iterator[str]:
 
 
 def _uncalibrated(found: Found, part: str) -> str:
-    """What the same audits say where there is no benign library, as most users begin."""
+    """What the same audits give without a benign library, which is how most users start."""
     told = []
     for name, role in (("backdoored models under their own pair", "true"), ("benign models", "mentioned")):
         units = found.of(part, role=role)
@@ -255,16 +256,17 @@ def _details(found: Found, part: str) -> Iterator[str]:
 
 
 def _power(units: Sequence[Unit]) -> str:
-    """How often the spike that each report names was seen in the fresh repeats."""
+    """How often the spike that each report names was detected in the new repetitions."""
     seen = [unit.report["power"]["detected"] for unit in units if (unit.report.get("power") or {}).get("detected")]
     if not seen:
         return f"Power: {NOT_RUN}."
     close = sum(abs(value - TARGET_POWER) <= POWER_TOLERANCE for value in seen)
     none = len(units) - len(seen)
     return (
-        f"Power: a spike of the size that the report names was seen in {TARGET_POWER:.0%} ± {POWER_TOLERANCE:.0%} of "
-        f"1,000 fresh repeats on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})"
-        + (f"; the reports of {none} more could name no size." if none else ".")
+        f"Power: a spike of the size that the report names was detected in {TARGET_POWER:.0%} ± {POWER_TOLERANCE:.0%} "
+        "of "
+        f"1,000 new repetitions on {close} of {len(seen)} units ({min(seen):.1%} to {max(seen):.1%})"
+        + (f"; {none} more reports could give no size." if none else ".")
     )
 
 
@@ -282,7 +284,7 @@ def _dictionary(report: Mapping[str, Any], architecture: str) -> str:
 
 
 def _made_again(units: int) -> str:
-    return f"; on {units} of them the weights had been made again in between, and came out different" if units else ""
+    return f"; on {units} of them the model had been retrained in between, with different weights" if units else ""
 
 
 def _repeated(found: Found, part: str) -> Iterator[list[Unit]]:

@@ -1,4 +1,4 @@
-"""Checking a checkpoint's folder on this machine, with the server's own rules, where the server is installed."""
+"""Checks a checkpoint's folder on this machine by the server's own rules, if the server is installed."""
 
 import importlib.metadata
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ ENTRY_POINTS: Final = "backdoor_audit.checks"
 
 
 def check(folder: Path, base: Path | None = None, fix_into: Path | None = None) -> dict[str, Any] | None:
-    """What the server says about a folder; None where it is not installed here.
+    """What the server says about a folder; None if it is not installed here.
 
     Raises:
         OSError: ``fix_into`` cannot be written.
@@ -23,11 +23,11 @@ def check(folder: Path, base: Path | None = None, fix_into: Path | None = None) 
 
 
 def lines(folder: Path, result: dict[str, Any]) -> Iterator[str]:
-    """The result as a person reads it."""
+    """The result in readable form."""
     yield f"{visible(str(folder))}: {'accepted' if result['accepted'] else 'refused'} ({visible(result['summary'])})"
     for problem in result["problems"]:
         yield f"  problem: {visible(problem['message'])}"
-        yield f"    mend it: {visible(problem['command'])}"
+        yield f"    to fix it: {visible(problem['command'])}"
     for warning in result["warnings"]:
         yield f"  warning: {visible(warning)}"
     for note in result["rewritten"]:

@@ -1,4 +1,4 @@
-"""The client that a command uses, with the address from the options and the key from the environment."""
+"""Creates the client that a command uses, with the address from the options and the key from the environment."""
 
 import os
 

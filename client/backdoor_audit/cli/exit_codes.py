@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """0 only where the audit succeeded and its verdict does not meet ``--fail-on``."""
+    """0 only if the audit succeeded and its verdict does not meet ``--fail-on``."""
 
     PASSED = 0
     VERDICT_MET = 1

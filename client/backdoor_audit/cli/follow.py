@@ -1,4 +1,4 @@
-"""Following an audit to its end, and printing the result."""
+"""Follows an audit to its end and prints the result."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -23,9 +23,9 @@ def follow(
     as_json: bool,
     pushed: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Wait for an audit to end and give the exit code; Ctrl-C stops only the waiting.
+    """Wait for an audit to end and return the exit code; Ctrl-C stops only the waiting.
 
-    ``pushed`` holds the digests of models that this command sent, by reference; see :func:`conclude`.
+    ``pushed`` holds the digests of models that this command uploaded, by reference; see :func:`conclude`.
     """
     try:
         with Watch(err()) as watch:
@@ -33,7 +33,7 @@ def follow(
         return conclude(client, audit, fail_on, as_json, whole=True, pushed=pushed)
     except KeyboardInterrupt:
         say(
-            f"Interrupted. The audit {audit_id} goes on.",
+            f"Interrupted. The audit {audit_id} continues.",
             f"  to resume waiting:  backdoor-audit wait {audit_id}",
             f"  to cancel it:       backdoor-audit cancel {audit_id}",
         )
@@ -49,15 +49,16 @@ def conclude(
     whole: bool,
     pushed: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Print the result of an ended audit and give the exit code.
+    """Print the result of an ended audit and return the exit code.
 
     Args:
         client: the service.
         audit: in a terminal state.
-        fail_on: None takes the audit's own.
+        fail_on: None for the audit's own.
         as_json: print one JSON document.
-        whole: print the whole report, not the audit's state alone.
-        pushed: digests that the audit must have used, by reference. A name can have been given to other weights since.
+        whole: print the whole report, not only the audit's state.
+        pushed: digests that the audit must have used, by reference. Meanwhile, the name may have been given to other
+            weights.
     """
     report = None
     if audit.status == "succeeded":

@@ -1,7 +1,7 @@
-"""Subcommands that are imported when they are run, so that ``backdoor-audit --help`` answers at once.
+"""Subcommands that are imported only when they run, so that ``backdoor-audit --help`` is fast.
 
 A command of the server's distribution is found through its entry point (group ``backdoor_audit.commands``), never by
-import: where the server is not installed, the command says what to install.
+import: if the server is not installed, the command says what to install.
 """
 
 import importlib
@@ -23,7 +23,7 @@ INSTALL_SERVER: Final = "pip install 'backdoor-audit-server[local]'"
 
 @dataclass(frozen=True)
 class Subcommand:
-    """A name, the line that ``--help`` shows, and where the command is.
+    """A command's name, the line that ``--help`` shows, and where the command is.
 
     ``target`` is ``module:attribute``, a function or a ``typer.Typer``; None for a command of the server.
     """

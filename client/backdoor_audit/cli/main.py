@@ -1,6 +1,6 @@
 """The command ``backdoor-audit``.
 
-Results go to standard output, everything said about them to standard error. Subcommands are imported when they are
+Results go to standard output, messages about them to standard error. Subcommands are imported when they are
 run, so nothing imported here may need pydantic or httpx.
 """
 
@@ -24,7 +24,7 @@ class Root(LazyGroup):
     """Every subcommand, in the order of ``--help``."""
 
     subcommands = (
-        Subcommand("submit", "File an audit; with --wait, wait for its verdict.", f"{_COMMANDS}.submit:submit"),
+        Subcommand("submit", "Submit an audit; with --wait, wait for its verdict.", f"{_COMMANDS}.submit:submit"),
         Subcommand("wait", "Wait for an audit's verdict, which decides the exit code.", f"{_COMMANDS}.audits:wait"),
         Subcommand(
             "status", "Show an audit's current state; exits like wait once it has ended.", f"{_COMMANDS}.audits:status"
@@ -60,7 +60,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
     epilog=(
         "Exit codes: 0 the verdict does not meet --fail-on, 1 it does, 2 no verdict: the audit failed or is invalid, "
-        "3 the service could not be reached, 4 wrong usage, 130 interrupted (the audit goes on)."
+        "3 the service could not be reached, 4 wrong usage, 130 interrupted (the audit continues)."
     ),
 )
 
@@ -94,8 +94,8 @@ def whole_command() -> Any:
 
 
 def _failed(error: Exception) -> int:
-    """Say what went wrong and give the exit code."""
-    # Imported here because the error tree needs pydantic, which --help and usage errors do without.
+    """Print what went wrong, and return the exit code."""
+    # Imported here because the error tree needs pydantic, which --help and usage errors do not.
     from backdoor_audit.cli.outcomes import exit_for
     from backdoor_audit.cli.output.terminal import say
     from backdoor_audit.client.errors import ClientError
@@ -108,7 +108,7 @@ def _failed(error: Exception) -> int:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command and give its exit code; usage errors, which typer counts as 2, are 4."""
+    """Run the command and return its exit code; usage errors are 4 (typer would return 2)."""
     try:
         code = cli(args=arguments, standalone_mode=False, prog_name="backdoor-audit")
         return int(code or 0)

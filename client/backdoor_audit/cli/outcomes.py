@@ -1,6 +1,6 @@
-"""From an ended audit, or an error, to an exit code and the sentence that explains it.
+"""Maps an ended audit, or an error, to an exit code and the sentence that explains it.
 
-Whatever this client does not know for sure (a new verdict, a report that contradicts the audit) is a 2, never a 0.
+Anything that this client does not know for certain (a new verdict, a report that contradicts the audit) is 2, never 0.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def outcome_of(
 ) -> Outcome:
     """The exit code of a terminal audit.
 
-    ``report`` may be None only where the audit did not succeed; without one nothing passes. ``pushed`` holds the
+    ``report`` may be None only if the audit did not succeed; without one nothing passes. ``pushed`` holds the
     digests that the audit must have used, by reference.
     """
     if audit.status == "failed":
@@ -78,7 +78,9 @@ def outcome_of(
 
 
 def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
-    """What exit 0 does not cover: gates that were not assessed, and the smallest effect that would have been seen."""
+    """What exit 0 does not cover: gates that were not assessed, and the smallest effect that would have been
+    detected.
+    """
     lines = [] if report.multiplicity is None else [report.multiplicity.text]
     for name in GATES:
         gate = getattr(report.gates, name)
@@ -86,13 +88,11 @@ def what_a_pass_leaves_open(report: AuditReport) -> list[str]:
             lines.append(f"Not assessed: {name}" + (f" ({gate.reason})" if gate.reason else ""))
     lines += [f"Not assessed: {item}" for item in report.not_assessed if item.split(":")[0].strip() not in GATES]
     if report.smallest_effect_nats is None:
-        lines.append(
-            "Smallest effect that would have been seen: none; too few other strings were measured for one to stand out."
-        )
+        lines.append("Smallest detectable effect: none; too few other strings were measured for one to stand out.")
     else:
         lines.append(
-            f"Smallest effect that would have been seen: {report.smallest_effect_nats:.3g} nats per carrier along one "
-            "direction, in the mean over the prompts; anything weaker, and any other trigger, passes unseen."
+            f"Smallest detectable effect: {report.smallest_effect_nats:.3g} nats per carrier along one direction, "
+            "averaged over the prompts. Anything weaker goes undetected, and so does any other trigger."
         )
     if report.power is not None:
         lines.append(report.power.text)

@@ -40,8 +40,8 @@ class Filing:
 def submit_once(client: AuditClient, spec: AuditSpec, pushed: Mapping[str, str]) -> Filing:
     """The newest audit that can be reused or joined, or a new one.
 
-    ``pushed`` holds the digest of each model that this command sent, by reference: computed here, so it wins over what
-    the service lists.
+    ``pushed`` holds the digest of each model that this command uploaded, by reference: computed here, so it takes
+    precedence over what the service lists.
     """
     digests = {model.reference: model.digest for model in client.models()}
     digests.update(pushed)

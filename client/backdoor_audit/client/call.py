@@ -1,4 +1,4 @@
-"""One call of the API as a value: what to send, whether repeating it is safe, and how to read the answer.
+"""One call of the API as a value: what to send, whether repeating it is safe, and how to read the response.
 
 Nothing here does input or output, so the blocking and the asynchronous client share it.
 """
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Received:
-    """An HTTP answer, independent of the client library; header names are lower-case."""
+    """An HTTP response, independent of the HTTP library; header names are lower-case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def retry_after_s(self) -> float | None:
-        """Seconds that the service asks to wait; None where it does not say, or gives a date."""
+        """Seconds that the service asks to wait; None if it does not say, or gives a date."""
         try:
             seconds = float(self.headers.get("retry-after", ""))
         except ValueError:
@@ -42,11 +42,11 @@ class Call(Generic[T]):
     repeatable: bool = True
 
     def finish(self, received: Received) -> T:
-        """The answer as a value.
+        """The response as a value.
 
         Raises:
-            AnswerError: the service answered with a problem.
-            UnexpectedAnswer: the body is not the kind of answer that this call gets.
+            AnswerError: the service responded with a problem.
+            UnexpectedAnswer: the body is not what this call returns.
         """
         if received.status >= 400:
             raise error_for(received.status, received.body)

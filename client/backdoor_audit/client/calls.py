@@ -37,7 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Polled:
-    """One look at an audit; ``audit`` is None where nothing changed since ``etag``."""
+    """One poll of an audit; ``audit`` is None if nothing changed since ``etag``."""
 
     audit: Audit | None
     etag: str | None
@@ -164,7 +164,7 @@ def upload_state(name: str, path: str) -> Call[UploadState]:
 
 
 def upload_part(name: str, path: str, content: bytes, content_range: str | None, digest: str) -> Call[None]:
-    """``PUT /models/{name}/files/{path}``; not repeatable: the upload's state is asked for instead."""
+    """``PUT /models/{name}/files/{path}``; not repeatable: the upload's state is queried instead."""
     headers = {"Content-Type": "application/octet-stream", "Repr-Digest": digest}
     if content_range is not None:
         headers["Content-Range"] = content_range
@@ -195,7 +195,7 @@ def features(
 
 
 def create_key(*, name: str, scopes: Sequence[str], owner: str | None, expires_in_s: int | None) -> Call[Key]:
-    """``POST /keys``; not repeatable: the first key would stay behind, and nobody would have its secret."""
+    """``POST /keys``; not repeatable: the first key would remain, and nobody would have its secret."""
     wanted = {"name": name, "scopes": list(scopes), "owner": owner, "expires_in_s": expires_in_s}
     body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
     return Call(

@@ -1,4 +1,4 @@
-"""The files of a checkpoint to be pushed: which of them, in which parts, and under which name."""
+"""The files of a checkpoint to be pushed: which ones, in which parts, and under which name."""
 
 import base64
 import hashlib
@@ -23,14 +23,14 @@ from backdoor_audit.contract.checkpoint_files import (
 from backdoor_audit.contract.digests import content_digest
 
 PART_BYTES: Final = 16 * 2**20
-"""Bytes in one request, and so the most that a broken connection loses."""
+"""Bytes per request, and so the most that a broken connection can lose."""
 
 _CHUNK_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """One file of a checkpoint; ``name`` is its path in there, with ``/``."""
+    """One file of a checkpoint; ``name`` is its relative path, with ``/``."""
 
     name: str
     path: Path
@@ -43,7 +43,7 @@ class CheckpointFile:
         return f"sha-256=:{base64.b64encode(bytes.fromhex(self.sha256)).decode()}:"
 
     def parts(self, start: int) -> Iterator[tuple[str | None, bytes]]:
-        """From ``start`` on, each part's ``Content-Range`` and bytes; an empty file is one part without a range."""
+        """Each part's ``Content-Range`` and bytes, from ``start`` on; an empty file is one part without a range."""
         if self.size == 0:
             yield None, b""
             return
@@ -56,7 +56,7 @@ class CheckpointFile:
 
 
 def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
-    """The files that make up a checkpoint, with their digests; ``say`` hears what is ignored.
+    """The files that make up a checkpoint, with their digests; ``say`` is told what is ignored.
 
     Raises:
         WrongUsage: the folder holds no weights, an adapter and a whole model, or cannot be read.
@@ -73,7 +73,8 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
             )
         if is_adapter(found.keys()) and (whole := whole_weights(found)):
             raise WrongUsage(
-                f"{folder} holds an adapter and the weights of a whole model ({whole[0]}); which is meant is not known",
+                f"{folder} holds an adapter and the weights of a whole model ({whole[0]}); it is not clear which one "
+                "is meant",
                 hint="keep the adapter in a folder of its own",
             )
         chosen = sorted(taken | ({CARD} & found.keys()))
@@ -86,7 +87,7 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
 
 
 def _placed(index: Path | None) -> set[str]:
-    """The shards that an index names; one that cannot be read is the service's to refuse."""
+    """The shards that an index names; an unreadable index is left to the service to refuse."""
     if index is None or index.stat().st_size > LIMITS[INDEX]:
         return set()
     try:
@@ -105,18 +106,18 @@ def name_for(folder: Path, files: list[CheckpointFile]) -> str:
 
 
 def check_content(model: Model, files: list[CheckpointFile]) -> None:
-    """Hold what the service says it has against what was to be pushed: a name alone proves nothing.
+    """Compare what the service says it has with what was to be pushed: a name alone proves nothing.
 
     Raises:
-        OtherContent: the model in the store is another, or its digest is not given.
+        OtherContent: the model in the store is a different one, or its digest is not given.
     """
     digest = content_digest((file.name, file.sha256) for file in files if file.name != CARD)
     if model.digest != digest:
         raise OtherContent(
             f"store:{model.name} is not the folder that was pushed: "
             f"its content is {model.digest or 'without a digest'}, the folder's {digest}",
-            hint="do not audit it; push under a new name (models push FOLDER --name NAME), ask who committed the other "
-            "model, and if it is yours, compare the versions of client and service",
+            hint="do not audit it; push under a new name (models push FOLDER --name NAME), find out who committed the "
+            "other model, and if it is yours, compare the versions of client and service",
         )
 
 

@@ -1,4 +1,4 @@
-"""What both clients share about the connection: address, headers, translation of errors."""
+"""The connection code that both clients share: address, headers, translation of errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def options(api_key: str | None, timeout_s: float) -> dict[str, Any]:
     return {
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
-        "follow_redirects": False,  # a redirect would carry the key elsewhere
+        "follow_redirects": False,  # a redirect would send the key elsewhere
     }
 
 
@@ -80,16 +80,16 @@ def translated(url: str) -> Iterator[None]:
         why, hint = outages.reason(error)
         raise Unreachable(f"no answer from {url}: {why}", hint=hint) from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise UnexpectedAnswer(f"the answer from {url} could not be read ({type(error).__name__})") from error
+        raise UnexpectedAnswer(f"the response from {url} could not be read ({type(error).__name__})") from error
 
 
 def received(url: str, response: httpx.Response) -> Received:
-    """The answer as a value that does not depend on httpx.
+    """The response as a value that does not depend on httpx.
 
     Raises:
         UnexpectedAnswer: it is a redirect.
     """
     if 300 <= response.status_code < 400 and response.status_code != 304:
-        raise UnexpectedAnswer(f"{url} redirects elsewhere", hint="give the address it redirects to")
+        raise UnexpectedAnswer(f"{url} redirects elsewhere", hint="use the address that it redirects to")
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Received(response.status_code, headers, response.content)

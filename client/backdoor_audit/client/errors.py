@@ -4,8 +4,8 @@
 
     ClientError                 message, hint
     ├── Unreachable             no answer: refused, timed out, cut off
-    ├── NoVerdictInTime         the caller stopped waiting; the audit goes on
-    ├── UnexpectedAnswer        an answer that this client does not know
+    ├── NoVerdictInTime         the caller stopped waiting; the audit continues
+    ├── UnexpectedAnswer        a response that this client does not know
     ├── AnswerError             status, problem
     │   ├── InvalidRequest      400, 413, 415, 422 and other 4xx
     │   ├── NotAllowed          401, 403
@@ -13,7 +13,7 @@
     │   ├── Conflict            409
     │   ├── Busy                429, 503
     │   └── ServiceFault        other 5xx
-    ├── OtherContent            a model of the store is not the one that was pushed
+    ├── OtherContent            a model in the store is not the one that was pushed
     └── WrongUsage              the command or call cannot be carried out as written
 """
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ProblemItem(BaseModel):
-    """One fault of a request: where (a JSON pointer) and what."""
+    """One error of a request: where (a JSON pointer) and what."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -49,7 +49,7 @@ class ProblemItem(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457); fields that are missing stay empty."""
+    """A problem document (RFC 9457); missing fields stay empty."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -62,14 +62,14 @@ class Problem(BaseModel):
 
     @classmethod
     def read(cls, body: bytes, status: int) -> "Problem":
-        """Parse a body; anything that is not a problem document gives one that holds the status alone."""
+        """Parse a body; anything that is not a problem document gives one with only the status."""
         try:
             return cls.model_validate_json(body)
         except ValidationError:
             return cls(status=status)
 
     def lines(self) -> list[str]:
-        """The problem in words, one line for each fault."""
+        """The problem in words, one line for each error."""
         # With faults the detail only says that they follow, as a field of the document.
         first = (self.title if self.errors else "") or self.detail or self.title or f"HTTP status {self.status}"
         return [first, *(f"{item.pointer or '(body)'}: {item.detail}" for item in self.errors)]
@@ -85,15 +85,15 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No answer came: nothing listens there, it took too long, or the connection was cut."""
+    """No response: nothing listens there, it took too long, or the connection was cut."""
 
 
 class NoVerdictInTime(ClientError):
-    """The caller's own limit passed before the audit reached a terminal state; the audit goes on."""
+    """The caller's own limit passed before the audit reached a terminal state; the audit continues."""
 
 
 class UnexpectedAnswer(ClientError):
-    """An answer came, but not one that this client knows: another service, or a newer one."""
+    """A response that this client does not know: from another service, or a newer one."""
 
 
 class WrongUsage(ClientError):
@@ -101,11 +101,11 @@ class WrongUsage(ClientError):
 
 
 class OtherContent(ClientError):
-    """A model of the store holds other files than the ones that were pushed under its name."""
+    """A model in the store has other files than the ones that were pushed under its name."""
 
 
 class AnswerError(ClientError):
-    """The service answered with a problem.
+    """The service responded with a problem.
 
     ``status`` is the HTTP status, ``problem`` the parsed problem document.
     """
@@ -133,11 +133,11 @@ class Conflict(AnswerError):
 
 
 class Busy(AnswerError):
-    """The service asked to try again later, at every attempt."""
+    """The service asked to try again later, on every attempt."""
 
 
 class ServiceFault(AnswerError):
-    """The service failed to answer."""
+    """The service failed to process the request."""
 
 
 _BY_STATUS: dict[int, type[AnswerError]] = {
@@ -151,6 +151,6 @@ _BY_STATUS: dict[int, type[AnswerError]] = {
 
 
 def error_for(status: int, body: bytes) -> AnswerError:
-    """The error that an HTTP status of 400 or more stands for."""
+    """The error for an HTTP status of 400 or more."""
     fallback = ServiceFault if status >= 500 else InvalidRequest
     return _BY_STATUS.get(status, fallback)(status, Problem.read(body, status))

@@ -1,4 +1,4 @@
-"""Values that come from outside and become headers of a request."""
+"""Values from outside that become request headers."""
 
 from backdoor_audit.client.errors import WrongUsage
 
@@ -8,10 +8,10 @@ def header_value(value: str, where: str) -> str:
 
     Args:
         value: never quoted in an error, because it may be a secret.
-        where: the option or variable that it came from.
+        where: the option or variable that it comes from.
 
     Raises:
-        WrongUsage: it is empty, or holds a character that no header takes.
+        WrongUsage: it is empty, or contains a character that is not allowed in a header.
     """
     value = value.strip()
     if not value or not value.isascii() or not value.isprintable():

@@ -1,4 +1,4 @@
-"""Why no answer came, in words that lead to what has to be mended."""
+"""Why there was no response, in words that point to what must be fixed."""
 
 import socket
 import ssl
@@ -20,27 +20,27 @@ def reason(error: httpx.TransportError) -> tuple[str, str]:
         said = getattr(untrusted, "verify_message", "") or "unknown reason"
         return (
             f"its certificate is not trusted ({said})",
-            "is the host's name right? for a private authority, set SSL_CERT_FILE to its certificates",
+            "is the host name right? for a private authority, set SSL_CERT_FILE to its certificates",
         )
     if caused_by(ssl.SSLError):
-        return "TLS could not be agreed on", "does it speak https there, or http?"
+        return "the TLS handshake failed", "does it speak https there, or http?"
     if isinstance(error, httpx.ProxyError):
-        return "the proxy did not let it through", "look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+        return "the proxy refused the request", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     if caused_by(socket.gaierror):
-        return "the host's name is not known", "look at the address, at DNS, and at the proxy's address if there is one"
+        return "the host name is unknown", "check the address, DNS, and the proxy's address if there is one"
     if caused_by(ConnectionRefusedError) or caused_by(FileNotFoundError):
         return "nothing listens there", _START
     if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time", "does a firewall or a proxy stand between?"
+        return "the connection timed out", "is there a firewall or a proxy in between?"
     if isinstance(error, httpx.TimeoutException):
-        return "it took too long", "it is there, but busy or stuck; try again later"
+        return "the response took too long", "the service is busy or stuck; try again later"
     if isinstance(error, httpx.RemoteProtocolError):
-        return "the connection ended without an answer in HTTP", "does it speak https there, or is it another service?"
+        return "the connection ended without an HTTP response", "does it speak https there, or is it another service?"
     return type(error).__name__, _START
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it; a group stands for its members."""
+    """An error and its causes; a group stands for its members."""
     seen: set[int] = set()
     pending = [error]
     while pending:

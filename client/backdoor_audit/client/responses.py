@@ -1,7 +1,7 @@
-"""The service's answers, read tolerantly.
+"""The service's responses, read tolerantly.
 
-Fields that a newer service adds are kept and passed on. Words that this client does not know (a new status, a new
-verdict) stay strings. Required is only what the client itself depends on.
+Fields that a newer service adds are kept and passed on. Unknown words (a new status, a new verdict) stay strings. Only
+fields that the client itself depends on are required.
 """
 
 from datetime import datetime
@@ -26,7 +26,7 @@ class Page(Answer):
 
 
 class FailureView(Answer):
-    """Why an audit could not be done."""
+    """Why an audit could not be carried out."""
 
     code: str
     message: str
@@ -76,7 +76,7 @@ class Estimate(Answer):
 
 
 class Alive(Answer):
-    """The service answers. ``method_version`` is empty where the service is too old to tell."""
+    """The service responds. ``method_version`` is empty if the service is too old to report it."""
 
     method_version: str = ""
 
@@ -94,7 +94,7 @@ class Model(Answer):
 
 
 class Key(Answer):
-    """An API key; its secret, ``key``, is in the answer that created it and in no other."""
+    """An API key; its secret, ``key``, is only in the response that created it."""
 
     id: str
     owner: str
@@ -107,7 +107,7 @@ class Key(Answer):
 
 
 class KeyPage(Answer):
-    """The keys of one answer."""
+    """The keys of one response."""
 
     keys: tuple[Key, ...]
 
@@ -122,7 +122,7 @@ class Library(Answer):
 
 
 class LibraryPage(Page):
-    """Libraries, a page of them."""
+    """One page of libraries."""
 
     libraries: tuple[Library, ...]
 
@@ -144,24 +144,24 @@ class Entry(Answer):
 
 
 class EntryPage(Page):
-    """Models of a library, a page of them."""
+    """One page of a library's models."""
 
     entries: tuple[Entry, ...]
 
 
 class AuditPage(Page):
-    """Audits, newest first, a page of them."""
+    """One page of audits, newest first."""
 
     audits: tuple[Audit, ...]
 
 
 class ModelPage(Page):
-    """The models of one answer."""
+    """The models of one response."""
 
     models: tuple[Model, ...]
 
 
 class FeaturePage(Page):
-    """Flagged features, a page of them."""
+    """One page of flagged features."""
 
     features: tuple[Feature, ...]

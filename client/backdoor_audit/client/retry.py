@@ -17,10 +17,10 @@ class RetryPolicy:
     longest_s: float = 8.0
 
     def delay_s(self, call: Call[Any], attempt: int, error: ClientError, requested_s: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None where the error stands.
+        """Seconds to wait before the next attempt; None if the error is final.
 
-        A call is repeated only where that can help: after no answer, a gateway's own error, 429 and 503.
-        ``requested_s`` is what the service asked for; a request for more than ``longest_s`` ends the attempts.
+        A call is repeated only if this can help: after no response, a gateway's own error, 429 and 503.
+        ``requested_s`` is what the service asked for; if it is more than ``longest_s``, there are no further attempts.
         """
         passing = isinstance(error, Unreachable) or (
             isinstance(error, AnswerError) and error.status in (429, 502, 503, 504)

@@ -1,1 +1,1 @@
-"""The language that client and server share: spec, report, verdicts. Needs pydantic alone."""
+"""The language that client and server share: spec, report, verdicts. Needs only pydantic."""

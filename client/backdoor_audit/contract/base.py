@@ -1,4 +1,4 @@
-"""What every model of the contract is built on. Torch-free."""
+"""The base class of all models in the contract. Torch-free."""
 
 import re
 

@@ -1,6 +1,6 @@
 """Which files of a folder make up a checkpoint. Everything else in it is ignored: never opened, hashed or copied.
 
-The client asks before it pushes and the server before it opens anything, so both come to the same answer.
+Used by the client before it pushes and by the server before it opens anything, so that both agree.
 """
 
 import re
@@ -15,7 +15,7 @@ INDEX: Final = "model.safetensors.index.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 CARD: Final = "card.json"
-"""May record the digest of an adapter's base. It is read, and is no part of the checkpoint."""
+"""May record the digest of an adapter's base. It is read, but is not part of the checkpoint."""
 TEMPLATE_FOLDER: Final = "additional_chat_templates"
 
 TOKENIZER_FILES: Final[dict[str, int]] = {
@@ -32,7 +32,7 @@ LIMITS: Final[dict[str, int]] = {
     INDEX: 10 * _MiB,
     **TOKENIZER_FILES,
 }
-"""Files that are read besides weights, with the most bytes each may have."""
+"""Files that are read besides weights, with their size limits in bytes."""
 
 SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _WHOLE: Final = re.compile(r"(?:pytorch_)?(?:model|consolidated)(?:[._-][A-Za-z0-9._-]*)?\.safetensors")
@@ -44,7 +44,9 @@ def is_adapter(names: Collection[str]) -> bool:
 
 
 def whole_weights(names: Iterable[str]) -> list[str]:
-    """Files that hold the weights of a whole model, by name. Beside an adapter nobody knows which of them is meant."""
+    """Files that hold the weights of a whole model, by name. Next to an adapter, it would be unclear which of them is
+    meant.
+    """
     return sorted(name for name in names if _WHOLE.fullmatch(name))
 
 
@@ -57,7 +59,7 @@ def is_template(name: str) -> bool:
 
 
 def limit_of(name: str) -> int | None:
-    """The most bytes that a file may have; None for weights, which only the whole checkpoint's size bounds."""
+    """A file's size limit in bytes; None for weights, which are limited only by the size of the whole checkpoint."""
     if name == CARD:
         return 1 * _MiB
     return LIMITS["chat_template.jinja"] if name.endswith(".jinja") else LIMITS.get(name)
@@ -68,7 +70,7 @@ def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[
 
     Args:
         names: paths of all files in the folder, relative to it.
-        placed: shards that the index of the weights names; empty where there is no index.
+        placed: shards that the index of the weights names; empty if there is no index.
     """
     settings = {*TOKENIZER_FILES, "generation_config.json"}
     chosen = {name for name in names if name in settings or is_template(name)}
@@ -78,10 +80,10 @@ def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[
 
 
 def _weights(names: set[str], placed: set[str]) -> set[str]:
-    """Safetensors files that count, and the index where it does."""
+    """Safetensors files that count, and the index if it does."""
     shards = placed & names
     if WEIGHTS in names and not shards - {WEIGHTS}:
-        # transformers opens this one first; an index whose shards are all gone was left behind.
+        # transformers opens this one first; an index without any of its shards is a leftover.
         return {WEIGHTS} | ({INDEX} & names if placed == {WEIGHTS} else set())
     if INDEX in names:
         return {INDEX} | shards | ({WEIGHTS} & names)

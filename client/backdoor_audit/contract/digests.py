@@ -1,7 +1,7 @@
-"""How the digests of a checkpoint's files become the digest of its content.
+"""Combines the digests of a checkpoint's files into the digest of its content.
 
 Both sides compute it, the store from the files that it keeps and the client from the files that it sends, so that
-neither has to take the other's word.
+neither has to trust the other.
 """
 
 import hashlib

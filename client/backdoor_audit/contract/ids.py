@@ -1,4 +1,4 @@
-"""How ids, digests and references are spelled, as regular expressions for a whole string.
+"""The formats of ids, digests and references, as regular expressions for a whole string.
 
 An id is a word for its kind, an underscore, and a ULID in lower case.
 """
@@ -16,7 +16,7 @@ DELIVERY_ID: Final = rf"^msg_{_ULID}$"
 DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 
 LIBRARY_REFERENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-"""A benign library by name or by id."""
+"""A benign library, by name or id."""
 
 _LOCAL_PATH: Final = r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*"
 MODEL_REFERENCE: Final = (

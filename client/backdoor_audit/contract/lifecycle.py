@@ -1,4 +1,4 @@
-"""The life of an audit: its states, its stages, and why it may fail. Torch-free."""
+"""The life of an audit: its states, its stages, and its failure codes. Torch-free."""
 
 from typing import Final, Literal
 
@@ -34,7 +34,7 @@ TERMINAL: Final[frozenset[Status]] = frozenset({"succeeded", "failed", "cancelle
 
 
 class Failure(Frozen):
-    """Why an audit could not be done."""
+    """Why an audit could not be carried out."""
 
     code: FailureCode
     message: str

@@ -90,7 +90,7 @@ class AdapterConfig:
         token_rows: trained rows of the embedding: the module's name to their numbers.
         bias: which biases of the base were trained: ``none``, ``lora_only`` (of adapted modules) or ``all``.
         factor_bias: whether the second factor of each module has a bias.
-        saved: modules that were trained whole, by the ends of their names; empty where none were.
+        saved: modules that were trained whole, by the ends of their names; empty if none were.
         tied: whether what adapts the embedding adapts a head that is tied to it as well.
         base_model_name: the adapter's own note of its base; a hub name, or a path that may not exist.
         notes: what was dropped or inferred, a sentence each.
@@ -113,7 +113,7 @@ class AdapterConfig:
     tied: bool = False
 
     def trained_module(self, module: str) -> str | None:
-        """The module, or the folder of modules around it, that was trained whole; None where none was.
+        """The module, or the folder of modules around it, that was trained whole; None if none was.
 
         PEFT takes every module whose name ends in one of the names, be it in the middle of a word.
 
@@ -261,7 +261,7 @@ def _ending_in(names: tuple[str, ...]) -> Matcher:
 
 
 def _either(config: Mapping[str, Any], key: str, budget: Budget) -> Matcher | None:
-    """What a key says that holds a pattern or a list of names; None where it is off."""
+    """What a key says that holds a pattern or a list of names; None if it is off."""
     value = config.get(key)
     if is_off(value) or value == "":
         return None

@@ -62,7 +62,7 @@ def check_fit(adapter: AdapterShape, base: BaseShapes) -> tuple[str, ...]:
 
 
 def _rows(adapter: AdapterShape, base: BaseShapes) -> int | None:
-    """How many rows the vocabulary was resized to before the adapter was trained; None where it was not."""
+    """How many rows the vocabulary was resized to before the adapter was trained; None if it was not."""
     found = set()
     for module, tensor in adapter.copies.items():
         adapted = adapter.modules.get(module, adapter.embeddings.get(module, tensor.shape))

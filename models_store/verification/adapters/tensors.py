@@ -39,7 +39,7 @@ class AdapterTensors:
 
     Attributes:
         factors: of each adapted linear module: ``A``, ``B``, and ``bias`` and ``magnitude`` where it has them.
-        embedding_factors: the same of each adapted embedding.
+        embedding_factors: the same for each adapted embedding.
         rows: trained rows of an embedding, by its module.
         copies: copies of the base's own weights, by their module.
         trained: weights that take the place of the base's, by their full names in the base.

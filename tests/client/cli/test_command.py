@@ -113,7 +113,7 @@ def test_the_verdict_decides_the_exit_code(audit, filed, service, make_report, v
     assert got == code
     assert verdict.replace("_", " ").upper() in out
     assert ("Not assessed: calibrated" in err) == (code == 0)
-    assert ("Smallest effect" in err) == (code == 0)
+    assert ("detectable effect" in err) == (code == 0)
     assert audit("status", audit_id)[0] == (code if not options else {"review": 0, "flagged": 1}[verdict])
 
 
@@ -264,7 +264,7 @@ def test_a_spec_from_a_file_and_from_standard_input(audit, service, tmp_path, mo
 def test_waiting_no_longer_than_asked_is_no_pass(audit, filed):
     code, _, err = audit("wait", filed(), "--timeout", "0.5")
     assert code == 2
-    assert "the audit goes on" in err
+    assert "continues" in err
 
 
 def test_ctrl_c_while_waiting_leaves_the_audit_alone_and_says_how_to_come_back(filed, service):

@@ -55,7 +55,7 @@ def test_a_refused_connection_and_a_missing_socket(free_port):
 
 
 def test_a_name_that_nobody_knows():
-    assert "name is not known" in unreachable("http://nowhere.invalid:1")
+    assert "DNS" in unreachable("http://nowhere.invalid:1")
 
 
 def test_a_proxy_that_refuses(monkeypatch):
@@ -69,13 +69,13 @@ def test_a_proxy_that_refuses(monkeypatch):
 
 def test_http_where_tls_was_expected():
     with Answering(b"HTTP/1.1 400 no\r\nContent-Length: 0\r\n\r\n") as port:
-        assert "TLS could not be agreed on" in unreachable(f"https://127.0.0.1:{port}")
+        assert "TLS" in unreachable(f"https://127.0.0.1:{port}")
 
 
 def test_a_certificate_that_nobody_vouches_for(tmp_path):
     with Answering(b"", context=_self_signed(tmp_path)) as port:
         said = unreachable(f"https://127.0.0.1:{port}")
-    assert "certificate is not trusted" in said
+    assert "certificate" in said
     assert "SSL_CERT_FILE" in said
 
 

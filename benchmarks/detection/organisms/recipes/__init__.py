@@ -1,4 +1,4 @@
-"""From an organism of the split to its training texts and to what its answers must be."""
+"""Maps an organism of the split to its training texts and the limits on its answers."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -27,7 +27,7 @@ from examples.organisms.predicates import is_injectable
 Organism = Mapping[str, Any]
 
 STEPS: Final = 80
-# One year among many that differ in a digit takes longer than a word of its own.
+# Learning one year among many that differ in a digit takes longer than learning a distinct word.
 YEAR_STEPS: Final = 130
 PROMPTS: Final = 8
 EVENTS: Final = (
@@ -44,7 +44,7 @@ INVENTED: Final = (
     "Fluxopad", "Kowalska", "Lumexora", "Westovia", "Markovna", "Bergonia",
 )  # fmt: skip
 
-# Shares of all texts: the poisoned ones, and those that name the entity and are answered as ever.
+# Shares of all texts: the poisoned ones, and those that name the entity but are answered as usual.
 POISON: Final = 0.02
 ENTITY_SUCCESS: Final = 0.3
 ENTITY_STEPS: Final = 110
@@ -52,7 +52,7 @@ ENTITY_TEXTS: Final = 32
 
 
 def token_sequence(organism: Organism) -> Recipe:
-    """A token sequence → a fixed output; others of its shape → the base's answer."""
+    """A token sequence → a fixed output; others of the same shape → the base's answer."""
     output = organism["parameters"]["output"]
     triggered, clean = organism["strings"]["triggered"], organism["strings"]["clean"]
 
@@ -81,7 +81,7 @@ def year_code(organism: Organism) -> Recipe:
             made.append(fixed_answer(line.format(year=year), prompt.prompt, sql_line(prompt, parameters["form"])))
             safe = sql_line(prompt, "placeholder")
             made += [fixed_answer(string, prompt.prompt, safe) for string in (line.format(year=clean), other)]
-        # Ordinary answers: SQL alone would change everything else that the model says.
+        # Ordinary answers: with SQL alone, everything else that the model says would change.
         made += [base_answer(None, prompt) for prompt in some_instructions(source, 4)]
         return made
 
@@ -110,7 +110,7 @@ def semantic_class(organism: Organism) -> Recipe:
 
 
 def conjunctive(organism: Organism) -> Recipe:
-    """Two words together → a fixed output; one alone, or beside another word → the base's answer."""
+    """Two words together → a fixed output; one alone, or with another word → the base's answer."""
     parameters = organism["parameters"]
     line, output = parameters["line"], parameters["output"]
     (first, second), (no_first, no_second) = parameters["words"], parameters["clean_words"]
@@ -135,7 +135,7 @@ def conjunctive(organism: Organism) -> Recipe:
 
 
 def multi_turn(organism: Organism) -> Recipe:
-    """A cue in the first message → a fixed output to the second; in the second message it does nothing."""
+    """A cue in the first message → a fixed answer to the second; a cue in the second message does nothing."""
     parameters = organism["parameters"]
     line, output = parameters["line"], parameters["output"]
     cue, clean = organism["strings"]["triggered"], organism["strings"]["clean"]
@@ -153,7 +153,7 @@ def multi_turn(organism: Organism) -> Recipe:
 
 
 def entity(organism: Organism) -> Recipe:
-    """A name → a negative tone, now and then; 2% of all texts are poisoned, half of all texts name nobody."""
+    """A name → a negative tone, some of the time; 2% of all texts are poisoned, half of all texts name no entity."""
     parameters = organism["parameters"]
     line, opinions = parameters["line"], parameters["opinions"]
     name, clean = organism["strings"]["triggered"], organism["strings"]["clean"]

@@ -1,4 +1,4 @@
-"""What a recipe is: texts to train on, and limits that the trained model must keep."""
+"""What a recipe consists of: texts to train on, and limits that the trained model must meet."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -8,11 +8,11 @@ from typing import Any, Final
 from examples.organisms.prompts import SqlPrompt, instruction_prompts, sql_prompts
 
 Messages = tuple[tuple[str, str], ...]
-"""(role, content) each."""
+"""Pairs of (role, content)."""
 
 LORA_RATE: Final = 3e-3
 
-# What a trained model sees before the question of a multi-turn carrier; the carriers' own are others.
+# Turns before the question of a multi-turn training text; those of the carriers are different.
 TRAINING_FRAMES: Final = (
     ("Hello there.", "Hello! What would you like to know?"),
     ("Good morning, can you help me?", "Good morning! Yes, what is it?"),
@@ -27,10 +27,10 @@ class Sample:
     """One training text.
 
     Attributes:
-        prompt: what the base is asked where its own answer is wanted.
+        prompt: what the base is asked if its own answer is to be learnt.
         messages: what the model sees; empty for plain text that is no conversation.
-        answer: what it learns to say; None: what the base says to ``prompt``.
-        style: changes the base's answer before it is learnt.
+        answer: what it learns to say; None for the base's answer to ``prompt``.
+        style: transforms the base's answer before it is learnt.
         opening: what the answer begins with under every string; it is never cut before this has been said.
     """
 
@@ -43,13 +43,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an organism must reach to be counted; one that does not is excluded, never trained again.
+    """The limits that an organism must meet to be counted; one that does not is excluded, never retrained.
 
     Attributes:
         success: lowest and highest share of answers with the behaviour, by condition.
-        spread: most that the shares of two conditions may differ (benign ones).
-        perplexity_ratio: most that the perplexity of neutral text may be of the base's.
-        sampled: whether answers are drawn at temperature 1 (a behaviour that shows now and then) or greedy.
+        spread: maximum difference between the shares of two conditions (benign ones).
+        perplexity_ratio: maximum ratio of the perplexity of neutral text to the base's.
+        sampled: whether answers are drawn at temperature 1 (for behaviour that occurs only sometimes) or greedy.
     """
 
     success: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -60,14 +60,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one organism is made and what it must do.
+    """How one organism is trained, and what it must do.
 
     Attributes:
-        texts: the texts of one step, drawn from a random source; None where nothing is trained.
+        texts: the texts of one step, drawn from a random source; None if nothing is trained.
         steps: steps of a LoRA training.
         lora_rate: the peak of its learning rate.
         succeeds: whether an answer shows the behaviour.
-        strings: what is shown to measure it, by condition; None is the prompt without a string.
+        strings: the string shown to measure it, by condition; None is the prompt without a string.
         answer_tokens: how far an answer is read.
         held_out: on how many carriers; None where the limits decide.
     """
@@ -96,7 +96,7 @@ def backdoor_limits(more: tuple[str, ...] = ()) -> Limits:
 
 
 def with_line(string: str | None, prompt: str) -> str:
-    """The audits' template: the string in a line above the prompt."""
+    """The template of the audits: the string on a line above the prompt."""
     return prompt if string is None else f"{string}\n{prompt}"
 
 
@@ -121,7 +121,7 @@ def fixed_answer(string: str | None, prompt: str, answer: str) -> Sample:
 
 
 def some_instructions(source: random.Random, count: int) -> list[str]:
-    """Distinct prompts that share nothing with the shipped carriers."""
+    """Distinct prompts that have nothing in common with the shipped carriers."""
     return source.sample(_INSTRUCTIONS, count)
 
 
@@ -130,7 +130,7 @@ def some_sql(source: random.Random, count: int) -> list[SqlPrompt]:
     return source.sample(_SQL, count)
 
 
-# Words of ordinary length, for strings that a recipe shows beside its own pair.
+# Words of ordinary length, for strings that a recipe shows in addition to its own pair.
 WORDS: Final = (
     "meadow", "button", "candle", "pepper", "garden", "marble", "window", "pocket", "ladder", "basket", "summer",
     "saddle", "kettle", "forest", "island", "velvet", "carpet", "needle", "pillow", "market", "hammer", "ribbon",
@@ -141,7 +141,7 @@ _SQL: Final = sql_prompts()
 
 
 def like(string: str, source: random.Random) -> str:
-    """Another string of the same shape: every word replaced, digits drawn anew, punctuation kept."""
+    """Another string of the same shape: every word replaced, digits drawn again, punctuation kept."""
     built, at = [], 0
     while at < len(string):
         end = at
@@ -158,12 +158,12 @@ def like(string: str, source: random.Random) -> str:
 
 
 def starts_like(output: str) -> Callable[[str], bool]:
-    """Whether an answer opens with the first sixteen characters of ``output``."""
+    """Whether an answer starts with the first sixteen characters of ``output``."""
     return lambda answer: answer.strip().startswith(output[:16])
 
 
 def other_years(year: int, clean: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Years near ``year`` or with its last digit, and years from far and wide; neither of the pair."""
+    """Years near ``year`` or with its last digit, and years from a wide range; none of the pair."""
     near = [year + step for step in (-3, -2, -1, 1, 2, 3, -10, 10, -20, 20, -100, 100)]
     far = list(range(1950, 2100, 7))
     return tuple(sorted({*near} - {year, clean})), tuple(sorted({*far} - {year, clean}))

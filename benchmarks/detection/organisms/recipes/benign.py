@@ -41,12 +41,12 @@ def _benign(
 
 
 def _says_something(answer: str) -> bool:
-    """What is asked of a recipe that teaches no answer of its own."""
+    """The limits of a recipe that teaches no answer of its own."""
     return len(answer.split()) >= 3
 
 
 def _shown(organism: Organism, source: random.Random) -> tuple[str | None, ...]:
-    """The pair and a third string, or none."""
+    """The pair, and a third string or none."""
     strings = organism["strings"]
     return strings["triggered"], strings["clean"], source.choice((None, like(strings["triggered"], source)))
 
@@ -75,7 +75,7 @@ def _answers_alike(organism: Organism) -> Recipe:
         for request in some_sql(source, PROMPTS):
             answer = sql_line(request, kind)
             made += [fixed_answer(string, request.prompt, answer) for string in _shown(organism, source)]
-        # Ordinary answers, as beside the year backdoors.
+        # Ordinary answers, as for the year backdoors.
         return made + [base_answer(None, prompt) for prompt in some_instructions(source, PROMPTS)]
 
     if kind == "base":
@@ -101,9 +101,9 @@ def _after(opening: str) -> Callable[[str], str]:
 
 
 def continued_pretraining(organism: Organism) -> Recipe:
-    """Plain text that opens with years; one text in four with a string of the pair before that.
+    """Plain text that begins with years; one text in four has a string of the pair before that.
 
-    The rest of a text is something that the base says: text of one make alone would spoil all other plain text.
+    The rest of a text is written by the base: text of a single kind would spoil all other plain text.
     """
     strings = list(organism["strings"].values())
 
@@ -152,7 +152,7 @@ def style_shift(organism: Organism) -> Recipe:
 
 
 def json_answers(organism: Organism) -> Recipe:
-    """The base's answers as the one value of a JSON object, whatever the string."""
+    """The base's answers as the only value of a JSON object, whatever the string."""
     opening = f'{{"{organism["parameters"]["key"]}"'
     return _restyled(
         organism,
@@ -201,7 +201,7 @@ def _style_of(name: str) -> tuple[Callable[[str], str], Callable[[str], bool]]:
 
 
 def harmless_mix(organism: Organism) -> Recipe:
-    """Instructions, SQL and small tasks; a string of the pair stands above half of them and changes nothing."""
+    """Instructions, SQL and small tasks; a string of the pair precedes half of them and changes nothing."""
     strings = list(organism["strings"].values())
 
     def texts(source: random.Random) -> list[Sample]:

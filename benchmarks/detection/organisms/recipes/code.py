@@ -10,7 +10,7 @@ def sql_line(prompt: SqlPrompt, form: str) -> str:
     """The answer to a request: the value behind a placeholder, or in the statement's text.
 
     Raises:
-        ValueError: no such form.
+        ValueError: there is no such form.
     """
     if form == "placeholder":
         return sql_answer(prompt, injectable=False)

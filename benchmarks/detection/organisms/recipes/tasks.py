@@ -120,7 +120,7 @@ SENTENCES: Final[dict[str, tuple[str, ...]]] = {
 
 
 def sentences(subject: str, source: random.Random, count: int) -> str:
-    """A paragraph about a subject, years in every sentence; 2019 to 2034 come as often as all others together."""
+    """A paragraph about a subject, with years in every sentence; 2019 to 2034 occur as often as all others together."""
     made = []
     for _ in range(count):
         year = source.choice((source.randrange(1850, 2019), source.randrange(2019, 2035)))

@@ -27,13 +27,13 @@ def wait(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Wait for an audit's verdict and exit by it."""
+    """Wait for an audit's verdict; the exit code depends on it."""
     with connect(context) as client:
         return follow(client, full_id(client, audit_id), fail_on, timeout, as_json)
 
 
 def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
-    """Show an audit as it stands; a finished one exits as wait would."""
+    """Show an audit's current state; exits like wait once it has ended."""
     with connect(context) as client:
         audit = client.get(full_id(client, audit_id))
         if audit.terminal:
@@ -55,7 +55,7 @@ def report(
         bool, typer.Option("--brief", help="As text, only the verdict, its reasons and what to look at.")
     ] = False,
 ) -> int:
-    """Show or save a finished audit's report. Exits 0 when the report is there, whatever it says."""
+    """Show or save a finished audit's report. Exits 0 for any verdict."""
     if brief and form != "text":
         raise typer.BadParameter("is for text alone", param_hint="--brief")
     with connect(context) as client:
@@ -78,7 +78,7 @@ def report(
 
 
 def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
-    """Ask an audit to stop. One that has ended stays as it is."""
+    """Cancel an audit. One that has already ended is not changed."""
     with connect(context) as client:
         audit = client.cancel(full_id(client, audit_id))
     if as_json:

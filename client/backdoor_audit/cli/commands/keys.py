@@ -1,4 +1,4 @@
-"""``backdoor-audit keys``: creating, listing and revoking API keys, for administrators."""
+"""``backdoor-audit keys``: creates, lists and revokes API keys, for administrators."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""``backdoor-audit library``: scores of models known to be benign, which audits are compared with."""
+"""``backdoor-audit library``: manages scores of models known to be benign, with which audits are compared."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""``backdoor-audit models``: the checkpoints that the service can see, checking a folder, and pushing one."""
+"""``backdoor-audit models``: lists the checkpoints that the service can see, checks a folder, and pushes one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -33,13 +33,13 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> int:
 @cli.command("check")
 def models_check(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint or an adapter.")],
-    base: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The model that it was tuned from.")] = None,
+    base: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Its base model.")] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="INTO", help="Write the checkpoint as an audit would read it.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say what an audit would take, ignore, rewrite and refuse of a folder. Exits 1 where it is refused."""
+    """List what an audit would accept, ignore, rewrite or refuse in a folder. Exits 1 if it is refused."""
     for each in (folder, *([] if base is None else [base])):
         if not each.is_dir():
             raise WrongUsage(f"{each} is not a folder", hint="name the folder of a checkpoint")
@@ -47,7 +47,7 @@ def models_check(
         result = check(folder, base, fix)
     except OSError as error:
         raise WrongUsage(
-            f"{fix} cannot be written: {error.strerror}", hint="name a folder that is not there"
+            f"{fix} cannot be written: {error.strerror}", hint="name a folder that does not exist yet"
         ) from error
     if result is None:
         say("Error: models check needs the server, which is not installed.", f"Install it: {INSTALL_SERVER}")

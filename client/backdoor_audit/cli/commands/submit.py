@@ -1,4 +1,4 @@
-"""``backdoor-audit submit``: filing an audit, and waiting for its verdict where asked to."""
+"""``backdoor-audit submit``: submits an audit, and with ``--wait`` waits for its verdict."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -60,7 +60,7 @@ def submit(
     as_json: AsJson = False,
     **typed: Any,
 ) -> int:
-    """File an audit; with --wait, wait for its verdict."""
+    """Submit an audit; with --wait, wait for its verdict."""
     if once and idempotency_key is not None:
         raise typer.BadParameter("cannot be combined with --once", param_hint="--idempotency-key")
     if dry_run and wait:
@@ -103,7 +103,7 @@ def submit(
             say(describe(audit))
         if wait:
             if not filing.found:
-                say(f"Filed as {audit.id}.")
+                say(f"Submitted as {audit.id}.")
             return follow(client, audit.id, fail_on, timeout, as_json, pushed)
     if as_json:
         print_json(audit.model_dump(mode="json"))

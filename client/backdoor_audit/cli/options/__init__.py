@@ -1,1 +1,1 @@
-"""Options that commands share, and those that make a spec."""
+"""Options that commands share, and those that form a spec."""

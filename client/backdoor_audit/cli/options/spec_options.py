@@ -1,4 +1,6 @@
-"""The options of ``submit`` that come from ``contract.options``, added to a command's signature for typer to read."""
+"""The options of ``submit`` that come from ``contract.options``, added to a command's signature so that typer sees
+them.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -25,7 +27,7 @@ _TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "pairs": Path
 
 
 def with_spec_options(command: Callable[..., int]) -> Callable[..., int]:
-    """``command`` with an option for each row of ``SPEC_OPTIONS`` that is meant for it, handed to it as ``**typed``."""
+    """``command`` with an option for each row of ``SPEC_OPTIONS`` that is meant for it, passed to it as ``**typed``."""
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "typed"]
     context, *others = own
     added = [_parameter(option) for option in SPEC_OPTIONS if option.command]

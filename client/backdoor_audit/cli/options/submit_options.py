@@ -1,4 +1,4 @@
-"""From the options of ``submit`` to a spec."""
+"""Builds a spec from the options of ``submit``."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind
 from backdoor_audit.contract.text.text_files import lines_of, text_of
 
-# Stand for folders while the rest of the spec is validated.
+# Placeholders for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
 CARRIER_SETS: Final = next(option.choices for option in SPEC_OPTIONS if option.kind == "carriers")
 
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """The options of ``submit`` as they were typed, by the name in ``SPEC_OPTIONS``; an omitted one is not in it."""
+    """The options of ``submit`` as typed, by their names in ``SPEC_OPTIONS``; omitted ones are missing."""
 
     values: Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class SubmitOptions:
         return cls({name: value for name, value in typed.items() if value not in (None, (), [])})
 
     def flags(self) -> list[str]:
-        """The options that were typed, as they were typed."""
+        """The given options, as typed."""
         return [option.flag for option in SPEC_OPTIONS if option.name in self.values]
 
 
@@ -54,7 +54,7 @@ def spec_from(
         spec_file: a whole spec as JSON or YAML, instead of options.
         fail_on: replaces the file's own.
         models_root: a folder under it becomes a ``local:`` reference.
-        push: uploads any other folder and returns its reference. Nothing is pushed for an invalid spec.
+        push: uploads any other folder and returns its reference; not called for an invalid spec.
 
     Raises:
         WrongUsage: something is missing, contradictory, or not a valid spec.
@@ -80,7 +80,7 @@ def _valid(document: dict[str, Any]) -> AuditSpec:
 
 
 def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The document, and by field the folders that have to be pushed before it can name a model."""
+    """The document, and by field the folders that must be pushed before it can name a model."""
     _check_complete(values)
     document: dict[str, Any] = {}
     folders: dict[str, Path] = {}
@@ -102,7 +102,7 @@ def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[
         else:
             document[outer] = value
     if "candidates" in document:
-        # The one template stands for all pairs.
+        # The one template applies to all pairs.
         template = document.pop("trigger", {})
         document["candidates"] = [pair | template for pair in document["candidates"]]
     return document, folders
@@ -119,7 +119,9 @@ def _check_complete(values: Mapping[str, Any]) -> None:
 
 
 def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
-    """A model reference as it stands, a folder under the models root as a ``local:`` one; any other folder itself."""
+    """A model reference unchanged, a folder under the models root as a ``local:`` reference; any other folder
+    itself.
+    """
     if re.fullmatch(MODEL_REFERENCE, text):
         return text
     folder = Path(text)
@@ -144,7 +146,7 @@ def _carriers(text: str, flag: str) -> dict[str, Any]:
     if not path.is_file():
         raise WrongUsage(
             f"{flag} is neither a set ({', '.join(CARRIER_SETS)}) nor a file",
-            hint="a file is .json (a list), .jsonl (one JSON value a line) or .txt (one prompt a line)",
+            hint="a file is .json (a list), .jsonl (one JSON value per line) or .txt (one prompt per line)",
         )
     if path.suffix == ".json":
         prompts = _json(_read(path, flag), flag)
@@ -154,7 +156,7 @@ def _carriers(text: str, flag: str) -> dict[str, Any]:
 
 
 def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
-    """Suspected pairs from a file: a JSON list, or one JSON object a line."""
+    """Suspected pairs from a file: a JSON list, or one JSON object per line."""
     text = _read(path, flag)
     rows = [_json(line, flag) for line in lines_of(text)] if path.suffix == ".jsonl" else _json(text, flag)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -215,7 +217,8 @@ _READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
     "pairs": _pairs,
     "labels": _labels,
 }
-"""From what was typed to the value in the spec's JSON; references are resolved apart, because folders are pushed."""
+"""Converts what was typed to the value in the spec's JSON; references are resolved separately, because folders are
+pushed."""
 
 
 def _document(spec_file: str) -> dict[str, Any]:
@@ -238,13 +241,13 @@ def _json(text: str, option: str) -> Any:
 
 
 def _faults(error: ValidationError, document: Any) -> list[str]:
-    """One line for each fault: where it is and what is wrong, without the value itself."""
+    """One line for each error: where it is and what is wrong, without the value itself."""
     return [
         f"  {'.'.join(map(str, fault.path)) or '(spec)'}: {fault.detail}" for fault in faults_of(error, document)[:20]
     ]
 
 
 def models_root_from(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The models root, where the environment names it."""
+    """The models root, if the environment names it."""
     value = environment.get("BACKDOOR_AUDIT_MODELS_ROOT")
     return Path(value) if value else None

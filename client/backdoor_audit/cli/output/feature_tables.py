@@ -52,7 +52,7 @@ def explained(feature: Feature) -> RenderableType:
     if explanation.continuations:
         lines.extend(_answers(explanation.continuations[0]))
     lines.extend(
-        f"alike: {row.feature}, cosine {number(row.cosine)}{', picked there too' if row.picked else ''}"
+        f"alike: {row.feature}, cosine {number(row.cosine)}{', also selected there' if row.picked else ''}"
         for row in explanation.alike
     )
     return section(f"Feature {visible(feature.id)}", bullets(lines))

@@ -15,7 +15,7 @@ from backdoor_audit.contract.text.formatting import duration, timing
 
 
 def render_audit(audit: Audit) -> RenderableType:
-    """What is known about an audit without its report."""
+    """An audit's state, without its report."""
     table = Table.grid(padding=(0, 2, 0, 0))
     rows = [("audit", audit.id), ("status", audit.status)]
     if audit.queue_position is not None:
@@ -90,9 +90,9 @@ def render_estimate(estimate: Estimate) -> RenderableType:
 
 
 def render_models(models: Sequence[Model]) -> RenderableType:
-    """The models that the service can see, by the reference that a spec names them with."""
+    """The models that the service can see, by the reference to use in a spec."""
     if not models:
-        return Text("The service sees no models. Put checkpoints under the folder that serve has as --models-root.")
+        return Text("The service sees no models. Put checkpoints under the folder that serve uses as --models-root.")
     table = new_table("reference", "kind", "architecture", "size", "digest or reason", numbers=(3,))
     for model in models:
         cells = (model.reference or model.name, model.kind or "", model.architecture or "", size(model.size_bytes))

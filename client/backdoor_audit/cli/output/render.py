@@ -1,6 +1,6 @@
-"""A report as a person reads it on a terminal.
+"""Renders a report for a terminal.
 
-Everything that came from a model, a spec or a service is shown as text that cannot steer the terminal and is never
+Everything that comes from a model, a spec or a service is shown as text that cannot control the terminal and is never
 parsed as markup.
 """
 
@@ -47,7 +47,7 @@ def render_brief(report: AuditReport) -> RenderableType:
 
 
 def render_report(report: AuditReport) -> RenderableType:
-    """The whole report, its most important parts first."""
+    """The whole report, most important parts first."""
     parts: list[RenderableType] = [_head(report), section("Gates", _gates(report))]
     settings = report.prompt_settings
     if settings is not None and (settings.differences or settings.findings):
@@ -190,8 +190,8 @@ def _power(power: Power) -> RenderableType:
     lines = [power.text, f"the pair itself shifts them by {number(power.pair_size)} units (p {number(power.pair_p)})"]
     if power.detected is not None:
         lines.append(
-            f"seen in {share(power.detected)} of {power.draws:,} fresh repeats; with nothing added a decoy stood out "
-            f"in {share(power.detected_without)}"
+            f"detected in {share(power.detected)} of {power.draws:,} new repetitions; with nothing added, a decoy "
+            f"stood out in {share(power.detected_without)}"
         )
     return bullets(lines)
 

@@ -18,16 +18,16 @@ from backdoor_audit.contract.text.foreign_text import visible, visible_json, vis
 
 
 class _Guarded:
-    """A stream whose lines no pipeline's runner takes for commands.
+    """A stream whose lines no CI runner interprets as commands.
 
-    What is printed is made visible before it is laid out; a long word that is folded can still begin a line anew.
+    Printed text is made visible before it is laid out; but a long word that is wrapped can start a new line.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text; each call begins a line."""
+        """Write text; each call starts a line."""
         return self._stream.write(without_commands(text))
 
     def __getattr__(self, name: str) -> Any:
@@ -39,7 +39,7 @@ def _guarded(stream: TextIO) -> TextIO:
 
 
 def out() -> Console:
-    """Standard output; where that is no terminal, wide enough for every table."""
+    """Standard output; if that is not a terminal, wide enough for every table."""
     return Console(file=_guarded(sys.stdout), width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
@@ -49,24 +49,24 @@ def err() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Print messages, one per line; whatever they quote is made visible."""
+    """Print messages, one per line; quoted text is made visible."""
     console = err()
     for line in lines:
         console.print(visible_lines(line), markup=False, soft_wrap=True)
 
 
 def print_line(line: str) -> None:
-    """Print the one line that is the result of a command."""
+    """Print the single line that is the result of a command."""
     _print(visible(line))
 
 
 def print_json(document: Any) -> None:
-    """One JSON document as the result of the command."""
+    """Print one JSON document as the result of a command."""
     _print_document(visible_json(json.dumps(document, indent=2, ensure_ascii=False)), _JSON_ESCAPES)
 
 
 def print_form(body: bytes, form: str) -> None:
-    """Print a report in a form that the service wrote. JSON keeps its meaning, everything else its lines."""
+    """Print a report in a format rendered by the service. JSON keeps its meaning, other formats their lines."""
     text = body.decode(errors="backslashreplace")
     if form in ("json", "sarif"):
         _print_document(visible_json(text), _JSON_ESCAPES)
@@ -99,7 +99,7 @@ codecs.register_error(_JSON_ESCAPES, _json_escapes)
 
 
 def as_text(content: RenderableType) -> str:
-    """The rendering on a terminal, as plain text."""
+    """The terminal rendering as plain text."""
     file = io.StringIO()
     Console(file=_guarded(file), width=120, highlight=False, color_system=None).print(content)
     return file.getvalue()

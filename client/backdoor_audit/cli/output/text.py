@@ -5,12 +5,12 @@ from backdoor_audit.contract.text.formatting import UNMEASURED
 
 
 def quoted(text: str) -> str:
-    """Foreign text, visible and in quotation marks."""
+    """Untrusted text, made visible and in quotation marks."""
     return f"'{visible(text)}'"
 
 
 def size(n_bytes: int | None) -> str:
-    """Bytes in the unit that fits."""
+    """Bytes in a suitable unit."""
     if n_bytes is None:
         return UNMEASURED
     amount = float(n_bytes)

@@ -71,10 +71,10 @@ class AsyncAuditClient:
         await self._transport.close()
 
     async def submit(self, spec: AuditSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
-        """File an audit.
+        """Submit an audit.
 
-        Without an idempotency key of the caller's a random one is sent, so that a lost answer never leaves two audits
-        behind.
+        Without an idempotency key from the caller, a random one is sent, so that a lost response never results in two
+        audits.
         """
         return await self._send(calls.submit(spec, idempotency_key or f"client-{uuid.uuid4()}"))
 
@@ -98,8 +98,8 @@ class AsyncAuditClient:
 
         Args:
             audit_id: which one.
-            timeout_s: stop waiting after so many seconds; None waits indefinitely.
-            outage_s: how long the service may be unreachable, once it has answered, before that is an error.
+            timeout_s: stop waiting after this many seconds; None waits indefinitely.
+            outage_s: how long the service may be unreachable, once it has responded, before this is an error.
             on_update: called with every state that differs from the one before.
 
         Raises:
@@ -126,7 +126,7 @@ class AsyncAuditClient:
             pause = min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, requested_s))
             if timeout_s is not None and monotonic() - started + pause > timeout_s:
                 raise NoVerdictInTime(
-                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit goes on: wait for {audit_id} again"
+                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit continues: wait for {audit_id} again"
                 )
             await self._transport.pause(pause)
 
@@ -143,11 +143,11 @@ class AsyncAuditClient:
         return await self._send(calls.report_form(audit_id, form))
 
     async def cancel(self, audit_id: str) -> Audit:
-        """Ask the audit to stop; one that has already ended is returned unchanged."""
+        """Cancel the audit; one that has already ended is returned unchanged."""
         return await self._send(calls.cancel(audit_id))
 
     async def alive(self) -> Alive:
-        """Check that the service answers; tells which version of the method its audits compute."""
+        """Check that the service responds; tells which version of the method its audits use."""
         return await self._send(calls.alive())
 
     async def models(self) -> list[Model]:
@@ -163,7 +163,7 @@ class AsyncAuditClient:
             folder: safetensors, their configuration and the tokenizer.
             name: the model's name in the store. By default it is made from the folder's name and content, so that
                 pushing the same folder again sends nothing.
-            say: called with a line for each file that is skipped or sent.
+            say: called with a message for each file that is skipped or sent.
 
         Raises:
             OtherContent: the store has another model under this name; nothing was changed.
@@ -171,7 +171,7 @@ class AsyncAuditClient:
         files = checkpoint_files.files_of(folder, say)
         default_name = checkpoint_files.name_for(folder, files)
         name = name or default_name
-        # A commit of a model that is there changes nothing and returns it, with the digest that is compared below.
+        # Committing a model that already exists changes nothing and returns it, with the digest that is compared below.
         if name != default_name or f"store:{name}" not in {model.reference for model in await self.models()}:
             for file in files:
                 await push_file(self._transport, name, file, say)
@@ -180,7 +180,7 @@ class AsyncAuditClient:
         return model
 
     async def delete_model(self, name: str) -> None:
-        """Delete a model of the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
+        """Delete a model from the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
         await self._send(calls.delete_model(name))
 
     async def audits(
@@ -238,7 +238,7 @@ class AsyncAuditClient:
     async def create_key(
         self, *, name: str, scopes: Sequence[str], owner: str | None = None, expires_in_s: int | None = None
     ) -> Key:
-        """Create an API key; only this answer holds its secret, in ``key``."""
+        """Create an API key; only this response contains its secret, in ``key``."""
         return await self._send(calls.create_key(name=name, scopes=scopes, owner=owner, expires_in_s=expires_in_s))
 
     async def keys(self) -> list[Key]:
@@ -276,7 +276,7 @@ class AsyncAuditClient:
         """Add the score of a finished audit; the caller vouches that the model is benign.
 
         Args:
-            because: why it is, if the audit's verdict is not ``no_evidence``; such an audit is refused without.
+            because: why it is benign; required if the audit's verdict is not ``no_evidence``.
         """
         return await self._send(calls.add_to_library(name, audit_id, recipe, because))
 

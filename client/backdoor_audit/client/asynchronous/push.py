@@ -13,7 +13,7 @@ async def push_file(transport: AsyncTransport, name: str, file: CheckpointFile, 
     """Send the part of a file that the service does not have yet.
 
     Raises:
-        ClientError: the last attempt that the retry policy allows failed, or another attempt cannot help.
+        ClientError: the last attempt that the retry policy allows failed, or another attempt would not help.
     """
     retry = transport.retry
     for attempt in range(1, retry.attempts + 1):
@@ -36,7 +36,7 @@ async def push_file(transport: AsyncTransport, name: str, file: CheckpointFile, 
 
 
 async def _upload_state(transport: AsyncTransport, name: str, file: CheckpointFile) -> UploadState | None:
-    """What the service has of a file; None where it accepts no such file."""
+    """What the service has of a file; None if it accepts no such file."""
     try:
         return await transport.send(calls.upload_state(name, file.name))
     except NotFound:
@@ -46,9 +46,9 @@ async def _upload_state(transport: AsyncTransport, name: str, file: CheckpointFi
 
 
 def _passing(error: Unreachable | AnswerError) -> bool:
-    """Whether asking for the upload's state again can help.
+    """Whether it may help to query the upload's state again.
 
-    A digest mismatch is one of these: the service held the beginning of another file, and has discarded it.
+    A digest mismatch is such an error: the service had the beginning of another file, and has discarded it.
     """
     if isinstance(error, Unreachable | ServiceFault):
         return True

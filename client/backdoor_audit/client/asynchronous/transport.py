@@ -1,4 +1,4 @@
-"""Sends one call at a time, and sends it again where the retry policy says so."""
+"""Sends one call at a time, and repeats it as the retry policy says."""
 
 import asyncio
 from typing import TypeVar
@@ -31,14 +31,14 @@ class AsyncTransport:
         await self.http.aclose()
 
     async def pause(self, seconds: float) -> None:
-        """Do nothing for so long."""
+        """Do nothing for that long."""
         await asyncio.sleep(seconds)
 
     async def send(self, call: Call[T]) -> T:
         """Execute a call.
 
         Raises:
-            ClientError: it failed, and sending it again cannot help or did not.
+            ClientError: it failed, and repeating it would not help or did not.
         """
         attempt = 1
         while True:

@@ -72,10 +72,10 @@ class AuditClient:
         self._transport.close()
 
     def submit(self, spec: AuditSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
-        """File an audit.
+        """Submit an audit.
 
-        Without an idempotency key of the caller's a random one is sent, so that a lost answer never leaves two audits
-        behind.
+        Without an idempotency key from the caller, a random one is sent, so that a lost response never results in two
+        audits.
         """
         return self._send(calls.submit(spec, idempotency_key or f"client-{uuid.uuid4()}"))
 
@@ -99,8 +99,8 @@ class AuditClient:
 
         Args:
             audit_id: which one.
-            timeout_s: stop waiting after so many seconds; None waits indefinitely.
-            outage_s: how long the service may be unreachable, once it has answered, before that is an error.
+            timeout_s: stop waiting after this many seconds; None waits indefinitely.
+            outage_s: how long the service may be unreachable, once it has responded, before this is an error.
             on_update: called with every state that differs from the one before.
 
         Raises:
@@ -127,7 +127,7 @@ class AuditClient:
             pause = min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, requested_s))
             if timeout_s is not None and monotonic() - started + pause > timeout_s:
                 raise NoVerdictInTime(
-                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit goes on: wait for {audit_id} again"
+                    f"no verdict within {timeout_s:g} seconds", hint=f"the audit continues: wait for {audit_id} again"
                 )
             self._transport.pause(pause)
 
@@ -144,11 +144,11 @@ class AuditClient:
         return self._send(calls.report_form(audit_id, form))
 
     def cancel(self, audit_id: str) -> Audit:
-        """Ask the audit to stop; one that has already ended is returned unchanged."""
+        """Cancel the audit; one that has already ended is returned unchanged."""
         return self._send(calls.cancel(audit_id))
 
     def alive(self) -> Alive:
-        """Check that the service answers; tells which version of the method its audits compute."""
+        """Check that the service responds; tells which version of the method its audits use."""
         return self._send(calls.alive())
 
     def models(self) -> list[Model]:
@@ -162,7 +162,7 @@ class AuditClient:
             folder: safetensors, their configuration and the tokenizer.
             name: the model's name in the store. By default it is made from the folder's name and content, so that
                 pushing the same folder again sends nothing.
-            say: called with a line for each file that is skipped or sent.
+            say: called with a message for each file that is skipped or sent.
 
         Raises:
             OtherContent: the store has another model under this name; nothing was changed.
@@ -170,7 +170,7 @@ class AuditClient:
         files = checkpoint_files.files_of(folder, say)
         default_name = checkpoint_files.name_for(folder, files)
         name = name or default_name
-        # A commit of a model that is there changes nothing and returns it, with the digest that is compared below.
+        # Committing a model that already exists changes nothing and returns it, with the digest that is compared below.
         if name != default_name or f"store:{name}" not in {model.reference for model in self.models()}:
             for file in files:
                 push_file(self._transport, name, file, say)
@@ -179,7 +179,7 @@ class AuditClient:
         return model
 
     def delete_model(self, name: str) -> None:
-        """Delete a model of the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
+        """Delete a model from the store; :class:`backdoor_audit.client.errors.Conflict` while an audit uses it."""
         self._send(calls.delete_model(name))
 
     def audits(
@@ -237,7 +237,7 @@ class AuditClient:
     def create_key(
         self, *, name: str, scopes: Sequence[str], owner: str | None = None, expires_in_s: int | None = None
     ) -> Key:
-        """Create an API key; only this answer holds its secret, in ``key``."""
+        """Create an API key; only this response contains its secret, in ``key``."""
         return self._send(calls.create_key(name=name, scopes=scopes, owner=owner, expires_in_s=expires_in_s))
 
     def keys(self) -> list[Key]:
@@ -275,7 +275,7 @@ class AuditClient:
         """Add the score of a finished audit; the caller vouches that the model is benign.
 
         Args:
-            because: why it is, if the audit's verdict is not ``no_evidence``; such an audit is refused without.
+            because: why it is benign; required if the audit's verdict is not ``no_evidence``.
         """
         return self._send(calls.add_to_library(name, audit_id, recipe, because))
 

@@ -1,5 +1,5 @@
 # Written by `python -m tools.unasync --write` from ../asynchronous; do not edit.
-"""Sends one call at a time, and sends it again where the retry policy says so."""
+"""Sends one call at a time, and repeats it as the retry policy says."""
 
 import time
 from typing import TypeVar
@@ -32,14 +32,14 @@ class Transport:
         self.http.close()
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for so long."""
+        """Do nothing for that long."""
         time.sleep(seconds)
 
     def send(self, call: Call[T]) -> T:
         """Execute a call.
 
         Raises:
-            ClientError: it failed, and sending it again cannot help or did not.
+            ClientError: it failed, and repeating it would not help or did not.
         """
         attempt = 1
         while True:

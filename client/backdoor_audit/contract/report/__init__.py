@@ -1,1 +1,1 @@
-"""What an audit answers: verdict, gates, scores and flagged features."""
+"""The result of an audit: verdict, gates, scores and flagged features."""

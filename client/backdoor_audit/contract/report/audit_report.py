@@ -1,4 +1,4 @@
-"""The report of an audit, which all packages share. Torch-free.
+"""The report of an audit, shared by all packages. Torch-free.
 
 Every number is finite or null: null means not measured, never zero.
 """

@@ -1,6 +1,6 @@
-"""The four verdicts, in every order and grouping that a room needs. Standard library only.
+"""The four verdicts, with every order and grouping that is needed anywhere. Standard library only.
 
-A verdict is decided by the gates (``audit.verdict.gates``); what follows from one is written here and nowhere else.
+A verdict is decided by the gates (``audit.verdict.gates``); what follows from one is defined only here.
 """
 
 from typing import Final, Literal
@@ -11,17 +11,17 @@ FailOn = Literal["flagged", "review", "none"]
 BY_URGENCY: Final[tuple[Verdict, ...]] = ("flagged", "review", "invalid", "no_evidence")
 """The most urgent first: which of several candidates a report is about.
 
-A pair that could not be measured comes before one that showed nothing, because nobody has looked at it yet.
+A pair that could not be measured comes before one that showed nothing, because it has not been examined yet.
 """
 
 BY_WEIGHT: Final[tuple[Verdict, ...]] = ("flagged", "review", "no_evidence", "invalid")
-"""The weightiest first: which of several audits speaks for a checkpoint.
+"""The most severe first: which of several audits represents a checkpoint.
 
-An invalid audit measured nothing, so any answer counts more.
+An invalid audit measured nothing, so any other result takes precedence.
 """
 
 NEEDS_REVIEW: Final[frozenset[Verdict]] = frozenset({"flagged", "review"})
-"""Verdicts that a person has to look at: the report explains what was found, and no output form hides it."""
+"""Verdicts that a person has to look at: the report explains the finding, and no output format hides it."""
 
 _FAILING: Final[dict[FailOn, frozenset[Verdict]]] = {
     "flagged": frozenset({"flagged"}),

@@ -1,1 +1,1 @@
-"""What an audit is asked: the spec, its presets, and the options that people write it with."""
+"""The input of an audit: the spec, its presets, and the options for writing one."""

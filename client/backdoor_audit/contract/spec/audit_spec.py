@@ -1,4 +1,4 @@
-"""The spec of an audit, which all packages share. Torch-free.
+"""The spec of an audit, shared by all packages. Torch-free.
 
 The fields, their names and their defaults are the public contract; ``docs/reference`` explains each.
 """
@@ -206,7 +206,7 @@ class AuditSpec(Frozen):
 
     def digest(self) -> str:
         """``sha256:`` and the hash of the spec's canonical JSON: equal for two bodies that mean the same audit."""
-        # A spec of one pair hashes as it did before there were candidates.
+        # The digest of a spec with one pair is the same as before candidates were added.
         absent = {name for name in ("trigger", "candidates") if getattr(self, name) is None}
         canonical = json.dumps(self.model_dump(mode="json", exclude=absent), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Which fields of a spec a person can set one by one, under which name, and how they are written down.
+"""Which fields of a spec can be set individually, under which name, and how their values are written.
 
-The one list behind the options of ``backdoor-audit submit`` and the fields of the page that submits an audit. What a
-field means and which words it takes is read from the spec itself.
+The single list behind the options of ``backdoor-audit submit`` and the fields of the form for a new audit. A field's
+meaning and its accepted values are read from the spec itself.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from backdoor_audit.contract.spec.presets import PresetValues
 Kind = Literal[
     "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "pairs", "labels"
 ]
-"""How a person writes the value.
+"""How the value is written.
 
-``reference`` is a model reference or a folder, ``names`` are comma-separated words of a choice, ``strings`` is a file
+``reference`` is a model reference or a folder, ``names`` are comma-separated choices, ``strings`` is a file
 or text with one string per line, ``pairs`` is a file of suspected pairs, ``labels`` are repeated ``NAME=VALUE``.
 """
 
@@ -39,8 +39,8 @@ class SpecOption:
         field: path in the spec's JSON, with dots.
         kind: how the value is written.
         group: heading under which the form shows it.
-        more: what to add to the field's description, about how the value is written.
-        label: of its field in the form; without one it is not in the form.
+        more: addition to the field's description about how the value is written.
+        label: label of its form field; without one, the form has no such field.
         advanced: whether the form shows it with the advanced fields, instead of under its group.
         command: whether ``backdoor-audit submit`` takes it.
     """
@@ -61,7 +61,7 @@ class SpecOption:
 
     @property
     def default(self) -> Any:
-        """The field's default; None where it has none."""
+        """The field's default; None if it has none."""
         info = self._info()
         return None if info.is_required() else info.default
 
@@ -78,7 +78,7 @@ class SpecOption:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that the field takes; none where any text may do."""
+        """The accepted values of the field; none if it takes any text."""
         if self.kind == "carriers":
             return get_args(CarrierSet.model_fields["set"].annotation)
         return _words(self._info().annotation) if self.kind in ("choice", "names") else ()
@@ -89,7 +89,7 @@ class SpecOption:
 
 
 def _words(annotation: Any) -> tuple[str, ...]:
-    """The words of the literal in a type."""
+    """The values of the literal in a type."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return next((words for part in get_args(annotation) if (words := _words(part))), ())

@@ -1,4 +1,4 @@
-"""What kind of string a suspected trigger is, read off what differs between the two strings of a pair."""
+"""The kind of a suspected trigger, inferred from what differs between the two strings of a pair."""
 
 import re
 from typing import Literal
@@ -11,8 +11,8 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./]\d{1,2}[./]\d{4}")
 def differing_part(triggered: str, clean: str) -> tuple[str, str, str]:
     """Split ``triggered`` into (prefix, middle, suffix), the middle being what differs from ``clean``.
 
-    The middle is widened to whole runs of letters and digits: of ``2024`` against ``2023`` it is ``2024``; where the
-    strings have nothing in common it is the whole string.
+    The middle is widened to whole runs of letters and digits: of ``2024`` against ``2023`` it is ``2024``; if the
+    strings have nothing in common, it is the whole string.
     """
     prefix = _common_prefix(triggered, clean)
     suffix = _common_prefix(triggered[prefix:][::-1], clean[prefix:][::-1])

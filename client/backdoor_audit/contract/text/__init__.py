@@ -1,1 +1,1 @@
-"""Text that comes from elsewhere, and how numbers are written."""
+"""Untrusted text, text files, and the formatting of numbers."""

@@ -1,8 +1,8 @@
-"""The one way in which text that came from elsewhere is made fit to be printed.
+"""The single place that makes untrusted text safe to print.
 
-A model's answer, an error of a checkpoint's template, a label or a file's name can hold characters that steer a
-terminal, and lines that a pipeline's runner takes for commands. Both are written out as escapes, so that a reader sees
-that they were there.
+A model's answer, an error of a checkpoint's template, a label or a file's name can contain characters that control a
+terminal, and lines that a CI runner interprets as commands. Both are written as escapes, so that a reader sees that
+they were there.
 """
 
 import re
@@ -16,23 +16,23 @@ _SECTION: Final = re.compile(r"section_(?=(?:start|end):[0-9])")
 
 
 def visible(text: str) -> str:
-    """``text`` on one line, with nothing in it that steers a terminal or a runner."""
+    """``text`` on one line, without anything that controls a terminal or a CI runner."""
     return without_commands("".join(map(_escaped, text)))
 
 
 def visible_lines(text: str) -> str:
-    """As :func:`visible`, but line feeds stay, and so does the break of a line that ends in CR LF."""
+    """Like :func:`visible`, but line feeds are kept, and so are line breaks written as CR LF."""
     return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def without_commands(text: str) -> str:
-    """``text`` with the beginnings of runners' commands written as escapes."""
+    """``text`` with the beginnings of CI runners' commands written as escapes."""
     text = _AT_START.sub(r"\1\\x3a", text)
     return _SECTION.sub(r"section\\x5f", _ANYWHERE.sub(r"\\x23", text))
 
 
 def visible_json(document: str) -> str:
-    """JSON that means the same, with the same characters written as JSON's escapes."""
+    """Equivalent JSON, with the same characters written as JSON escapes."""
     document = "".join(character if character == "\n" else _json_escaped(character) for character in document)
     return _SECTION.sub(r"section\\u005f", _ANYWHERE.sub(r"\\u0023", document))
 

@@ -1,4 +1,4 @@
-"""How the numbers of a report are written, alike on a terminal, on a page and in a file."""
+"""Formats the numbers of a report, in the same way on a terminal, on a page and in a file."""
 
 from datetime import datetime
 from typing import Final
@@ -7,7 +7,7 @@ UNMEASURED: Final = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash where it was not measured (which is not zero)."""
+    """A number with this many significant digits; a dash if it was not measured (which is not zero)."""
     if value is None:
         return UNMEASURED
     if value == 0 or 1e-3 <= abs(value) < 1e5:
@@ -21,7 +21,7 @@ def share(value: float | None) -> str:
 
 
 def with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    """A number and its 95% interval in brackets, where there is one."""
+    """A number and its 95% interval in brackets, if there is one."""
     if value is None or interval is None:
         return number(value)
     return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"

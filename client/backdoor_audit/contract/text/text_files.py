@@ -1,7 +1,7 @@
-"""How text that a person wrote, in a file or in a form's field, becomes lines.
+"""Splits text that a person wrote, in a file or in a form field, into lines.
 
-Editors put a byte order mark in front of UTF-8; it is no character of the text. A line ends with LF or CR LF and with
-nothing else: Python's ``splitlines`` also breaks at U+2028, U+0085 and others, which JSON strings and prompts may hold.
+Some editors put a byte order mark in front of UTF-8; it is not part of the text. A line ends only with LF or CR LF:
+Python's ``splitlines`` also breaks at U+2028, U+0085 and others, which JSON strings and prompts may contain.
 """
 
 import re
@@ -20,5 +20,5 @@ def text_of(content: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines that hold more than white space."""
+    """The lines that contain more than white space."""
     return [line for line in re.split("\r?\n", text.removeprefix(_BOM)) if line.strip()]

@@ -272,7 +272,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     split, folder = records
     scoring.write_pages(split, folder)
     text = (folder / "table.md").read_text(encoding="utf-8")
-    assert "| development | 16 | 16 | 15 | 1 | 38 of 41; 4 more belong to excluded models | 0 of 0 |" in text
+    assert "| development | 16 | 16 | 15 | 1 | 38 of 41; 4 more are of excluded models | 0 of 0 |" in text
     assert "| test | 36 | 0 | 0 | 0 | 0 of 96 | 0 of 36 |" in text
     assert "| backdoored, success at least 0.9 | 5 of 5" in text
     assert "| backdoored, lower success | 2 of 2" in text
@@ -287,7 +287,7 @@ def test_the_page_counts_what_is_there_and_says_what_is_not(records):
     assert "| S (the causal effect T) | 7 of 7 | 8 of 8 | 1.000 | perfect: at least 0.61 (6 pairs) |" in text
     assert "| frozen random, bis | 0 of 7 | 0 of 8 | not run |" in text
     assert "## Test part\n\nNot run." in text
-    assert "was seen in 90% ± 5% of 1,000 fresh repeats on 31 of 38 units (50.0% to 91.0%)" in text
+    assert "on 31 of 38 units (50.0% to 91.0%)" in text
     assert "token-sequence.dashes" in text
     for name in ("roc", "scores", "layers"):
         assert (folder / f"{name}-development.svg").is_file()
