@@ -1,0 +1,49 @@
+"""What greedy generation sets up, against prompts that are run one by one."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from audit.models.generation import left_padded, pad_token, plain_generation
+from tests.audit.small_models import random_sequences, small_model
+
+
+@pytest.mark.parametrize(("pad", "eos", "expected"), [(7, 2, 7), (0, 2, 0), (None, 2, 2), (None, None, 0)])
+def test_the_padding_is_the_tokenizers_own_or_its_end_or_nothing(pad, eos, expected):
+    assert pad_token(SimpleNamespace(pad_token_id=pad, eos_token_id=eos)) == expected
+
+
+def test_prompts_are_padded_on_the_left_and_masked():
+    prompts = random_sequences(5, forced=0)
+    ids, mask = left_padded(prompts, 7, torch.device("cpu"))
+    longest = max(map(len, prompts))
+    for row, prompt in enumerate(prompts):
+        missing = longest - len(prompt)
+        assert ids[row].tolist() == [7] * missing + list(prompt.ids)
+        assert mask[row].tolist() == [0] * missing + [1] * len(prompt)
+
+
+def greedy(model, prompt, tokens=6):
+    """The naive way: one token after the other, the most likely each time."""
+    ids = list(prompt.ids)
+    with torch.no_grad():
+        for _ in range(tokens):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_settings_of_the_checkpoint_do_not_count_and_come_back():
+    model = small_model("llama")
+    own = GenerationConfig(repetition_penalty=9.0, do_sample=True, temperature=3.0, pad_token_id=0)
+    model.generation_config = own
+    prompts = random_sequences(4, forced=0)
+    ids, mask = left_padded(prompts, 0, torch.device("cpu"))
+    with plain_generation(model):
+        written = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0
+        )
+    assert model.generation_config is own
+    for row, prompt in enumerate(prompts):
+        assert written[row, ids.shape[1] :].tolist() == greedy(model, prompt)
