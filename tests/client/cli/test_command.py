@@ -233,7 +233,9 @@ def test_wrong_usage_is_4(audit, arguments):
     assert err
 
 
-@pytest.mark.parametrize("command", [("status", "audit_1"), ("submit", *MODELS, *PAIR), ("models", "list")])
+@pytest.mark.parametrize(
+    "command", [("status", "audit_00000000000000000000000000"), ("submit", *MODELS, *PAIR), ("models", "list")]
+)
 def test_nobody_there_is_3(audit, free_port, command):
     code, out, err = audit("--url", f"http://127.0.0.1:{free_port}", *command)
     assert code == 3
