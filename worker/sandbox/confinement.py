@@ -2,8 +2,10 @@
 
 =====================  ================================================================================
 ``no_core_dumps``      RLIMIT_CORE 0
+``descriptors``        RLIMIT_NOFILE: what pipes and sockets hold of the kernel's memory is in no account
 ``file_size``          RLIMIT_FSIZE: no file that is written grows past it
-``memory``             RLIMIT_DATA: the heap ends in a MemoryError, not in the machine
+``memory``             RLIMIT_DATA: the heap ends in a MemoryError, not in the machine; seccomp refuses what it
+                       does not count: shared memory without a file, files in memory, stacks that grow
 ``no_new_privileges``  PR_SET_NO_NEW_PRIVS: set-uid programs give nothing
 ``no_network``         a network namespace that holds nothing
 ``no_capabilities``    root is left without what makes it root, but may still read its user's files
@@ -40,6 +42,9 @@ _CLONE_NEWNET: Final = 0x40000000
 _CAPABILITY_VERSION: Final = 0x20080522
 # Reading and writing files whatever their mode says: what root's checkpoints and data folder may depend on.
 _ROOT_KEEPS: Final = 1 << 1 | 1 << 2
+_MOST_THREADS: Final = 1_000
+_MOST_DESCRIPTORS: Final = 4_096
+"""As many as a checkpoint has shards, and some more."""
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 log = structlog.get_logger(__name__)
@@ -62,7 +67,9 @@ def confine(*, memory_bytes: int | None, file_bytes: int | None, reach: Reach) -
     written, ``reach`` what may be opened. What the system does not permit is left out and logged: a container often
     forbids new namespaces.
     """
+    _limit(resource.RLIMIT_NPROC, threads_of_user() + _MOST_THREADS)  # does not bind root, so it is no wall
     walls = {
+        "descriptors": _limit(resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
         "no_core_dumps": _limit(resource.RLIMIT_CORE, 0),
         "file_size": file_bytes is None or _limit(resource.RLIMIT_FSIZE, file_bytes),
         "memory": memory_bytes is None or _limit(resource.RLIMIT_DATA, memory_bytes),
@@ -72,11 +79,23 @@ def confine(*, memory_bytes: int | None, file_bytes: int | None, reach: Reach) -
         "files": restrict(reach),
     }
     die_with_parent()  # entering a user namespace may have cleared it
-    walls["system_calls"] = refuse_system_calls()
+    walls["system_calls"] = refuse_system_calls(private_memory=memory_bytes is not None)
     missing = sorted(name for name, stands in walls.items() if not stands)
     if missing:
         log.warning("sandbox.weakened", missing=missing)
     return walls
+
+
+def threads_of_user() -> int:
+    """How many threads this user's processes have, which is what RLIMIT_NPROC counts."""
+    found, own = 0, os.getuid()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+            found += int(lines["Threads"]) if int(lines["Uid"].split()[0]) == own else 0
+        except (OSError, ValueError, KeyError):
+            continue  # it has ended meanwhile
+    return found
 
 
 def leave_network() -> bool:

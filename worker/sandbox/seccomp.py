@@ -37,6 +37,9 @@ _ARCHITECTURE_AT: Final = 4
 _CLONE_THREAD: Final = 0x00010000
 _X32: Final = 0x40000000
 _TYPE_OF_SOCKET: Final = 0xF
+_MAP_SHARED: Final = 0x01
+_MAP_ANONYMOUS: Final = 0x20
+_MAP_GROWSDOWN: Final = 0x100
 
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # name: number on x86-64, on 64-bit Arm; None if it does not exist.
@@ -105,14 +108,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.POINTER(_Filter)))
 
 
-def refuse_system_calls() -> bool:
+def refuse_system_calls(*, private_memory: bool = False) -> bool:
     """Put the filter up for this thread and all that it starts; return whether it stands.
 
+    ``private_memory`` also refuses memory that no limit of this process counts (a GPU's driver needs some).
     ``no_new_privs`` must have been set. The process keeps threads, and signals to itself.
     """
     if not sys.platform.startswith("linux") or sys.byteorder != "little" or platform.machine() not in _ARCHITECTURES:
         return False
-    instructions = program(platform.machine(), os.getpid())
+    instructions = program(platform.machine(), os.getpid(), private_memory=private_memory)
     filters = (_Filter * len(instructions))(*(_Filter(*instruction) for instruction in instructions))
     whole = _Program(len(instructions), ctypes.cast(filters, ctypes.POINTER(_Filter)))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -121,7 +125,7 @@ def refuse_system_calls() -> bool:
     return bool(prctl(ctypes.c_int(_PR_SET_SECCOMP), mode, ctypes.byref(whole), zero, zero) == 0)
 
 
-def program(machine: str, own_pid: int) -> list[Instruction]:
+def program(machine: str, own_pid: int, *, private_memory: bool = False) -> list[Instruction]:
     """The filter for a kind of machine and the process that it is for."""
     arm = machine == "aarch64"
     instructions: list[Instruction] = [
@@ -149,6 +153,20 @@ def program(machine: str, own_pid: int) -> list[Instruction]:
         refused = [step for value in values for step in ((_IF_EQUAL, 0, 1, value), others)]
         instructions += _when(numbers[arm], [_argument(index), *refused, own])
     instructions += _when(220 if arm else 56, [_argument(0), (_IF_BITS, 0, 1, _CLONE_THREAD), own, others])
+    if private_memory:
+        # RLIMIT_DATA counts private memory that may be written, and no stacks: not what is shared without a file, not a
+        # file in memory, not a mapping that pretends to be a stack.
+        shared = [
+            _argument(3),
+            (_IF_BITS, 3, 0, _MAP_GROWSDOWN),
+            (_AND, 0, 0, _MAP_SHARED | _MAP_ANONYMOUS),
+            (_IF_EQUAL, 1, 0, _MAP_SHARED | _MAP_ANONYMOUS),
+            own,
+            others,
+        ]
+        instructions += _when(222 if arm else 9, shared)
+        for number in (279, 447) if arm else (319, 447):  # memfd_create, memfd_secret
+            instructions += _when(number, [others])
     # What these two are asked lies in memory, where no filter looks; the C library then takes clone and openat.
     for number in (435, 437):
         instructions += _when(number, [(_RETURN, 0, 0, _UNKNOWN)])

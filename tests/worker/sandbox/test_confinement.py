@@ -26,6 +26,31 @@ def run(code: str) -> Any:
 
 
 @linux_only
+def test_a_user_other_than_root_starts_only_so_many_threads() -> None:
+    code = """
+import os, resource, threading
+from pathlib import Path
+from worker.sandbox import confinement
+from worker.sandbox.landlock import Reach
+if os.getuid() == 0:  # the limit does not bind root
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+confinement._MOST_THREADS = 50
+confinement.confine(memory_bytes=None, file_bytes=None, reach=Reach(readable=(Path("/proc"),)))
+threading.stack_size(64 * 1024)
+stop = threading.Event()
+started = 0
+try:
+    for started in range(2_000):
+        threading.Thread(target=stop.wait, daemon=True).start()
+except RuntimeError:
+    pass
+print(started, flush=True)
+os._exit(0)
+"""
+    assert 10 <= run(code) <= 60
+
+
+@linux_only
 def test_a_file_cannot_grow_past_its_limit(tmp_path: Path) -> None:
     code = f"""
 import errno, json

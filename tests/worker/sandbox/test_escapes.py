@@ -68,6 +68,11 @@ WALLS: dict[str, set[str]] = {
     "read its parent's memory": {"files"},
     "write a huge file": {"file_size"},
     "allocate past the limit": {"memory"},
+    "share memory past the limit": {"system_calls"},
+    "share memory of a device past the limit": {"files"},
+    "keep a file in memory": {"system_calls"},
+    "grow a stack past the limit": {"system_calls"},
+    "fill the kernel's memory with sockets": {"descriptors"},
     "mount a file system": {"no_capabilities", "system_calls", "files"},
 }
 # Needs root, or is often forbidden by a container's own filter.
@@ -197,6 +202,51 @@ def test_the_attempt_works_where_there_is_no_fence(unfenced: dict[str, Any], att
     if attempt in OFTEN_FORBIDDEN and outcome != "done":
         pytest.skip(f"this machine refuses it to everyone ({outcome})")
     assert outcome == "done"
+
+
+SYSTEMS = {
+    "fenced": "Linux 6.12 and newer, x86-64 or 64-bit Arm",
+    "oldest": "Linux 5.13 to 6.11: a Landlock that knows less",
+    "no-namespaces": "no user namespaces: most containers",
+    "no-landlock": "no Landlock: Linux before 5.13, or switched off",
+    "no-seccomp": "no seccomp filter: other processors",
+    "open": "no fence: other systems than Linux, but for the limits",
+}
+"""What is known of each system that a sandbox may run on, by the mode of the planted code that has the same walls."""
+
+
+def test_what_each_system_gives_is_written_down(
+    laid_out: tuple[Path, dict[str, Any]],
+    fenced: dict[str, Any],
+    on_an_old_kernel: dict[str, Any],
+    unfenced: dict[str, Any],
+) -> None:
+    """The table of the threat model is what the fence itself reports; ``WRITE=1 pytest …`` writes it."""
+    lacking = [*fenced["missing"], *(name for name, known in fenced["landlock"].items() if not known)]
+    if lacking:
+        pytest.skip(f"this machine lacks {', '.join(lacking)}, so it can't report on those that have it")
+    said = {"fenced": fenced, "oldest": on_an_old_kernel, "open": unfenced}
+    said |= {mode: plant(*laid_out, mode) for mode in SYSTEMS if mode not in said}
+    rows = ["| a sandbox on | lacks the walls | and could |", "| --- | --- | --- |"]
+    for mode, system in SYSTEMS.items():
+        missing = set(said[mode]["missing"]) if mode != "open" else set().union(*WALLS.values())
+        outcomes = said[mode]["said"]
+        # What this machine refuses to everyone counts as possible where no wall is against it.
+        out = [
+            name for name in WALLS
+            if outcomes[name] == "done" or (unfenced["said"][name] != "done" and WALLS[name] <= missing)
+        ]  # fmt: skip
+        named = ", ".join(f"`{name}`" for name in sorted(missing)) if mode != "open" else "all"
+        could = "; ".join(out) if len(out) < len(WALLS) else f"do all {len(WALLS)} things that are tried"
+        rows.append(f"| {system} | {named or 'none'} | {could or 'do nothing of all that is tried'} |")
+    page = Path(__file__).parents[3] / "docs" / "threat-model.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- fence -->\n")
+    old, _, after = rest.partition("<!-- end -->")
+    new = "\n".join(rows) + "\n"
+    if os.environ.get("WRITE"):
+        page.write_text(f"{before}<!-- fence -->\n{new}<!-- end -->{after}", encoding="utf-8")
+    else:
+        assert old == new, "WRITE=1 pytest tests/worker/sandbox/test_escapes.py -k each_system"
 
 
 def test_what_each_kernel_gives_is_written_down(fenced: dict[str, Any]) -> None:
