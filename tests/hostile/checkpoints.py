@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from tests.tiny import llama_config, llama_weights, lora_config, lora_weights, tokenizer_json, write_json
+from tests.tiny import HIDDEN, VOCAB, llama_config, llama_weights, lora_config, lora_weights, tokenizer_json, write_json
 
 Change = Callable[[Path], None]
 
@@ -41,6 +41,18 @@ def write_lora(folder: Path) -> Path:
     weights = lora_weights()
     weights |= {name: np.full_like(value, 0.1) for name, value in weights.items() if "lora_B" in name}
     save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    return folder
+
+
+def write_trained(folder: Path) -> Path:
+    """Write a valid adapter with trained weights of its own: an embedding that was resized, a norm, and factors."""
+    write_lora(folder)
+    path = folder / ADAPTER_WEIGHTS
+    rows = np.full((VOCAB + 3, HIDDEN), 0.1, np.float32)
+    trained = {"lm_head.weight": rows, "model.embed_tokens.weight": rows, "model.norm.weight": rows[0]}
+    weights = {f"base_model.model.{name}": value for name, value in trained.items()}
+    save_file(load_file(path) | weights, path)
+    write_json(folder / "adapter_config.json", lora_config(modules_to_save=["model.norm"], bias="lora_only"))
     return folder
 
 

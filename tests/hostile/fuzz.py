@@ -23,14 +23,14 @@ from typing import Any, Final, Literal, NoReturn
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
 from models_store.view import write_view
-from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora
+from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora, write_trained
 from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json, mutated_pattern
 from tests.hostile.trial import ACCEPTED, MAX_BYTES, MAX_CPU_S, Answer, Watch, verified
 from tests.tiny import write_json
 
 LOAD_SECONDS: Final = 60
 LOAD_BYTES: Final = 6 * 2**30
-Kind = Literal["full", "sharded", "lora"]
+Kind = Literal["full", "sharded", "lora", "trained"]
 Mutation = Callable[[Random, bytes], bytes]
 
 # Kind of checkpoint, file, change of it, and how often.
@@ -49,6 +49,8 @@ TARGETS: Final[tuple[tuple[Kind, str, Mutation, int], ...]] = (
     ("lora", "adapter_config.json", mutated_bytes, 2),
     ("lora", "adapter_config.json", mutated_pattern, 8),
     ("lora", ADAPTER_WEIGHTS, mutated_header, 12),
+    ("trained", "adapter_config.json", mutated_json, 8),
+    ("trained", ADAPTER_WEIGHTS, mutated_header, 8),
 )
 
 
@@ -74,7 +76,12 @@ def seeds(folder: Path) -> dict[Kind, Path]:
         write_json(checkpoint / "special_tokens_map.json", {"unk_token": "<unk>", "additional_special_tokens": ["<x>"]})
         write_json(checkpoint / "added_tokens.json", {"<x>": 2})
     sharded()(shards)
-    return {"full": full, "sharded": shards, "lora": write_lora(folder / "lora")}
+    return {
+        "full": full,
+        "sharded": shards,
+        "lora": write_lora(folder / "lora"),
+        "trained": write_trained(folder / "trained"),
+    }
 
 
 def inputs(checkpoints: dict[Kind, Path], count: int, seed: int) -> Iterator[Input]:
@@ -151,8 +158,9 @@ def load_all(folder: Path, taken: list[Input], most: int) -> dict[str, Any]:
         restore = put(checkpoints, tried)
         signal.alarm(LOAD_SECONDS)
         try:
-            base = valid["full"] if tried.kind == "lora" else checkpoints[tried.kind]
-            tuned = checkpoints["lora"] if tried.kind == "lora" else valid["lora"]
+            adapts = tried.kind in ("lora", "trained")
+            base = valid["full"] if adapts else checkpoints[tried.kind]
+            tuned = checkpoints[tried.kind] if adapts else valid["lora"]
             first, second = verify_checkpoint(base), verify_checkpoint(tuned)
             check_pair(first, second)
             with tempfile.TemporaryDirectory(dir=folder) as views:

@@ -24,6 +24,7 @@ MAX_RANK: Final = 4_096
 MERGE: Final = "merge the adapter into its base (merge_and_unload) and audit the full checkpoint"
 _MAX_MODULES: Final = 10_000
 _MAX_TEXT: Final = 1_000
+_MAX_SAVED: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,100}(?:\.[A-Za-z0-9_]{1,100}){0,15}")
 _BLOCK: Final = re.compile(r".*?\.[^.]*\.(?P<block>[0-9]{1,6})\.")
 _ALL_LINEAR: Final = "all-linear"
@@ -150,6 +151,8 @@ def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
     if name is not None and (not isinstance(name, str) or len(name) > _MAX_TEXT):
         _refuse("base_model_name_or_path", "must be a short text", "save the adapter with a current PEFT")
     saved = () if is_off(config.get("modules_to_save")) else _named("modules_to_save", config["modules_to_save"])
+    if len(saved) > _MAX_SAVED:
+        _refuse("modules_to_save", f"names more than {_MAX_SAVED} modules", MERGE)
     return AdapterConfig(
         rank=rank,
         targets=_targets(config, saved, budget),
