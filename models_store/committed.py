@@ -2,12 +2,12 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import counting
 from backdoor_audit.contract.digests import content_digest
-from models_store.digests import DigestCache
 from models_store.errors import ModelRejected
 from models_store.files import MiB, shown
 from models_store.verification.strict_json import read_object
@@ -18,8 +18,13 @@ FILES_FOLDER: Final = "files"
 _OWNER: Final = "owner.json"
 
 
-def write_committed(source: VerifiedCheckpoint, place: Path) -> str:
+def write_committed(source: VerifiedCheckpoint, place: Path, digests: Mapping[str, str]) -> str:
     """Link what counts of a checkpoint into ``place``, on the same disk, check it again, and mark it as committed.
+
+    Args:
+        source: what was uploaded, kept from its writers.
+        place: a new folder.
+        digests: of its files, by name. Every use of the model holds its files against them.
 
     Returns:
         The content digest of what was linked.
@@ -32,11 +37,16 @@ def write_committed(source: VerifiedCheckpoint, place: Path) -> str:
         os.link(file.path, target, follow_symlinks=False)
     if source.base_digest is not None:
         (copy / "card.json").write_text(json.dumps({"base_digest": source.base_digest}), encoding="utf-8")
-    cache = DigestCache(None)
-    digests = [(file.name, cache.digest(file)) for file in verify_checkpoint(copy).files]
-    marker = {"digest": content_digest(digests), "files": dict(digests)}
+    known = [(file.name, digests[file.name]) for file in verify_checkpoint(copy).files]
+    marker = {"digest": content_digest(known), "files": dict(known)}
     (place / COMMIT_MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-    return content_digest(digests)
+    return content_digest(known)
+
+
+def digest_of(place: Path) -> str | None:
+    """The content digest that a model of the store was committed with; None where it has none."""
+    digest = read_object(place / COMMIT_MARKER, COMMIT_MARKER, limit=1 * MiB).get("digest")
+    return digest if isinstance(digest, str) else None
 
 
 def check_committed(marker: Path, digests: dict[str, str]) -> None:

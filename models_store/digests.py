@@ -80,6 +80,10 @@ class DigestCache:
             self._remember(key.text(), hasher.hexdigest())
         return hasher.hexdigest()
 
+    def remember(self, file: FoundFile, sha256: str) -> None:
+        """Take a digest for a file's that nobody else writes to; hexadecimal."""
+        self._remember(FileKey.of(file.path, file.path.lstat()).text(), sha256)
+
     def cached(self, file: FoundFile) -> str | None:
         """The digest when it is remembered, here or by another process, without reading the file."""
         if self._stamp() != self._read_stamp:

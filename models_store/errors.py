@@ -11,6 +11,7 @@
     ├── UploadRefused           invalid_spec         an upload that cannot continue as it was asked to
     │   ├── OffsetMismatch                           the bytes before the offset are not there
     │   ├── UploadBusy                               somebody else is writing to it
+    │   │   └── BeingCommitted                       another process is committing it
     │   ├── UploadIncomplete                         a file of it is not all there
     │   └── DigestMismatch                           what arrived is not what was sent
     ├── ModelInUse              invalid_spec         an audit that has not ended names it
@@ -128,6 +129,10 @@ class UploadBusy(UploadRefused):
     problem: ClassVar[ProblemType] = ProblemType(
         "upload_busy", "Upload busy", "Another request is writing to this upload."
     )
+
+
+class BeingCommitted(UploadBusy):
+    """Another process is committing the upload; to be asked again."""
 
 
 class UploadIncomplete(UploadRefused):

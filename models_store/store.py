@@ -1,5 +1,6 @@
 """The models that a service can use: a reference becomes a verified local folder with a content digest."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -8,9 +9,11 @@ import structlog
 from backdoor_audit.contract.digests import content_digest
 from common.settings import CommonSettings
 from models_store.checkpoint import Checkpoint, CheckpointHeaders, ModelInfo
+from models_store.commits import Commits
 from models_store.committed import (
     COMMIT_MARKER,
     check_committed,
+    digest_of,
     owner_of,
     write_committed,
     write_owner,
@@ -86,6 +89,7 @@ class ModelsStore:
         self.uploads = Uploads(
             store_dir / "uploads", limit_bytes=upload_limit_bytes, min_free_bytes=upload_min_free_bytes
         )
+        self._commits: Commits[Checkpoint] = Commits()
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
 
     @classmethod
@@ -188,21 +192,37 @@ class ModelsStore:
     def commit(self, name: str, *, owner: str = LOCAL_OWNER) -> Checkpoint:
         """Check an owner's finished upload and make it a model of the store, in one step; twice changes nothing.
 
+        Files whose digest is not known are read here, however large they are.
+
         Raises:
             ModelNotFound: nothing was uploaded under this name, and the store has no such model.
             UploadIncomplete: a file of it is not all there.
+            UploadBusy: somebody is writing to the upload, or commits it.
+            DigestMismatch: a file is not the one that was sent; it is deleted, the others stay.
             ModelRejected: the checkpoint is not one that is opened; the upload stays, to be mended or deleted.
             NameTaken: another model has that name.
             UploadRefused: the owner has as many models as one may have.
             NoSpace: the disk is full.
         """
+        uploads = self.uploads.of(owner)
         try:
-            folder = self.uploads.of(owner).staged(name)
+            with uploads.committing(name) as folder:
+                read = self._keep(name, verify_checkpoint(folder), owner)
+                uploads.forget(name)
         except ModelNotFound:
             return self.resolve(f"store:{name}")
-        kept = self._keep(name, verify_checkpoint(folder), owner)
-        self.uploads.of(owner).discard(name)
-        return kept
+        # Only now: losing its other name has changed the times by which a file is told from another.
+        self._remember(name, read)
+        return self.resolve(f"store:{name}")
+
+    def commit_soon(self, name: str, *, owner: str, patience_s: float) -> Checkpoint | None:
+        """As ``commit``, in a thread: None where that takes longer than ``patience_s``. Asking again joins it.
+
+        Raises:
+            StoreError: as ``commit``.
+        """
+        state = self.uploads.of(owner).stamp(name)
+        return self._commits.outcome((owner, name), state, lambda: self.commit(name, owner=owner), patience_s)
 
     def has(self, name: str, *, owner: str | None) -> bool:
         """Whether the store has a model of this name and owner; None is anybody."""
@@ -230,23 +250,34 @@ class ModelsStore:
             self._models.remove(name)
         log.info("model deleted", reference=f"store:{name}")
 
-    def _keep(self, name: str, source: VerifiedCheckpoint, owner: str) -> Checkpoint:
-        """Make a verified upload a model of the store."""
-        if self._models.find(name) is None:
+    def _keep(self, name: str, source: VerifiedCheckpoint, owner: str) -> dict[int, str]:
+        """Make a verified upload a model of the store; return the digests of its files, by inode."""
+        uploads = self.uploads.of(owner)
+        digests = {file.name: uploads.digest(name, file.name) for file in source.files}
+        digest = content_digest(list(digests.items()))
+        place = self._models.find(name)
+        if place is None:
             places = [self._models.find(one) for one in self._models.names()]
             if sum(place is not None and owner_of(place) == owner for place in places) >= MOST_MODELS:
                 raise UploadRefused(f"you have {MOST_MODELS} models in the store", hint="delete one of them first")
-            with translated("moving a checkpoint into the store"), self._models.create(name) as place:
-                digest = write_committed(source, place)
-                write_owner(place, owner)
-        else:
-            with translated("reading the checkpoint"):
-                digest = content_digest([(file.name, self._digests.digest(file)) for file in source.files])
-        kept = self.resolve(f"store:{name}")
-        if kept.digest != digest:
+            with translated("moving a checkpoint into the store"), self._models.create(name) as folder:
+                write_committed(source, folder, digests)
+                write_owner(folder, owner)
+            place = self._models.find(name)  # another process may have been faster
+        if place is None or digest_of(place) != digest:
             raise NameTaken(f"store:{name} is another model already", hint="choose another name, or delete that model")
         log.info("model imported", reference=f"store:{name}", digest=digest)
-        return kept
+        with translated("looking at an upload"):
+            return {file.path.stat().st_ino: digests[file.name] for file in source.files}
+
+    def _remember(self, name: str, digests: Mapping[int, str]) -> None:
+        """Take what was computed while the bytes came for the digests of the very same files."""
+        folder, root = self._places.locate(parse_reference(f"store:{name}"))
+        with translated("looking at a checkpoint"):
+            for file in verify_checkpoint(folder, root).files:
+                known = digests.get(file.path.stat().st_ino)
+                if known is not None:
+                    self._digests.remember(file, known)
 
     def view(self, checkpoint: Checkpoint, folder: Path) -> CheckpointView:
         """Write the private view of a checkpoint, which is all that a sandbox opens of it.

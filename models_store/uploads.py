@@ -1,7 +1,9 @@
 """Checkpoints that are being uploaded: file by file, resumed where they broke off, invisible until they are committed.
 
-A file grows in the folder ``parts`` and moves to ``files`` when all of it is there and its digest is right. A commit
-verifies what is in ``files``, and only then does the store know it.
+A file grows in the folder ``parts`` and moves to ``files`` when all of it is there. Its digest is computed as its bytes
+come, so that the last of them is answered as fast as the first. Where this process has not seen all bytes of a file (it
+was restarted, or others received parts), the digest is left to the commit. A commit verifies what is in ``files``, and
+only then does the store know it.
 
 Each owner's uploads are their own: another owner's upload of the same name is another upload. How many there may be,
 and how much they may hold, is bounded for each owner; some of the disk stays free for everybody.
@@ -10,16 +12,19 @@ and how much they may hold, is bounded for each owner; some of the disk stays fr
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from models_store.errors import (
+    BeingCommitted,
     DigestMismatch,
     ModelNotFound,
     ModelRejected,
@@ -29,7 +34,7 @@ from models_store.errors import (
     UploadRefused,
     translated,
 )
-from models_store.files import GiB, takes, upload_limit
+from models_store.files import GiB, MiB, takes, upload_limit
 from models_store.references import store_name
 
 DEFAULT_LIMIT_BYTES: Final = 200 * GiB
@@ -49,6 +54,10 @@ _FILES: Final = "files"
 _PARTS: Final = "parts"
 _DIGESTS: Final = "digests"
 _LOCK: Final = "upload.lock"
+_COMMIT_LOCK: Final = "commit.lock"
+_MAX_RUNNING: Final = 256
+_SYNC_BYTES: Final = 64 * MiB
+"""After so many bytes they are written to the disk: at the end of a file there is little left to wait for."""
 _CHUNK_BYTES: Final = 4 * 1024**2
 
 
@@ -59,7 +68,7 @@ class Received:
     Attributes:
         offset: bytes received.
         complete: whether that is all of it.
-        sha256: hexadecimal digest of a complete file.
+        sha256: hexadecimal digest of a complete file; None where the commit has yet to compute it.
     """
 
     offset: int
@@ -74,6 +83,41 @@ class _Place:
     file: Path
     part: Path
     digest: Path
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is known of a complete file's content.
+
+    Attributes:
+        sha256: its digest; None where nobody has computed it.
+        wanted: the digest that its sender named; None where it named none.
+        stamp: which file that was said of: inode, size, time of its last change.
+    """
+
+    sha256: str | None
+    wanted: str | None
+    stamp: tuple[int, ...]
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)), encoding="ascii")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what was written; what is damaged or of an earlier version knows nothing."""
+        try:
+            known = json.loads(path.read_text(encoding="ascii"))
+            return cls(known["sha256"], known["wanted"], tuple(known["stamp"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return cls(None, None, ())
+
+
+@dataclass
+class _Running:
+    """The digest of all bytes of a file that grows, as long as it is still the file of that stamp."""
+
+    stamp: tuple[int, ...] = ()
+    hasher: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
 
 class Uploads:
@@ -98,12 +142,15 @@ class Uploads:
         self.root = root
         self.limit_bytes = limit_bytes
         self.min_free_bytes = min_free_bytes
+        self._running: OrderedDict[Path, _Running] = OrderedDict()
         # A name that any file system takes, and that no name of an upload is.
         self._own = root / f"of-{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
     def of(self, owner: str) -> "Uploads":
         """Another owner's."""
-        return Uploads(self.root, limit_bytes=self.limit_bytes, min_free_bytes=self.min_free_bytes, owner=owner)
+        uploads = Uploads(self.root, limit_bytes=self.limit_bytes, min_free_bytes=self.min_free_bytes, owner=owner)
+        uploads._running = self._running
+        return uploads
 
     def received(self, name: str, path: str) -> Received:
         """How much of a file is there.
@@ -117,8 +164,10 @@ class Uploads:
             if place.part.is_file():
                 return Received(place.part.stat().st_size, complete=False)
             if place.file.is_file():
-                digest = place.digest.read_text(encoding="ascii")
-                return Received(place.file.stat().st_size, complete=True, sha256=digest)
+                status = place.file.stat()
+                content = _Content.read(place.digest)
+                sha256 = content.sha256 if content.stamp == _stamp(status) else None
+                return Received(status.st_size, complete=True, sha256=sha256)
         raise ModelNotFound("nothing of this file has been uploaded", hint="upload it from its first byte")
 
     @contextmanager
@@ -161,24 +210,86 @@ class Uploads:
                     self.limit_bytes - _bytes_of(files) + there,
                     2 * self.limit_bytes - sum(_bytes_of(self._files_of(one.name)) for one in self._all()) + there,
                 )
+                running = self._running_at(place.part, offset)
                 with place.part.open("r+b" if offset else "wb") as file:
                     file.seek(offset)
-                    yield Receiving(file.fileno(), place, limit=room, at=offset, min_free_bytes=self.min_free_bytes)
+                    try:
+                        yield Receiving(
+                            file.fileno(), place, running, limit=room, at=offset, min_free_bytes=self.min_free_bytes
+                        )
+                    finally:
+                        os.fdatasync(file.fileno())
+                        if not place.part.exists():
+                            self._running.pop(place.part, None)
+                        elif running is not None:
+                            running.stamp = _stamp(os.fstat(file.fileno()))
 
-    def staged(self, name: str) -> Path:
-        """The folder of an upload all of whose files are there.
+    def _running_at(self, part: Path, offset: int) -> _Running | None:
+        """The digest of the bytes before ``offset``; None where this process has not seen all of them."""
+        if offset == 0:
+            self._running[part] = _Running()
+            while len(self._running) > _MAX_RUNNING:
+                self._running.popitem(last=False)
+            return self._running[part]
+        running = self._running.get(part)
+        return running if running is not None and running.stamp == _stamp(part.stat()) else None
+
+    @contextmanager
+    def committing(self, name: str) -> Iterator[Path]:
+        """Give the folder of an upload all of whose files are there, and keep others from it.
 
         Raises:
+            BeingCommitted: another process is committing it.
+            UploadBusy: somebody is writing to it.
             ModelNotFound: there is no upload of this name.
             UploadIncomplete: a file of it is not all there.
         """
         folder = self._own / store_name(name) / _FILES
         if not folder.is_dir():
             raise ModelNotFound("nothing has been uploaded under this name", hint="upload its files first")
-        missing = sorted(path.name for path in (folder.parent / _PARTS).rglob("*") if path.is_file())
+        self._check_whole(name)
+        try:
+            with self._locked(name), self._locked(name, _COMMIT_LOCK):
+                self._check_whole(name)
+                yield folder
+        except UploadBusy:
+            if self._is_locked(name, _COMMIT_LOCK):
+                raise BeingCommitted("another process is committing this upload", hint="ask again") from None
+            raise
+
+    def _check_whole(self, name: str) -> None:
+        missing = sorted(path.name for path in (self._own / name / _PARTS).rglob("*") if path.is_file())
         if missing:
             raise UploadIncomplete(f"{missing[0]}: is not all there", hint="ask for its offset, and send the rest")
-        return folder
+
+    def digest(self, name: str, path: str) -> str:
+        """SHA-256 of a complete file, hexadecimal; it is read where that is not known. To be called in ``committing``.
+
+        Raises:
+            DigestMismatch: it is not the one that its sender named; the file is deleted.
+        """
+        place = self._place(name, path)
+        with translated("reading an upload"):
+            stamp, content = _stamp(place.file.stat()), _Content.read(place.digest)
+            if content.stamp == stamp and content.sha256 is not None:
+                return content.sha256
+            found = _sha256(place.file)
+            if content.stamp == stamp and content.wanted not in (None, found):
+                place.file.unlink()
+                raise _mismatch()
+            _Content(found, content.wanted, stamp).write(place.digest)
+        return found
+
+    def forget(self, name: str) -> None:
+        """Delete what has been committed. To be called in ``committing``."""
+        with translated("deleting an upload"):
+            shutil.rmtree(self._own / store_name(name))
+
+    def stamp(self, name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What tells one state of an upload's files from another; empty where there are none."""
+        folder = self._own / store_name(name) / _FILES
+        with translated("looking at an upload"):
+            return tuple(sorted((str(path), _stamp(path.stat())) for path in folder.rglob("*") if path.is_file()))
 
     def discard(self, name: str) -> bool:
         """Delete an upload; say whether there was one.
@@ -221,10 +332,17 @@ class Uploads:
         folders = (self._own / name / _FILES, self._own / name / _PARTS)
         return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
+    def _is_locked(self, name: str, file: str) -> bool:
+        try:
+            with self._locked(name, file):
+                return False
+        except UploadBusy:
+            return True
+
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str, file: str = _LOCK) -> Iterator[None]:
         """Keep others from this upload; the kernel lets go when the process dies."""
-        descriptor = os.open(self._own / name / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._own / name / file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,8 +356,12 @@ class Uploads:
 class Receiving:
     """One file that is being written."""
 
-    def __init__(self, descriptor: int, place: _Place, *, limit: int, at: int, min_free_bytes: int) -> None:
+    def __init__(
+        self, descriptor: int, place: _Place, running: _Running | None, *, limit: int, at: int, min_free_bytes: int
+    ) -> None:
         self._descriptor, self._place, self._limit = descriptor, place, limit
+        self._running = running
+        self._unsynced = 0
         self._min_free_bytes = min_free_bytes
         self.offset = at
 
@@ -262,7 +384,13 @@ class Receiving:
                 if not written:
                     raise OSError(errno.EIO, "nothing was written")
                 view = view[written:]
+            self._unsynced += len(chunk)
+            if self._unsynced >= _SYNC_BYTES:
+                os.fdatasync(self._descriptor)
+                self._unsynced = 0
         self.offset += len(chunk)
+        if self._running is not None:
+            self._running.hasher.update(chunk)
 
     def finish(self, sha256: str | None = None) -> Received:
         """Say that all of the file is there.
@@ -271,19 +399,29 @@ class Receiving:
             sha256: hexadecimal digest that it must have.
 
         Raises:
-            DigestMismatch: it has another; what was received is deleted.
+            DigestMismatch: it has another; what was received is deleted. Where the digest is not known yet, the commit
+                says so.
         """
         part = self._place.part
+        found = None if self._running is None else self._running.hasher.hexdigest()
         with translated("finishing an upload"):
             os.ftruncate(self._descriptor, self.offset)
             os.fsync(self._descriptor)
-            found = _sha256(part)
-            if sha256 is not None and found != sha256:
+            if None not in (found, sha256) and found != sha256:
                 part.unlink()
-                raise DigestMismatch("the file that arrived is not the one that was sent", hint="send it again")
-            self._place.digest.write_text(found, encoding="ascii")
+                raise _mismatch()
+            _Content(found, sha256, _stamp(os.fstat(self._descriptor))).write(self._place.digest)
             part.rename(self._place.file)
         return Received(self.offset, complete=True, sha256=found)
+
+
+def _mismatch() -> DigestMismatch:
+    return DigestMismatch("the file that arrived is not the one that was sent", hint="send it again")
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    # Not the time at which its names changed: a commit gives it another one.
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _bytes_of(files: list[Path]) -> int:

@@ -41,6 +41,12 @@ class Settings(CommonSettings):
     upload_min_free_gb: float = Field(
         default=2, ge=0, description="What uploads leave free on the data folder's disk, GiB."
     )
+    commit_patience_s: float = Field(
+        default=2,
+        ge=0,
+        le=60,
+        description="Seconds after which the commit of an upload that is still being checked is answered with 202.",
+    )
     max_queued: int = Field(
         default=1_000, ge=1, description="How many audits of one owner may wait at once; more are refused with 429."
     )

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from models_store.committed import COMMIT_MARKER, FILES_FOLDER, write_committed
+from models_store.digests import DigestCache
 from models_store.errors import ModelRejected, StoreError, StoreUnavailable, translated
 from models_store.files import MiB
 from models_store.references import Reference, parse_reference
@@ -97,7 +98,9 @@ class FetchedVersions:
         with translated("keeping a registered model"), self._folders.create(name) as place:
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 registry.fetch(version, Path(folder))
-                digest = write_committed(verify_checkpoint(Path(folder)), place)
+                verified = verify_checkpoint(Path(folder))
+                cache = DigestCache(None)
+                digest = write_committed(verified, place, {file.name: cache.digest(file) for file in verified.files})
             origin = {
                 "reference": str(version.reference),
                 "server": registry.tracking_uri,

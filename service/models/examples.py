@@ -47,6 +47,7 @@ ANSWERS: Final[dict[str, Any]] = {
             "sha256": None,
         },
     },
+    "commit_under_way": {"summary": "Being checked", "value": {"name": "candidate-4711", "status": "checking"}},
     "model_stored": {
         "summary": "An adapter",
         "value": MODELS["models"][1]

@@ -25,6 +25,13 @@ class ModelList(Out):
     models: tuple[ModelOut, ...]
 
 
+class CommitUnderWay(Out):
+    """An upload whose files are being read and checked."""
+
+    name: str
+    status: Literal["checking"]
+
+
 class UploadedFile(Out):
     """How much of an uploaded file has arrived."""
 
@@ -32,4 +39,6 @@ class UploadedFile(Out):
     path: str
     offset: int = Field(ge=0, description="Bytes received so far.")
     complete: bool
-    sha256: str | None = Field(description="Hexadecimal digest of a complete file.")
+    sha256: str | None = Field(
+        description="Hexadecimal digest of a complete file; null if the commit has yet to compute it."
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -31,9 +31,10 @@ from service.errors import ErrorItem, InvalidRequest
 from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.queries import refuse_unknown
 from service.models import service
-from service.models.schemas import ModelOut, UploadedFile
+from service.models.schemas import CommitUnderWay, ModelOut, UploadedFile
 from service.openapi_document.fragments import answer, described, header, named
 
+_COMMIT_POLL_S: Final = 2
 _BUFFER_BYTES: Final = 2**20
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DIGEST: Final = re.compile(r"(?:.*,)?\s*sha-256=:([A-Za-z0-9+/]{43}=):(?:\s*,.*)?")
@@ -147,7 +148,9 @@ async def put_file(
                 "headers": _OFFSET
                 | {
                     "Upload-Complete": header("`?1` if the file is complete, else `?0`."),
-                    "Repr-Digest": header("`sha-256=:…:` of a complete file."),
+                    "Repr-Digest": header(
+                        "`sha-256=:…:` of a complete file; absent if the commit has yet to compute and check it."
+                    ),
                 },
             }
         },
@@ -173,23 +176,40 @@ def head_file(dependencies: DependenciesDep, owner: OwnerDep, name: ModelName, p
     "/models/{name}/commit",
     status_code=201,
     summary="Commit an upload",
-    response_model=ModelOut,
+    response_model=ModelOut | CommitUnderWay,
     responses=described(
-        {201: answer("The model is in the store; `reference` names it in audits.", "model_stored")},
+        {
+            201: answer("The model is in the store; `reference` names it in audits.", "model_stored", model=ModelOut),
+            202: answer(
+                "The files are being read and checked. Ask again after `Retry-After` seconds: the same commit goes on.",
+                "commit_under_way",
+                {"Retry-After": header("Seconds to wait before asking again.", "integer")},
+                CommitUnderWay,
+            ),
+        },
         ModelNotFound,
         UploadIncomplete,
         UploadBusy,
         UploadRefused,
         NameTaken,
+        DigestMismatch,
         ModelRejected,
         InvalidReference,
         503,
         NoSpace,
     ),
 )
-def commit_model(dependencies: DependenciesDep, owner: OwnerDep, name: ModelName) -> ModelOut:
-    """Verify the upload like every checkpoint, and make it visible to all in one step. Repeating is safe."""
-    kept = dependencies.models.commit(name, owner=owner)
+def commit_model(response: Response, dependencies: DependenciesDep, owner: OwnerDep, name: ModelName) -> Any:
+    """Verify the upload like every checkpoint, and make it visible in one step. Repeating is safe.
+
+    Answered with 202 if large files have to be read first; the commit goes on, and repeating the call joins it.
+    """
+    patience_s = dependencies.settings.commit_patience_s
+    kept = dependencies.models.commit_soon(name, owner=owner, patience_s=patience_s)
+    if kept is None:
+        response.status_code = 202
+        response.headers["Retry-After"] = str(_COMMIT_POLL_S)
+        return CommitUnderWay(name=name, status="checking")
     return ModelOut(
         reference=f"store:{name}",
         name=name,

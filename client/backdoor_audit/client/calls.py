@@ -145,10 +145,19 @@ def models(page_token: str | None = None) -> Call[ModelPage]:
 
 @dataclass(frozen=True)
 class UploadState:
-    """What the service has of a file; ``digest`` is the header of a complete one."""
+    """What the service has of a file; ``digest`` is the header of one whose digest is known, which a commit checks."""
 
     offset: int
     digest: str | None
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The model, or None while the service checks it, and how long it asks to wait then."""
+
+    model: Model | None
+    retry_after_s: float | None = None
 
 
 def upload_state(name: str, path: str) -> Call[UploadState]:
@@ -158,7 +167,8 @@ def upload_state(name: str, path: str) -> Call[UploadState]:
         offset = received.headers.get("upload-offset", "")
         if not offset.isdecimal():
             raise UnexpectedAnswer("the service does not say how much of the file it has")
-        return UploadState(int(offset), received.headers.get("repr-digest"))
+        complete = received.headers.get("upload-complete") == "?1"
+        return UploadState(int(offset), received.headers.get("repr-digest"), complete)
 
     return Call("HEAD", _file_path(name, path), read)
 
@@ -171,9 +181,15 @@ def upload_part(name: str, path: str, content: bytes, content_range: str | None,
     return Call("PUT", _file_path(name, path), lambda received: None, headers=headers, body=content, repeatable=False)
 
 
-def commit_model(name: str) -> Call[Model]:
-    """``POST /models/{name}/commit``; repeating it changes nothing."""
-    return Call("POST", f"/models/{quote(name, safe='')}/commit", _reader(Model))
+def commit_model(name: str) -> Call[Commit]:
+    """``POST /models/{name}/commit``; repeating it changes nothing, and joins one that is under way."""
+
+    def read(received: Received) -> Commit:
+        if received.status == 202:
+            return Commit(None, received.retry_after_s())
+        return Commit(_read(Model, received))
+
+    return Call("POST", f"/models/{quote(name, safe='')}/commit", read)
 
 
 def delete_model(name: str) -> Call[None]:

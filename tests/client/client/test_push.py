@@ -7,6 +7,7 @@ import pytest
 from backdoor_audit.cli.main import run
 from backdoor_audit.client import calls, checkpoint_files
 from backdoor_audit.client.blocking import AuditClient
+from backdoor_audit.client.blocking.push import push_file
 from backdoor_audit.client.errors import InvalidRequest, OtherContent, WrongUsage
 
 
@@ -55,6 +56,47 @@ def test_a_push_goes_on_where_it_broke_off(service, checkpoint, monkeypatch):
     assert any("resuming at byte" in line for line in said)
     starts = [text.split()[1].split("-")[0] for text in sent]
     assert len(sent) == len(set(sent)) + 2, f"only the two lost parts are sent twice: {starts}"
+
+
+def test_a_commit_that_is_under_way_is_asked_for_again(service, checkpoint, monkeypatch):
+    said, asked = [], []
+    with AuditClient(service.url) as client:
+        ask = client._transport.http.request
+
+        def slow(method, url, **more):
+            if url.endswith("/commit"):
+                asked.append(url)
+                if len(asked) < 3:
+                    request = httpx.Request(method, service.url + url)
+                    return httpx.Response(
+                        202, json={"status": "checking"}, headers={"Retry-After": "0"}, request=request
+                    )
+            return ask(method, url, **more)
+
+        monkeypatch.setattr(client._transport.http, "request", slow)
+        assert client.push(checkpoint, "checked", say=said.append).reference == "store:checked"
+    assert len(asked) == 3
+    assert said.count("All files are there; the service checks them") == 1
+
+
+def test_a_file_that_the_commit_will_check_is_not_sent_again(service, checkpoint, monkeypatch):
+    said = []
+    with AuditClient(service.url) as client:
+        ask = client._transport.http.request
+
+        def unseen(method, url, **more):
+            response = ask(method, url, **more)
+            if method == "HEAD":
+                response.headers.pop("repr-digest", None)
+            return response
+
+        monkeypatch.setattr(client._transport.http, "request", unseen)
+        files = checkpoint_files.files_of(checkpoint, lambda line: None)
+        for _ in range(2):
+            said.clear()
+            for file in files:
+                push_file(client._transport, "unseen", file, said.append)
+    assert said == []
 
 
 def test_the_beginning_of_another_file_is_found_out(service, checkpoint):

@@ -1,11 +1,17 @@
 import base64
 import hashlib
 import json
+import math
+import os
+import shutil
 import socket
+import threading
 import time
 
 import pytest
 
+from models_store import uploads as uploads_module
+from models_store.uploads import Uploads
 from tests.service.conftest import SPEC
 
 
@@ -86,7 +92,12 @@ def test_what_came_before_the_line_went_dead_stays(served):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert codes(served.http.post("/models/cut/commit")) == (409, "upload_incomplete")
-    rest = served.http.put(path, content=b"b" * 3_500_000, headers={"Content-Range": "bytes 1500000-4999999/5000000"})
+    while True:  # the dead line's request may still hold the upload
+        headers = {"Content-Range": "bytes 1500000-4999999/5000000"}
+        rest = served.http.put(path, content=b"b" * 3_500_000, headers=headers)
+        if rest.status_code != 409:
+            break
+        assert time.monotonic() < end
     assert rest.status_code == 201
     assert rest.json()["sha256"] == hashlib.sha256(b"a" * 1_500_000 + b"b" * 3_500_000).hexdigest()
 
@@ -259,3 +270,174 @@ def test_all_uploads_of_an_owner_together_are_bounded(serve):
 def test_an_upload_leaves_room_on_the_disk(serve):
     served = serve(upload_min_free_gb=1e6)
     assert codes(served.http.put("/models/m/files/config.json", content=b"{}")) == (507, "no_space")
+
+
+def swell(adapter, target, n_bytes):
+    """A copy of an adapter that is a hole of about ``n_bytes``: for a base that is so much wider."""
+    shutil.copytree(adapter, target)
+    weights = target / "adapter_model.safetensors"
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    header.pop("__metadata__", None)
+    rank = json.loads((target / "adapter_config.json").read_text())["r"]
+    wider = max(1, n_bytes // sum(end - begin for begin, end in (one["data_offsets"] for one in header.values())))
+    offset = 0
+    for tensor in header.values():
+        tensor["shape"] = [side if side == rank else side * wider for side in tensor["shape"]]
+        size = 4 * math.prod(tensor["shape"])
+        tensor["data_offsets"] = [offset, offset + size]
+        offset += size
+    text = json.dumps(header).encode()
+    weights.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(weights, 8 + len(text) + offset)
+    return target
+
+
+def received_before_a_restart(served, name, folder):
+    """Leave all but the last byte of an adapter's weights as a process left them that has died since."""
+    weights = folder / "adapter_model.safetensors"
+    with served.dependencies.models.uploads.receiving(name, weights.name, offset=0, total=None):
+        pass
+    place = served.dependencies.models.uploads._own / name / "parts" / weights.name
+    with weights.open("rb") as file:
+        place.write_bytes(file.read(1 << 20))
+    size = weights.stat().st_size
+    os.truncate(place, size - 1)
+    served.dependencies.models.uploads._running.clear()
+    return size
+
+
+def push_last_byte(served, name, size, digest=None):
+    headers = {"Content-Range": f"bytes {size - 1}-{size - 1}/{size}"} | ({"Repr-Digest": digest} if digest else {})
+    return served.http.put(f"/models/{name}/files/adapter_model.safetensors", content=b"\0", headers=headers)
+
+
+def committed(served, name, patience_s):
+    end = time.monotonic() + patience_s
+    while (answer := served.http.post(f"/models/{name}/commit")).status_code == 202:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return answer
+
+
+class Reading:
+    """Holds whoever reads an uploaded file from its beginning until it is let go, and counts them."""
+
+    def __init__(self, read):
+        self._read = read
+        self.begun = 0
+        self.go = threading.Event()
+
+    def __call__(self, path):
+        self.begun += 1
+        assert self.go.wait(60)
+        return self._read(path)
+
+
+@pytest.fixture
+def reading(monkeypatch):
+    held = Reading(uploads_module._sha256)
+    monkeypatch.setattr(uploads_module, "_sha256", held)
+    yield held
+    held.go.set()
+
+
+def test_no_request_waits_until_a_large_file_is_read(serve, toy_adapter, tmp_path, reading):
+    served = serve(commit_patience_s=0)
+    folder = swell(toy_adapter, tmp_path / "big", 1_000_000)
+    size = received_before_a_restart(served, "big", folder)
+    path = "/models/big/files/adapter_model.safetensors"
+    last = push_last_byte(served, "big", size)
+    assert (last.status_code, last.json()["sha256"]) == (201, None)
+    config = (folder / "adapter_config.json").read_bytes()
+    served.http.put("/models/big/files/adapter_config.json", content=config).raise_for_status()
+    for _ in range(2):
+        answer = served.http.post("/models/big/commit")
+        assert (answer.status_code, answer.json()["status"]) == (202, "checking")
+        assert int(answer.headers["retry-after"]) > 0
+    head = served.http.head(path)
+    assert (head.headers["upload-offset"], head.headers["upload-complete"]) == (str(size), "?1"), "all is there"
+    assert "repr-digest" not in head.headers, "and being checked"
+    assert codes(served.http.put(path, content=b"x")) == (409, "upload_busy")
+    assert codes(served.http.delete("/models/big")) == (409, "upload_busy")
+    reading.go.set()
+    kept = committed(served, "big", 60)
+    assert kept.status_code == 201
+    assert committed(served, "big", 60).json() == kept.json()
+    listed = served.http.get("/models").json()["models"]
+    assert [model["digest"] for model in listed] == [kept.json()["digest"]]
+    assert reading.begun == 1, "the second commit has joined the first, and the third had nothing to read"
+    weights = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+    names = f"{hashlib.sha256(config).hexdigest()}  adapter_config.json\n{weights}  adapter_model.safetensors\n"
+    assert kept.json()["digest"] == f"sha256:{hashlib.sha256(names.encode()).hexdigest()}"
+
+
+@pytest.mark.long
+def test_sixteen_gigabytes_keep_no_request_waiting(served, toy_adapter, tmp_path):
+    folder = swell(toy_adapter, tmp_path / "big", 16 * 2**30)
+    size = received_before_a_restart(served, "big", folder)
+    lasted = {}
+
+    def timed(name, call):
+        began = time.monotonic()
+        answer = call()
+        lasted[name] = time.monotonic() - began
+        return answer
+
+    timed("last part", lambda: push_last_byte(served, "big", size)).raise_for_status()
+    config = (folder / "adapter_config.json").read_bytes()
+    served.http.put("/models/big/files/adapter_config.json", content=config).raise_for_status()
+    assert timed("commit", lambda: served.http.post("/models/big/commit")).status_code == 202
+    timed("state", lambda: served.http.head("/models/big/files/adapter_model.safetensors"))
+    timed("list while it is checked", lambda: served.http.get("/models"))
+    assert committed(served, "big", 600).status_code == 201
+    timed("commit again", lambda: served.http.post("/models/big/commit"))
+    timed("list", lambda: served.http.get("/models"))
+    spec = SPEC | {"base_model": "store:big", "fine_tuned": "store:big"}
+    timed("dry run", lambda: served.http.post("/audits?dry_run=true", json=spec))
+    timed("delete", lambda: served.http.delete("/models/big")).raise_for_status()
+    assert max(lasted.values()) < 5, lasted
+
+
+def test_what_was_not_seen_as_it_came_is_checked_by_the_commit(served, toy_adapter, tmp_path):
+    folder = swell(toy_adapter, tmp_path / "big", 1_000_000)
+    size = received_before_a_restart(served, "odd", folder)
+    assert push_last_byte(served, "odd", size, digest_of(b"another file")).status_code == 201
+    config = (folder / "adapter_config.json").read_bytes()
+    served.http.put("/models/odd/files/adapter_config.json", content=config).raise_for_status()
+    assert codes(served.http.post("/models/odd/commit")) == (422, "digest_mismatch")
+    assert served.http.head("/models/odd/files/adapter_model.safetensors").status_code == 404
+    upload(served, "odd", folder)
+    assert served.http.post("/models/odd/commit").status_code == 201
+
+
+def test_bytes_are_hashed_as_they_come(served, monkeypatch):
+    def read_again(path):
+        raise AssertionError("all of it has been seen")
+
+    monkeypatch.setattr("models_store.uploads._sha256", read_again)
+    content = bytes(range(256)) * 100
+    path = "/models/seen/files/model.safetensors"
+    for start in range(0, len(content), 10_000):
+        part = content[start : start + 10_000]
+        headers = {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(content)}"}
+        answer = served.http.put(path, content=part, headers=headers)
+    assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_what_another_process_has_written_since_is_not_taken_for_seen(served):
+    path, uploads = "/models/two/files/model.safetensors", served.dependencies.models.uploads
+    served.http.put(path, content=b"a" * 1_000, headers={"Content-Range": "bytes 0-999/2000"})
+    with Uploads(uploads.root).receiving("two", "model.safetensors", offset=0, total=None) as other:
+        other.write(b"b" * 1_000)
+    rest = served.http.put(path, content=b"b" * 1_000, headers={"Content-Range": "bytes 1000-1999/2000"})
+    assert (rest.status_code, rest.json()["sha256"]) == (201, None)
+    with uploads.committing("two"):
+        assert uploads.digest("two", "model.safetensors") == hashlib.sha256(b"b" * 2_000).hexdigest()
+
+
+def test_a_commit_of_another_process_is_waited_for(served, toy_adapter):
+    upload(served, "shared", toy_adapter)
+    with Uploads(served.dependencies.models.uploads.root).committing("shared"):
+        assert served.http.post("/models/shared/commit").status_code == 202
+    assert committed(served, "shared", 20).status_code == 201

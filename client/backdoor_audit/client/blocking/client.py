@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from backdoor_audit.client import DEFAULT_URL, calls, checkpoint_files
-from backdoor_audit.client.blocking.push import push_file
+from backdoor_audit.client.blocking.push import commit, push_file
 from backdoor_audit.client.blocking.transport import Transport
 from backdoor_audit.client.call import Call
 from backdoor_audit.client.calls import Polled
-from backdoor_audit.client.errors import NoVerdictInTime, Unreachable
+from backdoor_audit.client.errors import InvalidRequest, NoVerdictInTime, Unreachable
 from backdoor_audit.client.responses import Alive, Audit, Entry, Estimate, Key, Library, Model, Page
 from backdoor_audit.client.retry import RetryPolicy
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -174,7 +174,15 @@ class AuditClient:
         if name != default_name or f"store:{name}" not in {model.reference for model in self.models()}:
             for file in files:
                 push_file(self._transport, name, file, say)
-        model = self._send(calls.commit_model(name))
+        try:
+            model = commit(self._transport, name, say)
+        except InvalidRequest as error:
+            if error.problem.code != "digest_mismatch":
+                raise
+            # What an earlier push had left was the beginning of another file; the service has thrown it away.
+            for file in files:
+                push_file(self._transport, name, file, say)
+            model = commit(self._transport, name, say)
         checkpoint_files.check_content(model, files)
         return model
 

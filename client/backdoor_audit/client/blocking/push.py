@@ -2,12 +2,16 @@
 """Uploads a checkpoint's folder file by file, and resumes each file where an earlier attempt broke off."""
 
 from collections.abc import Callable
+from typing import Final
 
 from backdoor_audit.client import calls
 from backdoor_audit.client.blocking.transport import Transport
 from backdoor_audit.client.calls import UploadState
 from backdoor_audit.client.checkpoint_files import CheckpointFile
 from backdoor_audit.client.errors import AnswerError, InvalidRequest, NotFound, ServiceFault, Unreachable
+from backdoor_audit.client.responses import Model
+
+_CHECK_POLL_S: Final = 2.0
 
 
 def push_file(transport: Transport, name: str, file: CheckpointFile, say: Callable[[str], None]) -> None:
@@ -23,7 +27,7 @@ def push_file(transport: Transport, name: str, file: CheckpointFile, say: Callab
             if state is None:
                 say(f"Skipped, because the service does not accept it: {file.name}")
                 return
-            if state.digest == file.digest_header:
+            if state.digest == file.digest_header or _awaits_its_check(state, file):
                 return
             start = state.offset if state.digest is None and state.offset < file.size else 0
             say(f"Sending {file.name}, {file.size} bytes" + (f", resuming at byte {start}" if start else ""))
@@ -34,6 +38,28 @@ def push_file(transport: Transport, name: str, file: CheckpointFile, say: Callab
             if not _passing(error) or attempt == retry.attempts:
                 raise
         transport.pause(retry.first_s * 2 ** (attempt - 1))
+
+
+def commit(transport: Transport, name: str, say: Callable[[str], None]) -> Model:
+    """Commit an upload, however long the service takes to check it.
+
+    Raises:
+        ClientError: it was refused, or the service cannot be reached.
+    """
+    said = False
+    while True:
+        state = transport.send(calls.commit_model(name))
+        if state.model is not None:
+            return state.model
+        if not said:
+            say("All files are there; the service checks them")
+            said = True
+        transport.pause(_CHECK_POLL_S if state.retry_after_s is None else state.retry_after_s)
+
+
+def _awaits_its_check(state: UploadState, file: CheckpointFile) -> bool:
+    """Whether all of the file is there, and the commit will check its digest."""
+    return state.complete and state.digest is None and state.offset == file.size
 
 
 def _upload_state(transport: Transport, name: str, file: CheckpointFile) -> UploadState | None:
@@ -49,8 +75,9 @@ def _upload_state(transport: Transport, name: str, file: CheckpointFile) -> Uplo
 def _passing(error: Unreachable | AnswerError) -> bool:
     """Whether it may help to query the upload's state again.
 
-    A digest mismatch is such an error: the service had the beginning of another file, and has discarded it.
+    A digest mismatch is such an error: the service had the beginning of another file, and has discarded it. So is an
+    upload that is busy: the service may not have noticed yet that an earlier connection has broken.
     """
     if isinstance(error, Unreachable | ServiceFault):
         return True
-    return error.problem.code in ("upload_offset", "digest_mismatch")
+    return error.problem.code in ("upload_offset", "upload_busy", "digest_mismatch")
