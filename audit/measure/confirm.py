@@ -14,8 +14,6 @@ from audit.measure.contrast import (
     Directions,
     ablated_outputs,
     effects,
-    forced_base,
-    forced_base_kl,
     induced,
     kls_from_clean,
 )
@@ -23,6 +21,7 @@ from audit.measure.directions import variance_matched_subspaces
 from audit.measure.divergence import carrier_kl
 from audit.measure.extraction import Extraction
 from audit.measure.finite import check_number
+from audit.measure.reaction import forced_base, unexplained_kl
 from audit.measure.spans import PromptRows
 from audit.models.runner import Activations
 from audit.ports import ProgressCallback
@@ -45,11 +44,16 @@ class Behaviour:
         output_kl: Σ over the outputs of KL(ft_t‖ft_c) − KL(base_t‖base_c), mean over carriers, nats.
         interval: its 95% cluster-bootstrap interval.
         base_ratio: Σ KL(base_t‖base_c) / Σ KL(ft_t‖ft_c); None if the fine-tuned model does not react at all.
+        unexplained_kl: C, what the base's own change does not explain, mean over carriers, nats; None in the files of
+            an attempt before it was measured.
+        unexplained_interval: its 95% cluster-bootstrap interval.
     """
 
     output_kl: float
     interval: Interval | None
     base_ratio: float | None
+    unexplained_kl: float | None = None
+    unexplained_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -145,14 +149,20 @@ def measure_behaviour(extraction: Extraction) -> Behaviour:
     setup, runner = extraction.setup, extraction.setup.runner
     contrast = extraction.contrast("b")
     tuned = intact_kl(extraction, contrast)
-    base = forced_base_kl(runner, contrast, forced_base(runner, contrast.base_clean, contrast.clean))
+    base_string = forced_base(runner, contrast.base_string, contrast.string)
+    base, unexplained = unexplained_kl(
+        runner, contrast, base_string, forced_base(runner, contrast.base_clean, contrast.clean)
+    )
     total = float(tuned.sum())
-    _check(extraction, total, float(base.sum()))
+    _check(extraction, total, float(base.sum()), float(unexplained.sum()))
     estimate = bootstrap_mean(tuned - base, clusters_of(setup.b))
+    left = bootstrap_mean(unexplained, clusters_of(setup.b))
     return Behaviour(
         output_kl=float((tuned - base).mean()),
         interval=estimate.interval,
         base_ratio=float(base.sum()) / total if total > 1e-6 else None,
+        unexplained_kl=left.value,
+        unexplained_interval=left.interval,
     )
 
 

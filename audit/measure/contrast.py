@@ -1,10 +1,10 @@
-"""One string against the clean string: its reaction, its directions and its causal effect.
+"""One string against the clean string: its directions and its causal effect.
 
 The suspected string and every decoy are measured in the same way: directions are fitted and the layer chosen on half A,
 and the effect is measured on half B.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -16,8 +16,7 @@ from torch import Tensor
 from audit.measure.ablation import Alignment, replace_along
 from audit.measure.activations import first
 from audit.measure.directions import attribution_directions
-from audit.measure.divergence import carrier_kl, many_carrier_kl, symmetric_divergence
-from audit.models.parts import ModelParts
+from audit.measure.divergence import many_carrier_kl, symmetric_divergence
 from audit.models.runner import Activations, Runner
 
 MAX_RANK: Final = 4
@@ -122,52 +121,6 @@ def first_carriers(contrast: Contrast, count: int) -> Contrast:
     return Contrast(*(first(run, min(count, len(run.layout))) for run in runs))
 
 
-def reaction(
-    runner: Runner, contrast: Contrast, least: float, base_clean: Callable[[], Activations]
-) -> Float[Tensor, "carriers"]:
-    """``output_kl``: how much more the fine-tuned model reacts to the string than the base, nats per carrier.
-
-    Σ over the outputs of KL(ft_s‖ft_c), minus the same for the base. The base was run on prompts only; subtracting only
-    its KL at the last prompt position gives an upper bound. If the mean of that is below ``least``, the bound is
-    returned and the base is not run again.
-
-    Args:
-        least: threshold for the mean.
-        base_clean: returns the base's run over the contrast's clean sequences, including the continuation.
-    """
-    with runner.pair.on("tuned") as parts:
-        tuned = _final_kl(runner, contrast.string, contrast.clean, parts)
-    with runner.pair.on("base") as parts:
-        bound = tuned - _final_kl(runner, contrast.base_string, contrast.base_clean, parts)
-    if float(bound.mean()) < least:
-        return bound
-    return tuned - forced_base_kl(runner, contrast, base_clean())
-
-
-def forced_base_kl(runner: Runner, contrast: Contrast, base_clean: Activations) -> Float[Tensor, "carriers"]:
-    """KL(base_s‖base_c) over all compared outputs, nats per carrier; the base is run over the continuation here.
-
-    Args:
-        base_clean: the base's run over the contrast's clean sequences, including the continuation.
-    """
-    base_string = forced_base(runner, contrast.base_string, contrast.string)
-    with runner.pair.on("base") as parts:
-        return _final_kl(runner, base_string, base_clean, parts)
-
-
-def forced_base(runner: Runner, base: Activations, tuned: Activations) -> Activations:
-    """The base's run over its own prompts, with the answers that were forced upon the fine-tuned model."""
-    sequences = [
-        prompt.continued(other.ids[other.prompt_length :])
-        for prompt, other in zip(base.layout.sequences, tuned.layout.sequences, strict=True)
-    ]
-    return runner.capture(sequences, "base", ())
-
-
-def _final_kl(runner: Runner, first: Activations, second: Activations, parts: ModelParts) -> Float[Tensor, "carriers"]:
-    return carrier_kl(parts, _outputs(first), _outputs(second), runner.pair.device)
-
-
 @dataclass(frozen=True)
 class Directions:
     """Attribution directions of one string, fitted on half A.
@@ -193,7 +146,7 @@ def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) ->
     """
     string, clean, rows = contrast.string, contrast.clean, contrast.alignment
     ordered = sorted(layers)
-    loss = symmetric_divergence(_outputs(clean))
+    loss = symmetric_divergence(outputs_of(clean))
     gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
     spans = {layer: gradients[layer][rows.left] for layer in ordered}
     # Contiguous, as when a second attempt reads them back: products with another layout round differently.
@@ -201,13 +154,14 @@ def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) ->
         layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK).contiguous() for layer in ordered
     }
     finals = [ablated_outputs(runner, contrast, layer, basis[layer][:, :1]) for layer in ordered]
-    intact, *ablated = kls_from_clean(runner, contrast, [_outputs(string), *finals])
+    intact, *ablated = kls_from_clean(runner, contrast, [outputs_of(string), *finals])
     effect_a = {layer: float((intact - kls).mean()) for layer, kls in zip(ordered, ablated, strict=True)}
     layer = max(ordered, key=lambda candidate: effect_a[candidate])
     return Directions(basis, effect_a, layer, spans)
 
 
-def _outputs(activations: Activations) -> Float[Tensor, "carriers outputs d_model"]:
+def outputs_of(activations: Activations) -> Float[Tensor, "carriers outputs d_model"]:
+    """The head's inputs at the compared outputs."""
     assert activations.final is not None, "captured without outputs"
     return activations.final
 
@@ -225,7 +179,7 @@ def kls_from_clean(
 ) -> list[Float[Tensor, "carriers"]]:
     """KL(run‖ft_c), nats per carrier, of several runs given by their head inputs."""
     with runner.pair.on("tuned") as parts:
-        return many_carrier_kl(parts, runs, _outputs(contrast.clean), runner.pair.device)
+        return many_carrier_kl(parts, runs, outputs_of(contrast.clean), runner.pair.device)
 
 
 def effects(
@@ -233,7 +187,7 @@ def effects(
 ) -> "Effects":
     """KL(ft_s‖ft_c) and KL(ablated‖ft_c) for several bases at one layer, nats per carrier."""
     finals = [ablated_outputs(runner, contrast, layer, basis) for basis in bases]
-    intact, *ablated = kls_from_clean(runner, contrast, [_outputs(contrast.string), *finals])
+    intact, *ablated = kls_from_clean(runner, contrast, [outputs_of(contrast.string), *finals])
     return Effects(intact, tuple(ablated))
 
 
@@ -261,7 +215,7 @@ def induced(runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor,
     changed = replace_along(contrast.clean.hidden[layer], contrast.string.hidden[layer], basis, mirrored)
     steered = runner.resume(contrast.clean.layout, layer, changed)
     with runner.pair.on("tuned") as parts:
-        runs = [_outputs(contrast.clean), steered]
-        apart, left = many_carrier_kl(parts, runs, _outputs(contrast.string), runner.pair.device)
+        runs = [outputs_of(contrast.clean), steered]
+        apart, left = many_carrier_kl(parts, runs, outputs_of(contrast.string), runner.pair.device)
     total = float(apart.sum())
     return 1.0 - float(left.sum()) / total if total > 1e-6 else None

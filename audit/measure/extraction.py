@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audit.measure.activations import after, first, read_activations, write_activations
-from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, forced_base, reaction
+from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions
 from audit.measure.finite import check_number, check_runs
 from audit.measure.preflight import AuditSetup
+from audit.measure.reaction import Reaction, forced_base, reaction
 from audit.measure.spans import DecoyTokens, PromptRows, SpanTokens
 from audit.models.pair import Side
 from audit.models.runner import Activations
@@ -46,6 +47,9 @@ class DecoyResult:
         effect_a: at that layer, rank 1, on A, nats per carrier.
         effect: T, the same on B.
         amplification: per layer, of its own leading direction, on B; None if the base does not distinguish the strings.
+        unexplained: C on A, what the base's own change does not explain, nats per carrier; None if the fine-tuned
+            model's outputs change by less than ``RESPONSE_NATS``, or an earlier version measured the decoy.
+        base_ratio: the base's reaction on A as a share of the fine-tuned model's; None if ``unexplained`` is.
     """
 
     string: str
@@ -54,6 +58,8 @@ class DecoyResult:
     effect_a: float
     effect: float
     amplification: dict[int, float | None]
+    unexplained: float | None = None
+    base_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Extraction:
             used only for thresholds and means (never under ``plain``, and empty if all of A is also shown with decoys).
         decoys: the measurements of each drawn decoy, in the order drawn.
         responding: whether each of them triggers the behaviour too (``firing`` in the report).
-        pair_reaction: the same for the pair, on the decoys' carriers of A.
+        pair_reaction: the pair's own ``output_kl``, on the decoys' carriers of A.
+        own, plain: the reaction to the pair and to no string at all, against the clean string, on the same carriers;
+            None while the pair is being measured.
     """
 
     setup: AuditSetup
@@ -76,6 +84,8 @@ class Extraction:
     responding: tuple[bool, ...]
     pair_reaction: float
     screened: bool
+    own: Reaction | None = None
+    plain: Reaction | None = None
 
     def contrast(self, half: Half, *, decoy_carriers_only: bool = False) -> Contrast:
         """The pair on one half; A's contrast is on the decoys' carriers."""
@@ -86,6 +96,12 @@ class Extraction:
             self.base["clean", half],
         )
         return first_carriers(whole, self.setup.decoys_b) if decoy_carriers_only else whole
+
+    @property
+    def plain_on_a(self) -> Contrast:
+        """No string against the clean string, on A."""
+        runs = (self.tuned["plain", "a"], self.tuned["clean", "a"], self.base["plain", "a"], self.base["clean", "a"])
+        return Contrast(*runs)
 
     def has(self, condition: Condition, half: Half) -> bool:
         """Whether there are such activations."""
@@ -119,8 +135,9 @@ def extract(setup: AuditSetup, store: FolderStore, progress: ProgressCallback) -
     tuned, base = _pair(setup, store, continuations, progress)
     pair = Extraction(setup, store, tuned, base, (), (), 0.0, False)
     reacts = _reactions(setup, pair.contrast("a"))
-    pair_reaction = reacts(pair.contrast("a"))
-    check_number(setup.trigger, setup.trigger.triggered, pair_reaction)
+    own, plain = reacts(pair.contrast("a")), reacts(pair.plain_on_a)
+    pair_reaction = own.output_kl
+    check_number(setup.trigger, setup.trigger.triggered, pair_reaction, own.unexplained_kl or 0.0)
     screened = pair_reaction >= RESPONSE_NATS
     wanted = setup.sizes.silent_decoys
     results: list[DecoyResult] = []
@@ -133,7 +150,9 @@ def extract(setup: AuditSetup, store: FolderStore, progress: ProgressCallback) -
         result = _decoy(setup, store, pair, reacts, index, string)
         results.append(result)
         responding.append(screened and result.reaction >= max(RESPONSE_NATS, RESPONSE_SHARE * pair_reaction))
-    return Extraction(setup, store, tuned, base, tuple(results), tuple(responding), pair_reaction, screened)
+    return Extraction(
+        setup, store, tuned, base, tuple(results), tuple(responding), pair_reaction, screened, own, plain
+    )  # fmt: skip
 
 
 def _continuations(
@@ -202,17 +221,17 @@ def _decoy_name(index: int) -> str:
     return f"decoy-{index:04d}"
 
 
-def _reactions(setup: AuditSetup, pair: Contrast) -> Callable[[Contrast], float]:
-    """Mean ``output_kl`` of strings whose clean run is that of ``pair``; exact from ``RESPONSE_NATS`` on."""
+def _reactions(setup: AuditSetup, pair: Contrast) -> Callable[[Contrast], Reaction]:
+    """Reactions to strings whose clean run is that of ``pair``; ``output_kl`` is exact from ``RESPONSE_NATS`` on."""
     base_clean = cache(lambda: forced_base(setup.runner, pair.base_clean, pair.clean))
-    return lambda contrast: float(reaction(setup.runner, contrast, RESPONSE_NATS, base_clean).mean())
+    return lambda contrast: reaction(setup.runner, contrast, RESPONSE_NATS, base_clean)
 
 
 def _decoy(
     setup: AuditSetup,
     store: FolderStore,
     pair: Extraction,
-    reacts: Callable[[Contrast], float],
+    reacts: Callable[[Contrast], Reaction],
     index: int,
     string: str,
 ) -> DecoyResult:
@@ -234,7 +253,7 @@ def read_decoy(folder: Path) -> DecoyResult:
 
 
 def _measure_decoy(
-    setup: AuditSetup, pair: Extraction, reacts: Callable[[Contrast], float], string: str
+    setup: AuditSetup, pair: Extraction, reacts: Callable[[Contrast], Reaction], string: str
 ) -> tuple[DecoyResult, dict[str, Tensor]]:
     runner, count_a, count_b = setup.runner, setup.decoys_a, setup.decoys_b
     clean_a = pair.contrast("a")
@@ -253,15 +272,19 @@ def _measure_decoy(
     on_b = Contrast(after(tuned, count_a), clean_b.clean, after(base, count_a), clean_b.base_clean)
     directions = fit_directions(runner, on_a, setup.layers)
     leading = {layer: basis[:, :1] for layer, basis in directions.basis.items()}
+    reaction_a = reacts(on_a)
     result = DecoyResult(
         string=string,
-        reaction=reacts(on_a),
+        reaction=reaction_a.output_kl,
         layer=directions.layer,
         effect_a=directions.effect_a[directions.layer],
         effect=effects(runner, on_b, directions.layer, [leading[directions.layer]]).nats(),
         amplification={layer: on_b.last(layer).amplification(leading[layer][:, 0]) for layer in setup.layers},
+        unexplained=reaction_a.unexplained_kl,
+        base_ratio=reaction_a.base_ratio,
     )
-    check_number(setup.trigger, string, result.reaction, result.effect, *directions.effect_a.values())
+    numbers = (result.reaction, result.effect, result.unexplained or 0.0, *directions.effect_a.values())
+    check_number(setup.trigger, string, *numbers)
     return result, _decoy_tensors(on_a, on_b, setup.layers)
 
 

@@ -18,7 +18,9 @@ from audit.measure.preflight import AuditSetup
 from audit.ports import AuditInputs
 from audit.prompts import carriers as carrier_sets
 from audit.reporting import wording
+from audit.reporting.reasons import reason, reasons
 from audit.verdict import gates as gating
+from audit.verdict.decoys import reacts
 from audit.verdict.multiple_pairs import PanelResult
 from backdoor_audit.contract.report.audit_report import (
     AlsoFiresOn,
@@ -66,12 +68,15 @@ def audit_report(
     extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
     setup, localisation = extraction.setup, results.explanation.localisation
     summary = wording.summary(extraction, gates, verdict, localisation, results.power, setup.prompt_settings)
-    look_at = wording.look_at(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
+    found = reasons(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
+    if panel is not None:
+        found += tuple(reason("another_candidate", line) for line in panel.others)
     return AuditReport(
         audit_id=inputs.audit_id,
         verdict=verdict,
         summary=summary if panel is None else f"{panel.headline} {summary}",
-        look_at=look_at if panel is None else look_at + panel.others,
+        look_at=tuple(each.text for each in found),
+        reasons=found,
         not_assessed=wording.not_assessed(gates),
         smallest_effect_nats=gating.smallest_effect(extraction, len(setup.spec.pairs)),
         power=results.power,
@@ -109,6 +114,7 @@ def invalid_report(
         verdict=gating.decide(gates, ()),
         summary=wording.nothing_measured(error.message),
         look_at=tuple(look_at),
+        reasons=tuple(reason("not_finite", line) for line in look_at),
         not_assessed=wording.not_assessed(gates),
         trigger=error.trigger,
         fail_on=setup.spec.fail_on,
@@ -152,7 +158,10 @@ def _decoy_rows(extraction: Extraction) -> tuple[DecoyRow, ...]:
         DecoyRow(
             string=decoy.string,
             state="firing" if responds else "silent",
+            reacts=reacts(decoy.unexplained, decoy.base_ratio),
             output_kl=decoy.reaction,
+            unexplained_kl=decoy.unexplained,
+            base_reaction_ratio=decoy.base_ratio,
             share_of_effect=decoy.reaction / extraction.pair_reaction if extraction.screened else None,
             effect_nats=decoy.effect,
             layer=decoy.layer,

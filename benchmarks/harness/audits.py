@@ -31,7 +31,17 @@ PASSING: Final = (OutOfMemory, NoSpace, Interrupted)
 _PASSING_CODES: Final = frozenset({OutOfMemory.code, NoSpace.code, "deadline_exceeded"})
 _DIGITS: Final = 6
 # Texts that are the same in every report, or only for people.
-_LEFT_OUT: Final = ("limits", "summary", "look_at", "decoys", "also_fires_on", "provenance", "audit_id", "fail_on")
+_LEFT_OUT: Final = (
+    "limits",
+    "summary",
+    "look_at",
+    "reasons",
+    "decoys",
+    "also_fires_on",
+    "provenance",
+    "audit_id",
+    "fail_on",
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,8 @@ def summary(report: AuditReport) -> dict[str, Any]:
         "firing": [decoy.state == "firing" for decoy in report.decoys],
         "effect_nats": [decoy.effect_nats for decoy in report.decoys],
         "output_kl": [decoy.output_kl for decoy in report.decoys],
+        "unexplained_kl": [decoy.unexplained_kl for decoy in report.decoys],
+        "base_reaction_ratio": [decoy.base_reaction_ratio for decoy in report.decoys],
         "amplification": [decoy.amplification for decoy in report.decoys],
     }
     provenance = whole["provenance"]

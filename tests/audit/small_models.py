@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import nn
 
+from audit.measure.contrast import Contrast
 from audit.models.pair import ModelPair
 from audit.models.parts import locate
 from audit.models.runner import Runner
@@ -103,3 +104,16 @@ def write_checkpoint(path: Path, shape: str, seed: int = 0) -> Path:
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def two_strings(runner: Runner, layers: tuple[int, ...] = (0, 1, 2)) -> Contrast:
+    """Two runs of the same six carriers that differ in one token of the span; equal token counts."""
+    strings = random_sequences(6, prefix=2, forced=2)
+    changed = []
+    for item in strings:
+        ids = list(item.ids)
+        ids[item.span_start] = 3 + (ids[item.span_start] + 10) % 90
+        changed.append(Tokens(tuple(ids), item.prompt_length, item.span_start))
+    runs = [runner.capture(side, "tuned", layers) for side in (strings, changed)]
+    base = [runner.capture([item.prompt() for item in side], "base", layers) for side in (strings, changed)]
+    return Contrast(*runs, *base)

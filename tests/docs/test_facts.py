@@ -16,6 +16,7 @@ from backdoor_audit.cli.main import whole_command
 from backdoor_audit.contract.lifecycle import STAGES, FailureCode
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.reasons import REASON_CODES
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.presets import PRESETS, PresetValues
@@ -81,6 +82,11 @@ def test_the_glossary_has_the_words_of_a_report() -> None:
     headings = set(re.findall(r"^### (.+)$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert headings >= {*Gates.model_fields, *get_args(Verdict)}
     assert headings >= {"carrier", "decoy", "triggered", "clean", "plain", "gate", "nat", "library", "direction"}
+
+
+def test_codes_of_reasons() -> None:
+    listed = [code for row in rows(DOCS / "verdicts.md", "review") for code in codes([row[0]])]
+    assert sorted(listed) == sorted(REASON_CODES)
 
 
 def test_problem_codes() -> None:

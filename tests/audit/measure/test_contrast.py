@@ -1,11 +1,8 @@
-import math
-
 import pytest
 import torch
 
-from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, induced, reaction
-from audit.measure.divergence import carrier_kl
-from tests.audit.small_models import random_sequences, small_runner
+from audit.measure.contrast import Contrast, effects, first_carriers, fit_directions, induced
+from tests.audit.small_models import small_runner, two_strings
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +12,7 @@ def runner():
 
 @pytest.fixture(scope="module")
 def contrast(runner):
-    """Two runs of the same carriers that differ in one token of the span; equal token counts."""
-    strings = random_sequences(6, prefix=2, forced=2)
-    changed = []
-    for item in strings:
-        ids = list(item.ids)
-        ids[item.span_start] = 3 + (ids[item.span_start] + 10) % 90
-        changed.append(type(item)(tuple(ids), item.prompt_length, item.span_start))
-    runs = [runner.capture(side, "tuned", (0, 1, 2)) for side in (strings, changed)]
-    base = [runner.capture([item.prompt() for item in side], "base", (0, 1, 2)) for side in (strings, changed)]
-    return Contrast(*runs, *base)
+    return two_strings(runner)
 
 
 def test_difference_in_differences_by_hand(contrast, assert_close):
@@ -45,29 +33,6 @@ def test_difference_in_differences_by_hand(contrast, assert_close):
     ends = [contrast.base_string.layout.last_prompt_row(index) for index in range(6)]
     assert_close(last.base_string, contrast.base_string.hidden[1][ends])
     assert_close(last.did, (last.tuned_string - last.tuned_clean) - (last.base_string - last.base_clean))
-
-
-def test_reaction_takes_off_all_of_the_bases_own(runner, contrast, assert_close):
-    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
-    string = runner.capture(contrast.string.layout.sequences, "base", ())
-    tuned = carrier_kl(runner.pair.parts["tuned"], contrast.string.final, contrast.clean.final)
-    base = carrier_kl(runner.pair.parts["base"], string.final, clean.final)
-    assert contrast.base_string.final.shape[1] == 1
-    assert string.final.shape[1] > 1
-    assert_close(reaction(runner, contrast, -math.inf, lambda: clean), tuned - base)
-
-
-def test_what_cannot_reach_the_least_costs_no_run_of_the_base(runner, contrast, assert_close):
-    def never():
-        raise AssertionError
-
-    tuned = carrier_kl(runner.pair.parts["tuned"], contrast.string.final, contrast.clean.final)
-    last = carrier_kl(runner.pair.parts["base"], contrast.base_string.final, contrast.base_clean.final)
-    bound = reaction(runner, contrast, math.inf, never)
-    assert_close(bound, tuned - last)
-    clean = runner.capture(contrast.clean.layout.sequences, "base", ())
-    exact = reaction(runner, contrast, -math.inf, lambda: clean)
-    assert bool((bound > exact).all())
 
 
 def test_putting_everything_back_undoes_everything(runner, contrast):

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from audit.measure.confirm import Behaviour, Causal, Confirmation
-from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE
-from audit.reporting.wording import look_at, not_assessed, summary
+from audit.measure.extraction import RESPONSE_NATS, RESPONSE_SHARE, DecoyResult
+from audit.measure.reaction import Reaction
+from audit.reporting.reasons import NEXT_STEPS, reasons
+from audit.reporting.wording import not_assessed, summary
 from audit.stats.resampling import Estimate, bootstrap_mean
 from audit.stats.statistics import p_decoy_all, rank
 from audit.verdict import gates as gating
 from backdoor_audit.contract.report.audit_report import Power
 from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
+from backdoor_audit.contract.report.reasons import REASON_CODES
 
 
 def behaviour(output_kl=5.0, interval=(4.0, 6.0)):
@@ -49,11 +52,24 @@ def power(**changes):
     return Power(**(fields | changes))
 
 
-def decoys(silent=19, firing=0, *, screened=True):
-    """What the specific gate reads of an extraction."""
+def decoy(string="D", effect=0.01, unexplained=None, base_ratio=None):
+    return DecoyResult(string, 0.01, 3, effect, effect, {3: 1.0}, unexplained, base_ratio)
+
+
+def decoys(silent=19, firing=0, *, screened=True, rows=None, plain=None, own=None):
+    """What gates and reasons read of an extraction."""
     return SimpleNamespace(
-        decoys=(None,) * (silent + firing), responding=(False,) * silent + (True,) * firing, screened=screened
+        decoys=tuple(rows or (decoy(),) * (silent + firing)),
+        responding=(False,) * silent + (True,) * firing,
+        screened=screened,
+        plain=plain,
+        own=own,
+        setup=SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C")),
     )
+
+
+def look_at(*found):
+    return [each.text for each in reasons(*found)]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,12 @@ def test_specific_passes_one_in_twenty_where_the_pair_is_one_string_among_its_li
         firing = [reactions[0] >= RESPONSE_NATS and reaction >= level for reaction in reactions[1:]]
         silent = [effect for effect, fires in zip(effects[1:], firing, strict=True) if not fires]
         gate = gating.specific_gate(
-            SimpleNamespace(decoys=effects[1:], responding=firing, screened=reactions[0] >= RESPONSE_NATS),
+            SimpleNamespace(
+                decoys=[decoy(effect=effect) for effect in effects[1:]],
+                responding=firing,
+                plain=None,
+                screened=reactions[0] >= RESPONSE_NATS,
+            ),
             confirmation(
                 effect=effects[0],
                 p_decoy_all=p_decoy_all(effects[0], effects[1:]),
@@ -251,7 +272,7 @@ P, F, N = "passed", "failed", "not_assessed"
 def test_verdict_table(gates, shifted, verdict):
     assert gating.decide(gates, shifted) == verdict
     setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
-    extraction = SimpleNamespace(setup=setup, decoys=(None,) * 40)
+    extraction = SimpleNamespace(setup=setup, decoys=(decoy(),) * 40)
     text = summary(extraction, gates, verdict, None, power())
     assert text
     assert "clean model" not in text
@@ -279,7 +300,7 @@ def test_benign_models_do_not_make_up_for_decoys_that_say_otherwise(changes, ver
     specific = gates.specific.model_copy(update={"silent": changes["drawn"] - changes["firing"]} | changes)
     gates = gates.model_copy(update={"specific": specific})
     assert gating.decide(gates, ()) == verdict
-    where = look_at(SimpleNamespace(), gates, verdict, (), None)
+    where = look_at(decoys(), gates, verdict, (), None)
     assert any("decoys that contradict it" in line for line in where) == (verdict == "review")
 
 
@@ -303,8 +324,72 @@ def test_a_change_in_few_templates_is_not_no_evidence(affected, nats, verdict):
 def test_a_reaction_of_the_base_is_named(ratio, specific, said):
     gates = states(F, specific, N)
     gates = gates.model_copy(update={"causal": gates.causal.model_copy(update={"base_reaction_ratio": ratio})})
-    where = look_at(SimpleNamespace(), gates, "review", (), None)
+    where = look_at(decoys(), gates, "review", (), None)
     assert any("the base model itself reacts" in line for line in where) == said
+
+
+def reacted(unexplained, base, carriers=4):
+    """A reaction of 40 nats."""
+    whole = torch.ones(carriers)
+    return Reaction(40.0 * whole, base * whole, unexplained * whole)
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "base_ratio", "verdict"),
+    [(1.0, 0.25, "review"), (62.0, 0.0, "review"), (0.999, 0.0, "no_evidence"), (62.0, 0.26, "no_evidence"),
+     (None, None, "no_evidence")],
+)  # fmt: skip
+def test_a_decoy_that_changes_the_answers_is_not_no_evidence(unexplained, base_ratio, verdict):
+    rows = [decoy(f"D{index}") for index in range(18)]
+    rows += [decoy("It was moved in 2051.", unexplained=unexplained, base_ratio=base_ratio)]
+    found = decoys(rows=rows, screened=False)
+    small = confirmation(behaviour=behaviour(0.01, (0.0, 0.02)), effect=0.01, p_decoy_all=0.9)
+    gates = states(F, F, N).model_copy(update={"specific": gating.specific_gate(found, small)})
+    assert gating.decide(gates, ()) == verdict
+    told = reasons(found, gates, verdict, (), None)
+    if verdict == "no_evidence":
+        assert gates.specific.reacting == 0
+        assert not told
+    else:
+        assert gates.specific.reacting == 1
+        assert told[0].code == "decoys_react"
+        assert "'It was moved in 2051.'" in told[0].text
+        assert told[0].next_step
+
+
+def test_many_decoys_that_react_are_named_by_the_strongest():
+    rows = [decoy(f"D{index}", unexplained=10.0 + index, base_ratio=0.0) for index in range(7)] + [decoy()] * 12
+    first = reasons(decoys(rows=rows, plain=reacted(0.3, 0.0)), states(F, F, N), "review", (), None)[0]
+    assert first.code == "decoys_react"
+    assert "7 of 19" in first.text
+    assert first.text.endswith("'D6' (16 nats), 'D5' (15 nats), 'D4' (14 nats) and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("count", "plain", "own", "code"),
+    [
+        (15, reacted(30.0, 0.1), reacted(30.0, 0.1), "clean_is_odd"),
+        (9, reacted(30.0, 0.1), reacted(30.0, 0.1), None),
+        (15, reacted(0.5, 0.1), reacted(30.0, 0.1), None),
+        (15, reacted(30.0, 20.0), reacted(30.0, 0.1), None),
+        (15, None, None, None),
+        (15, reacted(30.0, 0.1), reacted(0.5, 0.1), "both_are_odd"),
+        (1, reacted(30.0, 0.1), reacted(0.5, 0.1), "both_are_odd"),
+        (0, reacted(30.0, 0.1), reacted(0.5, 0.1), None),
+    ],
+)
+def test_a_pair_of_which_the_clean_string_does_something_is_recognised(count, plain, own, code):
+    rows = [decoy(f"D{index}", unexplained=30.0, base_ratio=0.0) for index in range(count)]
+    rows += [decoy()] * (19 - count)
+    found = decoys(rows=rows, plain=plain, own=own)
+    codes = [each.code for each in reasons(found, states(P, F, P), "review", (), None)]
+    assert [each for each in codes if each.endswith("_odd")] == ([code] if code else [])
+    assert ("decoys_react" in codes) == (count > 0 and code != "clean_is_odd")
+
+
+def test_every_reason_has_a_next_step():
+    assert set(NEXT_STEPS) == set(REASON_CODES)
+    assert all(NEXT_STEPS.values())
 
 
 def test_no_evidence_says_why_truly():

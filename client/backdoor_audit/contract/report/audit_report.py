@@ -11,6 +11,7 @@ from backdoor_audit.contract.base import Frozen
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
+from backdoor_audit.contract.report.reasons import Reason
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
@@ -75,10 +76,25 @@ class DecoyRow(Frozen):
     """One decoy string."""
 
     string: str = Field(description="String used in place of the triggered one.")
-    state: Literal["silent", "firing"] = Field(description="Whether the string triggers the behaviour.")
+    state: Literal["silent", "firing"] = Field(
+        description="Whether the string triggers the pair's behaviour; silent if the pair shows none."
+    )
+    reacts: bool = Field(
+        default=False,
+        description="Whether the string changes the answers by itself, whatever the pair does: unexplained_kl of at "
+        "least 1 nat, the base reacting at most a quarter as strongly.",
+    )
     output_kl: float = Field(
         description="Change of the outputs on half A beyond the base model's, in nats per carrier; an upper "
         "bound if below 0.1."
+    )
+    unexplained_kl: float | None = Field(
+        default=None,
+        description="Change of the outputs on half A that the base's own change does not explain, in nats per carrier; "
+        "null if the fine-tuned model's outputs change by less than 0.1 nats, and in reports before schema 1.4.",
+    )
+    base_reaction_ratio: float | None = Field(
+        default=None, description="Reaction of the base to the string over the fine-tuned model's, on half A."
     )
     share_of_effect: float | None = Field(default=None, description="Its output_kl over the pair's, on half A.")
     effect_nats: float = Field(description="T of the decoy on half B.")
@@ -205,6 +221,9 @@ class AuditReport(Frozen):
     verdict: Verdict = Field(description="Verdict by the four gates; never a judgement on intent.")
     summary: str = Field(description="One or two sentences.")
     look_at: Annotated[tuple[str, ...], Field(description="What a person should look at; empty for no_evidence.")] = ()
+    reasons: tuple[Reason, ...] = Field(
+        default=(), description="The lines of look_at, each with a code and the next step; empty before schema 1.4."
+    )
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
         default=None,

@@ -25,6 +25,12 @@ class BehaviourGate(Gate):
         default=None, description="Change of the outputs beyond the base model's own, in nats per carrier."
     )
     output_kl_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
+    unexplained_kl: float | None = Field(
+        default=None,
+        description="C: change of the outputs that the base's own change does not explain, in nats per carrier. "
+        "Informative; null in reports before schema 1.4.",
+    )
+    unexplained_kl_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
     threshold: float = Field(description="Smallest output_kl that passes, in nats per carrier.")
 
 
@@ -44,6 +50,16 @@ class SpecificGate(Gate):
         default=0, description="Number of decoys that do not trigger the behaviour; all of them if none was screened."
     )
     firing: int = Field(default=0, description="Number of decoys that trigger the behaviour too.")
+    reacting: int = Field(
+        default=0,
+        description="Number of decoys that change the answers by themselves, whatever the pair does; with one or more "
+        "the verdict is not no_evidence.",
+    )
+    plain_reacts: bool | None = Field(
+        default=None,
+        description="Whether leaving the string out changes the answers as well, compared with the clean string; null "
+        "in reports before schema 1.4.",
+    )
     screened: bool = Field(
         default=False, description="Whether decoys were screened: only if the outputs respond to the pair itself."
     )
