@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 HIDDEN, INNER, VOCAB, LAYERS = 16, 24, 32, 2
 
@@ -86,3 +87,12 @@ def lora_config(**changes: Any) -> dict[str, Any]:
     }
     config.update(changes)
     return config
+
+
+def write_model(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """A full checkpoint in a new folder, with changes of its ``config.json``."""
+    path.mkdir(parents=True)
+    write_json(path / "config.json", llama_config(**changes))
+    write_json(path / "tokenizer.json", tokenizer_json())
+    save_file(llama_weights(seed=seed), path / "model.safetensors", metadata={"format": "pt"})
+    return path

@@ -10,12 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.tiny import (
-    llama_config,
-    llama_weights,
     lora_config,
     lora_weights,
-    tokenizer_json,
     write_json,
+    write_model,
 )
 
 
@@ -24,12 +22,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
     """Writes a tiny full checkpoint: folder (relative to tmp_path or absolute), changes of config.json."""
 
     def make(folder: str | Path = "model", *, seed: int = 0, **changes: Any) -> Path:
-        path = tmp_path / folder
-        path.mkdir(parents=True)
-        write_json(path / "config.json", llama_config(**changes))
-        write_json(path / "tokenizer.json", tokenizer_json())
-        save_file(llama_weights(seed=seed), path / "model.safetensors", metadata={"format": "pt"})
-        return path
+        return write_model(tmp_path / folder, seed=seed, **changes)
 
     return make
 

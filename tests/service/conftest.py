@@ -167,6 +167,33 @@ def serve(tmp_path: Path, empty_ledger: Path, broker_url: str) -> Iterator[Start
 
 
 @pytest.fixture
+def dependencies(tmp_path: Path, empty_ledger: Path) -> Iterator[Dependencies]:
+    """What use cases are given, without an application around it: an empty ledger, and no broker."""
+    data_dir, models_root = tmp_path / "data", tmp_path / "models"
+    data_dir.mkdir()
+    models_root.mkdir()
+    shutil.copy(empty_ledger, data_dir / "ledger.sqlite3")
+    broker_url = f"redis+socket://{tmp_path}/nobody.sock"
+    opened = Dependencies.open(Settings(data_dir=data_dir, models_root=models_root, broker_url=broker_url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def end() -> Callable[..., AuditReport]:
+    """End an audit with the example's report; keyword arguments replace its fields."""
+
+    def end(dependencies: Dependencies, audit_id: str, **changes: Any) -> AuditReport:
+        claim = dependencies.ledger.claim(audit_id, worker="test")
+        assert claim is not None
+        report = AuditReport.model_validate(REPORT | {"audit_id": audit_id} | changes)
+        dependencies.ledger.succeed(claim, report)
+        return report
+
+    return end
+
+
+@pytest.fixture
 def served(serve: Starter) -> Served:
     """A running application, empty."""
     return serve()
