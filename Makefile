@@ -60,7 +60,7 @@ check: $(TEST) ## lint, format, types, import directions, drift of OpenAPI, refe
 	@$(MAKE) --no-print-directory vulnerabilities
 
 fuzz: $(TEST) ## change checkpoints at random, 10,000 times; writes tests/hostile/long_run.json
-	$(BIN)/python -m tests.hostile.fuzz --inputs 10000 --load 1200 --out tests/hostile/long_run.json
+	$(BIN)/python -m tests.hostile.fuzz --inputs 10000 --load 2000 --out tests/hostile/long_run.json
 
 vulnerabilities: ## look the locked packages up among the known vulnerabilities; says when it cannot
 	@$(MAKE) --no-print-directory --silent $(TOOLS)/.installed || echo "vulnerabilities: the tools could not be installed"

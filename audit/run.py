@@ -127,7 +127,7 @@ class _Attempt:
             notes.append(_ELSEWHERE.format(count=pair.elsewhere))
         runner = Runner(pair, budget=self.budget, tick=self.clock.tick)
         setup = prepare(spec, pair, runner, base_digest=inputs.base_digest, cache=inputs.cache)
-        notes.extend(_adapter_warnings(inputs.base_dir, inputs.tuned_dir))
+        notes.extend(other_base(spec.base_model, inputs.tuned_dir))
         runs = pair_runs(setup, inputs.workspace)
         needed = disk_bytes(setup, setup.plan.sequences(decoy_sets(runs)))
         plan = {"bytes": needed, "device": pair.device.type, "dtype": pair.precision}
@@ -205,12 +205,20 @@ def _is_behaviour(behaviour: Behaviour) -> bool:
     return gating.behaviour_gate(behaviour).state == "passed"
 
 
-def _adapter_warnings(base_dir: Path, tuned_dir: Path) -> list[str]:
-    """Warn if the adapter names another base; only a warning, because the name may be outdated."""
-    if not is_adapter(tuned_dir):
+def other_base(reference: str, adapter: Path) -> list[str]:
+    """Warn if an adapter names another base; only a warning, because the name may be outdated.
+
+    Args:
+        reference: the base's; its folder is a private view, whose name says nothing.
+        adapter: the fine-tuned model's folder, whatever it holds.
+    """
+    if not is_adapter(adapter):
         return []
-    noted = json.loads((tuned_dir / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    noted = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     name = str(noted or "").rstrip("/").rpartition("/")[2]
-    if not name or name.lower() == base_dir.name.lower():
+    path = reference.partition(":")[2].partition("@")[0]
+    # Of a registered model the last part is its version.
+    own = path.partition("/")[0] if reference.startswith("mlflow:") else path.rpartition("/")[2]
+    if not name or name.lower() == own.lower():
         return []
-    return [f"the adapter names '{name}' as its base; it was audited on '{base_dir.name}'"]
+    return [f"the adapter names '{name}' as its base; it was audited on '{reference}'"]

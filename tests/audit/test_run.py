@@ -1,5 +1,6 @@
 """Whole audits of the toy pair: the same answer every time, on every way to it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from audit.errors import (
     TriggerNotDistinguishable,
 )
 from audit.ports import NullSink
-from audit.run import run_audit
+from audit.run import other_base, run_audit
 from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -200,6 +201,23 @@ def test_an_adapter_with_trained_weights_of_its_own(audit, toy_models):
     if not (toy_models / "trained").exists():
         write_toy_adapter(toy_models / "trained", toy_models / "base", modules_to_save=["embed_tokens", "lm_head"])
     assert audit(tuned="trained").gates.behaviour.output_kl > 0
+
+
+@pytest.mark.parametrize(
+    ("noted", "reference", "warned"),
+    [
+        ("/somewhere/else/Tiny", "local:bases/tiny", False),
+        ("org/Tiny", f"hf:org/tiny@{'0' * 40}", False),
+        ("org/tiny", "store:tiny", False),
+        ("tiny", "mlflow:tiny/3", False),
+        (None, "local:tiny", False),
+        ("org/tiny", "local:base", True),
+        ("base", "mlflow:tiny/3", True),
+    ],
+)
+def test_an_adapter_that_names_another_base_is_warned_of(tmp_path, noted, reference, warned):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": noted}))
+    assert bool(other_base(reference, tmp_path)) is warned
 
 
 def test_own_prompts_and_decoys(audit):
