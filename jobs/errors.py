@@ -12,6 +12,7 @@
     ├── LibraryNotFound             no such benign library, or another owner's
     ├── LibraryNameTaken            the owner has a library of this name
     ├── LibraryInUse                an audit that has not ended compares with the library
+    ├── TooManyDecisions            an audit has as many decisions as one may have
     ├── LibraryFull                 the library, or the owner's list of libraries, is full
     ├── EntryNotFound               no such entry in this library
     ├── EntryRefused                the audit has no score that a library could take
@@ -141,6 +142,14 @@ class LibraryFull(LedgerError):
         "library_full",
         "Library limit reached",
         "The library has as many entries, or you have as many libraries, as are allowed.",
+    )
+
+
+class TooManyDecisions(LedgerError):
+    """An audit has as many decisions as one may have."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "too_many_decisions", "Too many decisions", "The audit has as many decisions as one may have."
     )
 
 

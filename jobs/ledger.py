@@ -8,6 +8,7 @@ from jobs.audits.work import AuditWork
 from jobs.clock import Clock
 from jobs.database import counters, schema
 from jobs.database.connections import Database
+from jobs.decisions import Decisions
 from jobs.keys import KeyRepository
 from jobs.libraries import Libraries
 from jobs.policy import Policy
@@ -65,6 +66,8 @@ class Ledger(AuditRequests, AuditWork):
         self.keys: Final = KeyRepository(*parts)
         self.libraries: Final = Libraries(*parts)
         """The benign libraries."""
+        self.decisions: Final = Decisions(*parts)
+        """What people decided about audits."""
         self.webhooks: Final = WebhookRepository(*parts)
         self.tags: Final = VersionTagRepository(*parts)
         """What the tags of registered versions are to say."""

@@ -5,11 +5,27 @@ from datetime import datetime
 from typing import Literal, TypedDict
 
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.decisions import Choice
 from backdoor_audit.contract.lifecycle import Failure, Stage, Status
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
 EventKind = Literal["status", "progress"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What somebody decided about an audit."""
+
+    id: str
+    audit_id: str
+    choice: Choice
+    decided_by: str
+    """Who, as they say."""
+    because: str
+    key_id: str | None
+    """The API key that the decision came with; None without one."""
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,8 @@ class AuditRecord:
     """Raised with each visible change, for ``ETag``."""
     queue_position: int | None = None
     """The place among all queued audits, from 1; None unless it is queued. It changes without the version."""
+    decision: Decision | None = None
+    """The latest decision about it."""
 
     @property
     def labels(self) -> dict[str, str]:

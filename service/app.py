@@ -17,6 +17,7 @@ from service.artifacts import routes as artifacts
 from service.audits import event_routes as events
 from service.audits import routes as audits
 from service.audits.event_stream import Streams
+from service.decisions import routes as decisions
 from service.dependencies import Dependencies
 from service.health import routes as health
 from service.health.metrics import Metrics
@@ -124,6 +125,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         audits,
         events,
         reports,
+        decisions,
         artifacts,
         models,
         uploads,

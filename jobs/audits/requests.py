@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, update
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from jobs import decisions
 from jobs.audits import events, listings, states, submissions
 from jobs.audits import rows as audits
 from jobs.audits.rows import Row
@@ -190,7 +191,8 @@ class AuditRequests(Session):
     def _submission(self, connection: Connection, row: Row, spec: AuditSpec, created: bool) -> Submission:
         # With equal digests, the caller's spec is the stored one.
         place = self._places(connection, [row]).get(row["id"])
-        return Submission(audit=audits.record(row, spec, place), created=created)
+        decided = decisions.latest(connection, {row["id"]}).get(row["id"])
+        return Submission(audit=audits.record(row, spec, place, decided), created=created)
 
     def _record(self, connection: Connection, row: Row) -> AuditRecord:
         return self._records(connection, [row])[0]
@@ -198,7 +200,8 @@ class AuditRequests(Session):
     def _records(self, connection: Connection, rows: Sequence[Row]) -> builtins.list[AuditRecord]:
         specs = self._spec_cache.get(connection, rows)
         places = self._places(connection, rows)
-        return [audits.record(row, specs[row["id"]], places.get(row["id"])) for row in rows]
+        decided = decisions.latest(connection, {row["id"] for row in rows if row["status"] == "succeeded"})
+        return [audits.record(row, specs[row["id"]], places.get(row["id"]), decided.get(row["id"])) for row in rows]
 
     def _places(self, connection: Connection, rows: Sequence[Row]) -> dict[str, int]:
         return listings.queue_positions(connection, {row["id"] for row in rows if row["status"] == "queued"})

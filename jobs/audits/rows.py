@@ -18,7 +18,7 @@ from jobs.database.due import NOT_DUE
 from jobs.database.tables import audits
 from jobs.errors import AuditNotFound, LedgerUnavailable
 from jobs.ids import is_audit_id
-from jobs.records import AuditRecord, EventKind
+from jobs.records import AuditRecord, Decision, EventKind
 from jobs.webhooks import outbox
 
 Row = Mapping[str, Any]
@@ -125,7 +125,9 @@ def printable(text: str) -> str:
     return visible_lines(text)[:_MAX_MESSAGE]
 
 
-def record(row: Row, spec: AuditSpec, queue_position: int | None = None) -> AuditRecord:
+def record(
+    row: Row, spec: AuditSpec, queue_position: int | None = None, decision: Decision | None = None
+) -> AuditRecord:
     """Return the public form of a row."""
     status: Status = row["status"]
     verdict: Verdict | None = row["verdict"]
@@ -145,4 +147,5 @@ def record(row: Row, spec: AuditSpec, queue_position: int | None = None) -> Audi
         finished_at=row["finished_at"],
         version=row["version"],
         queue_position=queue_position,
+        decision=decision,
     )

@@ -28,6 +28,7 @@ from sqlalchemy import (
     text,
 )
 
+from backdoor_audit.contract.decisions import Choice
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from backdoor_audit.contract.report.verdicts import Verdict
 
@@ -163,6 +164,22 @@ audit_labels: Final = Table(
     Column("name", String(64), primary_key=True),
     Column("value", String(256), nullable=False),
     Index("ix_audit_labels_name_value_audit_id", "name", "value", "audit_id"),
+)
+
+# What people decided about audits; the last number of an audit holds. No row is ever changed.
+decisions: Final = Table(
+    "decisions",
+    metadata,
+    _owned_by_audit(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", _audit_id(), nullable=False),
+    Column("choice", String(16), nullable=False),
+    Column("decided_by", String(MAX_NAME), nullable=False),
+    Column("because", Text, nullable=False),
+    # The key that the decision came with; no foreign key, as the decision outlives it.
+    Column("key_id", _audit_id()),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint(_one_of("choice", get_args(Choice)), name="choice"),
 )
 
 reports: Final = Table("reports", metadata, _owned_by_audit(primary_key=True), Column("body", Text, nullable=False))

@@ -84,12 +84,14 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
     "created_at": "2026-01-12T09:30:00Z",
     "started_at": None,
     "finished_at": None,
+    "decision": None,
     "links": {
         "self": f"/audits/{AUDIT_ID}",
         "report": f"/audits/{AUDIT_ID}/report",
         "features": f"/audits/{AUDIT_ID}/features",
         "artifacts": f"/audits/{AUDIT_ID}/artifacts",
         "events": f"/audits/{AUDIT_ID}/events",
+        "decisions": f"/audits/{AUDIT_ID}/decisions",
         "cancel": f"/audits/{AUDIT_ID}/cancel",
     },
 }

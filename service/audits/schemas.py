@@ -12,6 +12,7 @@ from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dty
 from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.spec.presets import Preset
 from jobs.records import AuditRecord, Event, EventKind, Page
+from service.decisions.schemas import DecisionOut
 from service.http.paging import NextPageToken
 from service.http.schemas import Out
 
@@ -98,6 +99,7 @@ class Links(Out):
     features: str
     artifacts: str
     events: str
+    decisions: str
     cancel: str
 
     @classmethod
@@ -131,6 +133,7 @@ class AuditOut(Out):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    decision: DecisionOut | None = Field(description="The latest decision about it; null if there is none.")
     links: Links
 
     @classmethod
@@ -155,6 +158,7 @@ class AuditOut(Out):
             created_at=record.created_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
+            decision=record.decision and DecisionOut.of(record.decision),
             links=Links.of(here),
         )
 

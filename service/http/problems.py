@@ -85,6 +85,7 @@ STATUSES: Final[dict[str, int]] = {
     "library_name_taken": 409,
     "library_in_use": 409,
     "library_full": 409,
+    "too_many_decisions": 409,
     "entry_exists": 409,
     "entry_refused": 409,
     "entry_needs_reason": 409,

@@ -81,6 +81,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     share(document)
     document["tags"] = [
         {"name": "audits", "description": "File, follow, stop and delete audits."},
+        {"name": "decisions", "description": "What people decided about an audit's result; never changed."},
         {"name": "reports", "description": "What an audit answered."},
         {"name": "models", "description": "What can be audited."},
         {"name": "webhooks", "description": "Who is told that an audit has ended."},

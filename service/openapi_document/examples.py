@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from service.artifacts import examples as artifacts
 from service.audits import examples as audits
+from service.decisions import examples as decisions
 from service.health import examples as health
 from service.keys import examples as keys
 from service.libraries import examples as libraries
@@ -12,7 +13,7 @@ from service.models import examples as models
 from service.openapi_document import report_examples as reports
 from service.webhooks import examples as webhooks
 
-_NOUNS: Final = (audits, reports, artifacts, models, keys, webhooks, mlflow, libraries, health)
+_NOUNS: Final = (audits, reports, decisions, artifacts, models, keys, webhooks, mlflow, libraries, health)
 
 ALL: Final[dict[str, Any]] = audits.SPECS | {name: one for noun in _NOUNS for name, one in noun.ANSWERS.items()}
 """By name, as the document's components."""

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from backdoor_audit.contract.decisions import CHOICE_TITLES
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.formatting import number, share
@@ -64,7 +65,7 @@ def _environment() -> Environment:
     environment.filters |= {"moment": moment, "number": number, "share": share, "words": _words}
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
-        "terminal": TERMINAL, "query": query,
+        "choices": CHOICE_TITLES, "terminal": TERMINAL, "query": query,
     }  # fmt: skip
     return environment
 

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -18,11 +19,13 @@ from models_store.errors import ModelRejected, ModelsIncompatible
 from service.audits import service as audits
 from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
+from service.decisions.schemas import DecisionSpec
 from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest
 from service.http import problems
 from service.http.auth import Caller
 from service.pages import compare, forms, keys, libraries, search
+from service.pages.form_data import checked
 from service.pages.rendering import page, static
 from service.pages.respond import see, show, show_form, show_open, trouble
 from service.pages.session import sign_in, sign_out
@@ -117,10 +120,43 @@ def _form(
 async def audit_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """One audit: its progress or its result."""
 
-    def view(caller: Caller) -> Response:
-        return page(request, "audit.html", visitor=caller, **_state(dependencies, caller, audit_id))
+    return await show(request, "audits:read", lambda caller: _audit(request, dependencies, caller, audit_id))
 
-    return await show(request, "audits:read", view)
+
+def _audit(
+    request: Request,
+    dependencies: Dependencies,
+    caller: Caller,
+    audit_id: str,
+    *,
+    faults: Mapping[str, list[str]] | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Response:
+    """The page of an audit; with what is wrong with a decision, and the decision as it was typed."""
+    nothing = dict.fromkeys(DecisionSpec.model_fields, "")
+    return page(
+        request, "audit.html", status=422 if faults else 200, visitor=caller,
+        decisions=dependencies.ledger.decisions.list(audit_id, owner=caller.owner), faults=faults or {},
+        typed=nothing | dict(typed or {}), **_state(dependencies, caller, audit_id),
+    )  # fmt: skip
+
+
+@router.post("/ui/audits/{audit_id}/decisions")
+async def decide(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """Record a decision about an audit."""
+
+    def view(caller: Caller, values: dict[str, str]) -> Response:
+        typed = {name: values.get(name, "").strip() for name in DecisionSpec.model_fields}
+        wanted, faults = checked(DecisionSpec, typed)
+        if wanted is None:
+            return _audit(request, dependencies, caller, audit_id, faults=faults, typed=typed)
+        dependencies.ledger.decisions.add(
+            audit_id, owner=caller.owner, choice=wanted.decision, decided_by=wanted.decided_by, because=wanted.because,
+            key_id=caller.key_id,
+        )  # fmt: skip
+        return see(f"/ui/audits/{audit_id}#decisions")
+
+    return await show_form(request, "audits:write", view)
 
 
 @router.get("/ui/audits/{audit_id}/state")

@@ -7,6 +7,7 @@ code host would interpret.
 import re
 from typing import Final
 
+from backdoor_audit.contract.decisions import CHOICE_TITLES
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share
@@ -33,6 +34,7 @@ def render(subject: Subject) -> bytes:
         "",
         words.VERDICT_MEANINGS[report.verdict],
         "",
+        *_decision(subject),
         *_candidates(subject),
         "| gate | result | finding |",
         "| --- | --- | --- |",
@@ -49,6 +51,15 @@ def render(subject: Subject) -> bytes:
     lines += [f"**Limit** {words.smallest_effect(report)}", ""]
     lines += _details(subject)
     return "\n".join(lines).encode() + b"\n"
+
+
+def _decision(subject: Subject) -> list[str]:
+    """The decision that holds."""
+    if not subject.decisions:
+        return []
+    last = subject.decisions[-1]
+    day = last.created_at.strftime("%Y-%m-%d")
+    return [f"**{CHOICE_TITLES[last.choice]}** by {plain(last.decided_by)}, {day}: {plain(last.because)}", ""]
 
 
 def _candidates(subject: Subject) -> list[str]:

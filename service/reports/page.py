@@ -9,6 +9,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from backdoor_audit.contract.decisions import CHOICE_TITLES
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
@@ -37,6 +38,8 @@ def render(subject: Subject) -> bytes:
     drawn = [pictures.decoys(report), pictures.effects(report), pictures.heat_map(report)]
     text = _template().render(
         subject=subject,
+        decisions=subject.decisions,
+        choices=CHOICE_TITLES,
         report=report,
         style=Markup(_STYLE),
         # Browsers accept `frame-ancestors` only in a header.

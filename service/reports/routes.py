@@ -29,7 +29,9 @@ router = APIRouter(tags=["reports"], dependencies=[Depends(get_caller), Depends(
 _LISTING: Final = "features"
 
 
-_ETAG: Final = header("A report never changes, so this only does with the version of the service.")
+_ETAG: Final = header(
+    "The JSON never changes; forms for people do with a decision, and all with the version of the service."
+)
 
 
 def _forms() -> dict[str, Any]:
@@ -146,6 +148,7 @@ def subject_of(dependencies: Dependencies, audit_id: str, owner: str) -> Subject
         checkpoint_file=dependencies.models.main_file(record.spec.fine_tuned),
         started_at=record.started_at,
         finished_at=record.finished_at,
+        decisions=dependencies.ledger.decisions.list(audit_id, owner=owner),
     )
 
 

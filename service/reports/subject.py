@@ -8,6 +8,7 @@ from typing import Any
 
 from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
 from backdoor_audit.contract.report.verdicts import Verdict, fails
+from jobs.records import Decision
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Subject:
         checkpoint_file: the file in which the checkpoint's weights begin; None if it is not known, or no longer.
         started_at: when a worker first took the audit.
         finished_at: when it ended.
+        decisions: what people decided about it, the first one first.
     """
 
     report: AuditReport
@@ -29,6 +31,7 @@ class Subject:
     checkpoint_file: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def fails(self) -> bool:

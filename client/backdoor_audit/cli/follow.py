@@ -22,6 +22,8 @@ def follow(
     timeout_s: float | None,
     as_json: bool,
     pushed: Mapping[str, str] = MappingProxyType({}),
+    *,
+    unless_accepted: bool = False,
 ) -> int:
     """Wait for an audit to end and return the exit code; Ctrl-C stops only the waiting.
 
@@ -30,7 +32,7 @@ def follow(
     try:
         with Watch(err()) as watch:
             audit = client.wait(audit_id, timeout_s=timeout_s, on_update=watch)
-        return conclude(client, audit, fail_on, as_json, whole=True, pushed=pushed)
+        return conclude(client, audit, fail_on, as_json, whole=True, pushed=pushed, unless_accepted=unless_accepted)
     except KeyboardInterrupt:
         say(
             f"Interrupted. The audit {audit_id} continues.",
@@ -48,6 +50,7 @@ def conclude(
     *,
     whole: bool,
     pushed: Mapping[str, str] = MappingProxyType({}),
+    unless_accepted: bool = False,
 ) -> int:
     """Print the result of an ended audit and return the exit code.
 
@@ -59,6 +62,7 @@ def conclude(
         whole: print the whole report, not only the audit's state.
         pushed: digests that the audit must have used, by reference. Meanwhile, the name may have been given to other
             weights.
+        unless_accepted: pass if the latest decision about the audit is to accept it.
     """
     report = None
     if audit.status == "succeeded":
@@ -66,7 +70,7 @@ def conclude(
             report = client.report(audit.id)
         except Conflict as error:
             raise UnexpectedAnswer("the audit succeeded, but has no report") from error
-    outcome = outcome_of(audit, report, fail_on or known_fail_on(audit.spec.get("fail_on")), pushed)
+    outcome = outcome_of(audit, report, fail_on or known_fail_on(audit.spec.get("fail_on")), pushed, unless_accepted)
     notes = what_a_pass_leaves_open(report) if report is not None and outcome.code is Exit.PASSED else []
     if as_json:
         print_json(

@@ -35,7 +35,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "submit --spec audit.yaml --wait --fail-on review",
             "submit --spec audit.yaml --dry-run",
         ),
-        "wait": ("wait 01jd8x3v --timeout 3600 --fail-on review",),
+        "wait": ("wait 01jd8x3v --timeout 3600 --fail-on review --unless-accepted",),
         "status": ("status audit_01jd8x3v",),
         "report": (
             "report audit_01jd8x3v --brief",
@@ -45,6 +45,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "list --status queued --since 7d",
             "list --verdict flagged --label team=blue --json",
         ),
+        "decide": ("decide audit_01jd8x3v accepted --by Ann --because 'The year is in the training data on purpose.'",),
         "cancel": ("cancel audit_01jd8x3v",),
         "models list": ("models list",),
         "models check": ("models check ./my-adapter --base ./base",),

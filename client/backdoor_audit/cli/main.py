@@ -37,6 +37,7 @@ class Root(LazyGroup):
             "List audits, newest first, by state, verdict, label, model or time.",
             f"{_COMMANDS}.listing:list_audits",
         ),
+        Subcommand("decide", "Record whether a model may be used, by whom and why.", f"{_COMMANDS}.decide:decide"),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
         Subcommand(
             "models",

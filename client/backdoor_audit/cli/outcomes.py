@@ -44,12 +44,17 @@ def known_fail_on(value: object) -> FailOn:
 
 
 def outcome_of(
-    audit: Audit, report: AuditReport | None, fail_on: FailOn, pushed: Mapping[str, str] = MappingProxyType({})
+    audit: Audit,
+    report: AuditReport | None,
+    fail_on: FailOn,
+    pushed: Mapping[str, str] = MappingProxyType({}),
+    unless_accepted: bool = False,
 ) -> Outcome:
     """The exit code of a terminal audit.
 
     ``report`` may be None only if the audit did not succeed; without one nothing passes. ``pushed`` holds the
-    digests that the audit must have used, by reference.
+    digests that the audit must have used, by reference. With ``unless_accepted``, a verdict that meets ``fail_on``
+    passes if the latest decision about the audit is to accept it; an invalid audit never does.
     """
     if audit.status == "failed":
         why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
@@ -69,6 +74,10 @@ def outcome_of(
             return Outcome(Exit.NOT_DONE, f"{reference} was not the model that was pushed: other weights were audited.")
     if report.verdict == "invalid":
         return Outcome(Exit.NOT_DONE, "Nothing was measured: the audit is invalid.")
+    decision = audit.decision
+    if fails(report.verdict, fail_on) and unless_accepted and decision is not None and decision.decision == "accepted":
+        said = f"accepted by {decision.decided_by}: {decision.because}"
+        return Outcome(Exit.PASSED, f"The verdict {report.verdict} meets --fail-on {fail_on}, and was {said}")
     if fails(report.verdict, fail_on):
         return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
     if report.verdict == "no_evidence":

@@ -17,6 +17,8 @@ from backdoor_audit.client.responses import (
     Alive,
     Audit,
     AuditPage,
+    Decision,
+    DecisionListing,
     Entry,
     EntryPage,
     Estimate,
@@ -131,6 +133,17 @@ def audits(
     if wanted:
         params["label"] = wanted
     return Call("GET", "/audits", _reader(AuditPage), params=params)
+
+
+def decide(audit_id: str, decision: str, decided_by: str, because: str) -> Call[Decision]:
+    """``POST /audits/{id}/decisions``."""
+    wanted = {"decision": decision, "decided_by": decided_by, "because": because}
+    return _post(f"{_audit_path(audit_id)}/decisions", wanted, Decision)
+
+
+def decisions(audit_id: str) -> Call[DecisionListing]:
+    """``GET /audits/{id}/decisions``."""
+    return Call("GET", f"{_audit_path(audit_id)}/decisions", _reader(DecisionListing))
 
 
 def alive() -> Call[Alive]:

@@ -33,6 +33,23 @@ class FailureView(Answer):
     hint: str = ""
 
 
+class Decision(Answer):
+    """What somebody decided about an audit's result; the latest one holds."""
+
+    id: str
+    decision: str
+    decided_by: str = ""
+    because: str = ""
+    key_id: str | None = None
+    created_at: datetime | None = None
+
+
+class DecisionListing(Answer):
+    """All decisions about an audit, the first one first."""
+
+    decisions: tuple[Decision, ...]
+
+
 class Audit(Answer):
     """An audit's current state."""
 
@@ -52,6 +69,8 @@ class Audit(Answer):
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    decision: Decision | None = None
+    """The latest decision about it."""
     links: dict[str, Any] = {}
 
     @property

@@ -8,7 +8,7 @@ import typer
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import conclude, follow
-from backdoor_audit.cli.options.shared import WAITING, AsJson, AuditId, FailOnOption
+from backdoor_audit.cli.options.shared import WAITING, AsJson, AuditId, FailOnOption, UnlessAccepted
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_brief, render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
@@ -22,6 +22,7 @@ def wait(
     context: typer.Context,
     audit_id: AuditId,
     fail_on: FailOnOption = None,
+    unless_accepted: UnlessAccepted = False,
     timeout: Annotated[
         float | None, typer.Option(rich_help_panel=WAITING, help="Stop waiting after this many seconds.")
     ] = None,
@@ -29,7 +30,7 @@ def wait(
 ) -> int:
     """Wait for an audit's verdict; the exit code depends on it."""
     with connect(context) as client:
-        return follow(client, full_id(client, audit_id), fail_on, timeout, as_json)
+        return follow(client, full_id(client, audit_id), fail_on, timeout, as_json, unless_accepted=unless_accepted)
 
 
 def status(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:

@@ -8,7 +8,7 @@ import typer
 from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import follow
-from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption
+from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption, UnlessAccepted
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
 from backdoor_audit.cli.output.listing import render_estimate
@@ -53,6 +53,7 @@ def submit(
         typer.Option("--wait", rich_help_panel=WAITING, help="Wait for the verdict, which decides the exit code."),
     ] = False,
     fail_on: FailOnOption = None,
+    unless_accepted: UnlessAccepted = False,
     timeout: Annotated[
         float | None,
         typer.Option(rich_help_panel=WAITING, help="With --wait: stop waiting after this many seconds."),
@@ -104,7 +105,7 @@ def submit(
         if wait:
             if not filing.found:
                 say(f"Submitted as {audit.id}.")
-            return follow(client, audit.id, fail_on, timeout, as_json, pushed)
+            return follow(client, audit.id, fail_on, timeout, as_json, pushed, unless_accepted=unless_accepted)
     if as_json:
         print_json(audit.model_dump(mode="json"))
     else:

@@ -11,6 +11,14 @@ WAITING: Final = "Waiting"
 
 AuditId = Annotated[str, typer.Argument(metavar="ID", help="Audit id, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+UnlessAccepted = Annotated[
+    bool,
+    typer.Option(
+        "--unless-accepted",
+        rich_help_panel=WAITING,
+        help="Exit 0 where the verdict meets --fail-on, but the latest decision about this audit is accepted.",
+    ),
+]
 FailOnOption = Annotated[
     FailOn | None,
     typer.Option(

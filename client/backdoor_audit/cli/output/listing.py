@@ -26,6 +26,9 @@ def render_audit(audit: Audit) -> RenderableType:
     rows.append(("attempt", str(audit.attempt)))
     if audit.verdict is not None:
         rows.append(("verdict", audit.verdict.replace("_", " ")))
+    if audit.decision is not None:
+        decision = audit.decision
+        rows.append(("decision", f"{decision.decision.replace('_', ' ')} by {decision.decided_by}: {decision.because}"))
     if audit.failure is not None:
         rows.append(("failure", f"{audit.failure.code}: {audit.failure.message}"))
         rows.append(("hint", audit.failure.hint))
@@ -61,7 +64,8 @@ def render_audits(audits: Sequence[Audit], now: datetime) -> RenderableType:
 
 def _result(audit: Audit) -> str:
     if audit.verdict is not None:
-        return audit.verdict.replace("_", " ")
+        decided = "" if audit.decision is None else f", {audit.decision.decision.replace('_', ' ')}"
+        return audit.verdict.replace("_", " ") + decided
     if audit.queue_position is not None:
         return f"{audit.status}, place {audit.queue_position}"
     if audit.status == "failed" and audit.failure is not None:

@@ -23,8 +23,9 @@ from backdoor_audit.client.blocking.transport import Transport
 from backdoor_audit.client.call import Call
 from backdoor_audit.client.calls import Polled
 from backdoor_audit.client.errors import InvalidRequest, NoVerdictInTime, Unreachable
-from backdoor_audit.client.responses import Alive, Audit, Entry, Estimate, Key, Library, Model, Page
+from backdoor_audit.client.responses import Alive, Audit, Decision, Entry, Estimate, Key, Library, Model, Page
 from backdoor_audit.client.retry import RetryPolicy
+from backdoor_audit.contract.decisions import Choice
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.features import Feature
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -146,6 +147,14 @@ class AuditClient:
     def cancel(self, audit_id: str) -> Audit:
         """Cancel the audit; one that has already ended is returned unchanged."""
         return self._send(calls.cancel(audit_id))
+
+    def decide(self, audit_id: str, decision: Choice, *, decided_by: str, because: str) -> Decision:
+        """Add a decision about a finished audit; the latest one holds, and none is ever changed."""
+        return self._send(calls.decide(audit_id, decision, decided_by, because))
+
+    def decisions(self, audit_id: str) -> list[Decision]:
+        """All decisions about an audit, the first one first."""
+        return list((self._send(calls.decisions(audit_id))).decisions)
 
     def alive(self) -> Alive:
         """Check that the service responds; tells which version of the method its audits use."""
