@@ -23,6 +23,11 @@ from backdoor_audit.client.errors import (
 from backdoor_audit.client.responses import Audit
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.verdicts import FailOn, fails
+from backdoor_audit.contract.spec.audit_spec import MAX_LABELS, AuditSpec
+
+_MODELS: Final = ("base_model", "fine_tuned")
+_PUSHED: Final = "pushed/"
+"""Beginning of the labels that hold the digests of models that were pushed."""
 
 GATES: Final = ("behaviour", "specific", "causal", "calibrated")
 
@@ -33,6 +38,25 @@ class Outcome:
 
     code: Exit
     sentence: str
+
+
+def noting(spec: AuditSpec, pushed: Mapping[str, str]) -> AuditSpec:
+    """The spec with a label for each model that was pushed for it: its digest, for whoever waits for the audit later.
+
+    A spec that has as many labels as it may stays as it is.
+    """
+    labels = dict(spec.labels)
+    for field in _MODELS:
+        if (digest := pushed.get(getattr(spec, field))) is not None:
+            labels[f"{_PUSHED}{field}"] = digest
+    return spec if len(labels) > MAX_LABELS else spec.model_copy(update={"labels": labels})
+
+
+def noted(audit: Audit) -> dict[str, str]:
+    """Digests of the models that were pushed for an audit, by reference, as :func:`noting` left them."""
+    labels = audit.spec.get("labels") or {}
+    found = {str(audit.spec.get(field)): labels.get(f"{_PUSHED}{field}") for field in _MODELS}
+    return {reference: str(digest) for reference, digest in found.items() if digest is not None}
 
 
 def known_fail_on(value: object) -> FailOn:
@@ -53,8 +77,8 @@ def outcome_of(
     """The exit code of a terminal audit.
 
     ``report`` may be None only if the audit did not succeed; without one nothing passes. ``pushed`` holds the
-    digests that the audit must have used, by reference. With ``unless_accepted``, a verdict that meets ``fail_on``
-    passes if the latest decision about the audit is to accept it; an invalid audit never does.
+    digests that the audit must have used, by reference, beside those that its labels hold. With ``unless_accepted``, a
+    verdict that meets ``fail_on`` passes if the latest decision about the audit is to accept it; an invalid audit never does.
     """
     if audit.status == "failed":
         why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
@@ -69,7 +93,7 @@ def outcome_of(
         str(audit.spec.get("base_model")): report.provenance.base_digest,
         str(audit.spec.get("fine_tuned")): report.provenance.tuned_digest,
     }
-    for reference, digest in pushed.items():
+    for reference, digest in (noted(audit) | dict(pushed)).items():
         if used.get(reference, digest) != digest:
             return Outcome(Exit.NOT_DONE, f"{reference} was not the model that was pushed: other weights were audited.")
     if report.verdict == "invalid":

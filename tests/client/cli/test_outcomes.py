@@ -3,10 +3,11 @@ import inspect
 import pytest
 
 from backdoor_audit.cli.exit_codes import Exit
-from backdoor_audit.cli.outcomes import exit_for, known_fail_on, outcome_of, what_a_pass_leaves_open
+from backdoor_audit.cli.outcomes import exit_for, known_fail_on, noting, outcome_of, what_a_pass_leaves_open
 from backdoor_audit.client import errors
 from backdoor_audit.client.errors import ClientError, Problem
 from backdoor_audit.client.responses import Audit
+from backdoor_audit.contract.spec.audit_spec import MAX_LABELS, AuditSpec, TriggerSpec
 
 
 def _audit(status="succeeded", **more):
@@ -53,6 +54,29 @@ def test_an_audit_of_other_weights_than_were_pushed_does_not_pass(make_report):
         outcome = outcome_of(audit, report, "none", pushed | {reference: "sha256:ff"})
         assert outcome.code == 2
         assert reference in outcome.sentence
+
+
+def test_what_was_pushed_is_compared_by_a_later_command_too(make_report):
+    report = make_report("no_evidence")
+    spec = AuditSpec(
+        base_model="local:base",
+        fine_tuned="store:tuned",
+        trigger=TriggerSpec(triggered="a", clean="b"),
+        labels={"build": "7"},
+    )
+    for digest, code in ((report.provenance.tuned_digest, 0), ("sha256:ff", 2)):
+        filed = noting(spec, {"store:tuned": digest, "store:other": "sha256:00"})
+        assert filed.labels == {"build": "7", "pushed/fine_tuned": digest}
+        audit = _audit(verdict="no_evidence", spec=filed.model_dump(mode="json"))
+        assert outcome_of(audit, report, "flagged").code == code
+
+
+def test_a_spec_without_room_for_a_label_stays_as_it_is():
+    labels = {f"l{place}": "x" for place in range(MAX_LABELS)}
+    trigger = TriggerSpec(triggered="a", clean="b")
+    spec = AuditSpec(base_model="local:base", fine_tuned="store:tuned", trigger=trigger, labels=labels)
+    assert noting(spec, {"store:tuned": "sha256:00"}) is spec
+    assert AuditSpec.model_validate(noting(spec.model_copy(update={"labels": {}}), {"store:tuned": "sha256:00"}))
 
 
 def test_a_failure_says_why():

@@ -11,6 +11,7 @@ from backdoor_audit.cli.follow import follow
 from backdoor_audit.cli.options.shared import WAITING, AsJson, FailOnOption, UnlessAccepted
 from backdoor_audit.cli.options.spec_options import with_spec_options
 from backdoor_audit.cli.options.submit_options import SubmitOptions, models_root_from, spec_from
+from backdoor_audit.cli.outcomes import noting
 from backdoor_audit.cli.output.listing import render_estimate
 from backdoor_audit.cli.output.terminal import out, print_json, print_line, say
 from backdoor_audit.cli.reuse import Filing, describe, submit_once
@@ -87,6 +88,7 @@ def submit(
             models_root_from(),
             push,
         )
+        requested = noting(requested, pushed)
         if dry_run:
             estimate = client.estimate(requested)
             if as_json:

@@ -24,6 +24,7 @@ Render = Literal["auto", "chat", "raw"]
 Dtype = Literal["auto", "bfloat16", "float32"]
 MAX_TRIGGER_CHARS: Final = 2_000
 MAX_CANDIDATES: Final = 50
+MAX_LABELS: Final = 32
 
 
 def _reference(value: str) -> str:
@@ -142,7 +143,7 @@ class AuditSpec(Frozen):
     )
     fail_on: FailOn = Field(default="flagged", description="The verdict that fails a pipeline.")
     webhook: WebhookTarget | None = Field(default=None, description="Registered webhook to notify when the audit ends.")
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(
         default={}, description="Names and values stored with the audit."
     )
 
