@@ -78,7 +78,8 @@ def outcome_of(
 
     ``report`` may be None only if the audit did not succeed; without one nothing passes. ``pushed`` holds the
     digests that the audit must have used, by reference, beside those that its labels hold. With ``unless_accepted``, a
-    verdict that meets ``fail_on`` passes if the latest decision about the audit is to accept it; an invalid audit never does.
+    verdict that meets ``fail_on`` passes if the latest decision about the audit is to accept it; an invalid audit never
+    does.
     """
     if audit.status == "failed":
         why = f"{audit.failure.code}: {audit.failure.message}" if audit.failure else "no reason was given"
