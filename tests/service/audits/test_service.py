@@ -1,11 +1,13 @@
 """What can be done with audits, without HTTP."""
 
+import shutil
+
 import pytest
 
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.errors import AuditNotFound, AuditNotTerminal, IdempotencyConflict
 from service.audits.service import cancel_audit, delete_audit, estimate_audit, file_audit
-from service.errors import InvalidRequest, UnknownLibrary
+from service.errors import InvalidRequest, UnknownLibrary, UnknownModel
 from tests import tiny
 
 
@@ -24,18 +26,26 @@ def test_without_a_broker_an_audit_is_filed_and_left_to_the_reaper(dependencies,
     assert dependencies.ledger.claim(filed.id, worker="w") is not None
 
 
-def test_the_same_key_files_once_even_if_what_it_was_filed_for_is_gone(dependencies, make_spec):
-    dependencies.ledger.libraries.create("benign", owner="ann")
-    spec = make_spec(library="benign")
-    first = file_audit(dependencies, "ann", spec, idempotency_key="k")
+@pytest.fixture
+def local_spec(dependencies, make_spec):
+    """A spec of two models that are under the models root."""
+    for seed, name in enumerate(("base", "tuned")):
+        tiny.write_model(dependencies.settings.models_root / name, seed=seed)
+    return make_spec(base_model="local:base", fine_tuned="local:tuned")
+
+
+def test_the_same_key_files_once_even_if_the_model_is_gone(dependencies, local_spec, make_spec):
+    first = file_audit(dependencies, "ann", local_spec, idempotency_key="k")
     assert first.created
-    dependencies.ledger.request_cancel(first.audit.id, owner="ann")
-    dependencies.ledger.libraries.delete("benign", owner="ann")
-    again = file_audit(dependencies, "ann", spec, idempotency_key="k")
+    shutil.rmtree(dependencies.settings.models_root / "tuned")
+    again = file_audit(dependencies, "ann", local_spec, idempotency_key="k")
     assert (again.created, again.audit.id) == (False, first.audit.id)
+    with pytest.raises(UnknownModel):
+        file_audit(dependencies, "ann", local_spec)
     with pytest.raises(IdempotencyConflict):
         file_audit(dependencies, "ann", make_spec(seed=1), idempotency_key="k")
-    assert file_audit(dependencies, "bob", make_spec(), idempotency_key="k").created
+    with pytest.raises(UnknownModel):
+        file_audit(dependencies, "bob", local_spec, idempotency_key="k")
 
 
 def test_a_library_of_another_owner_is_unknown(dependencies, make_spec):
@@ -55,12 +65,9 @@ def test_what_cannot_be_carried_out_is_neither_filed_nor_estimated(dependencies,
     assert not dependencies.ledger.list(owner="ann").audits
 
 
-def test_an_estimate_files_nothing(dependencies, make_spec):
-    for seed, name in enumerate(("base", "tuned")):
-        tiny.write_model(dependencies.settings.models_root / name, seed=seed)
-    spec = make_spec(base_model="local:base", fine_tuned="local:tuned")
-    estimate = estimate_audit(dependencies, "ann", spec)
-    assert estimate.spec_digest == spec.digest()
+def test_an_estimate_files_nothing(dependencies, local_spec):
+    estimate = estimate_audit(dependencies, "ann", local_spec)
+    assert estimate.spec_digest == local_spec.digest()
     assert estimate.sequences > 0
     assert not dependencies.ledger.list(owner="ann").audits
 
