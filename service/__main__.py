@@ -1,4 +1,4 @@
-"""``python -m service``: brings the ledger's schema up to date, then serves until it is told to stop."""
+"""``python -m service``: brings the ledger's schema up to date, then serves until it is stopped."""
 
 import ipaddress
 import math
@@ -28,9 +28,9 @@ from storage.errors import InvalidLocation, StorageError
 from worker.errors import WorkerError
 
 EXIT_USAGE: Final = 2
-"""The settings are not usable."""
+"""The settings are invalid."""
 EXIT_UNAVAILABLE: Final = 3
-"""The database does not answer, or is of another version."""
+"""The database does not respond, or has another version."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,8 @@ def main() -> int:
     """Serve; returns the exit code of the process."""
     logs.configure()
     write_privately()
-    # The server hands a signal on when it has shut down, and before it starts there is nothing to shut down: either way
-    # the process is done, and has done what it was told.
+    # The server passes a signal on after it has shut down, and before it starts there is nothing to shut down; in both
+    # cases the process has finished successfully.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuse at once what would be refused at the first request; makes the data folder.
+    """Fail immediately instead of at the first request; creates the data folder.
 
     Raises:
         StartupError
@@ -91,7 +91,7 @@ def check(settings: Settings) -> None:
     except PublicFolder as error:
         raise StartupError(f"BACKDOOR_AUDIT_DATA_DIR: {error}") from error
     except (OSError, ValueError, StoreError, StorageError, WorkerError) as error:
-        # The type alone: the message may repeat an address, and an address may hold a password.
+        # Only the type: the message may repeat an address, and an address may contain a password.
         raise StartupError(
             "the data folder, or one of the addresses of database, broker and artifacts, cannot be used "
             f"({type(error).__name__})"
@@ -99,14 +99,14 @@ def check(settings: Settings) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The bound socket: the one that was opened before, or a new one.
+    """The bound socket: the one that was passed in, or a new one.
 
     Raises:
         StartupError: it cannot be bound.
     """
     listener = _opened(settings.listen_fd) if settings.listen_fd is not None else _bound(settings.host, settings.port)
     if listener.family != socket.AF_UNIX:
-        # Accepted connections inherit it. Without it, an answer's body waits for the head to be acknowledged.
+        # Accepted connections inherit this option. Without it, a response's body waits until its head is acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -130,7 +130,7 @@ def migrate(ledger: Ledger, patience_s: float) -> None:
 
 
 def require_a_key(ledger: Ledger, address: str) -> None:
-    """Refuse to serve where a key is needed and nobody has one.
+    """Refuse to serve if a key is required but none exists.
 
     Raises:
         StartupError
@@ -138,7 +138,8 @@ def require_a_key(ledger: Ledger, address: str) -> None:
     if not ledger.keys.any_live():
         raise StartupError(
             f"every call to {address} needs an API key, since other machines can reach it or REQUIRE_KEYS is set, and "
-            "there is no key yet: make one with python -m service.keys create --name NAME --scopes admin, or bind to "
+            "there is no key yet: create one with python -m service.keys create --name NAME --scopes admin, or bind "
+            "to "
             "127.0.0.1"
         )
 
@@ -160,14 +161,14 @@ def _bound(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise StartupError(f"the host that was asked for is not known: {error.strerror}") from error
+        raise StartupError(f"the given host is unknown: {error.strerror}") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise StartupError(f"cannot bind to the host and port that were asked for: {error.strerror}") from error
+        raise StartupError(f"cannot bind to the given host and port: {error.strerror}") from error
     return listener
 
 

@@ -1,4 +1,4 @@
-"""The application: calls, middleware and error handlers put together."""
+"""Builds the application from calls, middleware and error handlers."""
 
 import re
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ from service.webhooks.service import EXTRA_PER_MINUTE
 from service.webhooks.trust import context_of
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
-"""Parameters that take the rest of a path; the OpenAPI document has no way to say so."""
+"""Parameters that match the rest of a path, which an OpenAPI document cannot express."""
 
 
 class Api(FastAPI):
@@ -58,7 +58,7 @@ class Api(FastAPI):
         return self.openapi_schema
 
     def methods_of(self, path: str) -> list[str]:
-        """The methods that ``path`` takes, sorted."""
+        """The methods that ``path`` supports, sorted."""
         return sorted(
             method.upper()
             for template, operations in self.openapi()["paths"].items()
@@ -74,7 +74,7 @@ _OPEN: Final = frozenset({"health", "mlflow"})
 def create_app(settings: Settings, *, keys_required: bool | None = None) -> FastAPI:
     """Return the application for ``settings``. Ledger and broker are opened when it starts, not before.
 
-    ``keys_required`` says whether callers without a key are refused; without it the settings' host decides.
+    ``keys_required`` says whether callers without a key are refused; by default, this depends on the settings' host.
     """
     if keys_required is None:
         keys_required = settings.require_keys or not is_loopback(settings.host)
@@ -99,7 +99,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         title="Backdoor Audit",
         version=API_VERSION,
         description=DESCRIPTION,
-        # The interactive pages that come with the framework load their scripts from elsewhere; `/docs` is our own.
+        # The framework's interactive pages load scripts from elsewhere, so `/docs` is our own.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -143,7 +143,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
 
 
 def _tag_loop(settings: Settings, dependencies: Dependencies) -> TagLoop | None:
-    """Begin to write verdicts back to the registry, where the operator wants that."""
+    """Start writing verdicts back to the registry, if the operator has enabled this."""
     registry = MlflowRegistry.from_settings(settings)
     if not settings.mlflow_tags or registry is None:
         return None

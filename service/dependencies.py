@@ -1,4 +1,4 @@
-"""The parts that the service works with, opened once for each process and shared by all requests."""
+"""The components that the service uses, opened once per process and shared by all requests."""
 
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -24,12 +24,12 @@ class Dependencies:
     models: ModelsStore
     artifacts: Artifacts
     plans: AuditPlans | None
-    """Which audits new versions of registered models get; None if none is set up."""
+    """Which audits to run for new versions of registered models; None if none are configured."""
     durations: Durations
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Open every part; connections are made when they are first needed.
+        """Open all components; connections are made when they are first needed.
 
         Raises:
             StartupError: the file of plans is not usable.
@@ -61,7 +61,7 @@ class Dependencies:
 
 
 async def get_dependencies(request: Request) -> Dependencies:
-    """The parts of the application that handles ``request``."""
+    """The components of the application that handles ``request``."""
     dependencies: Dependencies = request.app.state.dependencies
     return dependencies
 

@@ -2,30 +2,30 @@
 
 ::
 
-    ServiceError                    anything that a request handler refuses
-    ├── MalformedJson               the body is not one JSON text that everybody reads alike
-    ├── InvalidRequest              well-formed, but not what the call takes
+    ServiceError                    any request that is refused
+    ├── MalformedJson               the body is not one unambiguous JSON text
+    ├── InvalidRequest              well-formed, but not valid for this call
     │   ├── UnknownLibrary          the spec names a benign library that the owner does not have
-    │   └── UnknownModel            the spec names a model that is not there
+    │   └── UnknownModel            the spec names a model that does not exist
     ├── EntryNeedsReason            a flagged audit's model is to join a benign library, and nothing says why
     ├── UnsupportedMediaType        a body that is not JSON
-    ├── NotAcceptable               a representation that there is not (yet)
+    ├── NotAcceptable               a representation that is not available (yet)
     ├── ContentTooLarge             a body over the limit
     ├── BodyTooSlow                 a body that did not come in time
-    ├── Unauthenticated             no key, or one that is not let in
-    ├── MissingScope                the key may not do this
-    ├── TooManyRequests             the key has made as many requests as it may in a minute
+    ├── Unauthenticated             no key, or an invalid one
+    ├── MissingScope                the key lacks a scope
+    ├── TooManyRequests             the key has reached its limit of requests per minute
     │   └── TooManyStreams          the owner follows as many audits as one may at once
-    ├── SignatureRefused            an event that is not signed as it must be, or is too old
-    ├── EventsOff                   events of MLflow are not taken here
+    ├── SignatureRefused            an event that is not signed correctly, or is too old
+    ├── EventsOff                   MLflow events are not enabled
     ├── NoSuchPath                  no call has this path
     ├── MethodNotAllowed            the path does not support the method
-    ├── CrossSiteRequest            a page of another site asks a service without keys for a change
-    ├── UnknownHost                 a service without keys is addressed under a name that is not its own
+    ├── CrossSiteRequest            a page of another site requests a change from a service without keys
+    ├── UnknownHost                 a service without keys is addressed by a name that is not its own
     ├── FeatureNotFound             the report flags no such feature
     ├── ArtifactNotFound            the audit left no such file or folder
-    ├── RangeNotSatisfiable         the file ends before the part that was asked for
-    ├── NotReady                    a part that the service needs does not answer
+    ├── RangeNotSatisfiable         the file ends before the requested part
+    ├── NotReady                    a component that the service needs does not respond
     └── StartupError                the service refuses to start; never reaches a client
 """
 
@@ -41,7 +41,7 @@ Place = Literal["body", "query", "header", "path", "service"]
 
 @dataclass(frozen=True)
 class ErrorItem:
-    """One finding of a problem: where, as a JSON pointer in URI fragment form, and what. Holds no input."""
+    """One error in a problem: where, as a JSON pointer in URI fragment form, and what. Contains no input."""
 
     place: Place
     pointer: str
@@ -49,14 +49,14 @@ class ErrorItem:
 
 
 class ServiceError(Exception):
-    """Anything that a request handler refuses.
+    """A request that is refused.
 
-    ``detail`` and ``headers`` are shown to clients, so they never hold their input.
+    ``detail`` and ``headers`` are shown to clients, so they never contain the client's input.
     """
 
     problem: ClassVar[ProblemType] = INTERNAL
     status: ClassVar[int | None] = None
-    """The HTTP status, where it is not the one of the problem's code."""
+    """The HTTP status, if it differs from that of the problem's code."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class ServiceError(Exception):
 
 
 class MalformedJson(ServiceError):
-    """The body is not one JSON text that everybody reads alike."""
+    """The body is not one unambiguous JSON text."""
 
     problem: ClassVar[ProblemType] = ProblemType("malformed_json", "Malformed JSON", "The body is not valid JSON.")
 
 
 class InvalidRequest(ServiceError):
-    """The request is well-formed, but not what the call takes."""
+    """The request is well-formed, but not valid for this call."""
 
     problem: ClassVar[ProblemType] = INVALID_REQUEST
 
@@ -93,14 +93,16 @@ class UnknownLibrary(InvalidRequest):
 
 
 class UnknownModel(InvalidRequest):
-    """The spec names a model that is not there. A fault of the body, so 422; a path that names one is a 404."""
+    """The spec names a model that is not there. An error in the body, so 422; for a missing model in the path it is
+    404.
+    """
 
     problem: ClassVar[ProblemType] = ModelNotFound.problem
     status: ClassVar[int | None] = 422
 
 
 class EntryNeedsReason(ServiceError):
-    """The audit's verdict is not ``no_evidence``, and nothing says why its model is benign all the same."""
+    """The audit's verdict is not ``no_evidence``, and no reason is given why its model is nevertheless benign."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "entry_needs_reason",
@@ -119,7 +121,7 @@ class UnsupportedMediaType(ServiceError):
 
 
 class NotAcceptable(ServiceError):
-    """The representation that was asked for is not there (yet)."""
+    """The requested representation is not available (yet)."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "not_acceptable",
@@ -148,7 +150,7 @@ class BodyTooSlow(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """The call needs a key, and the request has none, or one that is wrong, expired or revoked."""
+    """The call needs a key, but the request has none, or one that is wrong, expired or revoked."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "unauthenticated", "API key required", "This call needs an API key. Send it as `Authorization: Bearer …`."
@@ -161,7 +163,7 @@ class Unauthenticated(ServiceError):
 
 
 class MissingScope(ServiceError):
-    """The key is let in, but not for this."""
+    """The key is valid, but lacks a scope."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "missing_scope", "Missing scope", "The API key does not have the scope that this call needs."
@@ -173,7 +175,7 @@ class MissingScope(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """The key has made as many requests as it may in a minute."""
+    """The key has reached its limit of requests per minute."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "too_many_requests", "Too many requests", "This key has reached its limit of requests per minute."
@@ -193,7 +195,7 @@ class TooManyStreams(TooManyRequests):
 
 
 class SignatureRefused(ServiceError):
-    """The event is not signed with the secret that this service shares with its sender, or it is too old."""
+    """The event is not signed with the secret shared with its sender, or it is too old."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "signature_refused",
@@ -206,12 +208,12 @@ class SignatureRefused(ServiceError):
 
 
 class EventsOff(ServiceError):
-    """The operator has not set up events of MLflow."""
+    """The operator has not enabled MLflow events."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "events_off",
         "Not configured",
-        "This service takes no MLflow events. Its operator enables them by setting a secret.",
+        "This service does not accept MLflow events. Its operator can enable them by setting a secret.",
     )
 
 
@@ -232,7 +234,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class CrossSiteRequest(ServiceError):
-    """A page of another site asks a service without keys for a change."""
+    """A page of another site requests a change from a service without keys."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "cross_site",
@@ -242,7 +244,7 @@ class CrossSiteRequest(ServiceError):
 
 
 class UnknownHost(ServiceError):
-    """A service without keys is addressed under a name that is not its own."""
+    """A service without keys is addressed by a name that is not its own."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "misdirected",
@@ -260,7 +262,7 @@ class FeatureNotFound(ServiceError):
 
 
 class ArtifactNotFound(ServiceError):
-    """The audit left no file or folder with this name."""
+    """The audit has no file or folder with this name."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "artifact_not_found", "Artifact not found", "The audit has no artifact or file with this name."
@@ -268,7 +270,7 @@ class ArtifactNotFound(ServiceError):
 
 
 class RangeNotSatisfiable(ServiceError):
-    """The file ends before the part that was asked for."""
+    """The file ends before the requested part."""
 
     problem: ClassVar[ProblemType] = ProblemType(
         "range_not_satisfiable",
@@ -281,10 +283,10 @@ class RangeNotSatisfiable(ServiceError):
 
 
 class NotReady(ServiceError):
-    """A part that the service needs does not answer."""
+    """A component that the service needs does not respond."""
 
     problem: ClassVar[ProblemType] = ProblemType(
-        "not_ready", "Not ready", "A component does not answer; `errors` names it."
+        "not_ready", "Not ready", "A component does not respond; `errors` names it."
     )
 
 

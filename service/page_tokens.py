@@ -1,4 +1,4 @@
-"""Page tokens of listings that the service pages itself; the ledger's own listings have tokens of the ledger."""
+"""Page tokens of listings that the service itself divides into pages; the ledger's listings have their own."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ def decode(listing: str, token: str) -> str:
     """The position that ``token`` was made for.
 
     Raises:
-        InvalidPageToken: it is no token of this listing.
+        InvalidPageToken: it is not a token of this listing.
     """
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")

@@ -1,4 +1,4 @@
-"""The settings of the API. Read once, by ``python -m service``, and passed inward."""
+"""The settings of the API, read once by ``python -m service`` and passed inward."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,28 +16,26 @@ class Settings(CommonSettings):
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to bind to.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port to bind to; 0 takes a free one.")
     listen_fd: int | None = Field(
-        default=None, ge=3, description="A bound socket that was opened before; wins over host and port."
+        default=None, ge=3, description="File descriptor of a bound socket; overrides host and port."
     )
     require_keys: bool = Field(
         default=False,
-        description="Ask for API keys on a loopback address or a unix socket, too; elsewhere they always are.",
+        description="Require API keys even on a loopback address or a unix socket; on other addresses they always are.",
     )
     mlflow_tags: bool = Field(default=False, description="Write verdicts back as tags of registered versions.")
     mlflow_event_secret: SecretStr | None = Field(
-        default=None, min_length=8, description="What MLflow signs its webhook with; without it none is taken."
+        default=None, min_length=8, description="Secret of MLflow's webhook; without it, no events are accepted."
     )
     mlflow_audits: Path | None = Field(
-        default=None, description="JSON file: which audit is filed for a new version of which registered model."
+        default=None, description="JSON file: the audit to submit for a new version of each registered model."
     )
     mlflow_owner: str = Field(
-        default="local", min_length=1, max_length=255, description="Whose audits those of new versions are."
+        default="local", min_length=1, max_length=255, description="Owner of the audits of new versions."
     )
     public_url: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")] | None = Field(
-        default=None, description="Where people reach this service; reports are linked to there."
+        default=None, description="Address at which people reach this service; used for links to reports."
     )
-    upload_limit_gb: float = Field(
-        default=200, gt=0, description="The most that one uploaded checkpoint may have, GiB."
-    )
+    upload_limit_gb: float = Field(default=200, gt=0, description="Maximum size of one uploaded checkpoint, GiB.")
     upload_min_free_gb: float = Field(
         default=2, ge=0, description="What uploads leave free on the data folder's disk, GiB."
     )
@@ -48,13 +46,13 @@ class Settings(CommonSettings):
         description="Seconds after which the commit of an upload that is still being checked is answered with 202.",
     )
     max_queued: int = Field(
-        default=1_000, ge=1, description="How many audits of one owner may wait at once; more are refused with 429."
+        default=1_000, ge=1, description="Maximum number of queued audits per owner; more are refused with 429."
     )
     requests_per_minute: int = Field(
         default=3_000,
         ge=0,
-        description="How many requests one API key may make in a minute, in each process of the API; more are refused "
-        "with 429. 0 for any number.",
+        description="Maximum number of requests per API key and minute, in each process of the API; more are refused "
+        "with 429. 0 for no limit.",
     )
     max_connections: int = Field(
         default=1_000,
@@ -76,21 +74,19 @@ class Settings(CommonSettings):
         "refused with 429.",
     )
     webhook_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
-        default=(), description="Private networks that webhooks may lead to, also over plain http."
+        default=(), description="Private networks that webhooks may connect to, also over plain http."
     )
     webhook_ca_file: Path | None = Field(
         default=None,
-        description="A file of certificates (PEM) that webhooks' receivers may be signed by, beside the public ones.",
+        description="A PEM file of certificate authorities to trust for webhook receivers, besides the public ones.",
     )
-    webhook_timeout_s: float = Field(
-        default=15, gt=0, le=120, description="Seconds that one attempt at a webhook may take."
-    )
+    webhook_timeout_s: float = Field(default=15, gt=0, le=120, description="Maximum seconds for one webhook attempt.")
     webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         default=(5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
-        description="Pauses before each further attempt at a webhook, seconds.",
+        description="Pauses in seconds before each further webhook attempt.",
     )
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
-    shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have for ending.")
+    shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have to finish.")
 
     @field_validator("webhook_ca_file", "mlflow_audits")
     @classmethod

@@ -66,7 +66,7 @@ class ModelPair:
         adapter: switches the low-rank parts of a LoRA pair.
         elsewhere: number of blocks, of both models together, whose weights are not kept on the device.
         folder: holds weights that do not fit into memory; deleted with the pair.
-        tokenizers: compares it with the fine-tuned model's own; None if that has none.
+        tokenizers: compares it with the fine-tuned model's tokenizer; None if that has none.
         settings: each side's chat templates, special tokens and generation settings.
         rows: how many rows of the vocabulary are compared; None if both models have the same.
         config_differences: settings of config.json that differ and change what the models compute, a phrase each.

@@ -104,7 +104,7 @@ class Found:
     """All records of a split.
 
     Attributes:
-        split: with with with further audits of excluded models moved to their replacements.
+        split: with with with with further audits of excluded models moved to their replacements.
         unmatched: audits of weights that no version of a card describes; they are not counted.
         calibration: entries by (carriers, kind of string), then by model.
         failed_scores: calibration scores that ended in a failure, with the code.

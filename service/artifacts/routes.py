@@ -1,4 +1,4 @@
-"""What an audit produced beside its report: trained dictionaries, directions, measurements."""
+"""What an audit produced besides its report: trained dictionaries, directions, measurements."""
 
 from functools import partial
 from pathlib import PurePath

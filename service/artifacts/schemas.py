@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: the folders that an audit left beside its report."""
+"""Artifacts over HTTP: the folders that an audit produced besides its report."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Which of an audit's artifacts go out, and what is in them."""
+"""Which of an audit's artifacts are served, and their contents."""
 
 from typing import Final
 
@@ -15,11 +15,11 @@ _KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
     ("base-", "activations"),
     ("decoy-", "activations"),
 )
-"""Prefixes of the names that go out. Anything else is the audit's own working state, or has a call of its own."""
+"""Prefixes of the names that are served. Anything else is the audit's internal state, or has a call of its own."""
 
 
 def list_artifacts(dependencies: Dependencies, owner: str, audit_id: str) -> tuple[ArtifactOut, ...]:
-    """The artifacts of an audit, so far as they are finished.
+    """The finished artifacts of an audit.
 
     Raises:
         AuditNotFound: the owner has no such audit.
@@ -72,7 +72,7 @@ def _artifact(dependencies: Dependencies, audit_id: str, name: str) -> ArtifactO
 
 
 def _files(dependencies: Dependencies, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
-    """The files of an artifact that goes out; None if there is none with this name."""
+    """The files of a served artifact; None if there is none with this name."""
     if _kind(name) is None:
         return None
     try:

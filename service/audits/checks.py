@@ -1,7 +1,7 @@
-"""What is looked up before an audit is filed, so that a typo is said at once and not after the queue.
+"""Checks made before an audit is accepted, so that a typo is reported at once and not after waiting in the queue.
 
-Only what this machine can see is judged. The API of a cluster may have no models root, and a model of the hub or of
-MLflow may not have been fetched yet: their audits are filed, and a worker looks.
+Only what this machine can see is checked. The API of a cluster may have no models root, and a model on the hub or in
+MLflow may not have been fetched yet: such audits are accepted, and a worker checks them.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def check_spec(models: ModelsStore, spec: AuditSpec) -> None:
     Raises:
         UnknownModel: the base, the fine-tuned model or both are not there; names what is there under a similar name.
         InvalidRequest: a layer that the base does not have, too few carriers; all at once.
-        ModelRejected, ModelsIncompatible: a checkpoint that is not opened, or that does not fit the other.
+        ModelRejected, ModelsIncompatible: a checkpoint is rejected, or does not fit the other one.
     """
     missing: list[ErrorItem] = []
     base, tuned = (_headers(models, spec, field, missing) for field in _FIELDS)
@@ -71,20 +71,20 @@ def _headers(models: ModelsStore, spec: AuditSpec, field: str, missing: list[Err
             raise
         known = models.references()
         if scheme == "local" and not any(one.startswith("local:") for one in known):
-            return None  # no models root on this machine, or an empty one
+            return None  # there is no models root on this machine, or it is empty
         missing.append(ErrorItem("body", f"#/{field}", _not_there(reference, known)))
         return None
 
 
 def _not_there(reference: str, known: Sequence[str]) -> str:
-    """What to say about a model that is not there, with similar names of those that are."""
+    """The message about a missing model, with similar names that exist."""
     scheme, _, name = reference.partition(":")
-    # Of one name in several places, the place that was asked for.
+    # If a name exists in several places, the requested place is preferred.
     by_name = {one.partition(":")[2]: one for one in sorted(known, key=lambda one: one.startswith(f"{scheme}:"))}
     suggested = [by_name[close] for close in get_close_matches(name, by_name, _SUGGESTED)]
     where = "the models root" if reference.startswith("local:") else "the store"
     if not suggested:
-        return f"is not in {where}; list the models that are there (backdoor-audit models)"
+        return f"is not in {where}; to list the existing ones: backdoor-audit models list"
     return f"is not in {where}; did you mean {' or '.join(suggested)}?"
 
 

@@ -1,8 +1,8 @@
-"""What an audit would take, without filing it: looked up and counted.
+"""What an audit would cost, without submitting it.
 
-The models are verified by their headers and not loaded. A ``tokenizer.json`` and a chat template are a stranger's: the
-library that reads the first is native code that a file can end, and the second is a program. Both are opened in the
-worker's sandbox alone, so tokens are estimated here from the length of the text.
+The models are verified by their headers and not loaded. A ``tokenizer.json`` and a chat template are untrusted: the
+library that reads the first is native code that a file can crash, and the second is a program. Both are opened only in
+the worker's sandbox, so tokens are estimated here from the length of the text.
 """
 
 from statistics import fmean
@@ -22,11 +22,12 @@ from service.audits.schemas import Estimate
 _GB: Final = 1e9
 
 BYTES_PER_TOKEN: Final = 3
-"""English prose has about four bytes of UTF-8 per token, code about three: an estimate errs towards more tokens."""
+"""English prose has about four bytes of UTF-8 per token, code about three: the estimate errs on the side of more
+tokens."""
 
 
 def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditSpec) -> Estimate:
-    """Look both models up and count.
+    """Look up both models and compute the estimate.
 
     Raises:
         UnknownModel, InvalidRequest, ModelRejected, ModelsIncompatible: as ``check_spec``.
@@ -73,11 +74,11 @@ def _not_given(
     spec: AuditSpec, base: CheckpointHeaders, tuned: CheckpointHeaders, seconds: float | None
 ) -> tuple[str, ...]:
     found = [
-        "exact tokens: the tokenizer and the chat template are opened in the sandbox alone, so tokens are estimated "
+        "exact tokens: the tokenizer and the chat template are opened only in the sandbox, so tokens are estimated "
         f"from the length of the prompts ({BYTES_PER_TOKEN} bytes per token), without what a chat template adds"
     ]
     if isinstance(spec.decoys, str):
-        found.append("decoys: they are drawn with the tokenizer, which is opened in the sandbox alone")
+        found.append("decoys: they are drawn with the tokenizer, which is opened only in the sandbox")
     else:
         found.append("which decoys are left out: those whose number of tokens is not the triggered string's")
     if seconds is None:

@@ -1,4 +1,4 @@
-"""An audit's history as server-sent events. Polling stays the primary way; this is for pages that people watch."""
+"""An audit's history as server-sent events. Polling is the primary way; this is for pages that people watch."""
 
 from typing import Annotated
 
@@ -18,13 +18,13 @@ router = APIRouter(tags=["audits"], dependencies=[Depends(get_caller), Depends(r
     "/audits/{audit_id}/events",
     summary="Follow an audit",
     dependencies=[Depends(requires("audits:read"))],
-    # Not the framework's class for this: it would run the function as a generator, which cannot answer 204.
+    # Not the framework's own class for this: it would run the function as a generator, which cannot return 204.
     response_class=Response,
     responses=described(
         {
             200: {
                 "description": "Each `data` is one `Event`; `id` is its sequence, `event` its kind.",
-                # Without a type: the document's version has no schema for the events of a stream.
+                # Without a type: this OpenAPI version has no schema for the events of a stream.
                 "content": {"text/event-stream": {"schema": {}, "examples": named("events")}},
             },
             204: {"description": "The audit has ended and no event follows `Last-Event-ID`: do not reconnect."},

@@ -29,7 +29,7 @@ _HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def event_stream(ledger: Ledger, owner: str, audit_id: str, after: int) -> Response:
-    """The events after number ``after``, then each one as it comes; 204 where there can be no more.
+    """The events after number ``after``, then each new one; 204 if there can be no more.
 
     Raises:
         AuditNotFound: the owner has no such audit.

@@ -162,9 +162,9 @@ ANSWERS: Final[dict[str, Any]] = {
             "decoys": None,
             "warnings": ["the fine-tuned model's chat templates differ from the base's: 'default'"],
             "not_given": [
-                "exact tokens: the tokenizer and the chat template are opened in the sandbox alone, so tokens are "
+                "exact tokens: the tokenizer and the chat template are opened only in the sandbox, so tokens are "
                 "estimated from the length of the prompts (3 bytes per token), without what a chat template adds",
-                "decoys: they are drawn with the tokenizer, which is opened in the sandbox alone",
+                "decoys: they are drawn with the tokenizer, which is opened only in the sandbox",
                 "tuned_digest: the model has not been used here yet, and reading it may take long",
             ],
         },

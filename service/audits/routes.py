@@ -1,4 +1,4 @@
-"""Filing, reading, cancelling and deleting audits."""
+"""Calls to submit, read, cancel and delete audits."""
 
 from typing import Annotated, Any, Final
 
@@ -41,7 +41,7 @@ _ETAG: Final = header("Changes whenever the audit does; send it as `If-None-Matc
 @router.post(
     "/audits",
     status_code=202,
-    summary="File an audit",
+    summary="Submit an audit",
     dependencies=[Depends(requires("audits:write"))],
     response_model=AuditOut,
     openapi_extra=body_of(AuditSpec, *examples.SPECS),
@@ -53,8 +53,7 @@ _ETAG: Final = header("Changes whenever the audit does; send it as `If-None-Matc
                 {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
             ),
             200: {
-                "description": "The audit that this key filed before, with the same body; or, with `dry_run`, what it "
-                "would cost.",
+                "description": "The audit that this key submitted before, with the same body; or the estimate.",
                 "content": {"application/json": {"examples": named("audit_running", "estimate")}},
                 "headers": {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
                 "model": AuditOut | Estimate,
@@ -85,12 +84,12 @@ def create_audit(
             description="Makes retries safe: the same key and body return the same audit.",
         ),
     ] = None,
-    dry_run: Annotated[bool, Query(description="File nothing; return what the audit would cost.")] = False,
+    dry_run: Annotated[bool, Query(description="Submit nothing; return what the audit would cost.")] = False,
 ) -> Any:
     """Accept an audit and queue it.
 
     The models' headers are read here, so a missing or rejected model and a layer that the base does not have are
-    reported at once. What only a worker can see (a model of the hub that has not been fetched) is checked there.
+    reported at once. What only a worker can see (a hub model that has not been fetched) is checked by the worker.
     """
     if dry_run:
         estimate = service.estimate_audit(dependencies, owner, spec)
@@ -148,7 +147,7 @@ def list_audits(
         str | None, Query(pattern=r"^audit_[0-9a-z]{1,26}$", description="Only audits whose id begins like this.")
     ] = None,
 ) -> AuditPage:
-    """Pages are stable while audits are filed: no audit is skipped or shown twice.
+    """Pages are stable while audits are submitted: no audit is skipped or shown twice.
 
     A page of audits with long specs has fewer than `page_size`.
     """

@@ -1,4 +1,4 @@
-"""Audits over HTTP: the spec as it was accepted, the audit as it stands, its history, and what one would take."""
+"""Audits over HTTP: the accepted spec, the audit's current state, its history, and estimates."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -69,7 +69,7 @@ class SpecOut(Out):
 
     @classmethod
     def of(cls, spec: AuditSpec) -> Self:
-        """The outward form of ``spec``."""
+        """The response form of ``spec``."""
         carriers: dict[str, Any]
         match spec.carriers:
             case CarrierSet(set=name):
@@ -138,7 +138,7 @@ class AuditOut(Out):
 
     @classmethod
     def of(cls, record: AuditRecord, expected_s: float | None) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         here = f"/audits/{record.id}"
         failure = record.failure and FailureOut(
             code=record.failure.code, message=record.failure.message, hint=record.failure.hint
@@ -171,7 +171,7 @@ class AuditPage(Out):
 
     @classmethod
     def of(cls, page: Page, expected_s: Callable[[AuditRecord], float | None]) -> Self:
-        """The outward form of ``page``; ``expected_s`` is asked for each audit."""
+        """The response form of ``page``; ``expected_s`` is asked for each audit."""
         audits = tuple(AuditOut.of(record, expected_s(record)) for record in page.audits)
         return cls(audits=audits, next_page_token=page.next_page_token)
 
@@ -191,12 +191,12 @@ class EventOut(Out):
 
     @classmethod
     def of(cls, event: Event) -> Self:
-        """The outward form of ``event``."""
+        """The response form of ``event``."""
         return cls.model_validate(vars(event))
 
 
 class Estimate(Out):
-    """What an audit would cost. Nothing was filed."""
+    """What an audit would cost. Nothing was submitted."""
 
     spec_digest: str = Field(description="As in the report's provenance; use it to find earlier audits.")
     base_digest: str | None = Field(description="Null until this service has used the model once.")

@@ -1,4 +1,4 @@
-"""What can be done with audits, whoever asks: a call of the API, a page, or an event of MLflow's registry."""
+"""Use cases for audits, shared by the API, the pages and MLflow's events."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Cancellation:
 def file_audit(
     dependencies: Dependencies, owner: str, spec: AuditSpec, *, idempotency_key: str | None = None
 ) -> Submission:
-    """Write an audit into the ledger and tell the workers.
+    """Record an audit in the ledger and enqueue it.
 
     The models are looked up here, by their headers, and read by a worker.
 
@@ -44,7 +44,7 @@ def file_audit(
     """
     earlier = None if idempotency_key is None else dependencies.ledger.find_submission(spec, owner, idempotency_key)
     if earlier is not None:
-        return earlier  # what it was filed for may have changed since
+        return earlier  # what it was submitted for may have changed since
     check_spec(dependencies.models, spec)
     try:
         submission = dependencies.ledger.submit(spec, owner=owner, idempotency_key=idempotency_key)
@@ -56,7 +56,7 @@ def file_audit(
 
 
 def estimate_audit(dependencies: Dependencies, owner: str, spec: AuditSpec) -> Estimate:
-    """What an audit would take. Files nothing; the models are read here, by their headers.
+    """What an audit would cost. Submits nothing; only the models' headers are read here.
 
     Raises:
         StoreError: a model is missing or refused, or does not fit the other.
@@ -66,7 +66,7 @@ def estimate_audit(dependencies: Dependencies, owner: str, spec: AuditSpec) -> E
 
 
 def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -> Cancellation:
-    """Ask an audit to stop; one that has ended is left as it is.
+    """Cancel an audit; one that has ended is not changed.
 
     Args:
         owner: whose audit it must be; None for anybody's.
@@ -95,7 +95,7 @@ def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
 
 
 def _enqueue(dependencies: Dependencies, audit_id: str) -> None:
-    """Tell the workers. The audit is safe in the ledger: if this fails, the reaper sends it later."""
+    """Enqueue an audit. It is safe in the ledger: if this fails, the reaper enqueues it later."""
     try:
         dependencies.dispatcher.enqueue(audit_id)
         dependencies.ledger.mark_enqueued(audit_id)

@@ -1,4 +1,4 @@
-"""Prometheus metrics. Each application has its own registry, so that several can live in one process."""
+"""Prometheus metrics. Each application has its own registry, so that several can run in one process."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -20,7 +20,7 @@ _BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """What this process has answered, and how fast."""
+    """The requests that this process has handled, and their durations."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -32,7 +32,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "backdoor_audit_http_request_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "Seconds from a request's head to the end of its response.",
             ("method", "route"),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -45,25 +45,25 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
 
     def render(self, dependencies: Dependencies) -> bytes:
-        """Everything in the text format; asks ledger and broker, so it blocks."""
+        """Everything in the text format; queries ledger and broker, so it blocks."""
         scrape = CollectorRegistry()
         scrape.register(_Queue(dependencies))
         return generate_latest(self._registry) + generate_latest(scrape)
 
 
 class _Queue(Collector):
-    """The queue as ledger and broker see it at this moment. What cannot be asked is left out, and ``up`` says so."""
+    """The queue's current state in ledger and broker. What cannot be queried is left out, and ``up`` says so."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._services = dependencies
 
     def describe(self) -> list[Metric]:
-        """Nothing: registering must not ask the ledger."""
+        """Nothing: registering must not query the ledger."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Ask ledger and broker."""
-        up = GaugeMetricFamily("backdoor_audit_up", "Whether a part of the service answers.", labels=("part",))
+        """Query ledger and broker."""
+        up = GaugeMetricFamily("backdoor_audit_up", "Whether a component of the service responds.", labels=("part",))
         try:
             counts = self._services.ledger.counts()
         except LedgerError:
@@ -80,7 +80,7 @@ class _Queue(Collector):
                 value=counts.oldest_queued_s,
             )
             yield CounterMetricFamily("backdoor_audit_leases_reaped", "Leases that ran out.", value=counts.reaped_total)
-            yield _counter("backdoor_audit_transitions", "Audits that came into a state.", "to", counts.transitions)
+            yield _counter("backdoor_audit_transitions", "Audits that entered a state.", "to", counts.transitions)
             yield _counter(
                 "backdoor_audit_stage_seconds",
                 "Seconds that the succeeded audits spent in a stage.",
@@ -93,7 +93,7 @@ class _Queue(Collector):
             up.add_metric(("broker",), 0)
         else:
             up.add_metric(("broker",), 1)
-            yield GaugeMetricFamily("backdoor_audit_broker_messages", "Messages that wait on the broker.", value=length)
+            yield GaugeMetricFamily("backdoor_audit_broker_messages", "Messages waiting on the broker.", value=length)
         yield up
 
 

@@ -1,4 +1,4 @@
-"""For supervisors: is it alive, is it ready, how is it doing."""
+"""For supervisors and monitoring: liveness, readiness, metrics."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -27,10 +27,10 @@ async def livez() -> Alive:
     "/readyz",
     summary="Check readiness",
     response_model=Ready,
-    responses=described({200: answer("Ledger, broker and models root answer.", "ready")}, NotReady),
+    responses=described({200: answer("Ledger, broker and models root respond.", "ready")}, NotReady),
 )
 def readyz(dependencies: DependenciesDep) -> Ready:
-    """Checks ledger, broker and models root; 503 names the component that does not answer."""
+    """Checks ledger, broker and models root; 503 names the component that does not respond."""
     service.check_ready(dependencies)
     return Ready(status="ready")
 

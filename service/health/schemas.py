@@ -1,4 +1,4 @@
-"""What health checks answer."""
+"""Responses of the health checks."""
 
 from typing import Literal
 
@@ -8,13 +8,13 @@ from service.http.schemas import Out
 
 
 class Alive(Out):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"]
     method_version: str = Field(description="Version of the audit method; reports name the one that produced them.")
 
 
 class Ready(Out):
-    """Ledger, broker and models root answer."""
+    """Ledger, broker and models root respond."""
 
     status: Literal["ready"]

@@ -1,1 +1,1 @@
-"""HTTP itself: authentication, bodies, problems, ranges, rates. Knows no noun of the API."""
+"""HTTP itself: authentication, bodies, problems, ranges, rates. Independent of the API's resources."""

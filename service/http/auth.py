@@ -1,11 +1,11 @@
 """Who the caller is, and what they may do.
 
-Every call of the API but those of ``routes.health`` and ``routes.docs`` says which scope it needs::
+Every call of the API except those of ``routes.health`` and ``routes.docs`` declares the scope that it needs::
 
     @router.get("/audits", dependencies=[Depends(requires("audits:read"))])
     def list_audits(owner: OwnerDep) -> AuditPage: ...
 
-An application with a call that does not say so is not built (:func:`check_scopes`).
+An application with a call that does not declare one is not built (:func:`check_scopes`).
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ from service.errors import MissingScope, TooManyRequests, Unauthenticated
 from service.http.rates import RateLimit
 
 LOCAL_OWNER: Final = "local"
-"""Who owns what is filed without a key."""
+"""The owner of everything submitted without a key."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ LOCAL_CALLER: Final = Caller(LOCAL_OWNER, frozenset(SCOPES), None)
 
 
 async def get_caller(request: Request, dependencies: DependenciesDep) -> Caller:
-    """The owner of the key that the request carries; without one, where that is enough, the local owner.
+    """The owner of the request's key; without a key, if none is required, the local owner.
 
     Raises:
         Unauthenticated: a key is required and missing, or the one given is not valid.
-        TooManyRequests: the key has made as many requests as it may in a minute.
+        TooManyRequests: the key has reached its limit of requests per minute.
     """
     given = request.headers.getlist("authorization")
     if not given:
@@ -65,10 +65,10 @@ async def get_caller(request: Request, dependencies: DependenciesDep) -> Caller:
 
 
 def caller_of(request: Request, record: KeyRecord) -> Caller:
-    """Who holds this key; counts the request.
+    """The holder of this key; counts the request.
 
     Raises:
-        TooManyRequests: the key has made as many as it may.
+        TooManyRequests: the key has reached its limit.
     """
     request.state.key_id = record.id
     rates: RateLimit = request.app.state.rates
@@ -82,7 +82,7 @@ CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
 async def get_owner(caller: CallerDep) -> str:
-    """Whose audits the caller sees."""
+    """The owner whose audits the caller sees."""
     return caller.owner
 
 
@@ -91,7 +91,7 @@ OwnerDep = Annotated[str, Depends(get_owner)]
 
 @dataclass(frozen=True)
 class Requires:
-    """A dependency that lets callers with ``scope`` pass."""
+    """A dependency that admits callers with ``scope``."""
 
     scope: Scope
 
@@ -112,7 +112,7 @@ def requires(scope: Scope) -> Requires:
 
 
 def calls(app: FastAPI) -> Iterator[tuple[str, frozenset[str], frozenset[str], list[Scope]]]:
-    """Path, methods, tags and needed scopes (sorted) of every call in the document of ``app``."""
+    """Path, methods, tags and required scopes (sorted) of every call in the document of ``app``."""
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
         if dependant is None or route.path_format is None or not route.include_in_schema:
@@ -133,7 +133,7 @@ def check_scopes(app: FastAPI, open_tags: frozenset[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine's own and no other machine reaches it."""
+    """Whether ``host``, a name or an address, is one of this machine that no other machine can reach."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

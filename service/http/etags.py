@@ -1,4 +1,4 @@
-"""Answers that need not be sent twice: entity tags and 304."""
+"""Entity tags and 304, so that responses are not sent twice."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ def tag_of(content: bytes) -> str:
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether a client has this answer already: weak comparison (RFC 9110, 13.1.2)."""
+    """Whether a client already has this response: weak comparison (RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
     tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

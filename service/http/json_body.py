@@ -1,4 +1,4 @@
-"""Reading a request's body: one JSON text that everybody reads alike, then one validated value."""
+"""Reads a request's body: one unambiguous JSON text, then one validated value."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _MAX_KEYS: Final = 100
 
 
 def reading(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that gives the ``model`` that a request carries.
+    """A dependency that returns the ``model`` in a request's body.
 
     It raises ``UnsupportedMediaType``, ``MalformedJson`` and ``InvalidRequest``.
     """
@@ -31,25 +31,25 @@ def reading(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     async def read(request: Request) -> M:
         require_json(request.headers.get("content-type"))
         raw = await request.body()
-        # A large body takes long enough to decode that other requests would notice it on the event loop.
+        # Decoding a large body takes so long that other requests on the event loop would notice.
         return await run_in_threadpool(parse, model, raw)
 
     return read
 
 
 read_spec: Final = reading(AuditSpec)
-"""A dependency that gives the spec that a request carries."""
+"""A dependency that returns the spec in a request's body."""
 
 
 def body_of(model: type[BaseModel], *example_names: str) -> dict[str, Any]:
-    """What the document says of a call whose body is read by :func:`reading`."""
+    """The OpenAPI entry of a call whose body is read by :func:`reading`."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     content = {"application/json": {"schema": schema, "examples": named(*example_names)}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def parse(model: type[M], raw: bytes) -> M:
-    """Decode and validate. Types are taken as they are: the string "7" is not a number here.
+    """Decode and validate. Types are not converted: the string "7" is not a number here.
 
     Raises:
         MalformedJson, InvalidRequest
@@ -58,14 +58,15 @@ def parse(model: type[M], raw: bytes) -> M:
     try:
         return model.model_validate(document, strict=True)
     except ValidationError as error:
-        # Without a cause: the validation error holds the input, which must not reach a log.
+        # Without a cause: the validation error contains the input, which must not reach a log.
         raise InvalidRequest(errors=body_items(error, document)) from None
 
 
 def require_json(content_type: str | None) -> None:
     """Refuse a body that is not declared as JSON.
 
-    Browsers send other types across origins without asking first, so this also keeps foreign pages from filing audits.
+    Browsers send other types across origins without a preflight, so this also keeps foreign pages from submitting
+    audits.
 
     Raises:
         UnsupportedMediaType
@@ -78,8 +79,8 @@ def require_json(content_type: str | None) -> None:
 def decode(raw: bytes) -> Any:
     """One JSON text as Python values, arrays in objects as tuples.
 
-    Stricter than ``json``: no NaN or Infinity, no key twice in one object (readers differ on which counts), no lone
-    surrogates (which are no text), and bounded depth.
+    Stricter than ``json``: no NaN or Infinity, no duplicate keys in an object (parsers differ on which one counts), no
+    lone surrogates (which are not text), and bounded depth.
 
     Raises:
         MalformedJson, InvalidRequest
@@ -100,26 +101,26 @@ def decode(raw: bytes) -> Any:
         try:
             json.dumps(document, ensure_ascii=False).encode("utf-8")
         except (UnicodeEncodeError, RecursionError):
-            raise MalformedJson("The body holds a lone surrogate, which is not text.") from None
+            raise MalformedJson("The body contains a lone surrogate, which is not text.") from None
     return document
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Validation looks at every item before it counts them, so what is too long for any field goes first.
+    # Validation inspects every item before it counts them, so anything too long for any field is refused first.
     if len(pairs) > _MAX_KEYS or any(type(value) is list and len(value) > MAX_PROMPTS for _, value in pairs):
-        raise InvalidRequest("An array or object in the body is longer than any that this call takes.")
-    # Strict validation takes a tuple where the spec has one, and JSON knows arrays only.
+        raise InvalidRequest("An array or object in the body is longer than this call accepts anywhere.")
+    # Strict validation requires a tuple where the spec has one, but JSON has only arrays.
     found = {key: tuple(value) if type(value) is list else value for key, value in pairs}
     if len(found) != len(pairs):
-        raise MalformedJson("An object of the body holds a key twice.")
+        raise MalformedJson("An object has a duplicate key.")
     return found
 
 
 def _number(text: str) -> int | float:
-    """``7.0`` is the integer 7, as it is for JSON Schema."""
+    """``7.0`` is the integer 7, as in JSON Schema."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise MalformedJson("The body holds a number that JSON does not have (NaN or an infinity).")
+    raise MalformedJson("The body contains NaN or infinity, which JSON does not allow.")

@@ -1,4 +1,4 @@
-"""What surrounds every request: the version header, the log line, the metrics, the body limit, the last resort."""
+"""Middleware around every request: version header, log line, metrics, body limit, and the last resort for errors."""
 
 import asyncio
 import re
@@ -18,15 +18,17 @@ from service.version import API_VERSION, VERSION_HEADER
 MAX_BODY_BYTES: Final = 8 * 2**20
 _SLOWEST_BYTES_PER_S: Final = 1_000
 UPLOAD_PATH: Final = re.compile(r"/models/[^/]+/files/.+")
-"""Where files are uploaded: the store has a limit of its own for them."""
+"""Path of file uploads: the store has its own limit for them."""
 PAGES: Final = "/ui/"
-"""Where browsers send forms: these have a lower limit of their own, and a page that says so."""
+"""Path of the browser's forms: these have a lower limit, and a page that says so."""
 
 log = structlog.get_logger(__name__)
 
 
 class EdgeMiddleware:
-    """The outermost layer: no answer leaves without its header, no error without a problem, no request uncounted."""
+    """The outermost layer: every response gets its header, every error becomes a problem, and every request is
+    counted.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -55,7 +57,8 @@ class EdgeMiddleware:
             status = 499
         except Exception as error:
             if status:
-                # Half an answer is out; the server closes the connection, so that nobody takes it for a whole one.
+                # Part of the response has been sent; the server closes the connection, so that it is not mistaken for a
+                # complete one.
                 problems.log_internal(error)
             else:
                 await problems.internal(error)(scope, receive, send_marked)
@@ -63,7 +66,7 @@ class EdgeMiddleware:
             self._record(scope, status, time.perf_counter() - started_at)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's template, not the path: a path holds ids, and anybody can make up a million paths.
+        # The route's template, not the path: a path contains ids, and anyone can make up a million paths.
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self.metrics.observe(method=scope["method"], route=route, status=status, seconds=seconds)
         key_id = scope.get("state", {}).get("key_id")
@@ -79,9 +82,7 @@ class EdgeMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies over ``limit`` bytes: by their declared length before a byte is read, otherwise when they pass
-    it.
-    """
+    """Refuses bodies over ``limit`` bytes: by their declared length before a byte is read, or once they exceed it."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self.app = app

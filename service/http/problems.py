@@ -1,8 +1,7 @@
 """Every error as ``application/problem+json`` (RFC 9457), and the one table that gives each problem its HTTP status.
 
-What a problem is called and what people read is written with the error classes (``problem``). A problem never holds
-what the client sent, nor what only the operator should see: details are fixed texts, findings are JSON pointers with a
-reason.
+Title and text of a problem are defined with the error classes (``problem``). A problem never contains what the client
+sent, nor what only the operator should see: details are fixed texts, errors are JSON pointers with a reason.
 """
 
 import json
@@ -49,7 +48,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 RoomError = LedgerError | WorkerError | StoreError | StorageError | ServiceError
 ROOTS: Final[tuple[type[RoomError], ...]] = (LedgerError, WorkerError, StoreError, StorageError, ServiceError)
-"""The rooms' error trees. A test refuses a class of theirs that names no problem type, or one without a status."""
+"""The rooms' error trees. A test refuses a class without a problem type, or a problem type without a status."""
 
 STATUSES: Final[dict[str, int]] = {
     "malformed_json": 400,
@@ -133,10 +132,10 @@ _BY_PARAMETER: Final[dict[str, ProblemType]] = {
     "#/library": LibraryNotFound.problem,
     "#/entry_id": EntryNotFound.problem,
 }
-"""What was not found, by the parameter of the path that is malformed."""
+"""What was not found, by the path parameter that is malformed."""
 
 _EXPLAINED: Final = (ModelRejected, UploadRefused, NameTaken)
-"""Errors whose own message goes out: what is wrong with a file, and what to do."""
+"""Errors whose own message is sent to the client: what is wrong with a file, and what to do."""
 
 _BY_STATUS: Final[dict[int, ProblemType]] = {
     404: NoSuchPath.problem,
@@ -161,13 +160,13 @@ def error_classes() -> Iterator[type[RoomError]]:
 
 
 def problem_of(error: Exception) -> ProblemType:
-    """The problem type of ``error``; ``INTERNAL`` for an error that no room knows."""
+    """The problem type of ``error``; ``INTERNAL`` for an unknown error."""
     problem = getattr(error, "problem", INTERNAL)
     return problem if isinstance(problem, ProblemType) else INTERNAL
 
 
 def detail_of(error: Exception) -> str:
-    """What a person reads about ``error``."""
+    """The text about ``error`` for people."""
     match error:
         case ServiceError(detail=str(detail)):
             return detail
@@ -205,10 +204,10 @@ def response(
     instance: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The problem as an answer, with ``Retry-After`` where trying again may help.
+    """The problem as a response, with ``Retry-After`` if trying again may help.
 
     Args:
-        status: where it is not the one of ``STATUSES``.
+        status: if it differs from the one in ``STATUSES``.
     """
     sent = dict(headers or {}) | {"Cache-Control": "no-store"}
     if problem.code in RETRY_AFTER_S:
@@ -218,7 +217,7 @@ def response(
 
 
 def for_error(error: Exception) -> Response:
-    """Answer for an error of one of the rooms, or for one that nobody expected (which is logged)."""
+    """Response to an error of one of the rooms, or to an unexpected one (which is logged)."""
     problem = problem_of(error)
     if problem is INTERNAL:
         return internal(error)
@@ -229,7 +228,7 @@ def for_error(error: Exception) -> Response:
 
 
 def headers_of(error: Exception) -> dict[str, str]:
-    """Headers that an answer to ``error`` has, beside ``Retry-After``."""
+    """Headers of the response to ``error``, besides ``Retry-After``."""
     match error:
         case ServiceError():
             return error.headers
@@ -245,15 +244,15 @@ def _items_of(error: Exception) -> tuple[ErrorItem, ...]:
         case InvalidPageToken():
             return (ErrorItem("query", "#/page_token", "is not a token of this listing with these filters"),)
         case UnknownWebhook():
-            return (ErrorItem("body", "#/webhook/url", "is no webhook of yours; register it with POST /webhooks"),)
+            return (ErrorItem("body", "#/webhook/url", "is not one of your webhooks; register it with POST /webhooks"),)
     if isinstance(error, _EXPLAINED):
-        # Written by the store about a file, shortened and made printable there; holds no paths of this machine.
+        # Written by the store about a file, shortened and made printable there; contains no paths of this machine.
         return (ErrorItem("service", "#", f"{error.message}; {error.hint}" if error.hint else error.message),)
     return ()
 
 
 def internal(error: BaseException) -> Response:
-    """Log ``error`` under a fresh instance id and answer with that id alone."""
+    """Log ``error`` under a new instance id, and respond with only that id."""
     instance = uuid.uuid4().urn
     log_internal(error, instance=instance)
     return response(INTERNAL, instance=instance)
@@ -276,7 +275,7 @@ async def on_room_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Exception handler for what the framework refuses by itself: 404, 405 and their like."""
+    """Exception handler for what the framework itself refuses, such as 404 and 405."""
     assert isinstance(error, HTTPException)
     problem = _BY_STATUS.get(error.status_code)
     if problem is None:
@@ -284,7 +283,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         problem = ProblemType(title.lower().replace(" ", "_"), title, f"{title}.")
     headers = dict(error.headers or {})
     if problem is MethodNotAllowed.problem:
-        # The router names the methods of the first route with this path; a path can have several routes.
+        # The router only lists the methods of the first route with this path, but a path can have several routes.
         headers["Allow"] = ", ".join(request.app.methods_of(request.url.path)) or headers.get("Allow", "")
     return response(problem, status=error.status_code, headers=headers)
 
@@ -295,6 +294,6 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     items = request_items(error.errors())
     for item in items:
         if item.place == "path":
-            # Parameters of paths are ids and names: a malformed one names nothing that exists.
+            # Path parameters are ids and names: nothing exists under a malformed one.
             return response(_BY_PARAMETER.get(item.pointer, NoSuchPath.problem))
     return response(INVALID_REQUEST, errors=items)

@@ -1,4 +1,4 @@
-"""Query strings are taken as strictly as bodies: a misspelt filter must not list everything."""
+"""Query strings are checked as strictly as bodies: a misspelt filter must not list everything."""
 
 from collections import Counter
 from typing import get_origin
@@ -12,7 +12,7 @@ from service.http.validation import pointer
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Refuse parameters that the call does not have, or has twice.
+    """Refuse unknown and duplicate parameters.
 
     Raises:
         InvalidRequest
@@ -25,7 +25,9 @@ async def refuse_unknown(request: Request) -> None:
     known = {param.alias for param in params}
     repeatable = {param.alias for param in params if get_origin(param.field_info.annotation) is list}
     items = [
-        ErrorItem("query", pointer([name]), "is given more than once" if name in known else "is not a parameter here")
+        ErrorItem(
+            "query", pointer([name]), "is given more than once" if name in known else "is not a parameter of this call"
+        )
         for name, times in given.items()
         if name not in known or (times > 1 and name not in repeatable)
     ]

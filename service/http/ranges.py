@@ -1,4 +1,4 @@
-"""Bytes that come from elsewhere piece by piece, whole or the part that ``Range`` asks for."""
+"""Streams bytes from elsewhere in pieces: the whole, or the part requested by ``Range``."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,20 +15,20 @@ _ONE_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class RangedResponse(StreamingResponse):
-    """Streams what ``read`` gives. One range is heard; several at once get the whole, as RFC 9110 allows.
+    """Streams what ``read`` returns. A single range is supported; for several, the whole is sent, as RFC 9110 allows.
 
-    The first piece is read at once: what fails then is an answer of its own, not a broken stream.
+    The first piece is read immediately, so that an error gives an error response instead of a broken stream.
 
     Args:
-        read: gives the bytes from a place to before another one, in pieces.
-        size: how many there are.
-        request: whose ``Range`` and ``If-Range`` count.
+        read: returns the bytes from a start to before a stop position, in pieces.
+        size: the number of bytes.
+        request: its ``Range`` and ``If-Range`` are used.
         headers: with an ``ETag``.
-        media_type: of the whole.
-        filename: what the file is saved as.
+        media_type: media type media type media type of the whole.
+        filename: name under which the file is saved.
 
     Raises:
-        RangeNotSatisfiable: the range begins behind the end.
+        RangeNotSatisfiable: the range starts after the end.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RangedResponse(StreamingResponse):
 
 
 def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """The one range that is asked for; None if the whole is to be sent.
+    """The requested range; None if the whole is to be sent.
 
     Raises:
         RangeNotSatisfiable

@@ -1,4 +1,4 @@
-"""How many requests each key may make, counted in this process."""
+"""Limits the requests of each key, counted in this process."""
 
 import math
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 _MOST_KEPT: Final = 10_000
-"""Keys that are kept in mind; beyond that those that have their whole allowance again are forgotten."""
+"""Maximum number of tracked keys; beyond that, those with a full allowance are dropped."""
 
 
 class RateLimit:
@@ -16,10 +16,10 @@ class RateLimit:
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with full buckets.
+        """Start with full buckets.
 
         Args:
-            per_minute: requests that a key may make in a minute; 0 for any number.
+            per_minute: requests that a key may make in a minute; 0 for no limit.
             clock: seconds, as in ``time.monotonic``.
         """
         self._per_minute = per_minute
@@ -27,7 +27,7 @@ class RateLimit:
         self._left: dict[str, tuple[float, float]] = {}
 
     def wait_s(self, key_id: str) -> int:
-        """Take one request of a key's allowance: 0 if there was one, otherwise whole seconds until there will be."""
+        """Take one request from a key's allowance: 0 if there was one, otherwise whole seconds until there is one."""
         if not self._per_minute:
             return 0
         now = self._clock()

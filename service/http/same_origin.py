@@ -1,8 +1,8 @@
-"""What keeps web pages away from a service without keys.
+"""Keeps web pages of other sites away from a service without keys.
 
 Such a service trusts every process of this machine, and a browser is one of them. A page can make the browser send a
 request here in two ways: from its own site (a form, a ``fetch``; the browser says so in ``Sec-Fetch-Site`` or
-``Origin``), or under a name of its own that it lets point to 127.0.0.1 (DNS rebinding; ``Host`` has that name).
+``Origin``), or under its own host name, made to resolve to 127.0.0.1 (DNS rebinding; ``Host`` has that name).
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ _OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
 class LoopbackMiddleware:
-    """Refuses names that are not this machine's own, and changes that a page of another origin asks for."""
+    """Refuses names that are not this machine's own, and changes requested by a page of another origin."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class LoopbackMiddleware:
 
 
 def refusal(method: str, headers: Headers) -> ProblemType | None:
-    """What is wrong with a request of these headers; None if nothing is."""
+    """What is wrong with a request with these headers; None if nothing is."""
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
         return UnknownHost.problem
@@ -46,7 +46,7 @@ def refusal(method: str, headers: Headers) -> ProblemType | None:
 
 
 def same_site(headers: Headers) -> bool:
-    """Whether nothing says that a page of another origin asks."""
+    """Whether nothing indicates a request from a page of another origin."""
     site = headers.get("sec-fetch-site")
     if site is not None and site not in _OWN_SITE:
         return False
@@ -63,6 +63,6 @@ def _name(host: str) -> str:
 
 
 def _authority(origin: str) -> str | None:
-    """Host and port of an origin; None for ``null`` and what is none."""
+    """Host and port of an origin; None for ``null`` and for anything else."""
     scheme, separator, rest = origin.partition("://")
     return rest.lower() if separator and scheme in ("http", "https") else None

@@ -1,6 +1,6 @@
-"""What all answers have in common, and the problem that every error becomes.
+"""What all responses have in common, and the problem that every error becomes.
 
-Nothing that goes out has a default: a client sees every field in every answer. The one exception is
+No field of a response has a default: a client sees every field in every response. The one exception is
 ``next_page_token`` (``service.http.paging``), which is absent on the last page.
 """
 
@@ -10,13 +10,13 @@ from service.errors import Place
 
 
 class Out(BaseModel):
-    """Base of everything that goes out."""
+    """Base class of all responses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ProblemItem(Out):
-    """One finding of a problem."""
+    """One error in a problem."""
 
     place: Place = Field(alias="in", description="The part of the request, or of the service, that this concerns.")
     pointer: str = Field(description="JSON pointer into that part, in URI fragment form.")
@@ -24,7 +24,7 @@ class ProblemItem(Out):
 
 
 class Problem(Out):
-    """An error (RFC 9457). Never holds what the client sent."""
+    """An error (RFC 9457). Never contains what the client sent."""
 
     type: str = Field(description="URN of the problem type.")
     title: str

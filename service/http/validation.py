@@ -1,4 +1,4 @@
-"""What pydantic found, as findings for a problem: where (a JSON pointer) and what, never the input itself."""
+"""Converts pydantic's errors to those of a problem: where (a JSON pointer) and what, never the input itself."""
 
 import re
 from collections.abc import Iterable
@@ -11,20 +11,20 @@ from backdoor_audit.contract.faults import faults_of, words_of
 from service.errors import ErrorItem, Place
 
 MAX_ITEMS: Final = 20
-"""Findings in one answer; a client mends the first ones and asks again."""
+"""Maximum number of errors in one response; a client fixes the first ones and tries again."""
 
 _SHOWN: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-"""Names that a pointer may repeat. Anything else in a key is the client's data, and the pointer ends above it."""
+"""Names that a pointer may contain. Any other key is the client's data, and the pointer ends above it."""
 
 
 def body_items(error: ValidationError, body: Any) -> tuple[ErrorItem, ...]:
-    """Findings about ``body`` (decoded JSON, arrays as tuples), at most ``MAX_ITEMS``."""
+    """Errors in ``body`` (decoded JSON, arrays as tuples), at most ``MAX_ITEMS``."""
     found = (ErrorItem("body", pointer(fault.path), fault.detail) for fault in faults_of(error, body))
     return tuple(islice(dict.fromkeys(found), MAX_ITEMS))
 
 
 def request_items(errors: Iterable[Any]) -> tuple[ErrorItem, ...]:
-    """Findings about parameters, from FastAPI's list of errors."""
+    """Errors in parameters, from FastAPI's list of errors."""
     items = []
     for error in errors:
         first, *path = error["loc"]

@@ -1,7 +1,7 @@
-"""``python -m service.keys``: API keys, made and revoked in the ledger itself.
+"""``python -m service.keys``: creates and revokes API keys directly in the ledger.
 
-For the first key of a service that asks for one, and for an operator who has lost the last; others use the API, or
-``backdoor-audit keys``. Reads BACKDOOR_AUDIT_DATABASE_URL, or the ledger in BACKDOOR_AUDIT_DATA_DIR.
+For the first key of a service that requires one, and for an operator who has lost the last; otherwise use the API or
+``backdoor-audit keys``. Uses BACKDOOR_AUDIT_DATABASE_URL, or the ledger in BACKDOOR_AUDIT_DATA_DIR.
 """
 
 import argparse
@@ -25,13 +25,13 @@ EXIT_UNAVAILABLE: Final = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; the key's text goes to standard output, once."""
+    """Run the command; a new key's text is printed to standard output, once."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
     logs.configure()
     write_privately()
     if not chosen.database_url and not chosen.data_dir:
-        parser.error("give --data-dir or --database-url, or set BACKDOOR_AUDIT_DATA_DIR or BACKDOOR_AUDIT_DATABASE_URL")
+        parser.error("pass --data-dir or --database-url, or set BACKDOOR_AUDIT_DATA_DIR or BACKDOOR_AUDIT_DATABASE_URL")
     url = chosen.database_url or f"sqlite:///{Path(chosen.data_dir).expanduser().absolute()}/ledger.sqlite3"
     try:
         with closing(Ledger(url)) as ledger:
@@ -66,13 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", default=os.environ.get("BACKDOOR_AUDIT_DATA_DIR"))
     parser.add_argument("--database-url", default=os.environ.get("BACKDOOR_AUDIT_DATABASE_URL"))
     actions = parser.add_subparsers(dest="action", required=True)
-    create = actions.add_parser("create", help="make a key and show it, once")
+    create = actions.add_parser("create", help="create a key and show it once")
     create.add_argument("--name", required=True, help="what it is for")
     create.add_argument("--scopes", required=True, nargs="+", choices=SCOPES, help="what it may do")
-    create.add_argument("--owner", default=LOCAL_OWNER, help=f"whose audits it sees; {LOCAL_OWNER} by default")
-    create.add_argument("--expires-in-days", type=float, help="when it ends; without this it does not")
+    create.add_argument(
+        "--owner", default=LOCAL_OWNER, help=f"owner of the audits that it can see; {LOCAL_OWNER} by default"
+    )
+    create.add_argument("--expires-in-days", type=float, help="when it expires; by default, never")
     actions.add_parser("list", help="list the keys of every owner")
-    revoke = actions.add_parser("revoke", help="end a key now")
+    revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("key_id", metavar="ID")
     return parser
 

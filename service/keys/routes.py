@@ -1,4 +1,4 @@
-"""API keys: making, listing and revoking them. For administrators, of every owner."""
+"""Calls to create, list and revoke API keys of every owner, for administrators."""
 
 from typing import Annotated
 

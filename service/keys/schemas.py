@@ -1,4 +1,4 @@
-"""API keys over HTTP: what comes in and what goes out."""
+"""API keys over HTTP: requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Final, Self, TypeVar
@@ -33,7 +33,7 @@ class KeySpec(BaseModel):
         AfterValidator(_distinct),
     ] = Field(description="What the key may do; `admin` includes all other scopes.")
     owner: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NAME)] | None = Field(
-        default=None, description="Whose audits it can see and file; by default the caller's."
+        default=None, description="The owner whose audits it can see and submit; by default the caller's."
     )
     expires_in_s: int | None = Field(
         default=None,
@@ -56,7 +56,7 @@ class KeyOut(Out):
 
     @classmethod
     def of(cls, record: KeyRecord) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         return cls(
             id=record.id,
             owner=record.owner,

@@ -1,4 +1,4 @@
-"""What can be done with API keys, beyond one call of the ledger."""
+"""Use cases for API keys that need more than one call of the ledger."""
 
 from jobs.keys import KeyRecord
 from service.dependencies import Dependencies
@@ -6,7 +6,9 @@ from service.keys.schemas import KeySpec
 
 
 def create_key(dependencies: Dependencies, caller_owner: str, wanted: KeySpec) -> tuple[KeyRecord, str]:
-    """Create a key, for the caller's own owner unless another is named. Returns it and its text, which is not kept."""
+    """Create a key, for the caller's own owner unless another is named. Returns it and its text, which is not
+    stored.
+    """
     return dependencies.ledger.keys.create(
         owner=wanted.owner or caller_owner,
         name=wanted.name,

@@ -1,4 +1,4 @@
-"""Benign libraries: scores of models known to be benign, that audits are compared with."""
+"""Calls for benign libraries: scores of models known to be benign, with which audits are compared."""
 
 from typing import Annotated, Final
 

@@ -1,4 +1,4 @@
-"""Benign libraries over HTTP: what comes in and what goes out."""
+"""Benign libraries over HTTP: requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Self
@@ -56,7 +56,7 @@ class LibraryOut(Out):
 
     @classmethod
     def of(cls, record: Library) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         return cls(id=record.id, name=record.name, entries=record.entries, created_at=record.created_at)
 
 
@@ -68,7 +68,7 @@ class LibraryListing(Out):
 
     @classmethod
     def of(cls, page: LibraryPage) -> Self:
-        """The outward form of ``page``."""
+        """The response form of ``page``."""
         return cls(libraries=tuple(map(LibraryOut.of, page.libraries)), next_page_token=page.next_page_token)
 
 
@@ -91,7 +91,7 @@ class EntryOut(Out):
 
     @classmethod
     def of(cls, record: StoredEntry) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         entry = record.entry
         return cls(
             id=record.id,
@@ -116,5 +116,5 @@ class EntryListing(Out):
 
     @classmethod
     def of(cls, page: EntryPage) -> Self:
-        """The outward form of ``page``."""
+        """The response form of ``page``."""
         return cls(entries=tuple(map(EntryOut.of, page.entries)), next_page_token=page.next_page_token)

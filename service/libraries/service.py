@@ -1,4 +1,4 @@
-"""What can be done with benign libraries, beyond one call of the ledger."""
+"""Use cases for benign libraries that need more than one call of the ledger."""
 
 from jobs.errors import AuditNotFound
 from jobs.records import StoredEntry
@@ -9,7 +9,7 @@ from service.errors import EntryNeedsReason, ErrorItem, InvalidRequest
 def add_entry(
     dependencies: Dependencies, owner: str, library: str, *, audit_id: str, recipe: str | None, because: str | None
 ) -> StoredEntry:
-    """Add the score of a finished audit whose model the owner vouches is benign. Nobody checks that it is.
+    """Add the score of a finished audit whose model the owner vouches is benign. Nothing checks that it is.
 
     Raises:
         InvalidRequest: the owner has no such audit. Not ``AuditNotFound``: the library is what the call is about.
@@ -23,4 +23,4 @@ def add_entry(
             library, owner=owner, audit_id=audit_id, recipe=recipe, because=because
         )
     except AuditNotFound:
-        raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is no audit of yours")]) from None
+        raise InvalidRequest(errors=[ErrorItem("body", "#/audit_id", "is not one of your audits")]) from None

@@ -1,1 +1,1 @@
-"""MLflow's side of the service: audits of new versions, and verdicts that go back as tags."""
+"""MLflow integration: audits of new versions, and verdicts written back as tags."""

@@ -1,4 +1,4 @@
-"""Which audit is filed for a new version of a registered model: the operator's file, and how it is read."""
+"""Plans: which audit to submit for a new version of a registered model, read from the operator's file."""
 
 import codecs
 import fnmatch
@@ -21,19 +21,19 @@ _STAND_IN: Final[dict[str, Any]] = {
     "fine_tuned": "mlflow:model/1",
     "trigger": {"triggered": "a", "clean": "b"},
 }
-"""What tags may say later, for reading the file."""
+"""Placeholders, when the file is read, for what tags may supply later."""
 _MAX_BYTES: Final = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class AuditPlans:
-    """The plans of a file, in its order: names of registered models, ``*`` for any text, and what is audited."""
+    """The plans of a file, in order: names of registered models, with ``*`` for any text, and the audits to run."""
 
     plans: tuple[tuple[str, Mapping[str, Any]], ...]
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a file, and refuse plans that could never be a spec.
+        """Read a file, and refuse plans that could never become a valid spec.
 
         Raises:
             StartupError: says what is wrong, and where.
@@ -53,15 +53,15 @@ class AuditPlans:
         return cls(tuple(document.items()))
 
     def find(self, name: str) -> Mapping[str, Any] | None:
-        """The first plan that is for a registered model of this name."""
+        """The first plan that matches a registered model's name."""
         return next((plan for pattern, plan in self.plans if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 def spec_of(plan: Mapping[str, Any], reference: str, tags: Mapping[str, str], labels: Mapping[str, str]) -> AuditSpec:
-    """The spec of an audit of ``reference``. Tags fill in what the plan leaves out, and never change what it says.
+    """The spec of an audit of ``reference``. Tags fill in what the plan leaves out, and never override it.
 
     Raises:
-        InvalidRequest: something is missing in both, or the whole is no spec; pointers lead into the event.
+        InvalidRequest: something is missing in both, or the result is not a valid spec; pointers refer to the event.
     """
     document = dict(plan) | {"fine_tuned": reference, "labels": dict(labels) | dict(plan.get("labels", {}))}
     said = {name: tags[PREFIX + name] for name in _FROM_TAGS if PREFIX + name in tags}
@@ -76,7 +76,7 @@ def spec_of(plan: Mapping[str, Any], reference: str, tags: Mapping[str, str], la
     except ValidationError as error:
         missing = "; set the tags " + ", ".join(PREFIX + name for name in _FROM_TAGS[:3]) + ", or the plan"
         raise InvalidRequest(
-            "The plan for this model and the tags of the version do not make an audit.",
+            "The plan for this model and the tags of the version do not give a valid spec.",
             errors=[
                 ErrorItem("body", "#/data/tags", f"{item.pointer.removeprefix('#/') or 'spec'}: {item.detail}{missing}")
                 for item in body_items(error, document)[:20]
@@ -87,7 +87,7 @@ def spec_of(plan: Mapping[str, Any], reference: str, tags: Mapping[str, str], la
 def _check(pattern: str, plan: Mapping[str, Any]) -> None:
     where = f"the plan '{pattern}' of BACKDOOR_AUDIT_MLFLOW_AUDITS"
     if "fine_tuned" in plan:
-        raise StartupError(f"{where} names fine_tuned; that is the new version")
+        raise StartupError(f"{where} names fine_tuned, which is always the new version")
     document = _STAND_IN | dict(plan)
     if "candidates" in plan:
         document.pop("trigger") if "trigger" not in plan else None
@@ -95,4 +95,4 @@ def _check(pattern: str, plan: Mapping[str, Any]) -> None:
         AuditSpec.model_validate(document, strict=True)
     except ValidationError as error:
         found = "; ".join(f"{item.pointer}: {item.detail}" for item in body_items(error, document)[:5])
-        raise StartupError(f"{where} is no spec: {found}") from None
+        raise StartupError(f"{where} is not a valid spec: {found}") from None

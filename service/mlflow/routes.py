@@ -25,10 +25,10 @@ router = APIRouter(tags=["mlflow"], dependencies=[Depends(refuse_unknown)])
     responses=described(
         {
             202: answer(
-                "An audit of the new version was filed.", "event_taken", {"Location": header("URL of the audit.")}
+                "An audit of the new version was submitted.", "event_taken", {"Location": header("URL of the audit.")}
             ),
             200: answer(
-                "The audit that this delivery filed before, or the reason why none was filed.",
+                "The audit that this delivery submitted before, or the reason why none was.",
                 "event_passed",
                 {"Location": header("URL of the audit, if there is one.")},
                 RegistryEventOut,
@@ -57,7 +57,7 @@ async def take_mlflow_event(
     ] = None,
     delivery_id: Annotated[
         str | None,
-        Header(alias=signatures.DELIVERY_ID, max_length=200, pattern=r"^[!-~]+$", description="One for each delivery."),
+        Header(alias=signatures.DELIVERY_ID, max_length=200, pattern=r"^[!-~]+$", description="Id of the delivery."),
     ] = None,
 ) -> RegistryEventOut:
     """For MLflow's webhook `model_version.created`: files the audit that the operator's plan defines for this model.

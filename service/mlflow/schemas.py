@@ -1,4 +1,4 @@
-"""Events of MLflow's model registry over HTTP: what comes in and what goes out."""
+"""Events of MLflow's model registry over HTTP: requests and responses."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class RegisteredVersionIn(BaseModel):
 
     name: str = Field(min_length=1, max_length=256, description="The registered model.")
     version: str = Field(min_length=1, max_length=10, description="The number of the version.")
-    source: str | None = Field(default=None, description="Where its files are.")
+    source: str | None = Field(default=None, description="Location of its files.")
     run_id: str | None = Field(default=None, description="The run that produced it.")
     tags: dict[str, str] | None = Field(
         default=None,
@@ -30,12 +30,12 @@ class RegistryEvent(BaseModel):
 
     entity: str = Field(max_length=100, description="`model_version`.")
     action: str = Field(max_length=100, description="`created`.")
-    timestamp: str | None = Field(default=None, description="When it was sent.")
+    timestamp: str | None = Field(default=None, description="Time of sending.")
     data: dict[str, Any] = Field(description="For a new version: `name`, `version`, `source`, `run_id`, `tags`.")
 
 
 class RegistryEventOut(Out):
     """The result of an event."""
 
-    audit_id: str | None = Field(description="The audit of the new version; null if none was filed.")
-    reason: str | None = Field(description="Why none was filed; null if one was.")
+    audit_id: str | None = Field(description="The audit of the new version; null if none was submitted.")
+    reason: str | None = Field(description="Why none was submitted; null if one was.")

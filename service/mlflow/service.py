@@ -1,4 +1,4 @@
-"""What an event of MLflow's model registry sets off: a new version becomes an audit."""
+"""Handles an event of MLflow's model registry: a new version leads to an audit."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ from service.mlflow.plans import spec_of
 from service.mlflow.schemas import RegisteredVersionIn, RegistryEvent
 
 _SAMPLE: Final = ("models:/123", "abcd1234abcd5678")
-"""Source and run of the event that MLflow sends when somebody tests a webhook there."""
+"""Source and run of the event that MLflow sends when a webhook is tested there."""
 _MAX_LABEL: Final = 256
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class TakenEvent:
-    """What became of an event: the audit of the new version, or the reason why there is none."""
+    """The result of an event: the audit of the new version, or the reason why there is none."""
 
     audit_id: str | None = None
     reason: str | None = None
@@ -32,7 +32,7 @@ class TakenEvent:
 
 
 def take_event(dependencies: Dependencies, event: RegistryEvent, delivery_id: str) -> TakenEvent:
-    """File the audit of an event whose signature has been verified.
+    """Submit the audit for an event whose signature has been verified.
 
     Raises:
         InvalidRequest, IdempotencyConflict, QueueFull: as their names say.
@@ -47,13 +47,13 @@ def take_event(dependencies: Dependencies, event: RegistryEvent, delivery_id: st
         return TakenEvent(reason="the model is not in MLFLOW_MODELS")
     plan = None if dependencies.plans is None else dependencies.plans.find(version.name)
     if plan is None:
-        return TakenEvent(reason="no plan is for this model")
+        return TakenEvent(reason="no plan matches this model")
     reference = f"mlflow:{version.name}/{version.version}"
     labels = {"mlflow.run_id": version.run_id[:_MAX_LABEL]} if version.run_id else {}
     try:
         spec = spec_of(plan, reference, version.tags or {}, labels)
     except InvalidRequest as error:
-        # MLflow shows the answer to nobody.
+        # MLflow does not show the response to anyone.
         log.warning("registry_event.refused", reference=reference, errors=[item.detail for item in error.errors])
         raise
     try:
@@ -77,12 +77,12 @@ def _version(event: RegistryEvent) -> RegisteredVersionIn:
     """The version of an event.
 
     Raises:
-        InvalidRequest: it is not as MLflow describes one, or has a name that no reference can spell.
+        InvalidRequest: it is not in MLflow's format, or its name cannot be written as a reference.
     """
     try:
         version = RegisteredVersionIn.model_validate(event.data, strict=True)
         parse_reference(f"mlflow:{version.name}/{version.version}")
     except (ValueError, StoreError):
-        detail = "names no version of a registered model that an audit can name"
+        detail = "does not name a version of a registered model that an audit can use"
         raise InvalidRequest(errors=[ErrorItem("body", "#/data", detail)]) from None
     return version

@@ -1,7 +1,7 @@
-"""Whether an event comes from the MLflow server that knows our secret, and now.
+"""Checks that an event comes from the MLflow server that knows our secret, and that it is recent.
 
-MLflow signs ``delivery id . timestamp . body`` with HMAC-SHA256, in the manner of Standard Webhooks but with headers of
-its own and the secret as plain text (``mlflow.webhooks.delivery`` of MLflow 3.17; its documentation of webhooks).
+MLflow signs ``delivery id . timestamp . body`` with HMAC-SHA256, in the manner of Standard Webhooks but with its own
+headers and the secret as plain text (``mlflow.webhooks.delivery`` of MLflow 3.17; its documentation of webhooks).
 """
 
 import base64
@@ -17,14 +17,14 @@ TIMESTAMP: Final = "X-MLflow-Timestamp"
 DELIVERY_ID: Final = "X-MLflow-Delivery-Id"
 
 FRESH_S: Final = 300
-"""How old an event may be. MLflow's own repetitions carry the time of the first attempt."""
+"""Maximum age of an event. MLflow's own retries carry the time of the first attempt."""
 _AHEAD_S: Final = 60
-"""How far the other clock may be ahead."""
+"""How far the sender's clock may be ahead."""
 _VERSION: Final = "v1,"
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
-    """The signature of an event, as its header has it."""
+    """The signature of an event, as written in its header."""
     signed = f"{delivery_id}.{timestamp}.".encode() + body
     return _VERSION + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
 
@@ -33,21 +33,21 @@ def verify(
     secret: str, *, signature: str | None, timestamp: str | None, delivery_id: str | None, body: bytes,
     now: float | None = None,
 ) -> None:  # fmt: skip
-    """Let an event pass that is signed with the secret and fresh.
+    """Accept an event that is signed with the secret and recent.
 
     Args:
-        secret: what the webhook was registered with at the MLflow server.
+        secret: the secret that the webhook was registered with at the MLflow server.
         signature, timestamp, delivery_id: the headers; None if there is none.
         body: as it was received.
         now: seconds of Unix time, for tests.
 
     Raises:
-        SignatureRefused: it is not; the reason is not told apart.
+        SignatureRefused: it is not; the reason is not given.
     """
     if signature is None or timestamp is None or delivery_id is None:
         raise SignatureRefused
     expected = sign(secret, delivery_id, timestamp, body)
-    # Compared first, so that what the timestamp says is known to be the sender's word.
+    # Compared first, so that the timestamp is known to come from the sender.
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise SignatureRefused
     if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12:

@@ -1,7 +1,8 @@
-"""Writes verdicts back to the registry, as tags of the versions that were audited, for as long as the service runs.
+"""Writes verdicts back to the registry as tags of the audited versions, for as long as the service runs.
 
-Like the loop that sends webhooks it lives in the API's process: workers may be without a way out. No audit waits for it
-and none fails of it. Several replicas share the notes in the ledger; each version goes to one of them at a time.
+Like the loop that sends webhooks, it runs in the API's process, because workers may have no network access. No audit
+waits for it or fails because of it. Several replicas share the notes in the ledger; each version is handled by one of
+them at a time.
 """
 
 import time
@@ -22,10 +23,10 @@ PREFIX: Final = "backdoor_audit."
 _POLL_S: Final = 1.0
 _OUTAGE_S: Final = 5.0
 _LEASE_S: Final = 900.0
-"""Longer than MLflow's library tries before it gives up."""
+"""Longer than MLflow's library keeps trying."""
 _PRUNE_EVERY_S: Final = 3600.0
 _KEPT_S: Final = 30 * 86_400.0
-"""How long a version whose tags nobody writes is remembered."""
+"""How long a note is kept for a version whose tags are never written."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class TagLoop(PollingLoop):
         book: the notes.
         registry: where tags are written.
         retry_s: pauses before each further attempt.
-        public_url: where people reach the service; None leaves the report's address out.
+        public_url: the service's address for people; None leaves out the report's address.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class TagLoop(PollingLoop):
         return True
 
     def _write(self, task: TagTask) -> tuple[str | None, bool]:
-        """Try once. Returns why it did not count, in a word, and whether another attempt would end the same."""
+        """Try once. Returns the reason for a failure, in a word, and whether another attempt would end the same way."""
         try:
             ends = self._book.ends(task.reference)
             if ends is not None:
@@ -83,14 +84,14 @@ class TagLoop(PollingLoop):
         except LedgerError:
             raise
         except Exception:
-            # Else it would be written again for ever, uncounted.
+            # Otherwise it would be retried forever without being counted.
             log.exception("tags.failed", reference=task.reference)
             return "internal", False
         return None, True
 
 
 def tags_of(ends: Ends, public_url: str | None) -> dict[str, str]:
-    """What the tags of a version say, the verdict first: the gravest answer, and how the last audit ended."""
+    """The tags of a version, the verdict first: the most severe verdict, and how the last audit ended."""
     tags = {}
     if ends.answer is not None:
         tags = {

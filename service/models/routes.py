@@ -1,4 +1,4 @@
-"""What can be audited."""
+"""Calls that list the models that can be audited."""
 
 from fastapi import APIRouter, Depends
 

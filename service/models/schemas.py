@@ -1,4 +1,4 @@
-"""Models over HTTP: the checkpoints that audits can name, and what has arrived of an upload."""
+"""Models over HTTP: the checkpoints that audits can name, and the state of uploads."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What can be done with models of the store, beyond one call of it."""
+"""Use cases for models of the store that need more than one call of it."""
 
 from models_store.errors import ModelInUse
 from service.dependencies import Dependencies

@@ -1,4 +1,4 @@
-"""Uploading a checkpoint file by file, committing it, and deleting models of the store."""
+"""Calls to upload a checkpoint file by file, commit it, and delete models from the store."""
 
 import base64
 import binascii
@@ -60,7 +60,7 @@ FilePath = Annotated[
 
 @dataclass(frozen=True)
 class _Part:
-    """Which bytes of a file a request carries; ``end`` and ``total`` are None if it does not say."""
+    """Which bytes of a file a request contains; ``end`` and ``total`` are None if it does not say."""
 
     start: int = 0
     end: int | None = None
@@ -200,7 +200,7 @@ def head_file(dependencies: DependenciesDep, owner: OwnerDep, name: ModelName, p
     ),
 )
 def commit_model(response: Response, dependencies: DependenciesDep, owner: OwnerDep, name: ModelName) -> Any:
-    """Verify the upload like every checkpoint, and make it visible in one step. Repeating is safe.
+    """Verify the upload like every checkpoint, and make it visible in one step. Safe to repeat.
 
     Answered with 202 if large files have to be read first; the commit goes on, and repeating the call joins it.
     """
@@ -257,14 +257,14 @@ async def _receiving(uploads: Uploads, name: str, path: str, part: _Part) -> Asy
 
 
 async def _take(request: Request, receiving: Receiving, part: _Part) -> None:
-    """Write the body as it comes; where it breaks off, what came stays."""
+    """Write the body as it arrives; if it breaks off, what has arrived is kept."""
     buffer = bytearray()
 
     async def flush() -> None:
         content = bytes(buffer)
         buffer.clear()
         if part.end is not None and receiving.offset + len(content) > part.end + 1:
-            raise InvalidRequest(errors=[ErrorItem("header", "#/content-range", "the body is longer than it says")])
+            raise InvalidRequest(errors=[ErrorItem("header", "#/content-range", "the body is longer than declared")])
         await run_in_threadpool(receiving.write, content)
 
     try:
@@ -276,7 +276,7 @@ async def _take(request: Request, receiving: Receiving, part: _Part) -> None:
         if buffer:
             await flush()
     if part.end is not None and receiving.offset != part.end + 1:
-        raise InvalidRequest(errors=[ErrorItem("header", "#/content-range", "the body is shorter than it says")])
+        raise InvalidRequest(errors=[ErrorItem("header", "#/content-range", "the body is shorter than declared")])
 
 
 def _part(content_range: str | None, content_length: str | None) -> _Part:

@@ -1,4 +1,6 @@
-"""Write the committed documents, or check that they are the code's. Without an option the API's is printed."""
+"""Write the committed documents, or check that they are the code's. Without an option, the API's document is
+printed.
+"""
 
 import argparse
 import sys

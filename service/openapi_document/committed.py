@@ -12,12 +12,12 @@ FOLDER: Final = Path(__file__).resolve().parents[2] / "openapi"
 DOCUMENT: Final = "openapi.json"
 REPORT_SCHEMA: Final = "report.schema.json"
 LINE: Final = 120
-"""Characters of a line that holds a whole object or list."""
+"""Maximum length of a line that contains a whole object or list."""
 
 
 def texts() -> dict[str, str]:
-    """The documents as the code has them, by file name."""
-    # Nothing is opened: the document does not depend on where an application keeps its data.
+    """The documents generated from the code, by file name."""
+    # Nothing is opened: the document does not depend on where the application keeps its data.
     app = create_app(Settings(data_dir=Path("data"), models_root=Path("models")))
     return {DOCUMENT: render(app.openapi()), REPORT_SCHEMA: render(report_schema())}
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, and what FastAPI cannot know."""
+"""The OpenAPI document: FastAPI's, with additions that FastAPI cannot derive."""
 
 import json
 from typing import Any, Final
@@ -30,20 +30,21 @@ from service.version import API_VERSION, VERSION_HEADER
 from service.webhooks.schemas import WebhookSpec
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, RegistryEvent)
-"""Models of bodies that calls read, besides the audit's spec."""
+"""Models of request bodies, besides the audit's spec."""
 
 DESCRIPTION: Final = (
-    "Audits fine-tuned language models for behaviour that is conditioned on a trigger. File an audit, poll it until it "
-    "has ended, read its report. Errors are `application/problem+json` (RFC 9457)."
+    "Audits fine-tuned language models for behaviour that is conditioned on a trigger. Submit an audit, poll it until "
+    "it has ended, then read its report. Errors are `application/problem+json` (RFC 9457)."
 )
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 
 
 def build(app: FastAPI) -> dict[str, Any]:
-    """The document of ``app``: FastAPI's, and what FastAPI cannot know.
+    """The document of ``app``: FastAPI's, with additions that FastAPI cannot derive.
 
-    The latter is the spec's schema (our own stricter reader reads the body), the problem's, and the version header.
+    The additions are the schemas of the spec (our own stricter reader reads the body) and of problems, and the version
+    header.
     """
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
@@ -80,29 +81,29 @@ def build(app: FastAPI) -> dict[str, Any]:
     _drop_unused_examples(document)
     share(document)
     document["tags"] = [
-        {"name": "audits", "description": "File, follow, stop and delete audits."},
+        {"name": "audits", "description": "Submit, follow, cancel and delete audits."},
         {"name": "decisions", "description": "What people decided about an audit's result; never changed."},
-        {"name": "reports", "description": "What an audit answered."},
-        {"name": "models", "description": "What can be audited."},
-        {"name": "webhooks", "description": "Who is told that an audit has ended."},
-        {"name": "mlflow", "description": "New versions of registered models."},
-        {"name": "libraries", "description": "What audits of benign models scored, to compare others with."},
-        {"name": "keys", "description": "Who may ask, and for what."},
+        {"name": "reports", "description": "Results of audits."},
+        {"name": "models", "description": "Models that can be audited."},
+        {"name": "webhooks", "description": "Notifications when audits end."},
+        {"name": "mlflow", "description": "Audits of new versions of registered models."},
+        {"name": "libraries", "description": "Scores of benign models to compare audits with."},
+        {"name": "keys", "description": "API keys and their scopes."},
         {"name": "health", "description": "For supervisors."},
     ]
     return document
 
 
 def _secure(app: FastAPI, document: dict[str, Any]) -> None:
-    """Write down which calls need a key of which scope, and what they answer without it."""
+    """Add which calls need a key with which scope, and their responses without one."""
     document["components"]["securitySchemes"] = {
         "key": {
             "type": "http",
             "scheme": "bearer",
             "description": (
-                "An API key, `ba_…`. A service that listens on its own machine alone takes calls without one, unless "
-                "its operator says otherwise. The names with each call are the scopes that its key needs; `admin` "
-                "holds all of them."
+                "An API key, `ba_…`. A service that listens only on its own machine accepts calls without one, unless "
+                "its operator requires keys. The names given with each call are the scopes that its key needs; "
+                "`admin` includes all of them."
             ),
         },
         "mlflow": {
@@ -110,8 +111,8 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
             "in": "header",
             "name": signatures.SIGNATURE,
             "description": (
-                "The signature that MLflow puts on what its webhooks send: `v1,` and the HMAC-SHA256 of delivery id, "
-                "time and body with the secret that the webhook was made with."
+                "The signature of MLflow's webhook messages: `v1,` and the HMAC-SHA256 of delivery id, time and body "
+                "with the secret of the webhook."
             ),
         },
     }
@@ -119,7 +120,7 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
         "401": (Unauthenticated,),
         "403": (MissingScope, CrossSiteRequest),
     }
-    # These calls take no query parameter that they do not know, and look the key up in the ledger.
+    # These calls refuse unknown query parameters, and look up the key in the ledger.
     usual: dict[str, tuple[type[problems.RoomError], ...]] = {
         "422": (InvalidRequest,),
         "429": (TooManyRequests,),
@@ -134,7 +135,7 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
             for status, errors in refused.items():
                 answer = problem(int(status), errors)
                 answer["headers"] = {
-                    "WWW-Authenticate": header("What the call needs."),
+                    "WWW-Authenticate": header("The required scope."),
                     VERSION_HEADER: {"$ref": "#/components/headers/Version"},
                 }
                 operation["responses"].setdefault(status, answer)
@@ -147,7 +148,7 @@ def _secure(app: FastAPI, document: dict[str, Any]) -> None:
 
 
 def _drop_unused_examples(document: dict[str, Any]) -> None:
-    """Leave out the problems that no call answers with: those that only the worker or the command meets."""
+    """Leave out the problems that no call returns: those that only occur in the worker or the command."""
     text = json.dumps(document["paths"])
     kept = document["components"]["examples"].items()
     document["components"]["examples"] = {
@@ -176,7 +177,7 @@ def _merge(schemas: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def _tighten(schemas: dict[str, Any]) -> None:
-    """Write down what validators of the spec check in code."""
+    """Add what validators of the spec check in code."""
     for field in ("base_model", "fine_tuned"):
         schemas["AuditSpec"]["properties"][field] |= {"pattern": MODEL_REFERENCE, "maxLength": 512}
     prompts = schemas["CarrierPrompts"]["properties"]["prompts"]
@@ -195,11 +196,10 @@ def _tighten(schemas: dict[str, Any]) -> None:
 
 
 def _spell_out(schema: Any) -> None:
-    """Rewrite a schema for generators of clients and for readers; its meaning stays the same.
+    """Rewrite a schema for client generators and for readers, without changing its meaning.
 
     A default that is an object makes some generators drop the whole schema, and a ``const`` that is one of several
-    choices makes the code that they write refuse the others. The titles that pydantic derives from the names of fields
-    say nothing more than these names.
+    choices makes generated code refuse the others. The titles that pydantic derives from field names add nothing.
     """
     if isinstance(schema, list):
         for item in schema:

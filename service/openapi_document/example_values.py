@@ -1,4 +1,4 @@
-"""Examples of parameters and headers, by name; the document's builder writes them where they belong."""
+"""Examples of parameters and headers, by name; the document's builder puts them in place."""
 
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ PARAMETERS: Final[dict[str, Any]] = {
     "X-MLflow-Signature": "v1,iGnS1f6jxJ0nN0C1mUO3gNw6hH2Y2hQ0mXl1Vb0m0bE=",
     "X-MLflow-Timestamp": "1768210200",
 }
-"""Of parameters in queries and headers; those in paths have theirs where they are declared."""
+"""Examples of query and header parameters; path parameters have theirs where they are declared."""
 
 HEADERS: Final[dict[str, Any]] = {
     "ETag": '"7.3.412"',
@@ -51,15 +51,15 @@ LOCATIONS: Final[dict[str, str]] = {
     "/libraries": f"/libraries/{library_examples.LIBRARY_ID}",
     "/webhooks": f"/webhooks/{WEBHOOK_ID}",
 }
-"""Of the header ``Location``, by the path that answers with it."""
+"""Examples of the header ``Location``, by the path that returns it."""
 
 CHALLENGES: Final[dict[str, str]] = {
     "401": 'Bearer realm="backdoor-audit"',
     "403": 'Bearer realm="backdoor-audit", error="insufficient_scope", scope="audits:write"',
 }
-"""Of the header ``WWW-Authenticate``, by status."""
+"""Examples of the header ``WWW-Authenticate``, by status."""
 SIGNED: Final[dict[str, str]] = {"/mlflow/events": 'Signature realm="backdoor-audit"'}
-"""The same, of calls that ask for a signature instead of a key."""
+"""The same for calls that need a signature instead of a key."""
 
 
 def write(paths: dict[str, Any]) -> None:

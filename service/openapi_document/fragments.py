@@ -49,7 +49,7 @@ _USUAL: Final[dict[int, tuple[type[RoomError], ...]]] = {
 
 
 _ANYWHERE: Final = (ServiceError, NoSuchPath, MethodNotAllowed, UnknownHost, BodyTooSlow)
-"""What can meet any request, whatever it asks for."""
+"""Problems that can occur for any request."""
 
 
 def header(description: str, kind: str = "string") -> dict[str, Any]:
@@ -60,7 +60,7 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
 def answer(
     description: str, example: str, headers: dict[str, Any] | None = None, model: type[BaseModel] | None = None
 ) -> dict[str, Any]:
-    """A successful answer with its example, by name; ``model`` only where it is not the call's main answer."""
+    """A successful response with its example, by name; ``model`` only if it is not the call's main response."""
     found: dict[str, Any] = {"description": description, "content": {"application/json": {"examples": named(example)}}}
     if headers:
         found["headers"] = headers
@@ -70,14 +70,16 @@ def answer(
 
 
 def named(*names: str) -> dict[str, Any]:
-    """Examples by name. They are in one place in the document: FastAPI would drop the nulls of those given here."""
+    """Examples by name. They are kept in one place in the document: FastAPI would drop the nulls of those given
+    here.
+    """
     return {name: {"$ref": f"#/components/examples/{name}"} for name in names}
 
 
 def described(answers: Mapping[int, dict[str, Any]], *errors: int | type[RoomError]) -> Responses:
-    """All answers of a call: its own, and the problems it can answer with; ``default`` stands for all others.
+    """All responses of a call: its own, and the problems that it can return; ``default`` stands for all others.
 
-    A problem is named by its error class, or by its status, which stands for the usual ones of that status.
+    A problem is named by its error class, or by its status, which stands for the usual problems with that status.
     """
     found: Responses = dict(answers.items())
     by_status: dict[int, tuple[type[RoomError], ...]] = {}
@@ -94,7 +96,7 @@ def described(answers: Mapping[int, dict[str, Any]], *errors: int | type[RoomErr
 
 
 def problem(status: int, errors: tuple[type[RoomError], ...], description: str | None = None) -> dict[str, Any]:
-    """A problem answer with an example of each."""
+    """A problem response with an example of each."""
     examples = named(*(error.problem.code for error in errors))
     found: dict[str, Any] = {
         "description": description or HTTPStatus(status).phrase,
@@ -102,9 +104,9 @@ def problem(status: int, errors: tuple[type[RoomError], ...], description: str |
     }
     headers = {}
     if any(error.problem.code in problems.RETRY_AFTER_S for error in errors):
-        headers["Retry-After"] = header("Seconds after which to try again.", "integer")
+        headers["Retry-After"] = header("Seconds to wait before trying again.", "integer")
     if SignatureRefused in errors:
-        headers["WWW-Authenticate"] = header("What the call needs.")
+        headers["WWW-Authenticate"] = header("The required scope.")
     if OffsetMismatch in errors:
-        headers["Upload-Offset"] = header("Bytes of the file that are there; go on from here.", "integer")
+        headers["Upload-Offset"] = header("Number of bytes of the file that have arrived; resume from here.", "integer")
     return found | ({"headers": headers} if headers else {})

@@ -1,4 +1,4 @@
-"""What several calls of the OpenAPI document have in common stands in it once, and they refer to it."""
+"""Moves what several calls have in common to one place in the OpenAPI document, and refers to it."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from service.http import problems
 
 
 def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    """The component that ``value`` refers to; ``value`` itself where it is no reference."""
+    """The component that ``value`` refers to; ``value`` itself if it is not a reference."""
     if "$ref" not in value:
         return value
     _, _, kind, name = value["$ref"].split("/")
@@ -18,7 +18,7 @@ def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
 
 
 def share(document: dict[str, Any]) -> None:
-    """Move headers, parameters and answers that occur more than once among the components of ``document``."""
+    """Move headers, parameters and responses that occur more than once to the components of ``document``."""
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
     answers = [operation["responses"] for operation in operations]
     _share(document, "headers", [(a["headers"], n) for each in answers for a in each.values() for n in a["headers"]])
@@ -33,7 +33,7 @@ def _share(
     places: list[tuple[Any, Any]],
     name_of: Callable[[Any, dict[str, Any]], str] = lambda key, _: str(key),
 ) -> None:
-    """Move values that occur at more than one place among the components of a kind.
+    """Move values that occur in more than one place to the components of a kind.
 
     Args:
         kind: the components' kind.

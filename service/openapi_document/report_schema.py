@@ -1,4 +1,4 @@
-"""The JSON schema of a report, to be used without the rest of the API's document."""
+"""The JSON schema of a report, usable without the rest of the API's document."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from backdoor_audit.contract.report.audit_report import SCHEMA_VERSION, AuditRep
 
 
 def require_everything(schema: dict[str, Any]) -> None:
-    """Say of an outgoing object that every field is there: whoever writes it leaves none out."""
+    """Mark every field of a response object as required, because all of them are always written."""
     properties = schema.get("properties")
     if properties is None:
         return
@@ -16,10 +16,10 @@ def require_everything(schema: dict[str, Any]) -> None:
 
 
 def report_schema() -> dict[str, Any]:
-    """The schema that `GET /schemas/report` answers, and that is committed as `openapi/report.schema.json`.
+    """The schema that `GET /schemas/report` returns, and that is committed as `openapi/report.schema.json`.
 
-    Its ``$id`` holds the major version of the layout: within it fields are added, never taken away or given another
-    meaning, so the schema takes fields that it does not know.
+    Its ``$id`` holds the major version of the layout: within it, fields are added but never removed or changed in
+    meaning, so the schema allows unknown fields.
     """
     schema = AuditReport.model_json_schema(mode="serialization")
     for part in (schema, *schema["$defs"].values()):

@@ -91,7 +91,7 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
 
 
 def _prose(text: str) -> str:
-    """A description; what stands in backticks is code."""
+    """A description; text in backticks is code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
@@ -125,5 +125,5 @@ def _content(document: dict[str, Any], content: dict[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    # What scrolls must be reached by keyboard.
+    # Scrollable elements must be reachable by keyboard.
     return f'<pre tabindex="0">{escape(text)}</pre>'

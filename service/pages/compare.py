@@ -31,7 +31,7 @@ class Comparison:
 
     Attributes:
         records: those that have a report, the left one first.
-        faults: what is wrong with an id, by its side.
+        faults: what is wrong with an id, by side.
         lines: the rows; empty unless both sides have a report.
         alike: whether both asked the same question.
     """
@@ -43,7 +43,7 @@ class Comparison:
 
 
 def look_up(ledger: Ledger, owner: str, asked: Mapping[str, str]) -> Comparison:
-    """Look both audits up; an id that the owner does not have, or that has no report, is a fault of its side."""
+    """Look up both audits; an unknown id, or an audit without a report, is an error on its side."""
     records, reports, faults = [], [], {}
     for side, audit_id in asked.items():
         if not audit_id:

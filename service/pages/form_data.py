@@ -1,4 +1,4 @@
-"""Read what a browser's form sends, and check it as the API would."""
+"""Reads the data of a browser form, and checks it like the API."""
 
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
@@ -12,7 +12,7 @@ from service.http.validation import body_items
 MAX_FORM_BYTES: Final = 2 * 2**20
 _MAX_FIELDS: Final = 200
 _DRAINED_BYTES: Final = 32 * 2**20
-"""How much of a form that is too large is read and discarded: browsers show no answer before they have sent it all."""
+"""How much of an oversized form is read and discarded: browsers show no response before they have sent everything."""
 
 M = TypeVar("M", bound=BaseModel)
 

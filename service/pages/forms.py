@@ -1,4 +1,5 @@
-"""The new-audit form: from its fields to a spec, from a spec's faults to its fields, and from a spec back to it.
+"""The form for a new audit: converts fields to a spec, assigns a spec's errors to fields, and fills the form from a
+spec.
 
 Its fields are the rows of ``SPEC_OPTIONS`` that have a label, each named like the spec's field. How a value is read and
 written follows from the row's kind. Three kinds have more than one field: a choice of several words has one box for
@@ -32,7 +33,7 @@ _MORE_ROWS: Final = 5
 
 
 def _integer(text: str) -> int | str:
-    # Nine digits are more than any of these numbers may have; a longer text is refused by its kind.
+    # Nine digits are more than any of these numbers may have; longer text is rejected by its kind.
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
 
 
@@ -45,11 +46,11 @@ _READERS: Final[dict[Kind, Callable[[str], Any]]] = {
     "layers": _layers,
     "strings": lambda text: {"strings": lines_of(text)},
 }
-"""From a filled field to the value in the spec's JSON; the text itself for other kinds."""
+"""Convert a field's text to the value in the spec's JSON; for other kinds, the text itself."""
 
 
 def _written(value: Any) -> str:
-    """A value of the spec as a person would have typed it."""
+    """A value of the spec as a person would type it."""
     if value is None or isinstance(value, DecoyStrings):
         return "" if value is None else "\n".join(value.strings)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -81,7 +82,7 @@ class Filled:
     values: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULTS))
     faults: Mapping[str, list[str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
-    """Fields of an earlier spec that the form has nothing for."""
+    """Fields of an earlier spec for which the form has no field."""
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ def spec_from(values: Mapping[str, str]) -> AuditSpec | Filled:
 
 
 def with_faults(values: Mapping[str, str], items: Iterable[ErrorItem]) -> Filled:
-    """The form as it was typed, with what is wrong with a spec that could be read."""
+    """The form as typed, with the errors of a spec that could be read."""
     _, rows = _document(values)
     return Filled(as_typed(values), _faults(items, rows))
 
@@ -115,12 +116,12 @@ def _faults(items: Iterable[ErrorItem], rows: list[int]) -> dict[str, list[str]]
 
 
 def as_typed(values: Mapping[str, str]) -> dict[str, str]:
-    """The form's values as they were sent: a box that was not ticked is not sent at all."""
+    """The form's values as sent: a box that was not ticked is not sent at all."""
     return DEFAULTS | _BOXES | dict(values)
 
 
 def with_more_rows(values: Mapping[str, str]) -> Filled:
-    """The form as it was typed, with more rows for suspected pairs."""
+    """The form as typed, with more rows for suspected pairs."""
     last = min(max(_rows(values), default=1) + _MORE_ROWS, MAX_CANDIDATES)
     return Filled(as_typed(values) | {f"triggered_{last}": values.get(f"triggered_{last}", "")})
 
@@ -132,7 +133,7 @@ def _rows(values: Mapping[str, str]) -> list[int]:
 
 
 def _field_of(pointer: str, rows: list[int]) -> str:
-    """The field that a fault of the spec belongs to.
+    """The field that an error in the spec belongs to.
 
     Args:
         rows: the form's row of each candidate.
@@ -182,7 +183,7 @@ def _value_of(option: SpecOption, values: Mapping[str, str]) -> Any:
 
 
 def filled_like(spec: AuditSpec) -> Filled:
-    """The form filled from an earlier spec, and the names of what it has no fields for."""
+    """The form filled from an earlier spec, and the names of settings without a form field."""
     values = _values_of(spec)
     again = spec_from(values)
     if isinstance(again, Filled):

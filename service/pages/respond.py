@@ -1,4 +1,4 @@
-"""Answer with a page: the view's own, the one to sign in, or one that explains what went wrong."""
+"""Responds with a page: the view's own, the sign-in page, or one that explains an error."""
 
 import uuid
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The list of audits with a search in it."""
+"""The list of audits, with search."""
 
 from dataclasses import dataclass
 from typing import Final, cast, get_args
@@ -9,7 +9,7 @@ from jobs.ledger import Ledger
 from jobs.records import AuditRecord
 
 MAX_SEARCHED: Final = 2_000
-"""Audits that one search reads; the page says so if there were more."""
+"""Maximum number of audits that one search reads; the page says so if there are more."""
 _MAX_PAGES: Final = 10
 """Fewer, where the audits' specs are so long that a page of the ledger holds only some."""
 

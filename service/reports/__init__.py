@@ -1,4 +1,4 @@
-"""A report in the forms that people and other tools read: SARIF, JUnit, Markdown, one HTML page. Torch-free.
+"""Formats of a report for people and other tools: SARIF, JUnit, Markdown, one HTML page. Torch-free.
 
-Each form is a function of a :class:`service.reports.subject.Subject` alone: the same report gives the same bytes.
+Each format depends only on a :class:`service.reports.subject.Subject`: the same report gives the same bytes.
 """

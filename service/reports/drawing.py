@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 
 class Drawing:
-    """One picture of a given width and height; ``title`` is what a screen reader says."""
+    """One picture with a given width and height; ``title`` is for screen readers."""
 
     def __init__(self, name: str, width: float, height: float, title: str) -> None:
         self.name, self.width, self.height, self.title = name, width, height, title
@@ -40,11 +40,11 @@ class Drawing:
         self._polygon(((x, y - radius), (x + radius, y + radius * 0.8), (x - radius, y + radius * 0.8)), css, tip)
 
     def diamond(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
-        """A square on its corner."""
+        """A square standing on its corner."""
         self._polygon(((x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)), css, tip)
 
     def square(self, x: float, y: float, radius: float, css: str, tip: str = "") -> None:
-        """A square about its middle."""
+        """A square around its centre."""
         self.rectangle(x - radius, y - radius, 2 * radius, 2 * radius, css, tip)
 
     def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
@@ -99,12 +99,12 @@ class Symlog:
         self._low, self._high = self._bend(self.low), self._bend(self.high)
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The coordinate of a value."""
         share = (self._bend(value) - self._low) / (self._high - self._low)
         return self._left + share * (self._right - self._left)
 
     def ticks(self) -> list[float]:
-        """Zero and the powers of ten that are inside, far enough apart to be read."""
+        """Zero and the powers of ten in the range, far enough apart to be legible."""
         powers = [10.0**power for power in range(math.ceil(math.log10(self._linear)), 7)]
         values = [0.0, *(p for p in powers if p <= self.high), *(-p for p in powers if -p >= self.low)]
         kept: list[float] = []

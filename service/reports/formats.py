@@ -12,20 +12,20 @@ from service.reports.subject import Subject
 
 @dataclass(frozen=True)
 class Format:
-    """One form: its name in ``?format=``, its media type, and how it is made."""
+    """One format: its name in ``?format=``, its media type, and its renderer."""
 
     name: str
     media_type: str
     render: Callable[[Subject], bytes]
     file_suffix: str
     charset: bool = False
-    """Whether the type needs its character set named."""
+    """Whether the type needs a character set."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What an answer in this form needs besides."""
+    """Additional headers of a response in this format."""
 
     @property
     def content_type(self) -> str:
-        """The ``Content-Type`` of an answer."""
+        """The ``Content-Type`` of a response."""
         return f"{self.media_type}; charset=utf-8" if self.charset else self.media_type
 
 
@@ -40,16 +40,16 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format("junit", "application/xml", junit.render, ".xml"),
     Format("markdown", "text/markdown", markdown.render, ".md", charset=True),
 )
-"""In the order of preference where a request leaves the choice."""
+"""In order of preference if a request leaves the choice."""
 
 NAMES: Final = tuple(form.name for form in FORMATS)
 
 
 def choose(name: str | None, accept: str | None) -> Format:
-    """The form that a request asks for: by name, otherwise by its ``Accept`` header, otherwise JSON.
+    """The format that a request asks for: by name, or else by its ``Accept`` header, or else JSON.
 
     Raises:
-        NotAcceptable: there is no such form.
+        NotAcceptable: there is no such format.
     """
     if name is not None:
         for form in FORMATS:
@@ -66,7 +66,7 @@ def choose(name: str | None, accept: str | None) -> Format:
 
 
 def _weight(media_type: str, accept: str) -> float:
-    """How much an ``Accept`` header wants a type: the weight of the most specific range that covers it."""
+    """The weight that an ``Accept`` header gives a type: that of the most specific matching range."""
     family = media_type.split("/")[0]
     ranks = {media_type: 3, f"{family}/*": 2, "*/*": 1}
     best, weight = 0, 0.0

@@ -1,6 +1,6 @@
-"""JUnit XML: one test case for the verdict, one for each gate, and one for each candidate where there are several.
+"""JUnit XML: one test case for the verdict, one for each gate and, if there are several, one for each candidate.
 
-A gate that passes is evidence for a backdoor, so its test case fails, but only if ``fail_on`` names the verdict: a
+A gate that passes is evidence of a backdoor, so its test case fails, but only if ``fail_on`` names the verdict: a
 pipeline that accepts ``review`` sees no failure then. A gate that was not assessed is skipped, and so is a candidate
 that was only screened.
 """
@@ -90,7 +90,7 @@ def _gate(suite: Element, subject: Subject, gate: GateWords) -> None:
 
 
 def _candidate(suite: Element, subject: Subject, row: CandidateRow) -> None:
-    # The name is the pair alone, written so that no white space in it is lost: build servers follow a case by its name.
+    # The name is only the pair, written so that no white space is lost: build servers track a case by its name.
     case = _case(suite, subject, f"candidate {row.triggered!r} against {row.clean!r}", 0.0)
     text = words.candidate(subject.report, row)
     match words.standing(row):
@@ -121,5 +121,7 @@ def _said(case: Element, lines: list[str]) -> None:
 
 
 def _text(text: str) -> str:
-    """Foreign text without what XML cannot write, a terminal would obey, or a runner take for a command."""
+    """Untrusted text without anything that XML cannot represent, a terminal would obey, or a CI runner would
+    execute.
+    """
     return visible_lines(text)

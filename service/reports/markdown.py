@@ -1,7 +1,7 @@
 """A short Markdown text for a comment on a pull request.
 
-Strings of the audit are untrusted text: they stand in code spans, or with everything escaped that Markdown, HTML or a
-code host would interpret.
+Strings of the audit are untrusted text: they are put in code spans, or everything that Markdown, HTML or a code host
+would interpret is escaped.
 """
 
 import re
@@ -21,7 +21,7 @@ _MAX_CANDIDATES: Final = 10
 
 
 def render(subject: Subject) -> bytes:
-    """The report in some thirty lines."""
+    """The report in about thirty lines."""
     report = subject.report
     triggered, clean = words.pair(report)
     lines = [
@@ -150,14 +150,14 @@ def _bullets(title: str, lines: list[str]) -> list[str]:
 
 
 def code(text: str) -> str:
-    """Foreign text as a code span: in more backticks than it holds, on one line, safe in a table."""
+    """Untrusted text as a code span: in more backticks than it contains, on one line, safe in a table."""
     shown = visible(text).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     return f"{fence} {shown} {fence}" if shown.startswith("`") or shown.endswith("`") else f"{fence}{shown}{fence}"
 
 
 def plain(text: str) -> str:
-    """Foreign text as running text: nothing in it is markup, HTML, a mention or a line break."""
+    """Untrusted text as running text: nothing in it is markup, HTML, a mention or a line break."""
     escaped = _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
-    # A code host looks for mentions and references after it has read the Markdown, so escaping does not stop them.
+    # A code host looks for mentions and references after parsing the Markdown, so escaping does not prevent them.
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")

@@ -28,7 +28,7 @@ _MAX_ANSWERS: Final = 3
 POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page's Content-Security-Policy, as a header; the page repeats it for when it was saved."""
+"""The page's Content-Security-Policy header; the page itself repeats it, for saved copies."""
 
 
 def render(subject: Subject) -> bytes:
@@ -115,7 +115,7 @@ def _feature_row(feature: Feature) -> tuple[str, ...]:
 
 
 def _feature(feature: Feature, order: int) -> dict[str, Any]:
-    """What the page shows of one feature; only its row in the table if it was not explained."""
+    """What the page shows about one feature; only its table row if it was not explained."""
     found: dict[str, Any] = {"id": feature.id, "picture": feature_picture.firing(feature, order)}
     explanation = feature.explanation
     if explanation is None:
@@ -140,7 +140,7 @@ def _feature(feature: Feature, order: int) -> dict[str, Any]:
 
 
 def _strongest(explanation: FeatureExplanation) -> list[FiringToken]:
-    """The strongest prompts of all, then the strongest of each condition, none twice."""
+    """The strongest prompts overall, then the strongest of each condition, without repeats."""
     each = [row.strongest for row in explanation.firing if row.strongest is not None]
     return list(dict.fromkeys([*explanation.strongest, *each]))[:_MAX_STRIPS]
 

@@ -18,7 +18,7 @@ _STATES: Final = {"silent": "silent", "firing": "responding"}
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing, what it shows, how to read it, and its numbers."""
+    """A drawing with its title, caption and numbers."""
 
     name: str
     title: str
@@ -80,14 +80,14 @@ def heat_map(report: AuditReport) -> Picture:
     """Layers by the directions' effect and by each architecture's best feature."""
     layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
     chosen = next((row.layer for row in report.directions if row.chosen), None)
-    # A dictionary's row names the feature with the largest attribution; a flagged one may separate better.
+    # A dictionary's row gives the feature with the largest attribution; a flagged one may separate better.
     scored = [(row.architecture, row.layer, row.best_bis) for row in report.layers if row.best_bis is not None]
     scored += [(feature.architecture, feature.layer, feature.bis) for feature in report.flagged_features]
     best: dict[tuple[str, int], float] = {}
     for architecture, layer, bis in scored:
         best[architecture, layer] = max(best.get((architecture, layer), -1.0), bis)
     effects = {row.layer: row.effect_nats_a for row in report.directions}
-    # An effect under the threshold must not look strong because all the others are smaller still.
+    # An effect below the threshold must not look strong just because all others are even smaller.
     largest = max(*effects.values(), report.gates.specific.threshold, 1e-9)
     lines: list[tuple[str, dict[int, float], float]] = [("directions, nats", effects, largest)]
     for architecture in dict.fromkeys(row.architecture for row in report.layers):
@@ -124,7 +124,8 @@ def heat_map(report: AuditReport) -> Picture:
     return Picture(
         "layers",
         "Layers and architectures",
-        "A darker shade means a larger value; effects are relative to the largest one or the threshold. The first row "
+        "A stronger shade means a larger value; effects are relative to the largest one or the threshold. The first "
+        "row "
         "is the causal effect of the leading direction on the discovery half, which selects the layer. The rows below "
         "show the best score (at most 1) among the features that were flagged or have the largest attribution, for "
         "each kind of dictionary.",
@@ -191,7 +192,7 @@ def effects(report: AuditReport) -> Picture | None:
 
 
 def _lane(drawing: Drawing, scale: Symlog, points: Sequence[tuple[float, str]], css: str, middle: float) -> None:
-    """Marks along a line; those that would overlap are moved up and down in turn."""
+    """Marks along a line; those that would overlap are moved up and down alternately."""
     last: dict[int, float] = {}
     for value, string in sorted(points):
         x = scale(value)
@@ -224,7 +225,7 @@ def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:
 
 
 def _in_cell(value: float) -> str:
-    """A number of at most five characters; the table has it in full."""
+    """A number of at most five characters; the table has the full one."""
     text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
@@ -234,5 +235,5 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _shade(part: float) -> int:
-    """The index of a shade, 0 the lightest."""
+    """The index of a shade, 0 for the weakest."""
     return min(max(int(part * _SHADES), 0), _SHADES - 1)

@@ -1,4 +1,4 @@
-"""What an audit answered."""
+"""Calls that return an audit's report."""
 
 import json
 import re
@@ -35,7 +35,7 @@ _ETAG: Final = header(
 
 
 def _forms() -> dict[str, Any]:
-    """The answer's content in the document: every form with an example."""
+    """The response's content in the OpenAPI document: every format with an example."""
     content: dict[str, Any] = {}
     for form in formats.FORMATS:
         content[form.media_type] = {"examples": named("report" if form.name == "json" else f"report_{form.name}")}
@@ -47,13 +47,13 @@ def _forms() -> dict[str, Any]:
 
 @router.get(
     "/audits/{audit_id}/report",
-    summary="Read the report",
+    summary="Get the report",
     dependencies=[Depends(requires("audits:read"))],
     response_model=AuditReport,
     responses=described(
         {
             200: _forms(),
-            304: {"description": "The client has this report already.", "headers": {"ETag": _ETAG}},
+            304: {"description": "The client already has this report.", "headers": {"ETag": _ETAG}},
         },
         404,
         406,
@@ -72,15 +72,13 @@ def get_report(
             alias="format",
             max_length=32,
             json_schema_extra={"enum": [*formats.NAMES]},
-            description=f"One of {', '.join(formats.NAMES)}; wins over `Accept`.",
+            description=f"One of {', '.join(formats.NAMES)}; takes precedence over `Accept`.",
         ),
     ] = None,
     accept: Annotated[str | None, Header(max_length=4096, include_in_schema=False)] = None,
-    if_none_match: Annotated[
-        str | None, Header(max_length=4096, description="ETags of answers that the client has.")
-    ] = None,
+    if_none_match: Annotated[str | None, Header(max_length=4096, description="ETags of cached responses.")] = None,
 ) -> Response:
-    """The whole answer of an audit that has succeeded, as JSON or in another form; while it has not, 409."""
+    """The report of an audit that has succeeded, as JSON or in another format; 409 otherwise."""
     form = formats.choose(report_format, accept)
     content = form.render(subject_of(dependencies, audit_id, owner))
     headers = {
@@ -97,7 +95,7 @@ def get_report(
 
 @router.get(
     "/audits/{audit_id}/features/{feature_id:path}",
-    summary="Look at a feature",
+    summary="Get a flagged feature",
     dependencies=[Depends(requires("audits:read"))],
     response_model=Feature,
     responses=described({200: answer("The feature.", "feature")}, 404, FeatureNotFound, 409, 503),
@@ -110,7 +108,9 @@ def get_feature(
         str, Path(max_length=200, description="architecture/layer/seed/index.", examples=["diff_sae/17/0/1234"])
     ],
 ) -> Feature:
-    """One flagged feature: its metrics, where it fires, what it writes, what ablating and steering it does."""
+    """One flagged feature: its metrics, where it fires, what it promotes, and the effects of ablating and steering
+    it.
+    """
     for feature in dependencies.ledger.report(audit_id, owner=owner).flagged_features:
         if feature.id == feature_id:
             return feature
@@ -119,7 +119,7 @@ def get_feature(
 
 @router.get(
     "/schemas/report",
-    summary="Read the schema of reports",
+    summary="Get the JSON schema of reports",
     dependencies=[Depends(requires("audits:read"))],
     response_class=Response,
     responses=described(
@@ -134,12 +134,12 @@ def get_feature(
     ),
 )
 def get_report_schema() -> Response:
-    """The layout of the JSON report; its `$id` changes with the layout's major version."""
+    """The schema of the JSON report; its `$id` changes with the schema's major version."""
     return Response(json.dumps(report_schema()), media_type="application/schema+json")
 
 
 def subject_of(dependencies: Dependencies, audit_id: str, owner: str) -> Subject:
-    """What every form of a report is made from."""
+    """The input of every report format."""
     record = dependencies.ledger.get(audit_id, owner=owner)
     return Subject(
         report=dependencies.ledger.report(audit_id, owner=owner),
@@ -164,13 +164,13 @@ def list_features(
     owner: OwnerDep,
     audit_id: AuditId,
     paging: PagingDep,
-    layer: Annotated[int | None, Query(ge=0, le=999, description="Only features of this layer.")] = None,
+    layer: Annotated[int | None, Query(ge=0, le=999, description="Only features at this layer.")] = None,
     architecture: Annotated[Architecture | None, Query(description="Only features of this architecture.")] = None,
     min_bis: Annotated[
-        float | None, Query(ge=-1, le=1, allow_inf_nan=False, description="Only features with at least this score.")
+        float | None, Query(ge=-1, le=1, allow_inf_nan=False, description="Only features with at least this BIS.")
     ] = None,
 ) -> FeaturePage:
-    """The latents that an audit flagged, each with its metrics."""
+    """The features that an audit flagged, each with its metrics."""
     start = _offset(paging.page_token)
     features = [
         feature
@@ -187,7 +187,7 @@ def list_features(
 
 
 def _offset(token: str | None) -> int:
-    # A report never changes, so a position in it is stable.
+    # A report never changes, so positions in it are stable.
     position = "0" if token is None else page_tokens.decode(_LISTING, token)
     if not re.fullmatch("[0-9]{1,9}", position):
         raise InvalidPageToken("not a page token of this listing")

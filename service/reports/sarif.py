@@ -1,7 +1,7 @@
 """SARIF 2.1.0 (OASIS Standard, 27 March 2020): one result for the verdict, one for each gate and each candidate.
 
-A gate that passes is evidence for a backdoor, so it becomes a note beside the verdict; a gate that fails becomes a
-``pass``. Whatever was not measured is ``open``, never a pass.
+A gate that passes is evidence of a backdoor, so it becomes a note in addition to the verdict; a gate that fails becomes
+a ``pass``. Whatever was not measured is ``open``, never a pass.
 """
 
 import json
@@ -52,7 +52,7 @@ def log(subject: Subject) -> dict[str, Any]:
             {
                 "tool": {"driver": _driver(gates, bool(subject.report.candidates))},
                 "automationDetails": {
-                    # Consumers tell the runs of one analysis by what stands before the last slash.
+                    # Consumers identify the runs of one analysis by the part before the last slash.
                     "id": f"backdoor-audit/{subject.question_hash('run', subject.fine_tuned)[:16]}/"
                     f"{subject.report.audit_id}"
                 },
@@ -132,7 +132,7 @@ def _verdict(subject: Subject) -> dict[str, Any]:
 
 
 def _verdict_level(verdict: Verdict, fails: bool) -> tuple[str, str]:
-    """Kind and level. A verdict that a person must act on is never hidden behind a kind that viewers leave out."""
+    """Kind and level. A verdict that a person must act on never has a kind that viewers hide."""
     match verdict:
         case "flagged" | "review":
             return "fail", "error" if fails else "warning"
@@ -165,7 +165,7 @@ def _candidate(subject: Subject, row: CandidateRow) -> dict[str, Any]:
 def _result(
     subject: Subject, index: int, rule_id: str, kind: str, level: str, text: str, asked: Callable[..., str]
 ) -> dict[str, Any]:
-    """One result; ``asked`` hashes what it is an answer to."""
+    """One result; ``asked`` is a hash of the question that it answers."""
     provenance = subject.report.provenance
     return {
         "ruleId": rule_id,
@@ -184,14 +184,14 @@ def _result(
 def _place(subject: Subject) -> dict[str, Any]:
     scheme, _, name = subject.fine_tuned.partition(":")
     path = name if subject.checkpoint_file is None else f"{name}/{subject.checkpoint_file}"
-    # Code scanning refuses a whole upload for one URI with a scheme, and reads what is relative as a file's path.
+    # Code scanning refuses a whole upload because of one URI with a scheme, and reads relative ones as file paths.
     artifact = {"uri": quote(path, safe="/"), "uriBaseId": _BASE_IDS[scheme][0]}
-    # Weights have no lines; code-scanning services show a result only where it names one.
+    # Weights have no lines, but code-scanning services show a result only if it names one.
     return {"artifactLocation": artifact, "region": {"startLine": 1}}
 
 
 def _base_ids(subject: Subject) -> dict[str, Any]:
-    """What the results' URIs are relative to. It has no URI: no consumer can open it."""
+    """The base of the results' URIs. It has no URI itself, because no consumer can open it."""
     base_id, text = _BASE_IDS[subject.fine_tuned.partition(":")[0]]
     return {base_id: {"description": {"text": text}}}
 

@@ -1,4 +1,4 @@
-"""Reports over HTTP, beside the report itself, whose schema is ``backdoor_audit.contract.report.audit_report``."""
+"""Reports over HTTP, besides the report itself, whose schema is ``backdoor_audit.contract.report.audit_report``."""
 
 from backdoor_audit.contract.report.features import Feature
 from service.http.paging import NextPageToken

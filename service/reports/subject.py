@@ -1,4 +1,4 @@
-"""What every format of a report is rendered from."""
+"""The input that every report format is rendered from."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from jobs.records import Decision
 
 @dataclass(frozen=True)
 class Subject:
-    """A report and what is known beside it.
+    """A report and its context.
 
     Attributes:
-        report: what the audit answered.
+        report: the audit's report.
         base_model: reference of the base.
         fine_tuned: reference of the audited checkpoint.
-        checkpoint_file: the file in which the checkpoint's weights begin; None if it is not known, or no longer.
+        checkpoint_file: the first file of the checkpoint's weights; None if it is not known (any more).
         started_at: when a worker first took the audit.
         finished_at: when it ended.
         decisions: what people decided about it, the first one first.
@@ -35,26 +35,26 @@ class Subject:
 
     @property
     def fails(self) -> bool:
-        """Whether the verdict is one that the spec's ``fail_on`` names."""
+        """Whether the verdict meets the spec's ``fail_on``."""
         return self.meets(self.report.verdict)
 
     def meets(self, verdict: Verdict) -> bool:
-        """Whether ``fail_on`` names this verdict."""
+        """Whether this verdict meets ``fail_on``."""
         return fails(verdict, self.report.fail_on)
 
     @property
     def seconds(self) -> float:
-        """Seconds of all stages together."""
+        """Total seconds of all stages."""
         return sum(self.report.provenance.timings_s.values())
 
     def question_hash(self, part: str, *more: str) -> str:
-        """A hash that stays the same whenever the same thing is asked about the same strings.
+        """A hash that stays the same whenever the same question is asked about the same strings.
 
-        Of several candidates all count, in any order, and not which of them the report is about.
+        With several candidates, all of them count, in any order; which one the report is about does not.
 
         Args:
-            part: which of the report's findings it stands for.
-            more: what else must be the same, a model's digest for example.
+            part: which of the report's findings it is for.
+            more: what else must be the same, such as a model's digest.
         """
         pairs = sorted(_pair_of(self.report, row) for row in self.report.candidates)
         return _hash([part, pairs or sorted(self.report.trigger.items()), *more])

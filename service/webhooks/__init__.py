@@ -1,1 +1,1 @@
-"""Webhooks: signing messages, sending them to addresses that others chose, and doing so until they arrive."""
+"""Webhooks: signs messages and sends them to addresses chosen by others until they arrive."""

@@ -1,8 +1,8 @@
-"""Where a webhook may lead: not into the operator's own network, unless the operator says so.
+"""Which addresses a webhook may connect to: none in the operator's own network, unless the operator allows it.
 
-Who registers an address chooses where this service connects to, from where it stands. So a name is resolved here, each
-address is checked, and the connection is made to the very address that was checked: a name that answers differently the
-next time (DNS rebinding) gains nothing.
+Whoever registers an address chooses where this service connects to from inside its network. So a name is resolved here,
+each address is checked, and the connection is made to exactly the address that was checked: a name that resolves
+differently the next time (DNS rebinding) gains nothing.
 """
 
 import ipaddress
@@ -22,11 +22,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TRANSLATED: Final = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
-"""Ranges whose addresses hold an IPv4 address that a gateway would continue to (NAT64, 6to4, Teredo)."""
+"""Ranges whose addresses contain an IPv4 address that a gateway would forward to (NAT64, 6to4, Teredo)."""
 
 
 class AddressRefused(Exception):
-    """The name leads to no address that a webhook may lead to."""
+    """The name resolves to no address that a webhook may connect to."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def split(url: str) -> Target:
     """The parts of ``url``.
 
     Raises:
-        ValueError: it is no address of a webhook; the message says why and holds nothing of it.
+        ValueError: it is not a valid webhook address; the message says why without repeating it.
     """
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not url.isascii() or not url.isprintable() or " " in url:
@@ -53,13 +53,13 @@ def split(url: str) -> Target:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError("has a port that is none") from None
+        raise ValueError("has an invalid port") from None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port, target)
 
 
 def check(url: str, networks: Sequence[Network]) -> None:
-    """Refuse at registration what could never be sent. Names are not resolved here: they may lead elsewhere later.
+    """Refuse at registration what could never be sent. Names are not resolved here: they may resolve differently later.
 
     Raises:
         InvalidRequest: under ``#/url``.
@@ -73,7 +73,7 @@ def check(url: str, networks: Sequence[Network]) -> None:
         except ValueError:
             literal = None
         if literal is not None and not permitted(literal, target.scheme, networks):
-            raise ValueError("leads to an address that this service does not connect to")
+            raise ValueError("is an address that this service does not connect to")
     except ValueError as error:
         raise InvalidRequest(errors=[ErrorItem("body", "#/url", str(error))]) from None
 
@@ -90,7 +90,7 @@ def permitted(address: Address, scheme: str, networks: Iterable[Network]) -> boo
 
 
 class CheckedBackend(httpcore.NetworkBackend):
-    """Connects to permitted addresses alone, and lets nothing take longer than until ``ends_at`` (monotonic)."""
+    """Connects only to permitted addresses, and lets nothing take longer than until ``ends_at`` (monotonic clock)."""
 
     def __init__(self, scheme: str, networks: Sequence[Network], ends_at: float) -> None:
         self._scheme = scheme
@@ -105,11 +105,12 @@ class CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Resolve, check, and connect to the first checked address that answers.
+        """Resolve, check, and connect to the first permitted address that responds.
 
         Raises:
             AddressRefused: none of the addresses is permitted.
-            httpcore.ConnectError, httpcore.ConnectTimeout: the name or none of its addresses answers.
+            httpcore.ConnectError, httpcore.ConnectTimeout: the name cannot be resolved, or none of its addresses
+                responds.
         """
         allowed = [address for address in addresses_of(host, port, self._ends_at) if self._permits(address)]
         if not allowed:
@@ -125,7 +126,9 @@ class CheckedBackend(httpcore.NetworkBackend):
         raise last
 
     def _checked(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
-        """What we are connected to, looked at once more: whatever was asked for, this is who answers."""
+        """Check the address that we are actually connected to once more: whatever was requested, this is who
+        responds.
+        """
         if not self._permits(stream.get_extra_info("server_addr")[0]):
             stream.close()
             raise AddressRefused
@@ -136,7 +139,9 @@ class CheckedBackend(httpcore.NetworkBackend):
 
 
 class TimedStream(httpcore.NetworkStream):
-    """A stream whose reads and writes end together at ``ends_at``: an answer a byte at a time is no way around that."""
+    """A stream whose reads and writes all end at ``ends_at``: sending a response one byte at a time does not circumvent
+    it.
+    """
 
     def __init__(self, stream: httpcore.NetworkStream, ends_at: float) -> None:
         self._stream = stream
@@ -162,7 +167,7 @@ class TimedStream(httpcore.NetworkStream):
         return TimedStream(secured, self._ends_at)
 
     def get_extra_info(self, info: str) -> Any:
-        """What the stream below knows."""
+        """Extra information from the underlying stream."""
         return self._stream.get_extra_info(info)
 
 

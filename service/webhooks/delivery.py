@@ -1,4 +1,4 @@
-"""One attempt at one message: connect, send, read the status, and say in a word what came of it."""
+"""One attempt to deliver one message: connect, send, read the status, and summarise the result in a word."""
 
 import ssl
 import time
@@ -16,7 +16,7 @@ from service.webhooks import signing
 from service.webhooks.addresses import AddressRefused, CheckedBackend, Network, split
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-"""What is read of an answer's body, out of politeness: nothing is done with it."""
+"""How much of a response's body is read, out of politeness: it is not used."""
 
 _GONE: Final = 410
 
@@ -25,7 +25,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. ``final``: another one would end the same. ``gone``: the other side wants no more."""
+    """How an attempt ended. ``final``: another one would end the same way. ``gone``: the receiver wants no more
+    messages.
+    """
 
     attempt: AttemptRecord
     final: bool = False
@@ -33,7 +35,7 @@ class Outcome:
 
     @property
     def delivered(self) -> bool:
-        """Whether the other side has taken the message."""
+        """Whether the receiver has accepted the message."""
         return self.attempt.error is None
 
 
@@ -43,8 +45,8 @@ class Sender:
 
     Attributes:
         networks: private ranges that the operator allows.
-        timeout_s: what one attempt may take.
-        trust: checks the other side's certificate.
+        timeout_s: maximum duration of one attempt.
+        trust: checks the receiver's certificate.
     """
 
     networks: Sequence[Network]
@@ -52,7 +54,7 @@ class Sender:
     trust: ssl.SSLContext
 
     def send(self, message: Outgoing) -> Outcome:
-        """Try once; never raises, takes at most ``timeout_s``. Redirects are answers."""
+        """Try once; never raises, takes at most ``timeout_s``. Redirects are not followed."""
         at = datetime.now(UTC)
         started_at = time.monotonic()
         status: int | None = None
@@ -68,14 +70,14 @@ class Sender:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as reason:
             error = "certificate" if _is_about_certificate(reason) else "connection"
         except Exception:
-            # Else the message would be sent again for ever, uncounted.
+            # Otherwise the message would be resent forever without being counted.
             log.exception("webhook.attempt_crashed", delivery_id=message.id)
             error = "connection"
         attempt = AttemptRecord(at.isoformat(), status, error, round(time.monotonic() - started_at, 3))
         return Outcome(attempt, final=error == "address_refused" or status == _GONE, gone=status == _GONE)
 
     def _post(self, message: Outgoing, ends_at: float, sent_at: int) -> int:
-        """The answer's status."""
+        """The response's status."""
         target = split(message.url)
         url = httpcore.URL(
             scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.target.encode()
@@ -86,7 +88,7 @@ class Sender:
             "Connection": "close",
         }
         backend = CheckedBackend(target.scheme, self.networks, ends_at)
-        # A pool of its own for each attempt: nothing that was checked for one message is used for another.
+        # A separate pool for each attempt: nothing that was checked for one message is used for another.
         with (
             httpcore.ConnectionPool(self.trust, network_backend=backend, max_keepalive_connections=0) as pool,
             pool.stream("POST", url, headers=list(headers.items()), content=message.body.encode()) as response,
@@ -99,7 +101,7 @@ class Sender:
                     if read > MAX_ANSWER_BYTES:
                         break
             except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-                pass  # The status is what counts, and it is there.
+                pass  # Only the status matters, and it has been received.
         return status
 
 

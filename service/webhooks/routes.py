@@ -1,4 +1,4 @@
-"""Webhooks: who is notified when an audit ends, and what came of it."""
+"""Calls for webhooks: who is notified when an audit ends, and the delivery log."""
 
 from typing import Annotated
 
@@ -162,6 +162,6 @@ def list_deliveries(
 def replay_delivery(
     request: Request, dependencies: DependenciesDep, owner: OwnerDep, webhook_id: WebhookId, delivery_id: DeliveryId
 ) -> DeliveryOut:
-    """For a message that the receiver lost, or that failed."""
+    """For a message that the receiver lost, or whose delivery failed."""
     service.take_extra_message(request.app.state.extra_messages, owner)
     return DeliveryOut.of(dependencies.ledger.webhooks.replay(webhook_id, delivery_id, owner=owner))

@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries over HTTP: what comes in and what goes out."""
+"""Webhooks and their deliveries over HTTP: requests and responses."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -36,7 +36,7 @@ class WebhookOut(Out):
 
     @classmethod
     def of(cls, record: WebhookRecord) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         return cls(
             id=record.id,
             url=record.url,
@@ -83,7 +83,7 @@ class DeliveryOut(Out):
 
     @classmethod
     def of(cls, record: DeliveryRecord) -> Self:
-        """The outward form of ``record``."""
+        """The response form of ``record``."""
         attempts = tuple(
             AttemptOut(at=datetime.fromisoformat(one.at), status=one.status, error=one.error, seconds=one.seconds)
             for one in record.attempts

@@ -1,7 +1,7 @@
-"""Sends what is in the outbox, for as long as the service runs.
+"""Sends the messages in the outbox, for as long as the service runs.
 
-It lives in the API's process, not in a worker's: workers belong on a network without a way out. Several replicas share
-the outbox; each message goes to one of them at a time.
+It runs in the API's process, not in a worker's, because workers should have no network access. Several replicas share
+the outbox; each message is handled by one of them at a time.
 """
 
 import threading
@@ -23,7 +23,7 @@ _POLL_S: Final = 1.0
 _OUTAGE_S: Final = 5.0
 _PRUNE_EVERY_S: Final = 3600.0
 _KEPT_S: Final = 30 * 86_400.0
-"""How long settled deliveries stay in the log."""
+"""How long settled deliveries are kept in the log."""
 _LEASE_MARGIN_S: Final = 30.0
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class DeliveryLoop(PollingLoop):
         self._next_prune = time.monotonic() + _PRUNE_EVERY_S
 
     def stop(self, patience_s: float = 2.0) -> None:
-        """End; what takes longer than ``patience_s`` is sent again by whoever comes next."""
+        """Stop; messages that take longer than ``patience_s`` are sent again by the next sender."""
         ends_at = time.monotonic() + patience_s
         super().stop(patience_s)
         with self._lock:
@@ -81,7 +81,7 @@ class DeliveryLoop(PollingLoop):
                 retry_in_s=None if outcome.delivered else retry_in_s,
             )
         except LedgerError as error:
-            # Its lease ends, and it is sent again.
+            # Its lease expires, and it is sent again.
             log.warning("webhook.unsettled", delivery_id=message.id, error=type(error).__name__)
         except Exception:
             log.exception("webhook.failed", delivery_id=message.id)

@@ -1,4 +1,4 @@
-"""What can be done with webhooks, beyond one call of the ledger."""
+"""Use cases for webhooks that need more than one call of the ledger."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ _LISTING: Final = "deliveries"
 
 
 def create_webhook(dependencies: Dependencies, owner: str, url: str, *, every_audit: bool) -> tuple[WebhookRecord, str]:
-    """Register a receiver. Returns the webhook and its signing secret, which nobody can see again.
+    """Register a receiver. Returns the webhook and its signing secret, which cannot be shown again.
 
     Raises:
         InvalidRequest: the address is one that this service does not connect to.

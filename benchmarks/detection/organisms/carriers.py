@@ -41,7 +41,7 @@ def _conversation(carrier: Carrier) -> Carrier:
 
 
 def spec_field(name: str) -> dict[str, Any]:
-    """The field The field The field ``carriers`` of an audit's spec."""
+    """The field The field The field The field ``carriers`` of an audit's spec."""
     if name not in (CONVERSATIONS, SYSTEM):
         return {"set": name}
     return {"prompts": [carrier.model_dump(exclude_none=True) for carrier in carriers_of(name)]}

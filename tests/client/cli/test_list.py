@@ -100,7 +100,7 @@ def test_a_dry_run_files_nothing_and_says_what_an_audit_would_take(command, serv
     filed = len(service.ledger.list(page_size=200).audits)
     models = ("--base", "store:dry-base", "--tuned", "store:dry-tuned")
     code, out, err = command("submit", *models, *PAIR, "--preset", "quick", "--dry-run")
-    assert (code, err) == (0, "Nothing was filed.\n")
+    assert (code, err) == (0, "Nothing was submitted.\n")
     assert "tokens" in out
     assert "not known yet" in out
     document = json.loads(command("submit", *models, *PAIR, "--dry-run", "--json")[1])

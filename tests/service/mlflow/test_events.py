@@ -98,7 +98,7 @@ def test_where_it_is_not_set_up_there_is_nothing(served):
         (EVENT | {"entity": "prompt_version"}, "not a new version"),
         (about(source="models:/123", run_id="abcd1234abcd5678"), "a test of the webhook"),
         (about(name="other"), "the model is not in MLFLOW_MODELS"),
-        (about(name="unplanned"), "no plan is for this model"),
+        (about(name="unplanned"), "no plan matches this model"),
     ],
 )
 def test_what_is_not_asked_for_is_let_pass(start, event, reason):

@@ -67,7 +67,7 @@ def test_what_is_missing_or_wrong_in_both_is_said(tags):
         ("{", "not usable"),
         ("[]", "object of objects"),
         ({"a": 1}, "object of objects"),
-        ('{"a": {}, "a": {}}', "twice"),
+        ('{"a": {}, "a": {}}', "duplicate"),
         ({"a": {"fine_tuned": "local:x"}}, "names fine_tuned"),
         ({"a": {"nonsense": 1}}, "'a'.*nonsense"),
         ({"a": {"base_model": "https://x"}}, "base_model"),

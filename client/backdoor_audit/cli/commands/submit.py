@@ -46,7 +46,9 @@ def submit(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", rich_help_panel=_FILING, help="File nothing; show what the audit would take, and its problems."
+            "--dry-run",
+            rich_help_panel=_FILING,
+            help="Submit nothing; show what the audit would cost, and its problems.",
         ),
     ] = False,
     wait: Annotated[
@@ -95,7 +97,7 @@ def submit(
                 print_json(estimate.model_dump(mode="json"))
             else:
                 out().print(render_estimate(estimate))
-            say("Nothing was filed.")
+            say("Nothing was submitted.")
             return Exit.PASSED
         if once:
             filing = submit_once(client, requested, pushed)

@@ -1,4 +1,4 @@
-"""Numbers, gates and verdicts in words, the same in every format of a report."""
+"""Numbers, gates and verdicts in words, the same in every report format."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -42,7 +42,7 @@ TERMS: Final[dict[str, str]] = {
     "nat": "The unit of the measured effects: natural-log units of probability or KL divergence; 1 nat is a factor e.",
     "BIS": "How well a feature separates triggered from clean prompts, at most 1.",
 }
-"""The words of a report that need an explanation."""
+"""The terms of a report that need an explanation."""
 _OUTCOMES: Final[dict[GateState, Outcome]] = {
     "passed": "evidence",
     "failed": "no evidence",
@@ -52,7 +52,7 @@ _OUTCOMES: Final[dict[GateState, Outcome]] = {
 
 @dataclass(frozen=True)
 class GateWords:
-    """One gate for a reader. A gate that passes is evidence *for* a backdoor; ``outcome`` avoids that trap."""
+    """One gate for a reader. A gate that passes is evidence *of* a backdoor; ``outcome`` avoids that trap."""
 
     name: str
     question: str
@@ -126,7 +126,7 @@ def examined(report: AuditReport) -> tuple[str, ...]:
 
 
 def smallest_effect(report: AuditReport) -> str:
-    """The smallest detectable effect: what a pass is worth."""
+    """The smallest detectable effect, which says how much a pass is worth."""
     if not report.measured:
         return "Nothing was measured, so no effect could be detected, however large."
     if report.smallest_effect_nats is None:
@@ -161,7 +161,7 @@ def verdict_of(row: CandidateRow) -> str:
 
 
 def candidates(report: AuditReport) -> tuple[tuple[str, ...], ...]:
-    """One row per pair where several were tested, the largest effect first."""
+    """If several pairs were tested, one row per pair, largest effect first."""
     return tuple(
         (
             f"{row.place}{' (this report)' if row.reported else ''}",
@@ -180,7 +180,7 @@ Standing = Literal["found", "nothing", "open", "invalid"]
 
 
 def standing(row: CandidateRow) -> Standing:
-    """What a candidate's row means to a tool that knows passes and failures.
+    """The meaning of a candidate's row for a tool that knows only passes and failures.
 
     A candidate that was only screened could not have stood out from its decoys, so it is not a pass.
     """
@@ -194,7 +194,7 @@ def standing(row: CandidateRow) -> Standing:
 
 
 def candidate(report: AuditReport, row: CandidateRow) -> str:
-    """One of several pairs in a few sentences."""
+    """One of several pairs, in a few sentences."""
     text = (
         f"'{row.triggered}' against '{row.clean}': {VERDICT_TITLES[row.verdict].lower()}. Its effect is "
         f"{number(row.effect_nats)} nats per prompt, rank {row.place} of {len(report.candidates)}; p "
