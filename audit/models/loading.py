@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -26,6 +27,14 @@ def load_settings(folder: Path) -> CheckpointSettings:
     return CheckpointSettings.of(documents, {name: text for name, text in files.items() if is_template(name)})
 
 
+# Names of the text part's tensors, as regular expressions, and what a text model calls them.
+_TEXT_PART: Final = {
+    r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
+    r"^(?:model\.)?language_model\.model\.": "model.",
+    r"^model\.language_model\.(?!model\.|lm_head\.)": "model.",
+}
+
+
 def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Load a full checkpoint for inference.
 
@@ -36,7 +45,7 @@ def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> n
     try:
         model, loading = loader.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True,
+            output_loading_info=True, key_mapping=_names_of(folder),
         )  # fmt: skip
     except Exception as error:  # an untrusted configuration can make transformers raise anything
         if is_out_of_memory(error):
@@ -53,6 +62,15 @@ def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> n
     check_finite(model)
     moved: nn.Module = model.to(device)
     return moved.eval().requires_grad_(False)
+
+
+def _names_of(folder: Path) -> dict[str, str] | None:
+    """How to rename the tensors of a model with several parts, of which the text part alone is loaded."""
+    names: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            names.update(opened.keys())
+    return _TEXT_PART if any("language_model." in name for name in names) else None
 
 
 def check_finite(model: nn.Module, only: str = "") -> None:

@@ -48,6 +48,15 @@ class Architecture:
     older_keys: tuple[str, ...] = ()
 
 
+# Models with a text part and others: the type of config.json, and which types its ``text_config`` may have.
+MULTIMODAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemma3": ("gemma3_text",),
+    "mistral3": ("mistral", "ministral3"),
+    "qwen3_5": ("qwen3_5_text",),
+}
+TEXT_PARTS: Final = frozenset(text for texts in MULTIMODAL.values() for text in texts)
+
+
 def _linear(name: str, out: str, into: str, bias: str | None = None, *, need: str = "always") -> Rows:
     rows: Rows = ((f"{name}.weight", (out, into), need),)
     return rows if bias is None else (*rows, (f"{name}.bias", (out,), bias))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from models_store.files import shown
+from models_store.verification.architectures import MULTIMODAL
 from models_store.verification.config_rules import DTYPES, FLAGS, INERT_KEYS, ROTARY_KEYS, fits, known_keys
 from models_store.verification.tokenizer_rules import SETTINGS, SPECIAL_TOKENS, names_a_file, setting_is_plain
 
@@ -21,6 +22,8 @@ _OUTPUTS: Final = re.compile(r"output_[a-z_]+|return_dict|torchscript")
 _OUTPUT_DEFAULTS: Final = {"return_dict": True}
 _OLD_ROTARY: Final = {"su": "longrope"}
 _MAX_NAMED: Final = 12
+# Models with several parts whose head is their own where nothing is said.
+_UNTIED: Final = frozenset({"qwen3_5"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def is_off(value: Any) -> bool:
 
 def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
     """config.json without what the native class of its ``model_type`` does not use."""
+    if is_multimodal(raw):
+        return _text_part(raw)
     types = known_keys()["types"]
     model_type = raw.get("model_type")
     known = types.get(model_type) if isinstance(model_type, str) else None
@@ -96,6 +101,33 @@ def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
         else:
             document[key] = _value(key, value, known, changes)
     return changes.rewritten({key: value for key, value in document.items() if value is not _DROPPED})
+
+
+def is_multimodal(raw: Mapping[str, Any]) -> bool:
+    """Whether config.json is that of a model whose text part is one that is taken."""
+    text, outer = raw.get("text_config"), raw.get("model_type")
+    texts = MULTIMODAL.get(outer, ()) if isinstance(outer, str) else ()
+    return isinstance(text, dict) and text.get("model_type", texts[0] if texts else None) in texts
+
+
+def _text_part(raw: Mapping[str, Any]) -> Rewritten:
+    """The text part's configuration, as a model of its own."""
+    outer = str(raw["model_type"])
+    text = {"model_type": MULTIMODAL[outer][0], **raw["text_config"]}
+    # The whole's setting counts, not the part's.
+    text["tie_word_embeddings"] = raw.get("tie_word_embeddings", outer not in _UNTIED)
+    for key in ("dtype", "torch_dtype"):
+        if text.get(key) is None and raw.get(key) is not None:
+            text[key] = raw[key]
+    # What asks for code or for other weights counts wherever it stands; the classes named are those of the whole.
+    text |= {key: raw[key] for key in (*CODE_KEYS, *REFUSED_KEYS) if not is_off(raw.get(key))}
+    text.pop("architectures", None)
+    inner = rewrite_config(text)
+    warning = (
+        f"config.json: this is a {shown(outer)} model, of which the text part was audited; what it does with images or "
+        "other inputs was not"
+    )
+    return Rewritten(inner.document, inner.notes, (warning, *inner.warnings))
 
 
 _DROPPED: Final = object()

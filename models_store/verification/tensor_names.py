@@ -6,7 +6,7 @@ from typing import Final
 
 from models_store.errors import ModelRejected
 from models_store.files import shown
-from models_store.verification.architectures import ARCHITECTURES, Architecture
+from models_store.verification.architectures import ARCHITECTURES, TEXT_PARTS, Architecture
 from models_store.verification.headers import FLOATS, Tensor
 
 # Buffers that earlier releases saved and the present one ignores.
@@ -15,7 +15,29 @@ _OLD_BUFFERS: Final = re.compile(
 )
 # Parts that a block has many of: one norm for each head, and experts. The number does not change the shape.
 _PART_NUMBER: Final = re.compile(r"\.(norms|experts)\.([0-9]{1,6})\.")
+# Where a model with several parts keeps its text part, and what belongs to the others.
+_TEXT: Final = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
+_OTHER_PARTS: Final = tuple(
+    f"{before}{part}."
+    for part in ("vision_tower", "multi_modal_projector", "visual", "mtp")
+    for before in ("", "model.")
+)
 _BLOCK_NUMBER: Final = re.compile(r"([0-9]{1,6})\.(.+)")
+
+
+def text_part(model_type: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of the text part of a model that has others, by the names that a text model has; else all of them."""
+    if model_type not in TEXT_PARTS or not any(_TEXT.match(name) for name in tensors):
+        return tensors
+    found: dict[str, Tensor] = {}
+    for raw, tensor in tensors.items():
+        match = _TEXT.match(raw)
+        if match is not None:
+            rest = raw[match.end() :]
+            found[rest if rest.startswith("lm_head.") else f"model.{rest}"] = tensor
+        elif not raw.startswith(_OTHER_PARTS):
+            found[raw] = tensor
+    return found
 
 
 def check_weights(

@@ -37,7 +37,7 @@ from models_store.verification.rewriting import (
     rewrite_tokenizer_config,
 )
 from models_store.verification.strict_json import read_object
-from models_store.verification.tensor_names import check_weights
+from models_store.verification.tensor_names import check_weights, text_part
 from models_store.verification.tokenizer_rules import check_tokenizer
 
 Kind = Literal["full", "lora"]
@@ -253,9 +253,10 @@ class _Examiner:
         before = len(self._problems)
         config = self._document(CONFIG)
         shape = None if len(self._problems) > before else self._try(lambda: check_config(config))
-        tensors = self._try(self._weights)
+        tensors: Mapping[str, Tensor] | None = self._try(self._weights)
         if shape is not None and tensors is not None:
-            self._try(lambda: check_weights(shape.model_type, tensors, shape.dims, shape.flags, shape.kinds))
+            text = tensors = text_part(shape.model_type, tensors)
+            self._try(lambda: check_weights(shape.model_type, text, shape.dims, shape.flags, shape.kinds))
         self._tokenizer()
         if INDEX in self._by_name:
             self._documents[INDEX] = {"metadata": {}, "weight_map": dict(self._placed)}
