@@ -14,6 +14,7 @@ from backdoor_audit.contract.spec.carriers import MAX_PROMPT_CHARS
 from backdoor_audit.contract.spec.presets import PresetValues
 from common.problem_type import INTERNAL
 from jobs.errors import LedgerUnavailable, SchemaMismatch
+from service.decisions.schemas import DecisionSpec
 from service.errors import CrossSiteRequest, InvalidRequest, MissingScope, TooManyRequests, Unauthenticated
 from service.http import problems
 from service.http.auth import calls
@@ -29,7 +30,7 @@ from service.openapi_document.report_schema import require_everything
 from service.version import API_VERSION, VERSION_HEADER
 from service.webhooks.schemas import WebhookSpec
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, RegistryEvent)
+BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, DecisionSpec, RegistryEvent)
 """Models of request bodies, besides the audit's spec."""
 
 DESCRIPTION: Final = (

@@ -86,6 +86,8 @@ def test_every_call_is_described_with_its_problems(document):
         "GET /audits/{audit_id}/report",
         "GET /audits/{audit_id}/features",
         "GET /audits/{audit_id}/features/{feature_id}",
+        "GET /audits/{audit_id}/decisions",
+        "POST /audits/{audit_id}/decisions",
         "GET /audits/{audit_id}/events",
         "GET /audits/{audit_id}/artifacts",
         "GET /audits/{audit_id}/artifacts/{name}",
