@@ -7,7 +7,7 @@ from backdoor_audit.contract.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEI
 from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
 from models_store.verification.adapters.config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
 from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
-from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.architectures import ARCHITECTURES, MULTIMODAL
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
 from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
 
@@ -76,6 +76,10 @@ def _rewritten() -> list[tuple[str, str]]:
         ("keys of JSON that transformers does not know", "dropped"),
         (_names(sorted(CODE_KEYS)), "dropped, with a warning: code of the checkpoint was not audited"),
         ("`output_*`, `return_dict`, `torchscript`", "at their defaults: they change outputs, not the model"),
+        (
+            f"`config.json` and weights of {_names(MULTIMODAL)}",
+            "the text part alone, with a warning: what the model does with images was not audited",
+        ),
         ("names of files in `tokenizer_config.json`", "dropped: only `tokenizer.json` is read"),
         ("rope type `su`", "`longrope`, its name today"),
         (
