@@ -30,18 +30,7 @@ from service.openapi_document.report_schema import require_everything
 from service.version import API_VERSION, VERSION_HEADER
 from service.webhooks.schemas import WebhookSpec
 
-<<<<<<< Updated upstream
 BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, DecisionSpec, RegistryEvent)
-=======
-BODIES: Final[tuple[type[BaseModel], ...]] = (
-    KeySpec,
-    WebhookSpec,
-    LibrarySpec,
-    EntrySpec,
-    DecisionSpec,
-    RegistryEvent,
-)
->>>>>>> Stashed changes
 """Models of request bodies, besides the audit's spec."""
 
 DESCRIPTION: Final = (
