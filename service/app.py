@@ -24,6 +24,7 @@ from service.health.metrics import Metrics
 from service.http import problems
 from service.http.auth import check_scopes, is_loopback
 from service.http.middleware import BodyLimitMiddleware, EdgeMiddleware, SlowBodyMiddleware
+from service.http.public_url import PrefixMiddleware, PublicUrl
 from service.http.rates import RateLimit
 from service.http.same_origin import LoopbackMiddleware
 from service.keys import routes as keys
@@ -108,6 +109,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     )
     app.state.metrics = Metrics()
     app.state.keys_required = keys_required
+    app.state.public = public = None if settings.public_url is None else PublicUrl.of(settings.public_url)
     app.state.rates = RateLimit(settings.requests_per_minute)
     app.state.extra_messages = RateLimit(EXTRA_PER_MINUTE)
     app.state.streams = Streams(settings.streams_per_owner)
@@ -115,8 +117,10 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(SlowBodyMiddleware, patience_s=settings.client_patience_s)
     if not keys_required:
-        app.add_middleware(LoopbackMiddleware)
+        app.add_middleware(LoopbackMiddleware, public_origin=None if public is None else public.origin)
     app.add_middleware(EdgeMiddleware, metrics=app.state.metrics)
+    if public is not None and public.prefix:
+        app.add_middleware(PrefixMiddleware, prefix=public.prefix)
     for root in problems.ROOTS:
         app.add_exception_handler(root, problems.on_room_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)

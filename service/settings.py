@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 
 from common.settings import CommonSettings, InvalidSettings, split_commas
 from service.errors import StartupError
+from service.http.public_url import PublicUrl
 
 
 class Settings(CommonSettings):
@@ -33,7 +34,9 @@ class Settings(CommonSettings):
         default="local", min_length=1, max_length=255, description="Owner of the audits of new versions."
     )
     public_url: Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")] | None = Field(
-        default=None, description="Address at which people reach this service; used for links to reports."
+        default=None,
+        description="Address at which people reach this service, through a proxy for example: decides links and their "
+        "path, the cookie's security, and the origin of the service's own pages.",
     )
     upload_limit_gb: float = Field(default=200, gt=0, description="Maximum size of one uploaded checkpoint, GiB.")
     upload_min_free_gb: float = Field(
@@ -92,6 +95,13 @@ class Settings(CommonSettings):
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            PublicUrl.of(value)
+        return value
 
     @field_validator("webhook_networks", "webhook_retry_s", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from typing import Final
 from service.artifacts.schemas import ArtifactFile, ArtifactKind, ArtifactOut
 from service.dependencies import Dependencies
 from service.errors import ArtifactNotFound
+from service.http.public_url import link
 from storage.artifacts import StoredFile
 
 _KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
@@ -66,7 +67,7 @@ def _artifact(dependencies: Dependencies, audit_id: str, name: str) -> ArtifactO
     kind, stored = _kind(name), _files(dependencies, audit_id, name)
     if stored is None or kind is None:
         return None
-    here = f"/audits/{audit_id}/artifacts/{name}"
+    here = link(f"/audits/{audit_id}/artifacts/{name}")
     files = tuple(ArtifactFile(name=one.name, size_bytes=one.size_bytes, link=f"{here}/{one.name}") for one in stored)
     return ArtifactOut(name=name, kind=kind, size_bytes=sum(file.size_bytes for file in files), files=files)
 

@@ -18,6 +18,7 @@ from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.etags import matches
 from service.http.json_body import body_of, read_spec
 from service.http.paging import PagingDep
+from service.http.public_url import link
 from service.http.queries import refuse_unknown
 from service.openapi_document.fragments import answer, described, header, named
 
@@ -98,7 +99,7 @@ def create_audit(
     record = submission.audit
     if not submission.created:
         response.status_code = 200
-    response.headers["Location"] = f"/audits/{record.id}"
+    response.headers["Location"] = link(f"/audits/{record.id}")
     return _described(response, dependencies, record)
 
 

@@ -14,6 +14,7 @@ from backdoor_audit.contract.spec.presets import Preset
 from jobs.records import AuditRecord, Event, EventKind, Page
 from service.decisions.schemas import DecisionOut
 from service.http.paging import NextPageToken
+from service.http.public_url import link
 from service.http.schemas import Out
 
 
@@ -139,7 +140,7 @@ class AuditOut(Out):
     @classmethod
     def of(cls, record: AuditRecord, expected_s: float | None) -> Self:
         """The response form of ``record``."""
-        here = f"/audits/{record.id}"
+        here = link(f"/audits/{record.id}")
         failure = record.failure and FailureOut(
             code=record.failure.code, message=record.failure.message, hint=record.failure.hint
         )

@@ -23,35 +23,41 @@ _OWN_SITE: Final = frozenset({"same-origin", "none"})
 class LoopbackMiddleware:
     """Refuses names that are not this machine's own, and changes requested by a page of another origin."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, public_origin: str | None = None) -> None:
         self.app = app
+        self.public_origin = public_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        problem = refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
+        problem: ProblemType | None = None
+        if scope["type"] == "http":
+            problem = refusal(scope["method"], Headers(scope=scope), self.public_origin)
         if problem is None:
             await self.app(scope, receive, send)
         else:
             await problems.response(problem)(scope, receive, send)
 
 
-def refusal(method: str, headers: Headers) -> ProblemType | None:
+def refusal(method: str, headers: Headers, public_origin: str | None = None) -> ProblemType | None:
     """What is wrong with a request with these headers; None if nothing is."""
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
         return UnknownHost.problem
-    if method not in _SAFE and not same_site(headers):
+    if method not in _SAFE and not same_site(headers, public_origin):
         return CrossSiteRequest.problem
     return None
 
 
-def same_site(headers: Headers) -> bool:
-    """Whether nothing indicates a request from a page of another origin."""
+def same_site(headers: Headers, public_origin: str | None = None) -> bool:
+    """Whether nothing indicates a request from a page of another origin.
+
+    Our own pages are of the host that was asked, or of the origin that people use: a proxy may ask by another name.
+    """
     site = headers.get("sec-fetch-site")
     if site is not None and site not in _OWN_SITE:
         return False
     host = headers.get("host", "").lower()
-    return all(_authority(origin) == host for origin in headers.getlist("origin"))
+    return all(_authority(origin) == host or origin.lower() == public_origin for origin in headers.getlist("origin"))
 
 
 def _name(host: str) -> str:

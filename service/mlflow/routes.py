@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from service.dependencies import DependenciesDep
 from service.errors import EventsOff, SignatureRefused
 from service.http.json_body import body_of, parse, require_json
+from service.http.public_url import link
 from service.http.queries import refuse_unknown
 from service.mlflow import service, signatures
 from service.mlflow.schemas import RegistryEvent, RegistryEventOut
@@ -75,7 +76,7 @@ async def take_mlflow_event(
     event = await run_in_threadpool(parse, RegistryEvent, body)
     taken = await run_in_threadpool(service.take_event, dependencies, event, str(delivery_id))
     if taken.audit_id is not None:
-        response.headers["Location"] = f"/audits/{taken.audit_id}"
+        response.headers["Location"] = link(f"/audits/{taken.audit_id}")
     if not taken.created:
         response.status_code = 200
     return RegistryEventOut(audit_id=taken.audit_id, reason=taken.reason)

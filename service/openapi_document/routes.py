@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from service.http.public_url import link
 from service.openapi_document.references import resolve
 from service.version import VERSION_HEADER
 
@@ -54,8 +55,9 @@ def page(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f'<main><p><a href="/">Audits</a></p><h1>{title}</h1><p>{_prose(document["info"]["description"])}</p>'
-        '<p>For programs: <a href="/openapi.json">/openapi.json</a></p>'
+        f'<main><p><a href="{escape(link("/"))}">Audits</a></p><h1>{title}</h1>'
+        f"<p>{_prose(document['info']['description'])}</p>"
+        f'<p>For programs: <a href="{escape(link("/openapi.json"))}">/openapi.json</a></p>'
         f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
     )
 

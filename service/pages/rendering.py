@@ -15,6 +15,7 @@ from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.formatting import number, share
 from service.http.etags import matches, tag_of
+from service.http.public_url import link
 
 _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {
@@ -65,7 +66,7 @@ def _environment() -> Environment:
     environment.filters |= {"moment": moment, "number": number, "share": share, "words": _words}
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
-        "choices": CHOICE_TITLES, "terminal": TERMINAL, "query": query,
+        "choices": CHOICE_TITLES, "terminal": TERMINAL, "query": query, "base": lambda: link(""),
     }  # fmt: skip
     return environment
 

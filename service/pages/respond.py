@@ -13,6 +13,7 @@ from jobs.errors import InvalidPageToken
 from jobs.keys import Scope
 from service.http import problems
 from service.http.auth import Caller
+from service.http.public_url import link
 from service.pages.form_data import read_form
 from service.pages.rendering import HEADERS, page
 from service.pages.session import NotAllowed, NotSignedIn, refuse_other_sites, visitor_of
@@ -90,4 +91,4 @@ def trouble(
 
 def see(path: str) -> Response:
     """Redirect the browser to another page, as after a form was accepted."""
-    return RedirectResponse(path, status_code=303, headers=HEADERS)
+    return RedirectResponse(link(path), status_code=303, headers=HEADERS)

@@ -271,7 +271,7 @@ async def signing_out(request: Request) -> Response:
 
     def view(_values: dict[str, str]) -> Response:
         response = see("/")
-        sign_out(response)
+        sign_out(request, response)
         return response
 
     return await show_open(request, view)
