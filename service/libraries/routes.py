@@ -19,6 +19,7 @@ from service.errors import EntryNeedsReason, InvalidRequest
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.paging import PagingDep
+from service.http.public_url import link
 from service.http.queries import refuse_unknown
 from service.libraries import examples, service
 from service.libraries.schemas import EntryListing, EntryOut, EntrySpec, LibraryListing, LibraryOut, LibrarySpec
@@ -56,7 +57,7 @@ def create_library(
 ) -> LibraryOut:
     """Create an empty library. Specs name it by id or by name."""
     library = dependencies.ledger.libraries.create(wanted.name, owner=owner)
-    response.headers["Location"] = f"/libraries/{library.id}"
+    response.headers["Location"] = link(f"/libraries/{library.id}")
     return LibraryOut.of(library)
 
 

@@ -16,6 +16,7 @@ from service.dependencies import DependenciesDep
 from service.http.auth import OwnerDep, get_caller, requires
 from service.http.json_body import body_of, reading
 from service.http.paging import PagingDep
+from service.http.public_url import link
 from service.http.queries import refuse_unknown
 from service.openapi_document.fragments import answer, described, header
 from service.webhooks import examples, service
@@ -61,7 +62,7 @@ def create_webhook(
 ) -> WebhookCreated:
     """Post a message to a URL when an audit ends, signed as in Standard Webhooks."""
     record, secret = service.create_webhook(dependencies, owner, wanted.url, every_audit=wanted.every_audit)
-    response.headers["Location"] = f"/webhooks/{record.id}"
+    response.headers["Location"] = link(f"/webhooks/{record.id}")
     response.headers["Cache-Control"] = "no-store"
     return WebhookCreated(secret=secret, **WebhookOut.of(record).model_dump())
 
