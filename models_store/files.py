@@ -128,7 +128,7 @@ def takes(path: str) -> None:
             f"{shown(path)}: is not a usable name for a file of a checkpoint",
             hint="use letters, digits, '.', '_' and '-'",
         )
-    weights = path.endswith(".safetensors") and "/" not in path
+    weights = path.endswith((".safetensors", ".gguf")) and "/" not in path
     if not (path == CARD or path in LIMITS or weights or is_template(path)):
         raise ModelRejected(f"{shown(path)}: is not needed", hint="leave it out; no model is read from it")
 

@@ -56,10 +56,10 @@ def write_view(checkpoint: VerifiedCheckpoint, folder: Path) -> CheckpointView:
         for file in checkpoint.files:
             target = folder / file.name
             target.parent.mkdir(exist_ok=True)
-            if file.name in checkpoint.documents:
-                target.write_text(json.dumps(checkpoint.documents[file.name], indent=1), encoding="utf-8")
-            else:
+            if file.name not in checkpoint.documents:
                 target.symlink_to(file.path)
+        for name, document in checkpoint.documents.items():
+            (folder / name).write_text(json.dumps(document, indent=1), encoding="utf-8")
     return CheckpointView(
         folder=folder,
         root=checkpoint.root,

@@ -8,6 +8,7 @@ from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
 from models_store.verification.adapters.config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
 from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
 from models_store.verification.architectures import ARCHITECTURES, MULTIMODAL
+from models_store.verification.gguf import GGUF_ARCHITECTURES, TYPES
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
 from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
 
@@ -44,6 +45,9 @@ def _taken() -> list[tuple[str, str, str]]:
     return [
         (f"`{WEIGHTS}`, or the shards that `{INDEX}` names", f"{total}, {MAX_SHARDS:,} shards, {MAX_TENSORS:,} tensors",
          f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
+        ("one `*.gguf` file without other weights beside it", total,
+         f"a whole model with its configuration and chat template, dequantised in the sandbox: "
+         f"{_names(sorted(GGUF_ARCHITECTURES))} in {_names(sorted(kind for kind, _, _ in TYPES.values()))}"),
         (f"`{ADAPTER_WEIGHTS}`", total,
          f"an adapter of rank {MAX_RANK:,} at most: LoRA, rank-stabilised LoRA, DoRA; trained biases, "
          "embeddings, heads and norms (`modules_to_save`, `bias`), a vocabulary that was resized"),
@@ -64,7 +68,11 @@ _IGNORED: Final = [
     ("pickles beside safetensors (`pytorch_model.bin`, `adapter_model.bin`, `*.pth`)", "the safetensors are read"),
     ("folders below the checkpoint (`checkpoint-20/`, `original/`, `runs/`, `onnx/`)", "each is something of its own"),
     ("code (`modeling_*.py`), notebooks, logs, documents, pictures", "nothing of a checkpoint is ever run"),
-    ("other exports (GGUF, ONNX, Flax, TensorFlow, `consolidated.safetensors`)", "the safetensors are read"),
+    (
+        "other exports beside safetensors (GGUF, ONNX, Flax, TensorFlow, `consolidated.safetensors`)",
+        "the safetensors are read",
+    ),
+    ("`config.json` beside a GGUF file", "the file says all that it would"),
     ("`vocab.json`, `merges.txt`, `tokenizer.model`, processors' settings", "`tokenizer.json` holds all that is read"),
     ("`config.json` beside an adapter", "it is the base's"),
     ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
@@ -113,6 +121,10 @@ def _refused() -> list[tuple[str, str]]:
             "it would be another model",
         ),
         (_names(sorted(REFUSED_KEYS)), "the same tensors would be another model"),
+        (
+            "several GGUF files; a GGUF file in parts, of another architecture or type, or that scales rotary angles",
+            "which is meant, or what it computes, is not known; the message says how to convert it",
+        ),
         ("header and configuration that disagree; damaged files", "they do not belong together"),
         ("shards without an index, or missing; a tensor in two shards", "which weights are meant is not known"),
         (f"options of an adapter that are on, other than {_names(sorted(READ_OPTIONS))}", "what they do is not known"),

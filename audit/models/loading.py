@@ -7,11 +7,12 @@ from typing import Any, Final
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from audit.errors import ModelRejected
+from audit.models.dequantise import gguf_weights
 from audit.translate import is_out_of_memory
-from backdoor_audit.contract.checkpoint_files import TEMPLATE_FOLDER, is_template
+from backdoor_audit.contract.checkpoint_files import GGUF_SOURCES, TEMPLATE_FOLDER, is_template
 from backdoor_audit.contract.checkpoint_settings import SETTINGS_FILES, CheckpointSettings
 
 
@@ -43,9 +44,16 @@ def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> n
     """
     loader: Any = AutoModelForCausalLM
     try:
+        source: Any = folder
+        more: dict[str, Any] = {}
+        if (folder / GGUF_SOURCES).is_file():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with torch.device("meta"):
+                loader = type(loader.from_config(config))
+            source, more = None, {"config": config, "state_dict": gguf_weights(folder, dtype)}
         model, loading = loader.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, key_mapping=_names_of(folder),
+            source, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, key_mapping=_names_of(folder), **more,
         )  # fmt: skip
     except Exception as error:  # an untrusted configuration can make transformers raise anything
         if is_out_of_memory(error):

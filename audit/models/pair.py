@@ -18,11 +18,12 @@ from torch import nn
 
 from audit.models.adapters import attach, attach_to_copy, brings_weights, is_adapter
 from audit.models.compatibility import check_weights_differ, compare_configs, share_vocabulary
+from audit.models.dequantise import gguf_tokens
 from audit.models.loading import load_checkpoint, load_settings
 from audit.models.lora import Switch
 from audit.models.parts import ModelParts, locate
 from audit.models.placement import Room, dispatch, room_of
-from audit.models.tokenizers import TokenizerComparison, load_tokenizer
+from audit.models.tokenizers import TokenizerComparison, check_vocabulary, load_tokenizer
 from audit.ports import DeviceMap
 from backdoor_audit.contract.checkpoint_settings import CheckpointSettings
 from backdoor_audit.contract.spec.audit_spec import Dtype
@@ -152,6 +153,7 @@ def load_pair(
     settings: dict[Side, CheckpointSettings] = {"base": load_settings(base_dir), "tuned": load_settings(tuned_dir)}
     tokenizers = TokenizerComparison(tokenizer, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
     tokenizer.compare_with(tokenizers)
+    check_vocabulary(tokenizer, gguf_tokens(tuned_dir))
     first = chosen if device_map == "single" else torch.device("cpu")
     base = load_checkpoint(base_dir, torch_dtype, first)
     configs: tuple[str, ...] = ()

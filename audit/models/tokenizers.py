@@ -7,7 +7,7 @@ where anything is different from the file all the same, every prompt is read wit
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +91,24 @@ def load_tokenizer(folder: Path) -> CheckpointTokenizer:
             hint="save it again with tokenizer.save_pretrained(folder)",
         ) from error
     return tokenizer
+
+
+def check_vocabulary(base: Any, tokens: Sequence[str] | None) -> None:
+    """Compare the vocabulary that a GGUF file brings with the base's; it may have more, or pad what the base lacks.
+
+    Args:
+        base: the base's tokenizer.
+        tokens: by number; None where the fine-tuned model is in no such file.
+
+    Raises:
+        ModelsIncompatible: a number of the base's is another token there, or none.
+    """
+    for token, number in base.get_vocab().items() if tokens is not None else ():
+        if number >= len(tokens or ()) or (tokens or ())[number] != token:
+            raise ModelsIncompatible(
+                f"number {number} of the GGUF file's vocabulary is another token than the base's {token[:40]!a}",
+                hint="set base_model to the model that this one was fine-tuned from",
+            )
 
 
 class TokenizerComparison:

@@ -11,6 +11,7 @@ from backdoor_audit.contract.checkpoint_files import (
     ADAPTER_WEIGHTS,
     CARD,
     CONFIG,
+    GGUF_SOURCES,
     INDEX,
     LIMITS,
     is_adapter,
@@ -28,6 +29,7 @@ from models_store.files import FoundFile, Listing, MiB, default_root, listing, s
 from models_store.verification.adapters import header as adapters
 from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.config_rules import check_config
+from models_store.verification.gguf import gguf_model, read_gguf
 from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
 from models_store.verification.rewriting import (
     Rewritten,
@@ -211,6 +213,8 @@ class _Examiner:
         checkpoint = None
         if is_adapter(self._all.names):
             kind, checkpoint = "lora", self._adapter()
+        elif packed := [name for name in self._by_name if name.endswith(".gguf")]:
+            kind, checkpoint = "full", self._gguf(packed)
         elif CONFIG in self._by_name:
             kind, checkpoint = "full", self._full()
         else:
@@ -263,6 +267,32 @@ class _Examiner:
         if shape is None or tensors is None:
             return None
         return self._verified(tensors, kind="full", architecture=shape.model_type)
+
+    def _gguf(self, packed: list[str]) -> VerifiedCheckpoint | None:
+        """A model in a GGUF file: its configuration and its chat template stand in the file."""
+        if len(packed) > 1:
+            self._problems.append(
+                ModelRejected(
+                    f"{shown(packed[1])}: stands beside {shown(packed[0])}; which of them is meant is not known",
+                    hint="keep one GGUF file in a folder of its own",
+                )
+            )
+            return None
+        name = packed[0]
+        model = self._try(lambda: gguf_model(read_gguf(self._by_name[name].path, name), name))
+        shape = None if model is None else self._try(lambda: check_config(model.config))
+        if model is not None and shape is not None:
+            self._try(lambda: check_weights(shape.model_type, model.tensors, shape.dims, shape.flags, shape.kinds))
+        if model is not None and TOKENIZER_CONFIG not in self._by_name:
+            self._settings[TOKENIZER_CONFIG] = model.tokenizer_config
+            self._documents[TOKENIZER_CONFIG] = model.tokenizer_config
+        self._tokenizer()
+        if model is None or shape is None:
+            return None
+        self._documents[CONFIG] = model.config
+        self._documents[GGUF_SOURCES] = {"file": name, "tensors": model.sources, "tokens": model.tokens}
+        self._warnings.append(f"its weights are {model.form}, and were dequantised to be audited")
+        return self._verified(model.tensors, kind="full", architecture=shape.model_type)
 
     def _weights(self) -> dict[str, Tensor]:
         if not any(name.endswith(".safetensors") for name in self._by_name):

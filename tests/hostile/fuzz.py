@@ -24,14 +24,18 @@ from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
 from models_store.view import write_view
 from tests.hostile.checkpoints import ADAPTER_WEIGHTS, INDEX, WEIGHTS, sharded, write_full, write_lora, write_trained
-from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json, mutated_pattern
+from tests.hostile.mutations import mutated_bytes, mutated_header, mutated_json, mutated_pattern, mutated_template
 from tests.hostile.trial import ACCEPTED, MAX_BYTES, MAX_CPU_S, Answer, Watch, verified
 from tests.tiny import write_json
 
 LOAD_SECONDS: Final = 60
 LOAD_BYTES: Final = 6 * 2**30
-Kind = Literal["full", "sharded", "lora", "trained"]
+Kind = Literal["full", "sharded", "lora", "trained", "gguf"]
 Mutation = Callable[[Random, bytes], bytes]
+
+PACKED: Final = "model.gguf"
+TEMPLATE: Final = "chat_template.jinja"
+CHAT: Final = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
 
 # Kind of checkpoint, file, change of it, and how often.
 TARGETS: Final[tuple[tuple[Kind, str, Mutation, int], ...]] = (
@@ -51,6 +55,8 @@ TARGETS: Final[tuple[tuple[Kind, str, Mutation, int], ...]] = (
     ("lora", ADAPTER_WEIGHTS, mutated_header, 12),
     ("trained", "adapter_config.json", mutated_json, 8),
     ("trained", ADAPTER_WEIGHTS, mutated_header, 8),
+    ("gguf", PACKED, mutated_bytes, 14),
+    ("full", TEMPLATE, mutated_template, 8),
 )
 
 
@@ -76,11 +82,16 @@ def seeds(folder: Path) -> dict[Kind, Path]:
         write_json(checkpoint / "special_tokens_map.json", {"unk_token": "<unk>", "additional_special_tokens": ["<x>"]})
         write_json(checkpoint / "added_tokens.json", {"<x>": 2})
     sharded()(shards)
+    from tests.packed import write_gguf  # needs libraries that the checks do without
+
+    packed = write_gguf(full, folder / "gguf" / PACKED, template=CHAT).parent
+    (full / TEMPLATE).write_text(CHAT, encoding="utf-8")
     return {
         "full": full,
         "sharded": shards,
         "lora": write_lora(folder / "lora"),
         "trained": write_trained(folder / "trained"),
+        "gguf": packed,
     }
 
 
@@ -158,9 +169,9 @@ def load_all(folder: Path, taken: list[Input], most: int) -> dict[str, Any]:
         restore = put(checkpoints, tried)
         signal.alarm(LOAD_SECONDS)
         try:
-            adapts = tried.kind in ("lora", "trained")
-            base = valid["full"] if adapts else checkpoints[tried.kind]
-            tuned = checkpoints[tried.kind] if adapts else valid["lora"]
+            is_tuned = tried.kind in ("lora", "trained", "gguf")
+            base = valid["full"] if is_tuned else checkpoints[tried.kind]
+            tuned = checkpoints[tried.kind] if is_tuned else valid["lora"]
             first, second = verify_checkpoint(base), verify_checkpoint(tuned)
             check_pair(first, second)
             with tempfile.TemporaryDirectory(dir=folder) as views:
@@ -197,6 +208,13 @@ def zip_longest_flat(groups: list[list[Input]]) -> Iterator[list[Input]]:
 def _run(pair: Any) -> None:
     import torch
 
+    from audit.prompts.chat_template import base_template
+    from audit.prompts.template_rules import template_findings
+
+    template_findings({}, pair.settings_of("base").templates)
+    template = base_template(pair.tokenizer)
+    if template is not None:
+        template.render([{"role": "user", "content": "a 2024"}])
     tokens = pair.tokenizer("a a", add_special_tokens=False)["input_ids"]
     with torch.no_grad(), pair.on("tuned"):
         pair.models["tuned"](input_ids=torch.tensor([[token % 2 for token in tokens] or [0]]))

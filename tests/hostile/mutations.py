@@ -73,6 +73,28 @@ def mutated_bytes(random: Random, data: bytes, first: int = 400) -> bytes:
     return bytes(changed)
 
 
+_TEMPLATE_PARTS: Final = (
+    "{% if %}", "{% endfor %}", "{% for a in range(10**9) %}", "{{ 'a' * 10**12 }}", "{{ '' .__class__ }}",
+    "{% macro f(a) %}{{ f(a) }}{% endmacro %}{{ f(1) }}", "{% set messages = 1 %}", "{{ messages[9]['content'] }}",
+    "{% include 'x' %}", "{% import 'x' as x %}", "{% raw %}", "{{ raise_exception('\x1b[2J') }}", "{{ 1 / 0 }}",
+    "{% if '2024' in messages[0].content %}x{% endif %}", "{{ messages|map('format')|list }}", "{{ " + "(" * 500,
+    "{% generation %}", "{{ strftime_now('%Y' * 9999) }}", "{{ lipsum(n=99999) }}",
+    "{{ messages|tojson(indent=99999) }}",
+    "{{ [1]|random }}", "{{ '%s' % messages }}", "{{ ('%0' ~ '9' * 9 ~ 'd') % 1 }}", "\ud83d", "\x00", "{#", "{%-",
+)  # fmt: skip
+
+
+def mutated_template(random: Random, data: bytes) -> bytes:
+    """Change a chat template: put hostile parts into it, or change its bytes."""
+    if random.random() < 0.3:
+        return mutated_bytes(random, data)
+    text = data.decode("utf-8")
+    for _ in range(random.choice((1, 1, 2, 3))):
+        at = random.randrange(len(text) + 1)
+        text = text[:at] + random.choice(_TEMPLATE_PARTS) + text[at + random.choice((0, 0, 3, 20)) :]
+    return text.encode("utf-8", "surrogatepass")
+
+
 def mutated_header(random: Random, data: bytes) -> bytes:
     """Change the header of a safetensors file: its JSON, the tensors' fields, the length that it claims."""
     length = struct.unpack("<Q", data[:8])[0]

@@ -128,7 +128,7 @@ def verified(watch: Watch, folder: Path) -> Answer:
         checkpoint = verify_checkpoint(folder)
         view = write_view(checkpoint, Path(parent) / "view")
         names = {path.relative_to(view.folder).as_posix() for path in view.folder.rglob("*") if not path.is_dir()}
-        assert names == {file.name for file in checkpoint.files}
+        assert names == {file.name for file in checkpoint.files} | set(checkpoint.documents)
         # Its links lead into the checkpoint, so both folders lie inside what is watched.
         second = answer(watch, folder.parent, lambda: verify_view(view.folder, view.root))
     return first if second.wrong() is None and second.outcome == ACCEPTED else second

@@ -14,6 +14,8 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+GGUF_SOURCES: Final = "gguf.json"
+"""Says in a private view which tensors a GGUF file holds, and where."""
 CARD: Final = "card.json"
 """May record the digest of an adapter's base. It is read, but is not part of the checkpoint."""
 TEMPLATE_FOLDER: Final = "additional_chat_templates"
@@ -34,6 +36,7 @@ LIMITS: Final[dict[str, int]] = {
 }
 """Files that are read besides weights, with their size limits in bytes."""
 
+_NO_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
 SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _WHOLE: Final = re.compile(r"(?:pytorch_)?(?:model|consolidated)(?:[._-][A-Za-z0-9._-]*)?\.safetensors")
 
@@ -48,6 +51,15 @@ def whole_weights(names: Iterable[str]) -> list[str]:
     meant.
     """
     return sorted(name for name in names if _WHOLE.fullmatch(name))
+
+
+def gguf_files(names: Collection[str]) -> list[str]:
+    """GGUF files that hold the weights: of a folder that has no other weights, adapter or pickle."""
+    others = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
+    top = [name for name in names if "/" not in name]
+    if is_adapter(names) or any(name.endswith(others) and not name.startswith(_NO_WEIGHTS) for name in top):
+        return []
+    return sorted(name for name in top if name.endswith(".gguf"))
 
 
 def is_template(name: str) -> bool:
@@ -76,6 +88,10 @@ def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[
     chosen = {name for name in names if name in settings or is_template(name)}
     if is_adapter(names):
         return frozenset(chosen | ({ADAPTER_CONFIG, ADAPTER_WEIGHTS} & set(names)))
+    packed = gguf_files(names)
+    if packed:
+        # All that config.json would say stands in the file.
+        return frozenset(chosen | set(packed))
     return frozenset(chosen | ({CONFIG} & set(names)) | _weights(set(names), set(placed)))
 
 
