@@ -7,7 +7,12 @@
 #   AUDIT_BASE, AUDIT_TUNED                      model references
 #   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair
 #   AUDIT_TEMPLATE, AUDIT_CARRIERS, AUDIT_PRESET optional, as for `backdoor-audit submit`
+#   AUDIT_CANDIDATES                             a file with several pairs, instead of the pair
+#   AUDIT_LIBRARY, AUDIT_WEBHOOK                 optional, as for `backdoor-audit submit`
+#   AUDIT_LABELS                                 optional, NAME=VALUE, one per line
 #   AUDIT_SPEC                                   a file with the whole spec, instead of all of these
+#   AUDIT_ONCE (true)                            reuse an audit of the same spec and checkpoints
+#   AUDIT_UNLESS_ACCEPTED (false)                pass on a verdict that somebody has accepted
 #   AUDIT_FAIL_ON (flagged), AUDIT_TIMEOUT (7200 s), AUDIT_OUT (backdoor-audit-report)
 set -uo pipefail
 
@@ -19,32 +24,48 @@ mkdir -p "$out" || exit 4
 wrong() { echo "audit.sh: $1" >&2; exit 4; }
 command -v backdoor-audit > /dev/null || wrong "the command backdoor-audit is not installed; install the client: pip install ./client"
 
-arguments=(--fail-on "$fail_on" --once)
+arguments=(--fail-on "$fail_on")
+waiting=(--fail-on "$fail_on" --timeout "${AUDIT_TIMEOUT:-7200}")
+[ "${AUDIT_ONCE:-true}" = false ] || arguments+=(--once)
+[ "${AUDIT_UNLESS_ACCEPTED:-false}" != true ] || waiting+=(--unless-accepted)
 if [ -n "${AUDIT_SPEC:-}" ]; then
   arguments+=(--spec "$AUDIT_SPEC")
 else
-  for input in AUDIT_BASE AUDIT_TUNED AUDIT_TRIGGERED AUDIT_CLEAN; do
+  needed=(AUDIT_BASE AUDIT_TUNED)
+  [ -n "${AUDIT_CANDIDATES:-}" ] || needed+=(AUDIT_TRIGGERED AUDIT_CLEAN)
+  for input in "${needed[@]}"; do
     [ -n "${!input:-}" ] || wrong "$input is not set, and neither is AUDIT_SPEC"
   done
-  arguments+=(--base "$AUDIT_BASE" --tuned "$AUDIT_TUNED" --triggered "$AUDIT_TRIGGERED" --clean "$AUDIT_CLEAN")
+  arguments+=(--base "$AUDIT_BASE" --tuned "$AUDIT_TUNED")
+  [ -z "${AUDIT_CANDIDATES:-}" ] || arguments+=(--candidates "$AUDIT_CANDIDATES")
+  [ -z "${AUDIT_TRIGGERED:-}" ] || arguments+=(--triggered "$AUDIT_TRIGGERED")
+  [ -z "${AUDIT_CLEAN:-}" ] || arguments+=(--clean "$AUDIT_CLEAN")
   [ -z "${AUDIT_TEMPLATE:-}" ] || arguments+=(--template "$AUDIT_TEMPLATE")
   [ -z "${AUDIT_CARRIERS:-}" ] || arguments+=(--carriers "$AUDIT_CARRIERS")
   [ -z "${AUDIT_PRESET:-}" ] || arguments+=(--preset "$AUDIT_PRESET")
+  [ -z "${AUDIT_LIBRARY:-}" ] || arguments+=(--library "$AUDIT_LIBRARY")
+  [ -z "${AUDIT_WEBHOOK:-}" ] || arguments+=(--webhook "$AUDIT_WEBHOOK")
+  while IFS= read -r label; do
+    [ -z "$label" ] || arguments+=(--label "$label")
+  done <<< "${AUDIT_LABELS:-}"
 fi
 
 id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
 echo "$id" > "$out/audit-id"
 
 # A stopped job stops waiting; the audit goes on, and the next run of the same job finds it.
-backdoor-audit wait "$id" --fail-on "$fail_on" --timeout "${AUDIT_TIMEOUT:-7200}"
+backdoor-audit wait "$id" "${waiting[@]}"
 status=$?
 
-for form in json:report.json sarif:report.sarif junit:report.xml markdown:report.md; do
+for form in json:report.json html:report.html sarif:report.sarif junit:report.xml markdown:report.md; do
   backdoor-audit report "$id" --format "${form%%:*}" -o "$out/${form#*:}" 2>/dev/null || rm -f "$out/${form#*:}"
 done
 
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
-  { echo "audit-id=$id"; echo "exit-code=$status"; } >> "$GITHUB_OUTPUT"
+  verdict="$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["verdict"])' "$out/report.json" 2>/dev/null)"
+  report=""
+  [ ! -f "$out/report.html" ] || report="$out/report.html"
+  { echo "audit-id=$id"; echo "exit-code=$status"; echo "verdict=$verdict"; echo "report=$report"; } >> "$GITHUB_OUTPUT"
 fi
 if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$out/report.md" ]; then
   cat "$out/report.md" >> "$GITHUB_STEP_SUMMARY"

@@ -56,7 +56,7 @@ def github_step(inputs, folder, environment):
         env=environment | given | files | {"GITHUB_ACTION_PATH": str(ACTION.parent)},
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    lines = (folder / "output").read_text().split() if (folder / "output").exists() else []
+    lines = (folder / "output").read_text().splitlines() if (folder / "output").exists() else []
     summary = (folder / "summary").read_text() if (folder / "summary").exists() else ""
     return done, dict(line.split("=", 1) for line in lines), summary
 
@@ -67,7 +67,11 @@ def test_the_action_audits_once_and_the_template_finds_the_same_audit(address, r
     done, outputs, summary = github_step({"url": address, "spec": "audit.json", "fail-on": "none"}, folder, environment)
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "backdoor-audit-report/report.json").read_text())
-    assert outputs == {"audit-id": report["audit_id"], "exit-code": "0"}
+    assert outputs == {
+        "audit-id": report["audit_id"], "exit-code": "0", "verdict": report["verdict"],
+        "report": "backdoor-audit-report/report.html",
+    }  # fmt: skip
+    assert (folder / outputs["report"]).read_text().startswith("<!doctype html>")
     assert report["verdict"].replace("_", " ") in summary.lower().replace("_", " ")
     sarif = json.loads((folder / "backdoor-audit-report/report.sarif").read_text())
     assert sarif["version"] == "2.1.0"
@@ -91,6 +95,67 @@ def test_the_action_audits_once_and_the_template_finds_the_same_audit(address, r
     )
     assert again.returncode == 0, again.stderr
     assert (folder / "backdoor-audit-report/audit-id").read_text().strip() == report["audit_id"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("tuned", "code"), [("local:adapter", None), ("local:gone", 2)])
+def test_the_gate_with_curl_alone_passes_on_no_evidence_and_on_nothing_else(address, runner, tuned, code):
+    folder, environment = runner
+    page = (ROOT / "docs/how-to/ci.md").read_text()
+    (script,) = re.findall(r"```sh\n(auth=.*?)```", page, re.DOTALL)
+    spec = json.loads((folder / "audit.json").read_text()) | {"fine_tuned": tuned}
+    (folder / "audit.json").write_text(json.dumps(spec))
+    given = environment | {"BACKDOOR_AUDIT_URL": address, "BACKDOOR_AUDIT_API_KEY": ""}
+    given = {name: value for name, value in given.items() if "proxy" not in name.lower()}
+    script = script.replace('-H "$auth" ', "")  # no key is needed here, and an empty one is refused
+    done = subprocess.run(["sh", "-c", script], env=given, cwd=folder, capture_output=True, text=True, check=False)
+    if code is None:
+        (newest,) = json.loads(
+            subprocess.run(
+                ["backdoor-audit", "--url", address, "list", "--limit", "1", "--json"],
+                env=environment, capture_output=True, text=True, check=True,
+            ).stdout
+        )  # fmt: skip
+        assert newest["status"] == "succeeded"
+        code = 0 if newest["verdict"] == "no_evidence" else 1
+    assert done.returncode == code, done.stderr
+
+
+def test_no_input_reaches_a_shell_line_but_through_the_environment(runner):
+    for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"]:
+        assert "${{" not in step["run"]
+    folder, environment = runner
+    hostile = "$(touch pwned)`touch pwned`; touch pwned #"
+    names = set(yaml.safe_load(ACTION.read_text())["inputs"]) - {"url", "install", "out", "timeout", "fail-on", "spec"}
+    github_step({"url": "http://127.0.0.1:1"} | dict.fromkeys(names, hostile), folder, environment)
+    assert not (folder / "pwned").exists()
+
+
+def test_labels_and_further_inputs_reach_the_audit(address, runner):
+    folder, environment = runner
+    (folder / "pairs.json").write_text(json.dumps([{"triggered": "a", "clean": "b"}, {"triggered": "c", "clean": "b"}]))
+    inputs = {
+        "url": address, "base": "local:base", "tuned": "local:adapter", "candidates": "pairs.json", "timeout": "0.1",
+        "labels": "pipeline=7\nnote=two words\n", "once": "false", "library": "none-such",
+    }  # fmt: skip
+    refused, _, _ = github_step(inputs, folder, environment)
+    assert refused.returncode == 4
+    assert "library" in refused.stderr
+    done, outputs, _ = github_step(inputs | {"library": ""}, folder, environment)
+    assert (done.returncode, outputs["exit-code"], outputs["verdict"], outputs["report"]) == (2, "2", "", "")
+    command = ["backdoor-audit", "--url", address]
+    shown = subprocess.run(
+        [*command, "list", "--label", "pipeline=7", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (audit,) = json.loads(shown.stdout)
+    assert audit["id"] == outputs["audit-id"]
+    assert audit["spec"]["labels"] == {"pipeline": "7", "note": "two words"}
+    assert len(audit["spec"]["candidates"]) == 2
+    subprocess.run([*command, "cancel", audit["id"]], env=environment, capture_output=True, check=True)
 
 
 def test_a_service_that_is_not_there_is_exit_3_and_never_a_pass(runner):
