@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from audit.errors import InvalidAudit
 from audit.prompts import carriers as carrier_sets
-from audit.prompts.decoys import draw
+from audit.prompts.decoys import ENOUGH, draw
 from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier, CarrierSet
 from backdoor_audit.contract.spec.presets import PresetValues
@@ -23,14 +23,12 @@ class DecoyList:
     """Decoys in the order in which they are shown.
 
     Attributes:
-        strings: all with as many tokens as the triggered string.
-        left_out: how many of the user's own decoys were dropped because they have another number.
-        given: how many decoys the user gave; 0 if they are drawn.
+        strings: the user's own, or drawn ones.
+        of_other_length: how many of them have another number of tokens than the triggered string.
     """
 
     strings: tuple[str, ...]
-    left_out: int = 0
-    given: int = 0
+    of_other_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,12 @@ class AuditPlan:
             drawn = draw(
                 trigger.triggered, trigger.clean, tokenizer, self.spec.seed, most, fits, suspects=self.suspects
             )
-            return DecoyList(tuple(drawn))
-        shuffled = list(given.strings)
-        random.Random(f"decoys:{self.spec.seed}").shuffle(shuffled)
-        fitting = [string for string in shuffled if fits(string)]
-        return DecoyList(tuple(fitting[:most]), left_out=len(shuffled) - len(fitting), given=len(shuffled))
+            shown = tuple(drawn)
+        else:
+            shuffled = list(given.strings)
+            random.Random(f"decoys:{self.spec.seed}").shuffle(shuffled)
+            shown = tuple(shuffled[:most])
+        return DecoyList(shown, sum(not fits(string) for string in shown))
 
     def sequences(self, decoy_sets: int | None = None) -> int:
         """The maximum number of sequences that each model is run on: every string on every carrier, decoys on fewer.
@@ -93,6 +92,21 @@ class AuditPlan:
         sets = len(pairs) if decoy_sets is None else decoy_sets
         carriers = len(self.a) + len(self.b)
         return (len(pairs) + 2 * cleans) * carriers + sets * self.sizes.max_decoys * 2 * self.decoy_carriers
+
+
+def too_few(decoys: int, most: int) -> str | None:
+    """What to say before an audit whose decoys are too few for any pair to stand out; None if there are enough.
+
+    Args:
+        decoys: how many there are.
+        most: how many may be shown (``max_decoys``); an audit that wants fewer knows it.
+    """
+    if decoys >= min(ENOUGH, most):
+        return None
+    return (
+        f"there are {decoys} decoys, and the gate specific needs {ENOUGH} that are silent: without a library the "
+        "verdict is review at most; supply decoys of your own"
+    )
 
 
 def plan_audit(spec: AuditSpec) -> AuditPlan:

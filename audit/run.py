@@ -24,6 +24,7 @@ from audit.measure.resume import obtain_confirmation, obtain_directions, obtain_
 from audit.models.adapters import is_adapter
 from audit.models.pair import load_pair
 from audit.models.runner import Runner
+from audit.plan import too_few
 from audit.ports import AuditInputs, DeviceMap, FolderStore, ProgressCallback, Sink
 from audit.reporting.report import Results, audit_report, invalid_report
 from audit.translate import BATCH_TOKENS, within_memory
@@ -129,6 +130,9 @@ class _Attempt:
         setup = prepare(spec, pair, runner, base_digest=inputs.base_digest, cache=inputs.cache)
         notes.extend(other_base(spec.base_model, inputs.tuned_dir))
         runs = pair_runs(setup, inputs.workspace)
+        for run in runs:
+            if few := too_few(len(run.setup.decoys()), spec.sizes().max_decoys):
+                progress(0.9, few)
         needed = disk_bytes(setup, setup.plan.sequences(decoy_sets(runs)))
         plan = {"bytes": needed, "device": pair.device.type, "dtype": pair.precision}
         check_disk(obtain_plan(inputs.workspace, plan), needed)

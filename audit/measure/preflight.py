@@ -18,7 +18,7 @@ from audit.measure.templates import ChosenTemplates, choose_templates, prompt_se
 from audit.models.pair import ModelPair, Side
 from audit.models.parts import resolve_layers
 from audit.models.runner import Runner
-from audit.plan import AuditPlan, plan_audit
+from audit.plan import AuditPlan, plan_audit, too_few
 from audit.ports import FolderStore
 from audit.prompts.rendering import Renderer, Rendering, Tokens, check_pair
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
@@ -56,6 +56,7 @@ class AuditSetup:
     layers: tuple[int, ...]
     warnings: list[str] = field(default_factory=list)
     drawn_as: TriggerSpec | None = None
+    _decoys: list[str] | None = None
     _length: int = 0
 
     @property
@@ -99,14 +100,19 @@ class AuditSetup:
         return [renderer.tokens(carrier, string) for carrier in carriers]
 
     def decoys(self) -> list[str]:
-        """Every decoy that may be shown, in order: at most ``max_decoys``, with as many tokens as ``triggered``."""
+        """Every decoy that may be shown, in order: at most ``max_decoys``."""
+        if self._decoys is not None:
+            return self._decoys
         decoys = self.plan.decoys(self.pair.tokenizer, self._fits, self.drawn_as or self.trigger)
-        if decoys.left_out:
+        if decoys.of_other_length:
             self.warnings.append(
-                f"{decoys.left_out} of {decoys.given} decoys were left out: decoys have as many tokens as the "
-                "triggered string"
+                f"{decoys.of_other_length} of {len(decoys.strings)} decoys have another number of tokens than the "
+                "triggered string; positions are aligned from the right"
             )
-        return list(decoys.strings)
+        if few := too_few(len(decoys.strings), self.sizes.max_decoys):
+            self.warnings.append(few)
+        self._decoys = list(decoys.strings)
+        return self._decoys
 
     @property
     def triggered_length(self) -> int:
@@ -128,7 +134,7 @@ class AuditSetup:
             TriggerNotDistinguishable, InvalidAudit: this pair's strings give the same tokens, or prompts are too long.
         """
         base, tuned = renderers(self.pair, trigger, self.templates)
-        other = replace(self, trigger=trigger, renderer=tuned, base_renderer=base, warnings=[], _length=0)
+        other = replace(self, trigger=trigger, renderer=tuned, base_renderer=base, warnings=[], _length=0, _decoys=None)
         other.warnings.extend(_check_pair(other))
         return other
 

