@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from audit.models.loading import load_tokenizer
+from audit.models.tokenizers import load_tokenizer
 from benchmarks.harness.goals import at_least, at_most
 from benchmarks.harness.setup import (
     ORGANISMS,
