@@ -8,6 +8,7 @@ to the source. This is the ablation of ``audit.measure.ablation`` along the run'
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
-from audit.models.generation import left_padded, pad_token, plain_generation
+from audit.models.generation import end_tokens, left_padded, pad_token, plain_generation
 from audit.models.hooks import contiguous_input
 from audit.models.parts import ModelParts
 from audit.models.runner import Runner
@@ -39,7 +40,7 @@ class Run:
 
 @torch.no_grad()
 def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int) -> list[tuple[int, ...]]:
-    """Greedy continuations by the fine-tuned model, up to ``n_tokens`` tokens each, cut at an end-of-text token.
+    """Greedy continuations by the fine-tuned model, up to ``n_tokens`` tokens each, cut where a text or a turn ends.
 
     They are shorter if the model runs out of positions.
 
@@ -86,7 +87,7 @@ def _continue(
         model = model.get_base_model()
     changed = [index for index, run in enumerate(runs) if run.source is not None]
     prompts = [run.prompt for run in runs] + [run.source for run in runs if run.source is not None]
-    pad, end = pad_token(tokenizer), tokenizer.eos_token_id
+    pad, ends = pad_token(tokenizer), end_tokens(pair)
     ids, mask = left_padded(prompts, pad, pair.device)
     limit = getattr(parts.body.config, "max_position_embeddings", None)
     most = n_tokens if limit is None else min(n_tokens, limit - ids.shape[1])
@@ -95,7 +96,7 @@ def _continue(
     rows = torch.tensor(changed, dtype=torch.long, device=pair.device)
     sources = torch.arange(len(runs), len(prompts), device=pair.device)
     config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False, max_new_tokens=most, pad_token_id=pad, eos_token_id=end, use_cache=True
+        do_sample=False, max_new_tokens=most, pad_token_id=pad, eos_token_id=ends or None, use_cache=True
     )
 
     def follow(_ids: Tensor, scores: Tensor) -> Tensor:
@@ -114,11 +115,11 @@ def _continue(
             generation_config=config,
             logits_processor=LogitsProcessorList([follow]),
         )
-    return [_cut(out[index, ids.shape[1] :].tolist(), end) for index in range(len(runs))]
+    return [_cut(out[index, ids.shape[1] :].tolist(), ends) for index in range(len(runs))]
 
 
-def _cut(ids: list[int], end: int | None) -> tuple[int, ...]:
-    return tuple(ids if end is None or end not in ids else ids[: ids.index(end)])
+def _cut(ids: list[int], ends: Sequence[int]) -> tuple[int, ...]:
+    return tuple(takewhile(lambda token: token not in ends, ids))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Set-up of every greedy generation in an audit: padding on the left, and none of the checkpoint's own settings."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,12 +10,32 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import GenerationConfig
 
+from audit.models.pair import ModelPair
 from audit.prompts.rendering import Tokens
 
 
 def pad_token(tokenizer: Any) -> int:
     """The id that pads shorter prompts on the left; it is never attended to."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0))
+
+
+def end_tokens(pair: ModelPair) -> list[int]:
+    """The ids that end a text for either model: those of tokenizer, configurations and generation settings, sorted.
+
+    A checkpoint often has several: of the text, and of a turn of its chat. They are the same for both models of a pair,
+    so that neither is asked otherwise.
+    """
+    ends = [pair.tokenizer.eos_token_id]
+    for model in pair.models.values():
+        ends += [getattr(model.config, "eos_token_id", None), getattr(model.generation_config, "eos_token_id", None)]
+    for side in ("base", "tuned"):  # an adapter's folder may say more than the model that it was put on
+        settings = pair.settings_of(side)
+        with contextlib.suppress(ValueError):
+            ends.append(json.loads(settings.generation.get("eos_token_id", "null")))
+        ends.append(pair.tokenizer.get_vocab().get(settings.tokens.get("eos_token")))
+    flat = [one for end in ends for one in (end if isinstance(end, list | tuple) else [end])]
+    weight: Any = pair.parts["tuned"].head.weight
+    return sorted({one for one in flat if isinstance(one, int) and 0 <= one < weight.shape[0]})
 
 
 def left_padded(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import GenerationConfig
 
-from audit.models.generation import left_padded, pad_token, plain_generation
+from audit.models.generation import end_tokens, left_padded, pad_token, plain_generation
 from audit.models.hooks import contiguous_input, skip_to, watch
 from audit.models.layout import Layout, empty_final, gather, pad, scatter, scatter_final, take_final
 from audit.models.pair import ModelPair, Side
@@ -175,17 +175,16 @@ class Runner:
 
     @torch.no_grad()
     def greedy(self, prompts: Sequence[Tokens], n_tokens: int, side: Side = "tuned") -> list[tuple[int, ...]]:
-        """Greedy continuation of exactly ``n_tokens`` tokens; an end-of-text token is never chosen."""
+        """Greedy continuation of exactly ``n_tokens`` tokens; no token that ends a text or a turn is ever chosen."""
         if n_tokens == 0:
             return [()] * len(prompts)
         model: Any = self.pair.models[side]
         if hasattr(model, "get_base_model"):  # PEFT's wrapper overrides the model's settings with its own
             model = model.get_base_model()
-        tokenizer = self.pair.tokenizer
-        filler = pad_token(tokenizer)
+        filler = pad_token(self.pair.tokenizer)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, max_new_tokens=n_tokens, min_new_tokens=n_tokens, pad_token_id=filler,
-            eos_token_id=tokenizer.eos_token_id, use_cache=True,
+            eos_token_id=end_tokens(self.pair) or None, use_cache=True,
         )  # fmt: skip
         layout = Layout.of(prompts)
         continuations: dict[int, tuple[int, ...]] = {}

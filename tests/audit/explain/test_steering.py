@@ -98,6 +98,15 @@ def test_an_end_of_text_ends_the_answer():
     assert all(long[: len(short)] == short for long, short in zip(whole, cut, strict=True))
 
 
+def test_each_of_several_ends_ends_the_answer():
+    runner = small_runner()
+    prompts = [run.prompt for run in some_runs()]
+    whole = continuations(runner, LAYER, [Run(prompt) for prompt in prompts], 5)
+    runner.pair.models["tuned"].generation_config.eos_token_id = [2, whole[0][2]]
+    cut = continuations(runner, LAYER, [Run(prompt) for prompt in prompts], 5)
+    assert cut[0] == whole[0][:2]
+
+
 def test_no_answer_is_longer_than_the_model_has_positions():
     runner = small_runner("gpt2")
     limit = runner.pair.parts["tuned"].body.config.max_position_embeddings

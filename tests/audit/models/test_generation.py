@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from audit.models.generation import left_padded, pad_token, plain_generation
-from tests.audit.small_models import random_sequences, small_model
+from audit.models.generation import end_tokens, left_padded, pad_token, plain_generation
+from backdoor_audit.contract.checkpoint_settings import CheckpointSettings
+from tests.audit.small_models import random_sequences, small_model, small_pair
 
 
 @pytest.mark.parametrize(("pad", "eos", "expected"), [(7, 2, 7), (0, 2, 0), (None, 2, 2), (None, None, 0)])
@@ -47,3 +48,14 @@ def test_settings_of_the_checkpoint_do_not_count_and_come_back():
     assert model.generation_config is own
     for row, prompt in enumerate(prompts):
         assert written[row, ids.shape[1] :].tolist() == greedy(model, prompt)
+
+
+def test_ends_are_those_of_both_models_and_within_the_vocabulary():
+    pair = small_pair()
+    pair.models["base"].generation_config.eos_token_id = [5, 4]
+    pair.models["tuned"].config.eos_token_id = [6, 10_000]
+    pair.settings["tuned"] = CheckpointSettings(
+        generation={"eos_token_id": "[7]"}, tokens={"eos_token": pair.tokenizer.convert_ids_to_tokens(8)}
+    )
+    pair.settings["base"] = CheckpointSettings(generation={"eos_token_id": "no JSON"}, tokens={"eos_token": "unknown"})
+    assert end_tokens(pair) == [2, 4, 5, 6, 7, 8]

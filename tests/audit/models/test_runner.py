@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from audit.models.layout import Layout
 from audit.models.prefix import common_prefix
 from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
+from backdoor_audit.contract.checkpoint_settings import CheckpointSettings
 from tests.audit.small_models import LAYERS, random_sequences, small_pair, small_runner
 
 ALL = tuple(range(LAYERS))
@@ -164,29 +167,52 @@ def test_gradients_are_autograds(shape, direction, assert_close):
             assert_close(ours[shared:], expected[layer][shared:], atol=2e-3 * float(expected[layer].abs().max()))
 
 
-@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma2"])
-def test_greedy_is_the_best_token_but_the_end(shape):
+def _generation(runner, ends):
+    runner.pair.models["tuned"].generation_config.eos_token_id = ends
+
+
+def _configuration(runner, ends):
+    runner.pair.models["base"].config.eos_token_id = ends
+
+
+def _folder(runner, ends):
+    runner.pair.settings["tuned"] = CheckpointSettings(generation={"eos_token_id": json.dumps(ends)})
+
+
+def _token(runner, ends):
+    names = runner.pair.tokenizer.convert_ids_to_tokens(ends)
+    runner.pair.settings["tuned"] = CheckpointSettings(tokens={"eos_token": names[-1]})
+
+
+@pytest.mark.parametrize(
+    ("shape", "say"),
+    [("llama", None), ("gpt2", None), ("gemma2", None)]
+    + [("llama", say) for say in (_generation, _configuration, _folder, _token)],
+)
+def test_greedy_is_the_best_token_but_an_end(shape, say):
     runner = small_runner(shape, budget=40)
-    tokenizer = runner.pair.tokenizer
     model = runner.pair.models["tuned"]
-    eos = tokenizer.eos_token_id
-    with torch.no_grad():  # the end of text is attractive, so that suppressing it decides
+    ends = [runner.pair.tokenizer.eos_token_id]
+    if say is not None:
+        ends.append(70)
+        say(runner, ends)
+    with torch.no_grad():  # the last end is attractive, so that suppressing it decides
         weight = model.get_output_embeddings().weight
-        weight[eos] = 3 * weight[4]
+        weight[ends[-1]] = 3 * weight[4]
     prompts = [item.prompt() for item in random_sequences(6, prefix=2)]
     got = runner.greedy(prompts, 4)
-    ends = 0
+    wanted_ends = 0
     for prompt, continuation in zip(prompts, got, strict=True):
         ids, expected = list(prompt.ids), []
         for _ in range(4):
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
-            ends += int(logits.argmax()) == eos
-            logits[eos] = -torch.inf
+            wanted_ends += int(logits.argmax()) == ends[-1]
+            logits[ends] = -torch.inf
             expected.append(int(logits.argmax()))
             ids.append(expected[-1])
         assert continuation == tuple(expected)
-    assert ends > 0
+    assert wanted_ends > 0
     assert runner.greedy(prompts, 0) == [()] * 6
 
 
