@@ -1,4 +1,4 @@
-"""One JSON object a line on standard error, from our own code and from the libraries alike."""
+"""One JSON object per line on standard error, from our own code and from libraries alike."""
 
 import logging
 import sys

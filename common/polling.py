@@ -1,4 +1,4 @@
-"""Threads that do one thing again and again, for as long as the process runs."""
+"""Threads that repeat one step for as long as the process runs."""
 
 import random
 import threading
@@ -13,14 +13,15 @@ _SPREAD: Final = 0.1
 
 
 class PollingLoop(threading.Thread):
-    """Calls ``step`` until stopped; no error ends it.
+    """Calls ``step`` until stopped; errors do not end it.
 
     Args:
         name: the thread's name, which log lines carry.
         step: one pass; returns the seconds until the next one, None for ``every_s``.
         every_s: pause between two passes.
         outage_s: pause after a pass that failed; by default ``every_s``.
-        outages: errors that mean that something else is down. They are logged in one line, all others with their trace.
+        outages: errors that mean that something else is down. They are logged on one line, all others with their
+            traceback.
     """
 
     def __init__(
@@ -41,18 +42,18 @@ class PollingLoop(threading.Thread):
         self._stopping = False
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Run until told to stop."""
         while not self._stopping:
             self._wake.wait(self._pass())
             if not self._stopping:
                 self._wake.clear()
 
     def wake(self) -> None:
-        """End the present pause: there is something to do."""
+        """End the current pause, because there is something to do."""
         self._wake.set()
 
     def stop(self, patience_s: float = 5.0) -> None:
-        """Start no further pass, and wait up to ``patience_s`` for the present one."""
+        """Start no further pass, and wait up to ``patience_s`` for the current one."""
         self._stopping = True
         self._wake.set()
         if self.is_alive():

@@ -1,6 +1,6 @@
-"""What the outside world is told of an error: each class of the rooms' error trees names one problem type.
+"""What clients are told about an error: each class in the rooms' error trees names one problem type.
 
-The HTTP status of each code is the service's business (``service.http.problems.STATUSES``).
+The HTTP status of each code is defined by the service (``service.http.problems.STATUSES``).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from typing import Final
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One kind of problem: ``code`` for programs, ``title`` and ``detail`` for people. Holds nothing of a request."""
+    """One kind of problem: ``code`` for programs, ``title`` and ``detail`` for people. Contains nothing from a
+    request.
+    """
 
     code: str
     title: str
@@ -19,12 +21,12 @@ class ProblemType:
 INTERNAL: Final = ProblemType(
     "internal", "Internal error", "Something went wrong. The service's log has the cause under this instance."
 )
-"""For errors that no client can do anything about."""
+"""For errors that clients can do nothing about."""
 
 INVALID_REQUEST: Final = ProblemType(
     "invalid_request", "Invalid request", "The request is not valid for this call; `errors` lists what is wrong."
 )
 NO_SPACE: Final = ProblemType("no_space", "No space left", "The disk that holds the store is full.")
 STORE_UNAVAILABLE: Final = ProblemType(
-    "store_unavailable", "Store unavailable", "The store's disk or server did not answer. Try again."
+    "store_unavailable", "Store unavailable", "The store's disk or server did not respond. Try again."
 )

@@ -1,4 +1,4 @@
-"""The settings that the API and the workers share. Read once, by an entry point, and passed inward."""
+"""The settings that the API and the workers share, read once by an entry point and passed inward."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -36,7 +36,7 @@ class CommonSettings(BaseSettings):
     )
     artifacts_url: str = Field(
         default_factory=lambda data: f"{data['data_dir']}/audits",
-        description="Where audits' artifacts lie: a folder or file:// address that API and workers all see, or "
+        description="Where audits' artifacts are kept: a folder or file:// address that API and workers all see, or "
         "an object store: s3://, gs://, az://.",
     )
     hub_dir: Path | None = Field(default=None, description="A Hugging Face hub cache for hf: references.")
@@ -54,13 +54,13 @@ class CommonSettings(BaseSettings):
         description="Registered models that mlflow: references may name; `*` is any text.",
     )
     mlflow_limit_gb: float = Field(
-        default=200, gt=0, description="The most that is fetched of one registered version, GiB."
+        default=200, gt=0, description="Maximum size of one registered version to download, GiB."
     )
-    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat ends.")
+    lease_s: float = Field(default=60, gt=0, description="Seconds after which a claim without a heartbeat expires.")
     requeue_after_s: float = Field(
         default=60,
         gt=0,
-        description="A queued audit that has waited this many seconds is sent to the broker again, by a worker.",
+        description="Seconds after which a worker sends a waiting queued audit to the broker again.",
     )
 
     @field_validator("data_dir", "models_root", "hub_dir")
@@ -95,17 +95,17 @@ class CommonSettings(BaseSettings):
         try:
             return cls(**values)
         except ValidationError as error:
-            # What is wrong between two settings names them itself.
+            # An error that involves two settings names them itself.
             problems = "; ".join(
                 (f"{ENV_PREFIX}{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + words_of(item)
                 for item in error.errors()
-                if item["type"] != "default_factory_not_called"  # what is missing is named already
+                if item["type"] != "default_factory_not_called"  # missing settings are already named
             )
             raise InvalidSettings(f"invalid settings: {problems}") from None
 
     @property
     def store_dir(self) -> Path:
-        """Where ``store:`` models lie."""
+        """Where ``store:`` models are kept."""
         return self.data_dir / "store"
 
     @property

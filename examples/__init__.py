@@ -1,1 +1,1 @@
-"""Things to try the service on."""
+"""Examples for trying out the service."""

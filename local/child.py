@@ -1,4 +1,4 @@
-"""One process that is kept running: how it is started, how its end is noticed, and how nothing of it is left."""
+"""One supervised process: how it is started, how its end is noticed, and how everything it started is cleaned up."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ _PIECE_BYTES: Final = 1024**2
 
 
 def settings_environment(data_dir: Path, models_root: Path) -> dict[str, str]:
-    """The caller's environment in which our modules are found, with these two settings over it."""
+    """The caller's environment with our modules on the path, overridden by these settings."""
     roots = (str(Path(module.__file__).resolve().parents[1]) for module in (local, backdoor_audit) if module.__file__)
     search_path = [*roots, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return dict(os.environ) | {
@@ -33,7 +33,7 @@ def settings_environment(data_dir: Path, models_root: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Launch:
-    """How one child is started and stopped. Output of the child is appended to ``log``."""
+    """How one child is started and stopped. Its output is appended to ``log``."""
 
     name: str
     argv: Sequence[str]
@@ -45,7 +45,7 @@ class Launch:
 
 @dataclass
 class Child:
-    """One supervised process over all its starts."""
+    """One supervised process across all its starts."""
 
     launch: Launch
     process: subprocess.Popen[bytes] | None = None
@@ -78,15 +78,15 @@ class Child:
             raise ChildFailed(f"{self.launch.name} could not be started: {error.strerror}") from error
 
     def exit_code(self) -> int | None:
-        """The exit code where the process has ended, negative for a signal; None while it runs or was never started.
+        """The exit code if the process has ended, negative for a signal; None while it runs or was never started.
 
-        What is left of an ended process's session is killed with it.
+        Whatever remains of an ended process's session is killed with it.
         """
         process = self.process
         if process is None:
             return None
         if process.returncode is None:
-            # Looked at before it is reaped: until then the process group's number cannot belong to anybody else.
+            # Inspected before it is reaped: until then, the process group's number cannot be reused.
             ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
                 return None
@@ -99,7 +99,7 @@ class Child:
             self.process.send_signal(number)
 
     def kill_group(self) -> None:
-        """Kill whatever is left in the process's group."""
+        """Kill whatever remains in the process's group."""
         if self.process is not None and self.process.returncode is None:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -107,7 +107,7 @@ class Child:
                 return
 
     def tail(self) -> str:
-        """The last lines that the latest start has logged."""
+        """The last lines logged since the latest start."""
         try:
             with self.launch.log.open("rb") as log:
                 end = log.seek(0, os.SEEK_END)
@@ -120,7 +120,7 @@ class Child:
     def trim_log(self) -> None:
         """Keep the log bounded: beyond 50 MB its last 50 MB move to ``.1``, and the open file starts over.
 
-        It is copied in pieces: whatever its size, it is never read whole.
+        It is copied in pieces, so it is never read as a whole, whatever its size.
         """
         try:
             size = self.launch.log.stat().st_size
@@ -142,7 +142,7 @@ class Child:
         return f"{self.launch.name} {ending(code)}"
 
     def where(self) -> str:
-        """Where the log is, and how it ends."""
+        """The log's location and its last lines."""
         tail = self.tail()
         return f"its log: {self.launch.log}" + (f", which ends:\n{tail}" if tail else "")
 

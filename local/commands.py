@@ -18,7 +18,7 @@ P = ParamSpec("P")
 
 
 def _reporting(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn this room's errors into a message and an exit code."""
+    """Convert this room's errors to a message and an exit code."""
 
     @wraps(command)
     def run(*arguments: P.args, **options: P.kwargs) -> int:

@@ -1,7 +1,7 @@
-"""``backdoor-audit doctor``: what the service stands on, looked at from this machine.
+"""``backdoor-audit doctor``: checks what the service depends on, from this machine.
 
-The looking is done by ``python -m worker.doctor`` with the settings that ``serve`` would hand to its worker, because a
-client knows no database and no torch.
+The checks are done by ``python -m worker.doctor`` with the settings that ``serve`` would pass to its worker, because a
+client has neither the database nor torch.
 """
 
 import json
@@ -24,10 +24,10 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "bad": "bold red"}
 
 
 def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Ask ``worker.doctor`` with these settings.
+    """Run ``worker.doctor`` with these settings.
 
     Raises:
-        SetupError: it could not be asked.
+        SetupError: it could not be run.
     """
     try:
         done = subprocess.run(
@@ -36,14 +36,14 @@ def findings(environment: Mapping[str, str]) -> list[dict[str, Any]]:
         )  # fmt: skip
         found = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise SetupError(f"the machine could not be examined: {type(error).__name__}") from error
+        raise SetupError(f"the machine could not be checked: {type(error).__name__}") from error
     if not isinstance(found, list):
-        raise SetupError("the machine could not be examined: no list of findings came back")
+        raise SetupError("the machine could not be checked: no list of findings was returned")
     return found
 
 
 def environment(data_dir: Path, models_root: Path, database_url: str | None, broker_url: str | None) -> dict[str, str]:
-    """The caller's environment with the settings of ``serve`` over it; the bundled broker where none is named."""
+    """The caller's environment, overridden by the settings of ``serve``; with the bundled broker if none is named."""
     settings = settings_environment(data_dir, models_root)
     if database_url is not None:
         settings["BACKDOOR_AUDIT_DATABASE_URL"] = database_url
@@ -57,7 +57,7 @@ def environment(data_dir: Path, models_root: Path, database_url: str | None, bro
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """A line each, and below it what to do."""
+    """One line per finding, and below it what to do."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for each in found:
         state = str(each["state"])

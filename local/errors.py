@@ -3,10 +3,10 @@
 ::
 
     LocalError              message, hint
-    ├── DataDirInUse        another ``serve`` holds the data folder
+    ├── DataDirInUse        another ``serve`` uses the data folder
     ├── AddressInUse        the address is taken, or cannot be bound
     ├── ChildFailed         a process did not start, or died too often
-    └── SetupError          a folder, the broker's program or its socket cannot be used
+    └── SetupError          a folder, the broker's executable or its socket cannot be used
 """
 
 __all__ = ["AddressInUse", "ChildFailed", "DataDirInUse", "LocalError", "SetupError"]
@@ -22,7 +22,7 @@ class LocalError(Exception):
 
 
 class DataDirInUse(LocalError):
-    """Another ``serve`` holds this data folder."""
+    """Another ``serve`` uses this data folder."""
 
 
 class AddressInUse(LocalError):

@@ -1,4 +1,4 @@
-"""Binds the life of a child process to its parent's, where the system can do that."""
+"""Ties the lifetime of a child process to its parent's, if the system supports it."""
 
 import ctypes
 import os
@@ -11,10 +11,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What a child has to run between fork and exec so that it gets ``number`` when its parent is gone.
+    """The function that a child must run between fork and exec to receive ``number`` when its parent ends.
 
-    The kernel counts the parent as gone when the *thread* that forked ends, so children are to be started from the main
-    thread. None if the system has no such thing (only Linux has).
+    The kernel considers the parent ended when the *thread* that forked ends, so start children from the main thread.
+    None if the system does not support this (only Linux does).
     """
     if sys.platform != "linux":
         return None
@@ -23,7 +23,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # the parent was gone before the call above
+        if os.getppid() != parent:  # the parent had ended before the call above
             os._exit(1)
 
     return bind

@@ -1,7 +1,7 @@
 """The embedded stack: one command that runs broker, API and worker on one machine.
 
-The address is bound here and handed to the API, so that it is known to be free before anything starts, and callers are
-kept waiting, not refused, while an API that died is started again.
+The address is bound here and passed to the API, so that it is known to be free before anything starts, and callers wait
+instead of being refused while a crashed API is restarted.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
     """Run the stack until SIGINT, SIGTERM or SIGHUP. ``show`` gets each line for the person at the terminal.
 
     Raises:
-        LocalError: it cannot start, or a process of it died too often; everything has been stopped by then.
+        LocalError: it cannot start, or one of its processes died too often; by then, everything has been stopped.
     """
 
     def announce(name: str, line: str) -> None:
@@ -66,7 +66,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
             _greet(stack, address, show)
             supervisor.watch()
         except StopRequested:
-            show("Stopping; what is under way goes on at the next start. Again to stop at once.")
+            show("Stopping; running work continues at the next start. Press Ctrl-C again to stop immediately.")
         except ChildFailed:
             supervisor.stop(STOP_ORDER)
             raise
@@ -75,7 +75,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
 
 
 def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, address: str, exits: ExitStack) -> None:
-    """Start the children in order, each once the one before is ready."""
+    """Start the children in order, each as soon as the previous one is ready."""
     _make(stack.models_root)
     logs = stack.data_dir / "logs"
     environment = _environment(stack, address, listener)
@@ -97,9 +97,10 @@ def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, addres
 
 
 class _ReadyProbe:
-    """Asks ``/readyz`` and never waits: a call sends the question, later ones look whether the answer is there.
+    """Queries ``/readyz`` without ever waiting: one call sends the request, later calls check for the response.
 
-    Waiting would keep the supervisor from its signals; giving up early and asking again would load a slow machine more.
+    Waiting would keep the supervisor from handling signals; giving up early and retrying would put more load on a slow
+    machine.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -125,19 +126,19 @@ class _ReadyProbe:
         return answer.startswith(b"HTTP/1.1 200 ")
 
     def close(self) -> None:
-        """Drop the question that is under way."""
+        """Drop the pending request."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def _python(module: str) -> list[str]:
-    # -P: a folder or file called "service" where the command is run must not be taken for ours.
+    # -P: a folder or file called "service" in the current folder must not be mistaken for ours.
     return [sys.executable, "-P", "-m", module]
 
 
 def _environment(stack: Stack, address: str, listener: socket.socket) -> dict[str, str]:
-    """What the API and the worker are told; the caller's environment with our own settings over it."""
+    """The environment of the API and the worker: the caller's, overridden by our settings."""
     environment = settings_environment(stack.data_dir, stack.models_root) | {
         "PYTHONUNBUFFERED": "1",
         "BACKDOOR_AUDIT_HOST": stack.host,
@@ -156,19 +157,19 @@ def _greet(stack: Stack, address: str, show: Callable[[str], None]) -> None:
     show(f"  models  {stack.models_root}")
     show(f"  data    {stack.data_dir}")
     show(f"  logs    {stack.data_dir / 'logs'}")
-    show("Ctrl-C stops everything; audits that are queued or running go on at the next start.")
+    show("Ctrl-C stops everything; queued and running audits continue at the next start.")
 
 
 @contextmanager
 def _data_dir_lock(data_dir: Path) -> Iterator[Path]:
-    """Hold the data folder for this process; the kernel gives it back however the process ends."""
+    """Lock the data folder for this process; the kernel releases it however the process ends."""
     path = data_dir / "serve.lock"
     try:
         keep_private(data_dir)
     except PublicFolder as error:
         raise SetupError(str(error)) from error
     except OSError as error:
-        raise SetupError(f"{data_dir} cannot be made: {error.strerror}") from error
+        raise SetupError(f"{data_dir} cannot be created: {error.strerror}") from error
     try:
         file = path.open("a+")
     except OSError as error:
@@ -179,7 +180,7 @@ def _data_dir_lock(data_dir: Path) -> Iterator[Path]:
         except OSError as error:
             raise DataDirInUse(
                 f"another serve already uses {data_dir}{_holder(path)}",
-                hint="stop that one, or give another --data-dir",
+                hint="stop that one, or use another --data-dir",
             ) from error
         yield path
 
@@ -229,4 +230,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SetupError(f"{folder} cannot be made: {error.strerror}") from error
+        raise SetupError(f"{folder} cannot be created: {error.strerror}") from error

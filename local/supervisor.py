@@ -1,8 +1,8 @@
-"""Keeps a handful of processes running, and leaves none behind.
+"""Keeps a few processes running, and leaves none behind.
 
 Each child leads its own session, so that a Ctrl-C on the terminal reaches the supervisor alone, which then stops the
-children in order. On Linux each child is also bound to the life of the supervisor: when that is killed outright, the
-kernel kills the children.
+children in order. On Linux, each child is also tied to the supervisor: if that is killed, the kernel kills the
+children.
 """
 
 import os
@@ -27,7 +27,7 @@ class StopRequested(Exception):
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """A child that died is started again, at most ``most`` times within ``within_s`` seconds."""
+    """A child that died is restarted, at most ``most`` times within ``within_s`` seconds."""
 
     most: int = 5
     within_s: float = 300.0
@@ -35,13 +35,13 @@ class RestartPolicy:
     longest_s: float = 15.0
 
     def delay_s(self, deaths: int) -> float:
-        """Seconds before the start that follows this many recent deaths."""
+        """Seconds before the restart after this many recent deaths."""
         delay: float = self.first_s * 2 ** (deaths - 1)
         return min(self.longest_s, delay)
 
 
 class Supervisor:
-    """Starts children, watches them, starts them again, and stops them in the order asked for.
+    """Starts children, watches them, restarts them, and stops them in the requested order.
 
     Runs in the main thread, inside :meth:`signals`. ``announce`` gets the name of a child and a short line.
     """
@@ -56,7 +56,7 @@ class Supervisor:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Take over the stop signals (and hear of ended children at once) for the duration of the block."""
+        """Handle the stop signals (and notice ended children immediately) for the duration of the block."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
@@ -78,11 +78,11 @@ class Supervisor:
             os.close(writer)
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGCHLD:  # that one only ends the sleep
+        if number != signal.SIGCHLD:  # this signal only ends the sleep
             self._signals.append(number)
 
     def start(self, launch: Launch) -> None:
-        """Start one more child; from now on it is watched."""
+        """Start one more child and watch it from now on."""
         child = Child(launch)
         self._children[launch.name] = child
         child.start()
@@ -91,7 +91,7 @@ class Supervisor:
         """Watch the children until ``ready``; none of them may die before.
 
         Raises:
-            ChildFailed: a child died first, or the time is over.
+            ChildFailed: a child died first, or the time ran out.
             StopRequested: a stop signal came first.
         """
         end = time.monotonic() + timeout_s
@@ -136,7 +136,7 @@ class Supervisor:
             child.process.wait()
 
     def kill_all(self) -> None:
-        """Kill every child and what is left in its group, at once."""
+        """Kill every child and whatever remains in its group, immediately."""
         for child in self._children.values():
             child.kill_group()
         for child in self._children.values():
@@ -144,7 +144,7 @@ class Supervisor:
                 child.process.wait()
 
     def _ended(self, child: Child, grace_s: float) -> bool:
-        """Whether the child ends by itself in time; stops waiting at a further stop signal."""
+        """Whether the child ends by itself in time; a further stop signal ends the waiting."""
         end = time.monotonic() + grace_s
         while child.exit_code() is None:
             if self._signals or time.monotonic() > end:
@@ -153,7 +153,7 @@ class Supervisor:
         return True
 
     def _tend(self, child: Child, now: float) -> None:
-        """Notice a death, and start again when it is time."""
+        """Notice a death, and restart when it is time."""
         if child.start_at is not None:
             if now >= child.start_at:
                 child.start()
@@ -172,7 +172,7 @@ class Supervisor:
         self._announce(child.launch.name, f"{ending(code)}; starting again in {delay:g} s")
 
     def _doze(self, seconds: float) -> None:
-        """Sleep until a signal, the next planned start, or for that long; raises where the signal asks to stop."""
+        """Sleep until a signal, the next planned start, or for that long; raises if the signal asks to stop."""
         planned = [child.start_at for child in self._children.values() if child.start_at is not None]
         if planned:
             seconds = max(0.0, min(seconds, min(planned) - time.monotonic()))

@@ -5,7 +5,7 @@
     StorageError              code, message, hint
     ├── InvalidLocation       invalid_spec  the address names no folder and no object store that can be used
     ├── DiskFull              no_space      the local disk, or a quota on it, is full
-    └── StorageUnavailable    internal      the disk or the object store did not answer; try again later
+    └── StorageUnavailable    internal      the disk or the object store did not respond; try again later
 
 ``code`` is one of the published failure codes.
 """

@@ -31,11 +31,11 @@ def open_store(location: str) -> "ObjectStore":
     parts = urlsplit(location)
     hint = "give s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix"
     if parts.scheme not in SCHEMES or not parts.netloc:
-        raise InvalidLocation("this is no address of an object store", hint=hint)
+        raise InvalidLocation("this is not the address of an object store", hint=hint)
     if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
         raise InvalidLocation(
-            "an address of artifacts names a bucket and a prefix, and nothing else",
-            hint=f"{hint}; credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID and its kin)",
+            "the address of artifacts must consist of a bucket and a prefix only",
+            hint=f"{hint}; credentials and endpoint come from the environment (such as AWS_ACCESS_KEY_ID)",
         )
     try:
         from obstore.exceptions import BaseError
@@ -71,6 +71,6 @@ def translated(doing: str) -> Iterator[None]:
         ) from None
     except exceptions.BaseError as error:
         raise StorageUnavailable(
-            f"{doing} failed: the object store did not answer as it should ({type(error).__name__})",
+            f"{doing} failed: unexpected response from the object store ({type(error).__name__})",
             hint="check that it is up and can be reached",
         ) from None

@@ -1,4 +1,4 @@
-"""Folders that a stranger's code may have filled: deleted, measured and flushed whatever is in them.
+"""Deletes, measures and flushes folders that untrusted code may have filled, whatever is in them.
 
 Nothing here recurses, follows a link, or needs a path as long as the nesting is deep, and one thing that cannot be
 deleted stops nothing else.

@@ -1,4 +1,4 @@
-"""The regular files right in a folder that a stranger's code may have filled, and may still be filling."""
+"""The regular files directly in a folder that untrusted code may have filled, and may still be filling."""
 
 import errno
 import hashlib

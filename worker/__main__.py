@@ -1,7 +1,7 @@
-"""``python -m worker``: one worker for one device, until it is stopped.
+"""``python -m worker``: runs one worker for one device until it is stopped.
 
-SIGTERM (or Ctrl-C) once: the running audit stops at its next progress report and goes back to the queue, at its stage.
-Twice, or after the grace period: its sandbox is killed, and the audit still goes back to the queue.
+After one SIGTERM (or Ctrl-C), the running audit stops at its next progress report and returns to the queue, keeping its
+stage. After a second one, or after the grace period, its sandbox is killed, and the audit also returns to the queue.
 """
 
 import logging
@@ -38,7 +38,7 @@ from worker.tasks import register, worker_name
 EXIT_USAGE: Final = 2
 """The settings are invalid."""
 EXIT_UNAVAILABLE: Final = 3
-"""The database does not answer, or its schema is of another version, at the start or since newer code migrated it."""
+"""The database does not respond, or its schema has another version, at startup or since newer code migrated it."""
 
 _MIGRATE_PATIENCE_S: Final = 60.0
 _KILL_S: Final = 5.0
@@ -50,7 +50,7 @@ def main() -> int:
     """Read the environment, run the worker, return its exit status."""
     configure()
     write_privately()
-    hide_memory()  # The environment may hold a password, and sandboxes run as the same user.
+    hide_memory()  # The environment may contain a password, and sandboxes run as the same user.
     try:
         settings = WorkerSettings.load()
     except SettingsError as error:
@@ -119,13 +119,13 @@ def _consume(context: WorkerContext, dispatcher: Dispatcher) -> int:
     app.conf.worker_consumer = CarefulConsumer
 
     def leave() -> None:
-        """Have Celery end the worker after the task that is running."""
+        """Have Celery end the worker after the running task."""
         state.should_stop = EXIT_UNAVAILABLE
 
     register(app, context, dispatcher, leave)
 
     def keep_logging(**_: Any) -> None:
-        """Celery leaves logging alone when somebody listens to this signal."""
+        """Celery does not configure logging if this signal has a listener."""
 
     def on_ready(**_: Any) -> None:
         # Celery would restart the process by its argv, which is not how it was started.

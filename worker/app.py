@@ -1,15 +1,15 @@
-"""The Celery application: how an audit's id travels. Torch-free, and light enough for the API to import.
+"""The Celery application, which carries audits' ids. Torch-free, and light enough for the API to import.
 
-What is set here, and why:
+Settings and their reasons:
 
 - ``solo`` pool, one audit at a time. The task itself only waits for the sandbox, which is a process of its own, so a
-  prefork child would be a second wall around nothing, with database connections inherited across a fork. In the solo
+  prefork child would add nothing but database connections inherited across a fork. In the solo
   pool the task runs in the main thread, where signals arrive, and the worker does not read from the broker while an
   audit runs: a broker that restarts meanwhile cannot disturb it.
-- Early acknowledgement and no prefetching. The ledger, not the broker, knows who works on what. With late
+- Early acknowledgement and no prefetching. The ledger, not the broker, records who works on what. With late
   acknowledgement and this transport, a job longer than the visibility timeout would be delivered a second time.
 - What the broker refuses is an outage like a broken connection: one that fails over refuses all writes for a while.
-- No results, no events, no remote control: nobody reads them, and each would be one more thing kept in the broker.
+- No results, no events, no remote control: nothing reads them, and each would store more in the broker.
 """
 
 from typing import Any, Final

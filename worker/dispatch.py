@@ -27,9 +27,9 @@ _TRIED_S: Final = 60
 class Dispatcher:
     """Sends audits to whichever worker is free; safe to share between threads.
 
-    Every call ends within two seconds: an outage of the broker is the reaper's business, and no reason to keep a client
-    waiting. Every call connects anew: there is one a minute or so, and no connection can then be left over from before
-    the broker's address moved, to a former primary that takes no more writes for example.
+    Every call ends within two seconds: an outage of the broker is handled by the reaper, and is no reason to keep a
+    client waiting. Every call connects anew: there is one a minute or so, and no connection can then be left over from
+    before the broker's address moved, to a former primary that takes no more writes for example.
     """
 
     def __init__(self, broker_url: str) -> None:

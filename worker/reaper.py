@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def reap_once(ledger: Ledger, dispatcher: Dispatcher) -> list[str]:
-    """Take back lost leases and send on what the ledger hands out; return the ids that were sent.
+    """Take back lost leases, and enqueue what the ledger hands out; return the enqueued ids.
 
     Nothing is sent while the broker holds as many messages as there are queued audits: they wait for a worker, and
     copies of them would only pile up.

@@ -1,4 +1,4 @@
-"""The settings of a worker. Read once, by the entry point, and passed inward."""
+"""The settings of a worker, read once by the entry point and passed inward."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,19 +21,19 @@ class WorkerSettings(CommonSettings):
     )
     device_map: Literal["single", "auto"] = Field(
         default="single",
-        description="auto lets weights that do not fit on the device lie on other GPUs and in the machine's memory.",
+        description="auto keeps weights that do not fit on the device on other GPUs and in the machine's memory.",
     )
     cache_gb: float = Field(default=20, gt=0, description="Size of the cache of base activations, GiB.")
     heartbeat_s: float = Field(
         default=15,
         gt=0,
-        description="Seconds between renewals of a lease, at most half of it; a cancel is heard no later.",
+        description="Seconds between renewals of a lease, at most half of LEASE_S; also the longest delay of a cancel.",
     )
-    reap_s: float = Field(default=10, gt=0, description="Seconds between looks for lost audits.")
+    reap_s: float = Field(default=10, gt=0, description="Seconds between searches for lost audits.")
     max_attempts: int = Field(
         default=3,
         ge=1,
-        description="Lost attempts after which an audit fails as `worker_lost`; shutdowns do not count.",
+        description="Number of lost attempts after which an audit fails as `worker_lost`; shutdowns do not count.",
     )
     max_deadline_s: float = Field(
         default=86_400,
@@ -44,18 +44,20 @@ class WorkerSettings(CommonSettings):
     shutdown_grace_s: float = Field(
         default=20,
         ge=0,
-        description="Seconds that a running audit has for ending at SIGTERM, before its process is killed.",
+        description="Seconds that a running audit has to stop after SIGTERM before its process is killed.",
     )
     interrupt_grace_s: float = Field(
-        default=30, ge=0, description="Seconds that a cancelled or overdue audit has, before its process is killed."
+        default=30,
+        ge=0,
+        description="Seconds before the process of a cancelled or overdue audit is killed.",
     )
     sandbox_memory_gb: float | None = Field(
         default=None,
         gt=0,
-        description="Limit of an audit's memory on a CPU, GiB; by default nine tenths of the machine's or the "
-        "container's. None where a GPU is used.",
+        description="Memory limit of an audit on a CPU, GiB; by default nine tenths of the machine's or the "
+        "container's. No limit with a GPU.",
     )
-    sandbox_file_gb: float = Field(default=256, gt=0, description="Limit of one file that an audit writes, GiB.")
+    sandbox_file_gb: float = Field(default=256, gt=0, description="Size limit of each file that an audit writes, GiB.")
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:

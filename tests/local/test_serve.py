@@ -159,7 +159,7 @@ def test_an_address_that_others_reach_is_refused_with_the_services_reason(tmp_pa
 def test_a_folder_that_cannot_be_made_is_said(tmp_path, capfd):
     (tmp_path / "file").write_text("")
     assert run(["serve", "--data-dir", str(tmp_path / "file" / "data"), "--port", "0"]) == 3
-    assert "cannot be made" in capfd.readouterr().err
+    assert "cannot be created" in capfd.readouterr().err
 
 
 def test_another_broker_and_ledger_leave_the_bundled_ones_out(serve, tmp_path):

@@ -32,7 +32,7 @@ class AttemptArtifacts:
         context: what the worker has.
         claim: whose artifacts these are.
         why_stop: the reason to give up waiting for the store, None while there is none.
-        report_progress: told what the attempt waits for.
+        report_progress: is told what the attempt waits for.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AttemptArtifacts:
         )
 
     def read_report(self, digests: tuple[str, str], *, within_s: float | None = None) -> AuditReport | None:
-        """Return the report that the sandbox wrote; None if there is none. It is validated as a stranger's file.
+        """Return the report that the sandbox wrote; None if there is none. It is validated as an untrusted file.
 
         Args:
             digests: of the base and the fine-tuned checkpoint.
@@ -111,7 +111,7 @@ class AttemptArtifacts:
             log.warning("activations.left", error=type(error).__name__)
 
     def drop(self) -> None:
-        """Delete everything: an audit without a report leaves nothing of use, and it may be gigabytes."""
+        """Delete everything: what an audit without a report leaves is useless, and may be gigabytes."""
         self._drop(self._context.artifacts)
         if self._context.published is not None:
             self._drop(self._context.published)

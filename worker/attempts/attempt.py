@@ -37,7 +37,7 @@ from worker.sandbox.protocol import Failed, Finished, Limits, ModelFolder, Progr
 
 _TICK_S: Final = 0.25
 _END_S: Final = 15.0
-"""How long a sandbox that has sent its outcome may take to end."""
+"""How long a sandbox may take to exit after sending its outcome."""
 _RETRY_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class _Models:
 
 
 class Attempt:
-    """Carries one claim to its end."""
+    """Carries one claim through to its end."""
 
     def __init__(self, context: WorkerContext, claim: Claim) -> None:
         self._context = context
@@ -62,7 +62,7 @@ class Attempt:
         self._artifacts = AttemptArtifacts(context, claim, why_stop=self._why_leave, report_progress=self._lease.report)
 
     def run(self) -> Ending:
-        """Do the work and tell the ledger how it ended; return what it was told."""
+        """Do the work and record its ending in the ledger; return that ending."""
         self._lease.start()
         try:
             ending = self._clear() or self._fetch() or self._work()
@@ -78,7 +78,7 @@ class Attempt:
         return ending
 
     def _clear(self) -> Failure | End | None:
-        """End what an earlier attempt left running in the audit's folder; nothing is touched before that is over."""
+        """End what an earlier attempt left running in the audit's folder; nothing else is touched before that."""
         records, audit_id = self._context.settings.sandbox_records, self._claim.audit_id
         while not end_left_over(records, audit_id, timeout_s=_RETRY_S):
             if (reason := self._why_leave()) is not None:
@@ -101,7 +101,7 @@ class Attempt:
                 return models
             report = self._artifacts.read_report((models.base.digest, models.tuned.digest))
             if report is not None:
-                # An earlier attempt wrote it and died before it could say so, or before it had tidied up.
+                # An earlier attempt wrote it, but died before it could report it or clean up.
                 self._artifacts.forget_activations()
                 return report
             return self._run_sandbox(self._request(models))
@@ -184,9 +184,9 @@ class Attempt:
     # Follow
 
     def _follow(self, sandbox: SandboxProcess) -> Finished | Failed | End | Failure:
-        """Pass progress one way and interrupts the other, until the sandbox has said how it ended.
+        """Pass progress one way and interrupts the other, until the sandbox has reported how it ended.
 
-        Why it stopped is the worker's to say. A sandbox that stops although nobody asked it to is lost, and counted.
+        The worker decides why it stopped. A sandbox that stops without being asked is lost, and counted.
 
         Raises:
             ProtocolError: it sent something that is not a message.
@@ -236,7 +236,7 @@ class Attempt:
         return DEADLINE_PASSED if reason == "deadline" else End.RELEASED
 
     def _settle(self, ending: Ending) -> bool:
-        """Write the ending into the ledger, waiting for one that is down; return whether that was done.
+        """Record the ending in the ledger, waiting if it is down; return whether that was done.
 
         It is not done if another attempt has the audit, or if the worker must go before the ledger is back.
         """
@@ -255,11 +255,11 @@ class Attempt:
         return False
 
     def _why_leave(self) -> Reason | None:
-        # An attempt that has lost its lease has no reason of its own to stop; any will do.
+        # An attempt that has lost its lease has no reason of its own to stop, so any will do.
         return "shutdown" if self._lease.lost else self._why_stop()
 
     def _is_of_no_use(self, ending: Ending, *, told: bool) -> bool:
-        """Whether nobody will read what this attempt wrote: the audit has no report and never will, or is deleted."""
+        """Whether what this attempt wrote will never be read: the audit has no report and never will, or is deleted."""
         if told:
             return ending is End.CANCELLED or isinstance(ending, Failure)
         try:

@@ -1,4 +1,4 @@
-"""How an attempt can end, and what the ledger is told.
+"""How an attempt can end, and what is recorded in the ledger.
 
 =================  ==============================================================
 ``AuditReport``    succeeded
@@ -6,7 +6,7 @@
 ``CANCELLED``      cancelled: the sandbox has stopped, or was killed
 ``RELEASED``       the worker shuts down; back to the queue, not counted
 ``ABANDONED``      the sandbox died, or stopped unasked; lost at once, counted
-``FORGOTTEN``      the lease is gone; nothing is told
+``FORGOTTEN``      the lease is gone; nothing is recorded
 =================  ==============================================================
 """
 
@@ -20,7 +20,7 @@ from jobs.records import Claim
 
 
 class End(Enum):
-    """The endings that carry nothing with them."""
+    """The endings without further data."""
 
     CANCELLED = auto()
     RELEASED = auto()

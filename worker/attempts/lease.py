@@ -1,4 +1,4 @@
-"""Keeps the lease of one attempt alive, in a thread of its own, and learns whether to stop."""
+"""Keeps the lease of one attempt alive in a separate thread, and learns whether to stop."""
 
 import threading
 import time
@@ -81,7 +81,7 @@ class LeaseKeeper(threading.Thread):
             self._heartbeat_at = time.monotonic() + self._heartbeat_s
         progress = self._progress
         if progress is not None and (progress.stage != self._stage_told or now >= self._progress_at):
-            # Its answer saves a cancel the wait for the next heartbeat.
+            # Its result reveals a cancel without waiting for the next heartbeat.
             if self._ledger.progress(self._claim, progress.stage, progress.fraction, progress.message):
                 self.cancel_requested = True
             self._stage_told = progress.stage

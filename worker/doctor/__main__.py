@@ -1,4 +1,4 @@
-"""``python -m worker.doctor``: checks everything that the service depends on, and says what to do about it.
+"""``python -m worker.doctor``: checks everything that the service depends on, and suggests fixes.
 
 It changes nothing; it only writes a file where artifacts go and removes it again. It ends within seconds, whatever is
 down, and prints one JSON document: a list of findings.

@@ -1,1 +1,1 @@
-"""The sandbox: one process per attempt, behind walls, the only one that opens checkpoints and imports torch."""
+"""The sandbox: one process per attempt, the only process that opens checkpoints and imports torch, behind walls."""

@@ -1,9 +1,9 @@
 """``python -m worker.sandbox FD``: one audit, behind walls. The only process that opens checkpoints and imports torch.
 
-It reads a request from standard input, puts the walls up, and only then imports the libraries that read what a
-stranger has written. Progress and the outcome go out over the pipe whose number it is given; interrupts come in over
-standard input, whose end means that the worker is gone. Nothing survives it: a new audit gets a new process, so no
-memory, no CUDA context and no damage is carried from one to the next.
+It reads a request from standard input, sets up the walls, and only then imports the libraries that read untrusted
+files. Progress and the outcome go out over the pipe whose number it is given; interrupts come in over standard input,
+whose end means that the worker is gone. A new audit gets a new process, so no memory, no CUDA context and no damage is
+carried over.
 """
 
 import errno
@@ -122,7 +122,7 @@ class PipeSink:
 
 
 def fence(request: Request) -> list[str]:
-    """Put the walls up around this process, for good; return the names of those that the system does not permit.
+    """Set up the walls around this process, permanently; return the names of those that the system does not permit.
 
     Raises:
         OSError: the audit's folders cannot be made.
@@ -191,10 +191,10 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
 
 
 def failure_of(error: Exception) -> Failure:
-    """Say what an error means for the person who asked for the audit.
+    """Describe an error for the person who requested the audit.
 
-    What we did not foresee becomes ``internal``, without the error's own words, which may quote prompts; the log keeps
-    the places where it passed.
+    An unexpected error becomes ``internal``, without its own message, which may quote prompts; the log has the
+    traceback's locations.
     """
     code = getattr(error, "code", None)
     if isinstance(error, AuditError) or (code in get_args(FailureCode) and hasattr(error, "message")):
@@ -233,7 +233,7 @@ def main(arguments: list[str]) -> NoReturn:
     die_with_parent()
     configure()
     channel: Any = os.fdopen(int(arguments[0]), "wb", buffering=0)
-    # Libraries print; the pipe that carries messages is another one, and the log is where prints belong.
+    # Libraries print; messages use another pipe, and printed text belongs in the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     control = Control(os.fdopen(os.dup(0), "rb", buffering=0))
     request = control.request()
@@ -251,7 +251,7 @@ def main(arguments: list[str]) -> NoReturn:
             sink.send(carry_out(request, sink, control, missing))
     except BrokenPipeError:
         os._exit(os.EX_UNAVAILABLE)
-    # Nothing here needs an orderly end, and the interpreter's would wait for torch's threads.
+    # Nothing here needs a clean shutdown, and the interpreter's would wait for torch's threads.
     sys.stderr.flush()
     os._exit(os.EX_OK)
 

@@ -1,4 +1,4 @@
-"""The walls that a sandbox puts up around itself before it opens anything. Linux; most are missing elsewhere.
+"""The walls that a sandbox sets up around itself before it opens anything. Linux only; most are missing elsewhere.
 
 =====================  ================================================================================
 ``no_core_dumps``      RLIMIT_CORE 0
@@ -61,7 +61,7 @@ def hide_memory() -> bool:
 
 
 def confine(*, memory_bytes: int | None, file_bytes: int | None, reach: Reach) -> dict[str, bool]:
-    """Give up what an audit does not need; return which walls stand.
+    """Give up what an audit does not need; return which walls are up.
 
     ``memory_bytes`` bounds the heap (RLIMIT_DATA, so that memory-mapped files are free), ``file_bytes`` each file
     written, ``reach`` what may be opened. What the system does not permit is left out and logged: a container often

@@ -1,4 +1,5 @@
-"""What a sandbox prints. It never holds the worker's log: it writes into a pipe, and the worker decides what is kept.
+"""The output of a sandbox. It never has access to the worker's log: it writes to a pipe, and the worker decides what is
+kept.
 
 Each line becomes one event ``sandbox.said`` of the worker, with what a terminal would obey written out, so that no line
 of the log was written by a stranger. A line, and all of them together, are bounded; the pipe is emptied to the end, so
