@@ -71,6 +71,6 @@ def translated(doing: str) -> Iterator[None]:
         ) from None
     except exceptions.BaseError as error:
         raise StorageUnavailable(
-            f"{doing} failed: unexpected response from the object store ({type(error).__name__})",
+            f"{doing} failed: the object store did not respond as expected ({type(error).__name__})",
             hint="check that it is up and can be reached",
         ) from None

@@ -158,7 +158,7 @@ def test_a_store_that_is_out_is_unavailable_and_then_comes_back(store, buckets, 
             lambda: store.delete(AUDIT),
             store.probe,
         ):
-            with pytest.raises(StorageUnavailable, match="did not answer") as caught:
+            with pytest.raises(StorageUnavailable, match="did not respond") as caught:
                 use()
             assert SECRET not in f"{caught.value}{caught.value.__cause__}"
     assert store.list(AUDIT) == []
