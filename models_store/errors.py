@@ -134,6 +134,8 @@ class UploadBusy(UploadRefused):
 class BeingCommitted(UploadBusy):
     """Another process is committing the upload; to be asked again."""
 
+    problem: ClassVar[ProblemType] = UploadBusy.problem
+
 
 class UploadIncomplete(UploadRefused):
     """A file of the upload is not all there."""
