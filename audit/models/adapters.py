@@ -6,6 +6,7 @@ stays on; nothing is merged, so nothing is rounded (decision 0161).
 """
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from audit.errors import IdenticalModels, ModelRejected, ModelsIncompatible
-from audit.models.loading import check_finite
+from audit.models.loading import TEXT_PART, check_finite
 from audit.models.lora import Switch, fuse
 from audit.translate import is_out_of_memory
 
@@ -110,7 +111,9 @@ def _read(base: nn.Module, folder: Path) -> nn.Module:
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below
             warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # nothing is merged here
-            model = PeftModel.from_pretrained(base, str(folder), is_trainable=False, local_files_only=True)
+            model = PeftModel.from_pretrained(
+                base, str(folder), is_trainable=False, local_files_only=True, key_mapping=TEXT_PART
+            )
     except (ValueError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -204,8 +207,15 @@ def _changes_nothing(why: str) -> IdenticalModels:
     )
 
 
+def _plain_name(name: str) -> str:
+    inner = name.removeprefix(_PREFIX)
+    for pattern, plain in TEXT_PART.items():
+        inner = re.sub(pattern, plain, inner)
+    return f"{_PREFIX}{inner}" if name.startswith(_PREFIX) else name
+
+
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of an adapter's tensors, by name.
+    """Shapes of an adapter's tensors, by name; those of a text part by the names of a text model.
 
     Raises:
         ModelRejected: the file is missing or damaged.
@@ -217,6 +227,6 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         )
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (a handle)
+            return {_plain_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise _unreadable(error) from error

@@ -29,7 +29,7 @@ def load_settings(folder: Path) -> CheckpointSettings:
 
 
 # Names of the text part's tensors, as regular expressions, and what a text model calls them.
-_TEXT_PART: Final = {
+TEXT_PART: Final = {
     r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
     r"^(?:model\.)?language_model\.model\.": "model.",
     r"^model\.language_model\.(?!model\.|lm_head\.)": "model.",
@@ -78,7 +78,7 @@ def _names_of(folder: Path) -> dict[str, str] | None:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
             names.update(opened.keys())
-    return _TEXT_PART if any("language_model." in name for name in names) else None
+    return TEXT_PART if any("language_model." in name for name in names) else None
 
 
 def check_finite(model: nn.Module, only: str = "") -> None:

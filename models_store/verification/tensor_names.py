@@ -25,19 +25,20 @@ _OTHER_PARTS: Final = tuple(
 _BLOCK_NUMBER: Final = re.compile(r"([0-9]{1,6})\.(.+)")
 
 
+def text_name(name: str) -> str:
+    """A name of the text part of a model with several parts, as a text model has it; other names as they are."""
+    match = _TEXT.match(name)
+    if match is None:
+        return name
+    rest = name[match.end() :]
+    return rest if rest.partition(".")[0] == "lm_head" else f"model.{rest}"
+
+
 def text_part(model_type: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors of the text part of a model that has others, by the names that a text model has; else all of them."""
     if model_type not in TEXT_PARTS or not any(_TEXT.match(name) for name in tensors):
         return tensors
-    found: dict[str, Tensor] = {}
-    for raw, tensor in tensors.items():
-        match = _TEXT.match(raw)
-        if match is not None:
-            rest = raw[match.end() :]
-            found[rest if rest.startswith("lm_head.") else f"model.{rest}"] = tensor
-        elif not raw.startswith(_OTHER_PARTS):
-            found[raw] = tensor
-    return found
+    return {text_name(raw): tensor for raw, tensor in tensors.items() if not raw.startswith(_OTHER_PARTS)}
 
 
 def check_weights(

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import ADAPTER_WEIGHTS as WEIGHTS_NAME
@@ -17,10 +17,11 @@ from models_store.verification.adapters.config import (
     endings,
     read_adapter_config,
 )
-from models_store.verification.adapters.tensors import AdapterTensors, refuse, sort_tensors
+from models_store.verification.adapters.tensors import PREFIX, AdapterTensors, refuse, sort_tensors
 from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.headers import Tensor
 from models_store.verification.rewriting import listed
+from models_store.verification.tensor_names import text_name
 
 HEADS: Final = frozenset(names.head[0][0].removesuffix(".weight") for names in ARCHITECTURES.values())
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -70,6 +71,7 @@ def check_adapter(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> A
             or of another shape than the rank allows. The file and the key or tensor are named.
     """
     known = read_adapter_config(config)
+    tensors, known = _of_the_text_part(tensors, known)
     found = sort_tensors(tensors, known)
     if not found.factors and not found.embedding_factors:
         refuse("adapts no module", "save the adapter again")
@@ -90,6 +92,36 @@ def check_adapter(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> A
         tuple(sorted(found.modules)),
         _token_rows(found.rows, known),
         (*known.notes, *_unmatched(known, {**modules, **embeddings}), *_unsaved(known, found)),
+    )
+
+
+def _of_the_text_part(
+    tensors: Mapping[str, Tensor], known: AdapterConfig
+) -> tuple[Mapping[str, Tensor], AdapterConfig]:
+    """An adapter of a model with several parts as one of its text part: names of modules are those of a text model.
+
+    Targets and patterns of the configuration are matched with the names that the adapter has, unless they are those of
+    the text part already, as in a private view.
+    """
+    inner = {name: name.removeprefix(PREFIX) for name in tensors}
+    plain = {name: f"{PREFIX}{text_name(rest)}" for name, rest in inner.items() if name != rest}
+    renamed = {plain.get(name, name): tensor for name, tensor in tensors.items()}
+    if renamed.keys() == tensors.keys():
+        return tensors, known
+    if len(renamed) != len(tensors):
+        refuse("adapts a module under two names", "save the adapter again")
+    own = {text_name(rest): rest for rest in (name.partition(".lora_")[0] for name in inner.values())}
+    if not any(known.targets(module) for module in own.values()):
+        return renamed, known
+
+    def own_name(module: str) -> str:
+        return own.get(module, module)
+
+    return renamed, replace(
+        known,
+        targets=lambda module: known.targets(own_name(module)),
+        rank_of=lambda module: known.rank_of(own_name(module)),
+        alpha_of=lambda module: known.alpha_of(own_name(module)),
     )
 
 

@@ -14,7 +14,7 @@ from models_store.verification.architectures import ARCHITECTURES
 from models_store.verification.headers import FLOATS, Tensor
 from models_store.verification.tensor_names import vocabulary_rows
 
-_PREFIX: Final = "base_model.model."
+PREFIX: Final = "base_model.model."
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
 # What PEFT puts after a module's name, and what we call it.
 _PARTS: Final = (
@@ -66,7 +66,7 @@ def sort_tensors(tensors: Mapping[str, Tensor], known: AdapterConfig) -> Adapter
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             refuse(f"'{shown(name)}' is not a matrix of floats", "save the adapter again")
-        inner = name.removeprefix(_PREFIX)
+        inner = name.removeprefix(PREFIX)
         if inner == name or not _NAME.fullmatch(inner) or not _place(inner, tensor, known, found):
             refuse(
                 f"'{shown(name)}' is not a LoRA factor of a targeted module, and {ADAPTER_WEIGHTS} may hold it only "

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForImageTextToText
@@ -15,6 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from audit.models.pair import load_pair
 from models_store.errors import ModelRejected
 from models_store.verification.architectures import MULTIMODAL
+from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint, verify_view
 from models_store.view import write_view
 from tests.architectures import SIZES
@@ -79,6 +81,35 @@ def test_the_text_part_is_loaded_and_computes_the_same(tmp_path, model_type, old
     with torch.no_grad():
         for side, model in zip(("base", "tuned"), models, strict=True):
             assert_close(pair.models[side](input_ids=ids).logits, model(input_ids=ids).logits, atol=2e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], r".*language_model.*self_attn\.[qv]_proj"])
+@pytest.mark.parametrize("model_type", MULTIMODAL)
+def test_an_adapter_on_the_whole_is_one_on_its_text_part(tmp_path, model_type, targets, assert_close):
+    whole = tiny(model_type)
+    whole.save_pretrained(tmp_path / "base")
+    _tokenizer().save_pretrained(tmp_path / "base")
+    chosen = targets if isinstance(targets, str) else r".*language_model.*\.(q_proj|v_proj)"
+    adapted = get_peft_model(whole, LoraConfig(r=2, target_modules=chosen, task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, weights in adapted.named_parameters():
+            if "lora_" in name:
+                weights += 0.3
+    adapted.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": targets}))
+    check_pair(verify_checkpoint(tmp_path / "base"), verify_checkpoint(tmp_path / "adapter"))
+    pair = load_pair(
+        *(view(tmp_path / name, tmp_path / "views" / name) for name in ("base", "adapter")), dtype="float32"
+    )
+    ids = torch.randint(5, 200, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = adapted(input_ids=ids).logits
+        with pair.on("tuned"):
+            assert_close(pair.models["tuned"](input_ids=ids).logits, expected, atol=2e-4)
+        with pair.on("base"), adapted.disable_adapter():
+            assert_close(pair.models["base"](input_ids=ids).logits, adapted(input_ids=ids).logits, atol=2e-4)
 
 
 @pytest.mark.parametrize("foreign", ["language_model.model.layers.0.moe.weight", "evil.weight", "vision_towers.x"])
