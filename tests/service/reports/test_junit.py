@@ -6,6 +6,19 @@ from hypothesis import strategies as st
 
 from service.reports import junit
 
+ALLOWED = {
+    "testsuites": {"name", "time", "tests", "failures", "errors", "disabled"},
+    "testsuite": {"name", "tests", "failures", "errors", "time", "disabled", "skipped", "timestamp", "hostname", "id"},
+    "properties": set(),
+    "property": {"name", "value"},
+    "testcase": {"name", "assertions", "time", "classname", "status"},
+    "skipped": {"type", "message"},
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "system-out": set(),
+}
+"""What the schema of Jenkins (junit-10.xsd of its plugin xunit) allows in each element: it refuses a file with more."""
+
 
 def cases(subject):
     whole = ElementTree.fromstring(junit.render(subject))
@@ -14,8 +27,12 @@ def cases(subject):
     tags = [tag for children in found.values() for tag in children]
     counted = {name: tags.count(tag) for name, tag in (("failures", "failure"), ("errors", "error"))}
     counted |= {"tests": len(found), "skipped": tags.count("skipped")}
-    for element in (whole, suite):
-        assert {name: int(element.get(name)) for name in counted} == counted
+    assert {name: int(suite.get(name)) for name in counted} == counted
+    assert {name: int(whole.get(name)) for name in counted if name != "skipped"} | {
+        "skipped": tags.count("skipped")
+    } == (counted)
+    for element in whole.iter():
+        assert set(element.attrib) <= ALLOWED[element.tag], element.tag
     return found
 
 
