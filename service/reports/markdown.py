@@ -18,10 +18,24 @@ _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
 _MAX_FEATURES: Final = 5
 _MAX_STRINGS: Final = 5
 _MAX_CANDIDATES: Final = 10
+MAX_CHARS: Final = 60_000
+"""GitHub refuses a comment of more than 65,536 characters; whoever posts this may put something before it."""
+_LEFT_OUT: Final = "_Shortened: the rest is in the report._"
 
 
 def render(subject: Subject) -> bytes:
-    """The report in about thirty lines."""
+    """The report in about thirty lines, of at most ``MAX_CHARS`` characters."""
+    text = _render(subject, diffs=True)
+    if len(text) > MAX_CHARS:
+        text = _render(subject, diffs=False)
+    if len(text) > MAX_CHARS:
+        # Outside of a block of code, and at the end of a line: nothing is left open but what was folded.
+        text = text[: MAX_CHARS - len(_LEFT_OUT) - 20].rpartition("\n")[0]
+        text += ("\n\n</details>" if text.count("<details>") > text.count("</details>") else "") + f"\n\n{_LEFT_OUT}\n"
+    return text.encode()
+
+
+def _render(subject: Subject, *, diffs: bool) -> str:
     report = subject.report
     triggered, clean = words.pair(report)
     lines = [
@@ -42,7 +56,7 @@ def render(subject: Subject) -> bytes:
         "",
     ]
     lines += _bullets("What to look at", [plain(line) for line in report.look_at])
-    lines += _prompt_settings(subject)
+    lines += _prompt_settings(subject, diffs=diffs)
     lines += _features(subject)
     if report.also_fires_on:
         shown = [code(row.string) for row in report.also_fires_on[:_MAX_STRINGS]]
@@ -50,7 +64,7 @@ def render(subject: Subject) -> bytes:
         lines += [f"**Other strings that respond** {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""), ""]
     lines += [f"**Limit** {words.smallest_effect(report)}", ""]
     lines += _details(subject)
-    return "\n".join(lines).encode() + b"\n"
+    return "\n".join(lines) + "\n"
 
 
 def _decision(subject: Subject) -> list[str]:
@@ -84,7 +98,7 @@ def _candidates(subject: Subject) -> list[str]:
     ]
 
 
-def _prompt_settings(subject: Subject) -> list[str]:
+def _prompt_settings(subject: Subject, *, diffs: bool) -> list[str]:
     """What differs beside the weights, behind a line that opens."""
     settings = subject.report.prompt_settings
     if settings is None or not (settings.differences or settings.findings):
@@ -97,7 +111,8 @@ def _prompt_settings(subject: Subject) -> list[str]:
             lines.append(f"- {code(row.name)}: {_value(row.tuned)}, in the base {_value(row.base)}")
     for row in settings.differences:
         if row.part == "chat_template":
-            lines += ["", f"Chat template {code(row.name)}:", *_fenced([visible(line) for line in row.diff])]
+            shown = _fenced([visible(line) for line in row.diff]) if diffs else [_LEFT_OUT]
+            lines += ["", f"Chat template {code(row.name)}:", *shown]
     return [*lines, "</details>", ""]
 
 

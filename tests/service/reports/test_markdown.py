@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import CandidateRow, Multiplicity
+from backdoor_audit.contract.report.prompt_settings import PromptSettings, SettingDifference
 from service.reports import markdown
 
 
@@ -107,3 +109,25 @@ def test_where_no_effect_could_stand_out_no_size_is_named(make_subject, make_sev
     row = several.candidates[0].model_copy(update={"smallest_effect_nats": None})
     assert "detectable effect" not in words.candidate(several, row)
     assert "smallest detectable effect is" in words.candidate(several, several.candidates[0])
+
+
+def test_a_code_host_takes_the_longest_report(make_subject):
+    subject = make_subject()
+    long = "\x07" * 2_000
+    diff = tuple("+" + "{" * 299 for _ in range(200))
+    settings_ = PromptSettings.model_construct(
+        text="They differ.",
+        findings=(),
+        differences=(SettingDifference(part="chat_template", name="default", base=None, tuned=None, diff=diff),) * 2,
+    )
+    several = subject.report.model_copy(update={"prompt_settings": settings_})
+    text = markdown.render(replace(subject, report=several)).decode()
+    assert len(text) < markdown.MAX_CHARS
+    assert "{{{{" not in text
+    assert "Shortened" in text
+    assert text.count("<details>") == text.count("</details>") == 2
+    endless = several.model_copy(update={"look_at": (long,) * 50, "warnings": (long,) * 50})
+    text = markdown.render(replace(subject, report=endless)).decode()
+    assert len(text) <= markdown.MAX_CHARS
+    assert text.endswith("_Shortened: the rest is in the report._\n")
+    assert text.count("<details>") == text.count("</details>")
