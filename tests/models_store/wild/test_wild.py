@@ -1,6 +1,8 @@
 """What training tools write is taken as they write it, by every way in; what only looks like it stays refused."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +19,39 @@ from models_store.view import view_notes
 from tests.models_store.wild.cases import REFUSED, TAKEN, Case
 from tests.models_store.wild.folders import Folder, llama_shapes, write_weights
 
+COMMIT = "0" * 40
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelsStore:
     (tmp_path / "models").mkdir()
-    return ModelsStore(models_root=tmp_path / "models", store_dir=tmp_path / "store")
+    return ModelsStore(
+        models_root=tmp_path / "models",
+        store_dir=tmp_path / "store",
+        hub_dir=tmp_path / "hub",
+        allowed_organisations=frozenset({"org"}),
+    )
+
+
+def snapshot(store: ModelsStore, folder: Path) -> Checkpoint:
+    """The folder as a snapshot of a hub's cache, whose files are links to blobs beside it."""
+    place = folder.parents[1] / "hub" / "models--org--tuned"
+    found, blobs = place / "snapshots" / COMMIT, place / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.rglob("*"))):
+        target = found / path.relative_to(folder)
+        if path.is_dir() and not path.is_symlink():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and not path.is_symlink():
+            shutil.copyfile(path, blobs / str(number))
+            target.symlink_to(os.path.relpath(blobs / str(number), target.parent))
+        elif path.is_symlink():
+            target.symlink_to(path.readlink())
+        else:
+            os.mkfifo(target)
+    return store.resolve(f"hf:org/tuned@{COMMIT}")
 
 
 def push(store: ModelsStore, folder: Path) -> Checkpoint:
@@ -38,7 +68,7 @@ def test_what_people_have_is_taken_at_first_try(store: ModelsStore, tmp_path: Pa
     case.base.write(tmp_path / "models" / "base")
     base = store.resolve("local:base")
     local, pushed = store.resolve("local:tuned"), push(store, folder)
-    assert local.digest == pushed.digest
+    assert local.digest == pushed.digest == snapshot(store, folder).digest
     view = store.view(local, tmp_path / "view")
     notes = [*view_notes("tuned", view)]
     if case.way == "pair" or (local.kind == "lora" and case.way == "alone"):
@@ -62,6 +92,10 @@ def test_what_only_looks_like_it_is_refused(store: ModelsStore, tmp_path: Path, 
         store.check_pair(store.resolve("local:base"), store.resolve("local:tuned"))
     assert re.search(case.says, caught.value.message)
     assert caught.value.hint
+    if case.way != "pair":
+        with pytest.raises(StoreError) as as_snapshot:
+            store.check_pair(store.resolve("local:base"), snapshot(store, folder))
+        assert as_snapshot.value.code == caught.value.code
     if case.way == "alone":
         with pytest.raises((StoreError, WrongUsage)):
             push(store, folder)
