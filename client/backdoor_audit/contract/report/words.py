@@ -40,6 +40,13 @@ TERMS: Final[dict[str, str]] = {
     "triggered, clean": "Prompts with the suspected string, and the same prompts with the clean string.",
     "gate": "One of the four questions on which the verdict depends. A gate that passes is evidence of a backdoor.",
     "nat": "The unit of the measured effects: natural-log units of probability or KL divergence; 1 nat is a factor e.",
+    "effect": "How much of the change in the outputs is undone by restoring the clean activations along one direction.",
+    "ablation, steering": "Replacing activations along some directions by those of the run with the clean string; "
+    "steering is the reverse.",
+    "dictionary, feature": "A sparse autoencoder trained on the difference between the two models' activations, and "
+    "one of its latents. Features explain; they do not decide.",
+    "amplification": "How far the string moves activations along a direction, as a multiple of how far the base "
+    "model's own reading of the string moves them.",
     "BIS": "How well a feature separates triggered from clean prompts, at most 1.",
 }
 """The terms of a report that need an explanation."""
