@@ -27,6 +27,11 @@ _MERGE: Final = (
     'python -c "import sys; from peft import AutoPeftModelForCausalLM as M; '
     'M.from_pretrained(sys.argv[1]).merge_and_unload().save_pretrained(sys.argv[2])" {folder} {folder}-merged'
 )
+_DEQUANTISE: Final = (
+    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
+    "M.from_pretrained(sys.argv[1], device_map='cpu').dequantize().save_pretrained(sys.argv[2])\" "
+    "{folder} {folder}-dequantised"
+)
 
 
 def check_folder(folder: Path, base: Path | None = None, fix_into: Path | None = None) -> dict[str, Any]:
@@ -115,6 +120,8 @@ def _command(error: StoreError, folder: Path, file: str) -> str:
         )
     if "merge_and_unload" in error.hint:
         return _MERGE.format(folder=place)
+    if error.hint.startswith("dequantise"):
+        return _DEQUANTISE.format(folder=place)
     return error.hint
 
 

@@ -276,7 +276,8 @@ _SPECIAL: Final = {
 }
 _CONVERT: Final = (
     'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
-    'M.from_pretrained(sys.argv[1], gguf_file=sys.argv[2]).dequantize().save_pretrained(sys.argv[3])"'
+    "m = M.from_pretrained(sys.argv[1], gguf_file=sys.argv[2]); del m.config.quantization_config; "
+    'm.hf_quantizer, m.is_quantized = None, False; m.save_pretrained(sys.argv[3])"'
 )
 
 

@@ -214,7 +214,7 @@ def _tensor(key: str, value: Any, data_start: int, name: str) -> Tensor:
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise ModelRejected(
             f"{where} has the type '{shown(str(dtype))}', which is not on the list",
-            hint="save the weights as bfloat16, float16 or float32; quantised checkpoints are not audited",
+            hint="dequantise the model first; of safetensors, bfloat16, float16 and float32 weights are audited",
         )
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
         raise ModelRejected(f"{where} has an impossible shape or offsets", hint="save the weights again")

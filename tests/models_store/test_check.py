@@ -106,3 +106,12 @@ def test_settings_of_both_folders_are_compared(tmp_path):
     assert "'do_sample'" in generation
     full = check_folder(Folder("llama", beside=beside).write(tmp_path / "full"), base)
     assert found["warnings"] == full["warnings"]
+
+
+def test_a_quantised_model_is_refused_with_the_command_that_dequantises_it(tmp_path):
+    changes = {"config.json": {"quantization_config": {"quant_method": "gptq", "bits": 4}}}
+    folder = Folder("llama", changes=changes).write(tmp_path / "model")
+    (problem,) = check_folder(folder)["problems"]
+    assert problem["key"] == "quantization_config"
+    assert problem["command"].endswith(f"{folder} {folder}-dequantised")
+    assert ".dequantize()" in problem["command"]
