@@ -8,6 +8,7 @@ and without straying (``trial.py``), or taken, and so must its view be. What is 
 import argparse
 import base64
 import collections
+import gc
 import json
 import resource
 import signal
@@ -85,6 +86,7 @@ def seeds(folder: Path) -> dict[Kind, Path]:
     from tests.packed import write_gguf  # needs libraries that the checks do without
 
     packed = write_gguf(full, folder / "gguf" / PACKED, template=CHAT).parent
+    gc.freeze()  # every trial begins with a collection, which need not look at these libraries
     (full / TEMPLATE).write_text(CHAT, encoding="utf-8")
     return {
         "full": full,
