@@ -23,9 +23,7 @@ INTERNAL: Final = ProblemType(
 )
 """For errors that clients can do nothing about."""
 
-INVALID_REQUEST: Final = ProblemType(
-    "invalid_request", "Invalid request", "The request is not valid for this call; `errors` lists what is wrong."
-)
+INVALID_REQUEST: Final = ProblemType("invalid_request", "Invalid request", "The request is not valid for this call.")
 NO_SPACE: Final = ProblemType("no_space", "No space left", "The disk that holds the store is full.")
 STORE_UNAVAILABLE: Final = ProblemType(
     "store_unavailable", "Store unavailable", "The store's disk or server did not respond. Try again."

@@ -141,7 +141,7 @@ class UploadIncomplete(UploadRefused):
     """A file of the upload is not all there."""
 
     problem: ClassVar[ProblemType] = ProblemType(
-        "upload_incomplete", "Upload incomplete", "A file of the upload is incomplete; `errors` names it."
+        "upload_incomplete", "Upload incomplete", "A file of the upload is incomplete."
     )
 
 

@@ -285,9 +285,7 @@ class RangeNotSatisfiable(ServiceError):
 class NotReady(ServiceError):
     """A component that the service needs does not respond."""
 
-    problem: ClassVar[ProblemType] = ProblemType(
-        "not_ready", "Not ready", "A component does not respond; `errors` names it."
-    )
+    problem: ClassVar[ProblemType] = ProblemType("not_ready", "Not ready", "A component does not respond.")
 
 
 class StartupError(ServiceError):

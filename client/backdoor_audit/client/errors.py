@@ -70,8 +70,7 @@ class Problem(BaseModel):
 
     def lines(self) -> list[str]:
         """The problem in words, one line for each error."""
-        # With faults the detail only says that they follow, as a field of the document.
-        first = (self.title if self.errors else "") or self.detail or self.title or f"HTTP status {self.status}"
+        first = self.detail or self.title or f"HTTP status {self.status}"
         return [first, *(f"{item.pointer or '(body)'}: {item.detail}" for item in self.errors)]
 
 
