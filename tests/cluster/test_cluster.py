@@ -48,7 +48,8 @@ class Cluster:
         self._models = models
         self._ledger_url = ledger_url
         self._broker_port = free_port()
-        self._broker_url = f"redis://127.0.0.1:{self._broker_port}/0"
+        named = self._services["api"]["environment"]["BACKDOOR_AUDIT_BROKER_URL"]
+        self._broker_url = named.replace("valkey:6379", f"127.0.0.1:{self._broker_port}")
         self.api_port = free_port()
         (folder / "data").mkdir()
         (folder / "queue").mkdir()
