@@ -45,7 +45,7 @@ from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
-_HALVED: Final = "memory ran out once; the audit continued with half the batch size"
+HALVED: Final = "memory ran out once; the audit continued with half the batch size"
 _ELSEWHERE: Final = (
     "the models did not fit on the device: the weights of {count} blocks were kept elsewhere and loaded for every "
     "batch, which takes longer; the results are the same"
@@ -123,7 +123,7 @@ class _Attempt:
             inputs.base_dir, inputs.tuned_dir, dtype=spec.dtype, device=inputs.device, device_map=inputs.device_map
         )
         progress(0.5, "models loaded")
-        notes = [_HALVED] if self.budget < BATCH_TOKENS else []
+        notes = [HALVED] if self.budget < BATCH_TOKENS else []
         if pair.elsewhere:
             notes.append(_ELSEWHERE.format(count=pair.elsewhere))
         runner = Runner(pair, budget=self.budget, tick=self.clock.tick)

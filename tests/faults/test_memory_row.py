@@ -1,11 +1,14 @@
 """Row 15 of the fault matrix: the allocator refuses."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from audit.run import HALVED
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import CarrierPrompts
 from tests.faults.stack import ROOT, System
@@ -38,13 +41,16 @@ def _inner_bytes(width: int, prompts: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def wide_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pairs whose activations inside a block are large and whose weights are not."""
-    root = tmp_path_factory.mktemp("wide-models")
-    for name, width in (("wide", ENOUGH_FOR_HALF), ("wider", NEVER_ENOUGH)):
-        base = write_toy_base(root / name, layers=1, d_model=D_MODEL, inner=width, positions=2_048)
-        write_toy_adapter(root / f"{name}-adapter", base)
-    return root
+def wide_models(toy_models: Path) -> Iterator[Path]:
+    """The system's models root, with pairs whose activations inside a block are large and whose weights are not."""
+    widths = {"wide": ENOUGH_FOR_HALF, "wider": NEVER_ENOUGH}
+    for name, width in widths.items():
+        base = write_toy_base(toy_models / name, layers=1, d_model=D_MODEL, inner=width, positions=2_048)
+        write_toy_adapter(toy_models / f"{name}-adapter", base)
+    yield toy_models
+    for name in widths:
+        shutil.rmtree(toy_models / name)
+        shutil.rmtree(toy_models / f"{name}-adapter")
 
 
 def _heap_after_loading(models: Path, name: str) -> int:
@@ -77,7 +83,7 @@ def test_row_15_out_of_memory(system: System, wide_models: Path) -> None:
     # and the allocator may still hold one of the first try.
     limit = _heap_after_loading(wide_models, "wide") + _inner_bytes(ENOUGH_FOR_HALF, 3) * 27 // 10
     assert _inner_bytes(NEVER_ENOUGH, 1) > limit // 2
-    worker = system.start_worker(models_root=str(wide_models), sandbox_memory_gb=f"{limit / 2**30:.4f}")
+    worker = system.start_worker(sandbox_memory_gb=f"{limit / 2**30:.4f}")
     hopeless, tight = system.post(_spec("wider")), system.post(_spec("wide"))
     record = system.end_of(hopeless)
     assert record.failure is not None, record.status
@@ -86,6 +92,6 @@ def test_row_15_out_of_memory(system: System, wide_models: Path) -> None:
     assert record.attempt == 1
     system.one_end(hopeless)
     report = system.succeeded(tight)
-    assert any("batches of half the size" in warning for warning in report.warnings), "it took one retry"
+    assert HALVED in report.warnings, "it took one retry"
     assert system.ledger.get(tight).attempt == 1
     assert worker.process.poll() is None

@@ -25,7 +25,7 @@ CROWDED = """() => [...document.querySelectorAll('svg')].flatMap(svg => {
 })"""
 """Texts of pictures that leave their picture or lie on each other."""
 
-SHAPES = """() => Object.fromEntries(['pair', 'silent', 'firing', 'benign'].map(name => [name,
+SHAPES = """() => Object.fromEntries(['pair', 'silent', 'responding', 'benign'].map(name => [name,
     [...new Set([...document.querySelector('figure').querySelectorAll(`svg .${name}`)].map(mark =>
         mark.tagName + (mark.getAttribute('points') || '').split(' ').length))]]))"""
 """The shapes of the marks in the first picture, by what they stand for."""
