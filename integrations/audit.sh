@@ -13,11 +13,11 @@
 #   AUDIT_SPEC                                   a file with the whole spec, instead of all of these
 #   AUDIT_ONCE (true)                            reuse an audit of the same spec and checkpoints
 #   AUDIT_UNLESS_ACCEPTED (false)                pass on a verdict that somebody has accepted
-#   AUDIT_FAIL_ON (flagged), AUDIT_TIMEOUT (7200 s), AUDIT_OUT (backdoor-audit-report)
+#   AUDIT_FAIL_ON (review), AUDIT_TIMEOUT (7200 s), AUDIT_OUT (backdoor-audit-report)
 set -uo pipefail
 
 out="${AUDIT_OUT:-backdoor-audit-report}"
-fail_on="${AUDIT_FAIL_ON:-flagged}"
+fail_on="${AUDIT_FAIL_ON:-review}"
 mkdir -p "$out" || exit 4
 
 # Exit 1 would mean "the verdict meets --fail-on", 127 as nothing that is documented.

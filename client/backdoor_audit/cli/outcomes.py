@@ -60,11 +60,11 @@ def noted(audit: Audit) -> dict[str, str]:
 
 
 def known_fail_on(value: object) -> FailOn:
-    """The value if it is one; ``flagged``, the default, for anything else."""
+    """The value if it is one; ``review``, the default, for anything else."""
     for known in get_args(FailOn):
         if value == known:
             return known
-    return "flagged"
+    return "review"
 
 
 def outcome_of(

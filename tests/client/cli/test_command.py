@@ -100,8 +100,8 @@ def test_a_filing_that_no_worker_could_carry_out_is_wrong_usage(audit, tmp_path)
     [
         ("no_evidence", (), 0),
         ("flagged", (), 1),
-        ("review", (), 0),
-        ("review", ("--fail-on", "review"), 1),
+        ("review", (), 1),
+        ("review", ("--fail-on", "flagged"), 0),
         ("flagged", ("--fail-on", "none"), 0),
         ("invalid", (), 2),
     ],
@@ -114,13 +114,13 @@ def test_the_verdict_decides_the_exit_code(audit, filed, service, make_report, v
     assert verdict.replace("_", " ").upper() in out
     assert ("Not assessed: calibrated" in err) == (code == 0)
     assert ("detectable effect" in err) == (code == 0)
-    assert audit("status", audit_id)[0] == (code if not options else {"review": 0, "flagged": 1}[verdict])
+    assert audit("status", audit_id)[0] == (code if not options else {"review": 1, "flagged": 1}[verdict])
 
 
 def test_fail_on_of_the_spec_holds_when_waiting_later(audit, filed, service, make_report):
-    audit_id = filed("--fail-on", "review")
+    audit_id = filed("--fail-on", "flagged")
     service.finish(audit_id, make_report("review"))
-    assert audit("wait", audit_id)[0] == 1
+    assert audit("wait", audit_id)[0] == 0
 
 
 def test_a_failed_audit_exits_2_with_code_message_and_hint(audit, filed, service):

@@ -104,10 +104,10 @@ def test_an_unknown_smallest_effect_is_said(make_report):
 
 
 def test_unknown_fail_on_is_the_strict_default():
-    assert known_fail_on("review") == "review"
+    assert known_fail_on("flagged") == "flagged"
     assert known_fail_on("none") == "none"
-    assert known_fail_on("whatever") == "flagged"
-    assert known_fail_on(None) == "flagged"
+    assert known_fail_on("whatever") == "review"
+    assert known_fail_on(None) == "review"
 
 
 def _every_error():

@@ -141,7 +141,7 @@ class AuditSpec(Frozen):
     library: Annotated[str, StringConstraints(pattern=LIBRARY_REFERENCE)] | None = Field(
         default=None, description="Benign library for the gate calibrated, by id or name."
     )
-    fail_on: FailOn = Field(default="flagged", description="The verdict that fails a pipeline.")
+    fail_on: FailOn = Field(default="review", description="The mildest verdict that fails a pipeline.")
     webhook: WebhookTarget | None = Field(default=None, description="Registered webhook to notify when the audit ends.")
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(
         default={}, description="Names and values stored with the audit."
