@@ -108,7 +108,9 @@ def turns(audit: Recorded, seed: int = SEED) -> Iterator[Turn]:
         responding = [screened and audit.reactions[other] >= level for other in others]
         silent = [each for each, responds in zip(effects, responding, strict=True) if not responds]
         p = p_decoy_all(effect, effects)
-        extraction: Any = SimpleNamespace(decoys=others, responding=responding, screened=screened)
+        # C is in none of the records, and decides nothing about the rank.
+        decoys = [SimpleNamespace(unexplained=None, base_ratio=None) for _ in others]
+        extraction: Any = SimpleNamespace(decoys=decoys, responding=responding, screened=screened, plain=None)
         confirmation: Any = SimpleNamespace(
             effect=effect, p_decoy_all=p, rank_among_silent=rank(effect, silent) if silent else None
         )

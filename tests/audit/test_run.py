@@ -18,7 +18,7 @@ from audit.errors import (
     TriggerNotDistinguishable,
 )
 from audit.ports import NullSink
-from audit.run import other_base, run_audit
+from audit.run import HALVED, other_base, run_audit
 from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -360,6 +360,6 @@ def test_memory_that_runs_out_once_is_answered_by_a_smaller_batch(audit, whole, 
     monkeypatch.setattr(run, "Runner", Tight)
     report = audit()
     assert set(budgets) == {4096, 2048}
-    assert any("half the size" in warning for warning in report.warnings)
+    assert HALVED in report.warnings
     assert not any("half the size" in warning for warning in whole[0].warnings)
     assert report.gates.behaviour.output_kl == pytest.approx(whole[0].gates.behaviour.output_kl, abs=1e-4)
