@@ -18,6 +18,7 @@ _MAX_TEXT: Final = 10_000
 _MAX_TEMPLATE: Final = LIMITS["chat_template.jinja"]
 _MAX_TEMPLATES: Final = 20
 _MAX_TOKENS: Final = 1_000_000
+_MAX_NUMBER: Final = 10 * _MAX_TOKENS
 _TOKENIZER_JSON_KEYS: Final = frozenset(
     {
         "version",
@@ -140,7 +141,21 @@ def _check_tokenizer_json(file: FoundFile) -> dict[str, str]:
         )
     if not isinstance(document.get("model"), dict):
         raise ModelRejected("tokenizer.json: holds no 'model'", hint="save the tokenizer again")
+    _check_numbers(document)
     return {part: _digest(_as_today(part, document.get(part))) for part in TOKEN_PARTS}
+
+
+def _check_numbers(document: Mapping[str, Any]) -> None:
+    """Refuse tokens with numbers that no vocabulary has: the library makes room for all up to the highest."""
+    vocabulary, added = document["model"].get("vocab"), document.get("added_tokens")
+    numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    numbers += [token.get("id") for token in (added if isinstance(added, list) else ()) if isinstance(token, dict)]
+    highest = max((number for number in numbers if type(number) is int), default=0)
+    if highest >= _MAX_NUMBER:
+        raise ModelRejected(
+            f"tokenizer.json: a token has the number {highest}, more than any vocabulary",
+            hint="save the tokenizer again",
+        )
 
 
 def _as_today(part: str, value: Any) -> Any:

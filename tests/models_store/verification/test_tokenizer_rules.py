@@ -114,3 +114,19 @@ def test_an_adapters_tokenizer_is_optional_but_checked(make_adapter):
     assert verify_checkpoint(folder)
     with pytest.raises(ModelRejected, match="not a token"):
         verify_checkpoint(with_settings(folder, bos_token=[{}, 1]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "a": 2**31}, "unk_token": "<unk>"}},
+        {"model": {"type": "BPE", "vocab": {"a": 10**7}, "merges": []}},
+        {"added_tokens": [{"id": 2**32 - 1, "content": "x"}]},
+    ],
+)
+def test_numbers_that_no_vocabulary_has_are_refused(make_model, edit_json, changes):
+    """The library writes a vocabulary down number by number, and ends its process when memory runs out."""
+    folder = make_model()
+    edit_json(folder / "tokenizer.json", **changes)
+    with pytest.raises(ModelRejected, match=r"tokenizer\.json: a token has the number"):
+        verify_checkpoint(folder)
