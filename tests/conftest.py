@@ -31,6 +31,7 @@ settings.load_profile("tests")
 WHOLE_STACKS: Final = ("tests/cluster/", "tests/faults/", "tests/local/")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups at the same time
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file stay in one process, because they share its fixtures."""
     for item in items:
