@@ -1,5 +1,6 @@
 """The broker's address: read here and nowhere else, so that all that connect go to one place in one way."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ _VERIFY: Final = {
 }
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _FILES: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_KEY_PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _TLS_OPTIONS: Final = frozenset({"ssl_cert_reqs", "ssl_check_hostname"}) | _FILES
 
 
@@ -25,10 +27,12 @@ class BrokerAddress:
     Attributes:
         url: scheme, user, place and number of the database, each percent-encoded; may hold a password.
         tls: the transport's arguments for TLS, certificates being verified unless it says otherwise; None without TLS.
+        key_prefix: what every key begins with, for a broker that others use as well.
     """
 
     url: str = field(repr=False)
     tls: Mapping[str, Any] | None
+    key_prefix: str = ""
 
 
 def parse_broker_url(text: str) -> BrokerAddress:
@@ -36,7 +40,7 @@ def parse_broker_url(text: str) -> BrokerAddress:
 
     ``rediss`` takes ``ssl_cert_reqs`` (required, optional or none, or Python's names: CERT_REQUIRED …),
     ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile`` and ``ssl_check_hostname``; a socket takes ``virtual_host``, the
-    number of the database.
+    number of the database. All take ``key_prefix``.
 
     Raises:
         ValueError: it is none of these, or has an option that is not known or not valid. Values are not repeated.
@@ -50,18 +54,19 @@ def parse_broker_url(text: str) -> BrokerAddress:
     if parts.fragment:
         raise ValueError("a # in the broker's address must be written %23")
     user = _user(parts.username, parts.password)
+    prefix = _key_prefix(options)
     if parts.scheme == "redis+socket":
         if parts.hostname or not parts.path.strip("/"):
             raise ValueError("a broker's socket needs an absolute path: redis+socket:///path")
         number = _number(options.pop("virtual_host", "0"))
         _refuse(options)
-        return BrokerAddress(f"redis+socket://{user}{quote(unquote(parts.path))}?virtual_host={number}", None)
+        return BrokerAddress(f"redis+socket://{user}{quote(unquote(parts.path))}?virtual_host={number}", None, prefix)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError(f"the broker's address must be {_FORMS}")
     tls = _tls(options) if parts.scheme == "rediss" else None
     _refuse(options)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return BrokerAddress(f"{parts.scheme}://{user}{host}:{port or _PORT}/{_number(parts.path)}", tls)
+    return BrokerAddress(f"{parts.scheme}://{user}{host}:{port or _PORT}/{_number(parts.path)}", tls, prefix)
 
 
 def _user(name: str | None, password: str | None) -> str:
@@ -69,6 +74,14 @@ def _user(name: str | None, password: str | None) -> str:
         return ""
     secret = f":{quote(unquote(password), safe='')}" if password else ""
     return f"{quote(unquote(name or ''), safe='')}{secret}@"
+
+
+def _key_prefix(options: dict[str, str]) -> str:
+    """Take the prefix of the keys out of ``options``."""
+    prefix = options.pop("key_prefix", "")
+    if prefix and not _KEY_PREFIX.fullmatch(prefix):
+        raise ValueError("key_prefix in the broker's address must be 1 to 64 letters, digits or any of _.:-")
+    return prefix
 
 
 def _number(text: str) -> int:
@@ -103,4 +116,6 @@ def _refuse(options: Mapping[str, str]) -> None:
         if name in _TLS_OPTIONS:
             raise ValueError(f"{name} in the broker's address needs rediss://")
         known = ", ".join(sorted(_TLS_OPTIONS))
-        raise ValueError(f"the broker's address has an option that is not known; rediss:// takes {known}")
+        raise ValueError(
+            f"the broker's address has an option that is not known; rediss:// takes {known}, and all take key_prefix"
+        )

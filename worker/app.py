@@ -35,7 +35,8 @@ def create_app(broker_url: str, *, transport_options: dict[str, Any] | None = No
         broker_channel_error_retry=True,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_keepalive": True} | (transport_options or {}),
+        broker_transport_options={"socket_keepalive": True, "global_keyprefix": address.key_prefix}
+        | (transport_options or {}),
         broker_use_ssl=False if address.tls is None else dict(address.tls),
         enable_utc=True,
         result_backend=None,

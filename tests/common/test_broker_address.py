@@ -31,6 +31,13 @@ def test_an_address_is_completed(text: str, url: str) -> None:
     assert parse_broker_url(url).url == url
 
 
+@pytest.mark.parametrize("text", ["redis://broker/0?", "rediss://broker?ssl_cert_reqs=none&", "redis+socket:///s?"])
+def test_all_forms_take_a_prefix_of_the_keys(text: str) -> None:
+    assert parse_broker_url(f"{text}key_prefix=audits.team-1:").key_prefix == "audits.team-1:"
+    assert "key_prefix" not in parse_broker_url(f"{text}key_prefix=a").url
+    assert parse_broker_url("redis://broker").key_prefix == ""
+
+
 @pytest.mark.parametrize(
     ("options", "tls"),
     [
@@ -77,6 +84,8 @@ def test_tls_verifies_unless_it_is_told_not_to(options: str, tls: dict[str, obje
         ("rediss://broker?ssl_check_hostname=secret", "ssl_check_hostname in the broker's address must be true or"),
         ("rediss://broker?ssl_ca_certs=", "ssl_ca_certs in the broker's address must be a file"),
         ("rediss://broker?ssl_ca_cert=/secret", "not known; rediss:// takes ssl_ca_certs"),
+        ("redis://broker?key_prefix=secret*", "key_prefix in the broker's address must be"),
+        ("redis://broker?key_prefix=" + "secret" * 20, "key_prefix in the broker's address must be"),
         ("rediss://broker?secret", "percent-encoded"),
         ("redis+socket://secret/s", "absolute path"),
         ("redis+socket://", "absolute path"),

