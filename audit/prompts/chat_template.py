@@ -64,8 +64,8 @@ class ChatTemplate:
         """The prompt of a conversation, up to where the answer begins.
 
         Raises:
-            InvalidAudit: the template refuses the conversation, or cannot be run.
-            ModelRejected: it takes too long, or writes too much.
+            InvalidAudit: the template refuses the conversation.
+            ModelRejected: it cannot be read, takes too long, or writes too much.
         """
         before = time.process_time()
         left = min(MAX_SECONDS, MAX_TOTAL_SECONDS - self.seconds)
@@ -90,6 +90,11 @@ class ChatTemplate:
             raise ModelRejected(
                 "the chat template took all memory", hint="read it before you use this model, or render 'raw'"
             ) from None
+        except jinja2.TemplateSyntaxError as error:
+            raise ModelRejected(
+                f"the chat template cannot be read: line {error.lineno}: {(error.message or '')[:200]}",
+                hint="copy the template again from the model that was fine-tuned, or render 'raw'",
+            ) from error
         except Exception as error:  # templates raise what they like, jinja2's errors most of all
             raise InvalidAudit(
                 f"the chat template does not accept a carrier ({type(error).__name__}: {str(error)[:200]})",

@@ -37,6 +37,14 @@ def test_all_renderings_of_a_template_together_are_bounded(quick, monkeypatch):
         template.render(ASKED)
 
 
+@pytest.mark.parametrize(
+    "text", ["\n{% for message in messages %}", "\n{{ messages | no_such_filter }}", "\n{% evil %}"]
+)
+def test_a_template_that_cannot_be_read_is_the_models_fault(text):
+    with pytest.raises(ModelRejected, match="cannot be read: line 2: ."):
+        ChatTemplate(text).render(ASKED)
+
+
 def test_a_template_that_writes_without_end_is_refused(monkeypatch):
     monkeypatch.setattr(chat_template, "MAX_CHARS", 1_000)
     with pytest.raises(ModelRejected, match="wrote 2000 characters"):
