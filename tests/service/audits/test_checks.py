@@ -22,7 +22,7 @@ CASES = {
         {"fine_tuned": "local:adaptor"}, "model_not_found", "#/fine_tuned", "local:adapter",
     ),
     "the wrong scheme": ({"base_model": "store:base"}, "model_not_found", "#/base_model", "local:base"),
-    "nothing like it": ({"base_model": "local:qqqqqqqq"}, "model_not_found", "#/base_model", "backdoor-audit models list"),
+    "nothing like it": ({"base_model": "local:qqqqqqqq"}, "model_not_found", "#/base_model", "models list"),
     "nothing in the store": ({"fine_tuned": "store:qqqq"}, "model_not_found", "#/fine_tuned", "the store"),
     "a layer too high": ({"layers": [0, 99]}, "invalid_request", "#/layers/1", "2 blocks, numbered 0 to 1"),
     "the first layer too many": ({"layers": [2]}, "invalid_request", "#/layers/0", "2 blocks"),
