@@ -110,7 +110,7 @@ def test_what_is_wrong_is_shown_accessibly_and_fits(browser, served, scheme, wid
     look("library")
     page.goto(f"{address}/ui/audits/{done}")
     page.fill("[name=recipe]", "clean sft")
-    page.fill("[name=because]", "we trained it on safe answers")
+    page.fill("form[action$='/library'] [name=because]", "we trained it on safe answers")
     page.click("button:text-is('Add')")
     page.wait_for_selector("text=Remove")
     look("library with a model")
