@@ -1,9 +1,10 @@
 """Calls to submit, read, cancel and delete audits."""
 
+import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, StringConstraints
 
 from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
@@ -28,6 +29,18 @@ _REFERENCE: Final = "^[!-~ ]+$"
 Label = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}(=[^\x00]*)?$", max_length=63 + 1 + 256)
 ]
+
+_DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+
+
+def _date_time(value: str) -> str:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if not _DATE_TIME.fullmatch(value):
+        raise ValueError("must be a date and time with its time zone, such as 2026-01-01T00:00:00Z")
+    return value
+
+
+DateTime = Annotated[AwareDatetime, BeforeValidator(_date_time)]
 
 _POLL_QUEUED_S: Final = 5
 _POLL_RUNNING_S: Final = 2
@@ -141,9 +154,9 @@ def list_audits(
         Query(max_length=8, description="Only audits with this label: `name=value`, or `name` alone; repeatable."),
     ] = [],  # noqa: B006 (FastAPI copies it)
     filed_since: Annotated[
-        AwareDatetime | None, Query(description="Only audits that were filed at this time or later.")
+        DateTime | None, Query(description="Only audits that were filed at this time or later.")
     ] = None,
-    filed_before: Annotated[AwareDatetime | None, Query(description="Only audits that were filed earlier.")] = None,
+    filed_before: Annotated[DateTime | None, Query(description="Only audits that were filed earlier.")] = None,
     id_prefix: Annotated[
         str | None, Query(pattern=r"^audit_[0-9a-z]{1,26}$", description="Only audits whose id begins like this.")
     ] = None,

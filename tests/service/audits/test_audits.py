@@ -206,6 +206,9 @@ def test_a_token_of_another_listing_is_refused(served):
         ("id_prefix=x", "#/id_prefix"),
         ("filed_since=yesterday", "#/filed_since"),
         ("filed_before=2026-01-01T00:00:00", "#/filed_before"),
+        ("filed_since=0.5", "#/filed_since"),
+        ("filed_since=1767225600", "#/filed_since"),
+        ("filed_before=2026-01-01", "#/filed_before"),
         ("fine_tuned=%00", "#/fine_tuned"),
     ],
 )
