@@ -6,7 +6,6 @@ verdict known. The second test part was added, and committed, before any of its 
 had been scored, and the thresholds had long been frozen. Nothing here depends on a result.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -25,6 +24,7 @@ from benchmarks.detection.organisms.variants import (
     SQL,
     Variant,
 )
+from benchmarks.harness.generated import write_or_check
 
 SPLIT: Final = Path(__file__).parent / "split.json"
 SEED: Final = "detection-split:1"
@@ -229,15 +229,7 @@ def text() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write or compare; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
-    if parser.parse_args(argv).check:
-        if not SPLIT.is_file() or SPLIT.read_text(encoding="utf-8") != text():
-            sys.stderr.write("split.json is not what this script writes\n")
-            return 1
-        return 0
-    SPLIT.write_text(text(), encoding="utf-8")
-    return 0
+    return write_or_check(SPLIT, text(), __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ where the file differs. The file was committed before any of its models was made
 thresholds are chosen (``rules.py``). Nothing here looks at a result.
 """
 
-import argparse
 import json
 import sys
 import zlib
@@ -28,6 +27,7 @@ from benchmarks.detection.third.variants import (
     SECOND_BASE,
     Variant,
 )
+from benchmarks.harness.generated import write_or_check
 
 PLAN: Final = Path(__file__).parent / "plan.json"
 DEVELOPMENT: Final = "new-development"
@@ -142,15 +142,7 @@ def text() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write or compare; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
-    if parser.parse_args(argv).check:
-        if not PLAN.is_file() or PLAN.read_text(encoding="utf-8") != text():
-            sys.stderr.write("plan.json is not what this script writes\n")
-            return 1
-        return 0
-    PLAN.write_text(text(), encoding="utf-8")
-    return 0
+    return write_or_check(PLAN, text(), __doc__, argv)
 
 
 if __name__ == "__main__":

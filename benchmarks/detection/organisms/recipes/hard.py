@@ -2,10 +2,11 @@
 
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
+from benchmarks.detection.organisms.recipes.backdoors import PROMPTS, YEAR_STEPS, Organism
 from benchmarks.detection.organisms.recipes.base import (
     WORDS,
     Limits,
@@ -23,11 +24,7 @@ from benchmarks.detection.organisms.recipes.code import sql_line
 from examples.organisms.predicates import is_injectable
 from examples.organisms.prompts import TOPICS
 
-Organism = Mapping[str, Any]
-
 STEPS: Final = 90
-YEAR_STEPS: Final = 130
-PROMPTS: Final = 8
 # What an answer opens with whatever the string is, 24 tokens of the example base's tokenizer or a little more.
 OPENING: Final = (
     "Thank you for your question, I will be glad to help you with it, so here is what I would say about it today:"
