@@ -186,16 +186,7 @@ def _baselines(report: AuditReport) -> list[tuple[str, ...]]:
 
 def _dictionaries(report: AuditReport) -> list[tuple[str, ...]]:
     return [
-        (
-            f"{row.architecture}, layer {row.layer}, seed {row.seed}",
-            str(row.width),
-            number(row.fve),
-            number(row.fve_top1pct),
-            number(row.l0),
-            share(row.dead_share),
-            number(row.best_bis),
-            f"{number(row.bis_p95)} ({number(row.bis_p95_ceiling)})",
-        )
+        (f"{row.architecture}, layer {row.layer}, seed {row.seed}", *words.dictionary_numbers(row))
         for row in report.layers
     ]
 

@@ -10,6 +10,7 @@ from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import CONDITION_WORDS, Continuation
 from backdoor_audit.contract.report.features import Feature
+from backdoor_audit.contract.report.words import dictionary_numbers
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
 
@@ -118,17 +119,5 @@ def dictionaries(report: AuditReport) -> RenderableType:
     columns = ("layer", "architecture", "seed", "width", "fve", "top 1%", "l0", "dead", "best bis", "bis_p95 (at most)")
     table = new_table(*columns, numbers=(0, 2, 3, 4, 5, 6, 7, 8, 9))
     for row in report.layers:
-        add_row(
-            table,
-            str(row.layer),
-            row.architecture,
-            str(row.seed),
-            str(row.width),
-            number(row.fve),
-            number(row.fve_top1pct),
-            number(row.l0),
-            share(row.dead_share),
-            number(row.best_bis),
-            f"{number(row.bis_p95)} ({number(row.bis_p95_ceiling)})",
-        )
+        add_row(table, str(row.layer), row.architecture, str(row.seed), *dictionary_numbers(row))
     return table

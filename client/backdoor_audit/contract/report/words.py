@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
+from backdoor_audit.contract.report.features import DictionaryRow
 from backdoor_audit.contract.report.gates import Gate, GateState
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.verdicts import Verdict
-from backdoor_audit.contract.text.formatting import UNMEASURED, number, with_interval
+from backdoor_audit.contract.text.formatting import UNMEASURED, number, share, with_interval
 
 Outcome = Literal["evidence", "no evidence", "not assessed"]
 
@@ -212,3 +213,16 @@ def candidate(report: AuditReport, row: CandidateRow) -> str:
     if row.smallest_effect_nats is None:
         return text
     return f"{text} The smallest detectable effect is {number(row.smallest_effect_nats)} nats per prompt."
+
+
+def dictionary_numbers(row: DictionaryRow) -> tuple[str, ...]:
+    """The numbers that reports show for one dictionary: width, fve, fve of the top 1%, l0, dead latents, best BIS, and bis_p95."""
+    return (
+        str(row.width),
+        number(row.fve),
+        number(row.fve_top1pct),
+        number(row.l0),
+        share(row.dead_share),
+        number(row.best_bis),
+        f"{number(row.bis_p95)} ({number(row.bis_p95_ceiling)})",
+    )
