@@ -216,7 +216,7 @@ def candidate(report: AuditReport, row: CandidateRow) -> str:
 
 
 def dictionary_numbers(row: DictionaryRow) -> tuple[str, ...]:
-    """The numbers that reports show for one dictionary: width, fve, fve of the top 1%, l0, dead latents, best BIS, and bis_p95."""
+    """A dictionary's numbers: width, FVE, FVE of the top 1%, L0, share of dead latents, best BIS, BIS p95."""
     return (
         str(row.width),
         number(row.fve),
