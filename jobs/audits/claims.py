@@ -126,7 +126,7 @@ def report_progress(
     row = _fenced(connection, held)
     values: dict[str, Any] = {
         "stage": stage,
-        "progress": progress.overall(stage, fraction),
+        "progress": progress.overall(stage, fraction, searches=held.spec.search is not None),
         "message": audits.printable(message),
     }
     tell = progress.worth_an_event(stage, fraction, last_stage=row["stage"], last_fraction=row["event_fraction"])

@@ -8,6 +8,7 @@ from backdoor_audit.contract.lifecycle import STAGES, Stage
 _WEIGHTS: Final[dict[Stage, float]] = {
     "resolve": 0.02,
     "preflight": 0.03,
+    "search": 0.0,
     "extract": 0.30,
     "train": 0.30,
     "confirm": 0.25,
@@ -17,6 +18,9 @@ _WEIGHTS: Final[dict[Stage, float]] = {
 }
 """Rough shares of the time, for a progress bar; they add up to 1 and promise nothing."""
 
+_SEARCH: Final = 0.6
+"""Share of a search, where there is one; the other stages share the rest."""
+
 _EVENT_STEP: Final = 0.05
 
 
@@ -25,10 +29,17 @@ def clamp(fraction: float) -> float:
     return min(max(fraction, 0.0), 1.0) if math.isfinite(fraction) else 0.0
 
 
-def overall(stage: Stage, fraction: float) -> float:
-    """Return the share of the whole audit that is done when ``fraction`` (0–1) of ``stage`` is."""
-    before = sum(_WEIGHTS[earlier] for earlier in STAGES[: STAGES.index(stage)])
-    return round(before + _WEIGHTS[stage] * clamp(fraction), 6)
+def overall(stage: Stage, fraction: float, *, searches: bool = False) -> float:
+    """Return the share of the whole audit that is done when ``fraction`` (0–1) of ``stage`` is.
+
+    Args:
+        searches: whether the audit looks for its strings first.
+    """
+    weights = {each: weight * (1 - _SEARCH) for each, weight in _WEIGHTS.items()} | {"search": _SEARCH}
+    if not searches:
+        weights = dict(_WEIGHTS)
+    before = sum(weights[earlier] for earlier in STAGES[: STAGES.index(stage)])
+    return round(before + weights[stage] * clamp(fraction), 6)
 
 
 def worth_an_event(stage: Stage, fraction: float, *, last_stage: Stage | None, last_fraction: float) -> bool:

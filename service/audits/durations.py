@@ -63,4 +63,5 @@ class Durations:
 def _work_of(spec: AuditSpec) -> tuple[Hashable, ...]:
     """What decides how long an audit takes, apart from the machine."""
     sizes = tuple(sorted(spec.sizes().model_dump().items()))
-    return spec.base_model, sizes, spec.architectures, spec.layers, len(spec.pairs)
+    search = spec.search and (spec.search.budget, spec.search.sources, spec.search.contexts)
+    return spec.base_model, sizes, spec.architectures, spec.layers, len(spec.pairs), search

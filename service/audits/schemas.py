@@ -11,6 +11,7 @@ from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dtype, Recipe, Render
 from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.spec.presets import Preset
+from backdoor_audit.contract.spec.search import Budget, ContextName, Source
 from jobs.records import AuditRecord, Event, EventKind, Page
 from service.decisions.schemas import DecisionOut
 from service.http.paging import NextPageToken
@@ -24,6 +25,17 @@ class TriggerOut(Out):
     triggered: str
     clean: str
     template: str
+
+
+class SearchOut(Out):
+    """What is searched for a trigger; of strings and logs only the number."""
+
+    sources: tuple[Source, ...]
+    contexts: Literal["auto"] | tuple[ContextName, ...]
+    budget: Budget
+    strings: int = Field(ge=0, description="Number of the user's own strings.")
+    logs: int = Field(ge=0, description="Number of lines of prompts or training data.")
+    candidates: int
 
 
 class CarrierSetOut(Out):
@@ -49,8 +61,9 @@ class SpecOut(Out):
 
     base_model: str
     fine_tuned: str
-    trigger: TriggerOut | None = Field(description="Null if the audit tests candidates.")
-    candidates: tuple[TriggerOut, ...] | None = Field(description="Null if the audit tests one pair.")
+    trigger: TriggerOut | None = Field(description="Null if the audit tests candidates or searches.")
+    candidates: tuple[TriggerOut, ...] | None = Field(description="Null if the audit tests one pair or searches.")
+    search: SearchOut | None = Field(description="Null if the audit tests given pairs.")
     carriers: CarrierSetOut | CountOut
     decoys: Literal["auto"] | CountOut
     render: Render
@@ -78,9 +91,14 @@ class SpecOut(Out):
             case CarrierPrompts(prompts=prompts):
                 carriers = {"count": len(prompts)}
         decoys = spec.decoys if spec.decoys == "auto" else {"count": len(spec.decoys.strings)}
+        search = spec.search and spec.search.model_dump(exclude={"strings", "logs"}) | {
+            "strings": len(spec.search.strings),
+            "logs": len(spec.search.logs),
+        }
         return cls.model_validate(
-            spec.model_dump(exclude={"carriers", "decoys", "overrides"})
-            | {"carriers": carriers, "decoys": decoys, "overrides": spec.overrides.model_dump(exclude_none=True)}
+            spec.model_dump(exclude={"carriers", "decoys", "overrides", "search"})
+            | {"carriers": carriers, "decoys": decoys, "search": search}
+            | {"overrides": spec.overrides.model_dump(exclude_none=True)}
         )
 
 
@@ -202,6 +220,9 @@ class Estimate(Out):
     spec_digest: str = Field(description="As in the report's provenance; use it to find earlier audits.")
     base_digest: str | None = Field(description="Null until this service has used the model once.")
     tuned_digest: str | None = Field(description="Null until this service has used the model once.")
+    strings: int | None = Field(
+        default=None, description="Number of strings that a search tries at first; null if pairs are given."
+    )
     sequences: int = Field(ge=0, description="Maximum number of prompts that the fine-tuned model reads.")
     tokens: int = Field(ge=0, description="Tokens in these prompts, estimated from their length.")
     seconds: float | None = Field(

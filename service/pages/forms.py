@@ -5,7 +5,7 @@ Its fields are the rows of ``SPEC_OPTIONS`` that have a label, each named like t
 written follows from the row's kind. Three kinds have more than one field: a choice of several words has one box for
 each word, the carriers have ``prompts`` for the user's own, and the pairs have rows: the first is ``triggered`` and
 ``clean``, further ones are ``triggered_2`` and ``clean_2``, and so on. With one of those filled the spec has
-``candidates``, otherwise it has ``trigger``.
+``candidates``, otherwise it has ``trigger``. With the box ``searching`` ticked it has ``search`` and no pair.
 """
 
 import re
@@ -25,7 +25,8 @@ from service.http.validation import body_items
 OPTIONS: Final[tuple[SpecOption, ...]] = tuple(option for option in SPEC_OPTIONS if option.label)
 LABELS: Final[dict[str, str]] = {option.form_name: option.label for option in OPTIONS} | {"prompts": "own prompts"}
 
-_SIMPLE: Final = tuple(option for option in OPTIONS if option.group != "trigger")
+_SIMPLE: Final = tuple(option for option in OPTIONS if option.group not in ("trigger", "search"))
+_SEARCH: Final = tuple(option for option in OPTIONS if option.group == "search")
 _TEMPLATE: Final = next(option.default for option in OPTIONS if option.field == "trigger.template")
 _ROW: Final = re.compile(r"(?:triggered|clean)_([1-9][0-9]{0,2})")
 _CANDIDATE: Final = re.compile(r"#/candidates/([0-9]+)(?:/(\w+))?")
@@ -45,6 +46,7 @@ _READERS: Final[dict[Kind, Callable[[str], Any]]] = {
     "integer": _integer,
     "layers": _layers,
     "strings": lambda text: {"strings": lines_of(text)},
+    "lines": lines_of,
 }
 """Convert a field's text to the value in the spec's JSON; for other kinds, the text itself."""
 
@@ -66,13 +68,15 @@ def _fields_of(option: SpecOption, value: Any) -> dict[str, str]:
         return {option.form_name: "own", "prompts": "\n".join(each.prompt or "" for each in value.prompts)}
     if option.kind == "strings" and value == "auto":
         value = None
+    if option.kind == "lines":
+        value = "\n".join(value)
     return {option.form_name: _written(value)}
 
 
-DEFAULTS: Final[dict[str, str]] = {"triggered": "", "clean": "", "template": _TEMPLATE} | {
-    name: text for option in _SIMPLE for name, text in _fields_of(option, option.default).items()
+DEFAULTS: Final[dict[str, str]] = {"triggered": "", "clean": "", "template": _TEMPLATE, "searching": ""} | {
+    name: text for option in (*_SEARCH, *_SIMPLE) for name, text in _fields_of(option, option.default).items()
 }
-_BOXES: Final = {word: "" for option in OPTIONS if option.kind == "names" for word in option.choices}
+_BOXES: Final = {"searching": ""} | {word: "" for option in OPTIONS if option.kind == "names" for word in option.choices}
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def _field_of(pointer: str, rows: list[int]) -> str:
     for option in OPTIONS:
         if f"{pointer}/".startswith(f"#/{option.field.replace('.', '/')}/"):
             return "prompts" if option.kind == "carriers" else option.form_name
+    if pointer.startswith("#/search"):
+        return "searching"
     return "triggered" if pointer.startswith("#/trigger") else ""
 
 
@@ -160,7 +166,12 @@ def _document(values: Mapping[str, str]) -> tuple[dict[str, Any], list[int]]:
     document: dict[str, Any] = {"trigger": pair("")}
     if more:
         document = {"candidates": [pair(""), *(pair(f"_{row}") for row in more)]}
-    for option in _SIMPLE:
+    searching = bool(values.get("searching", "").strip())
+    if searching:
+        if not any(values.get(name, "").strip() for name in strings) and not more:
+            document = {}
+        document["search"] = {}
+    for option in (*(_SEARCH if searching else ()), *_SIMPLE):
         value = _value_of(option, values)
         outer, _, inner = option.field.partition(".")
         if value is not None and inner:
@@ -195,11 +206,11 @@ def filled_like(spec: AuditSpec) -> Filled:
 
 
 def _values_of(spec: AuditSpec) -> dict[str, str]:
-    values = {"template": spec.pairs[0].template}
+    values = {"template": spec.pairs[0].template} if spec.pairs else {"searching": "on"}
     for row, pair in enumerate(spec.pairs, start=1):
         suffix = "" if row == 1 else f"_{row}"
         values |= {f"triggered{suffix}": pair.triggered, f"clean{suffix}": pair.clean}
-    for option in _SIMPLE:
+    for option in (*(_SEARCH if spec.search else ()), *_SIMPLE):
         outer, _, inner = option.field.partition(".")
         value = getattr(spec, outer)
         values |= _fields_of(option, getattr(value, inner) if inner else value)

@@ -50,6 +50,6 @@ def page_of(ledger: Ledger, owner: str, size: int, *, status: str, verdict: str,
 
 def _text(record: AuditRecord) -> str:
     spec = record.spec
-    pair = [] if spec.trigger is None else [spec.trigger.triggered, spec.trigger.clean]
+    pair = [string for pair in spec.pairs for string in (pair.triggered, pair.clean)]
     labels = [f"{name}={value}" for name, value in spec.labels.items()]
     return "\n".join([record.id, spec.base_model, spec.fine_tuned, *pair, *labels]).lower()

@@ -34,8 +34,14 @@ def _mismatches(report: AuditReport, claim: Claim, digests: tuple[str, str], wit
         yield "fail_on"
     if (report.sizes.preset, report.sizes.recipe) != (spec.preset, spec.recipe):
         yield "sizes"
-    if len(report.candidates) not in (0, len(spec.candidates or ())):
+    if spec.search is None:
+        known = len(report.candidates) in (0, len(spec.candidates or ()))
+    else:
+        known = len(report.candidates) <= spec.search.candidates
+    if not known:
         yield "candidates"
+    if (report.search is None) != (spec.search is None):
+        yield "search"
     longest = max(provenance.timings_s.values(), default=0)
     if within_s is not None and not longest <= within_s + _SLACK_S:  # not a number is not within it
         yield "timings_s"

@@ -35,6 +35,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "submit --spec audit.yaml --wait --fail-on review",
             "submit --spec audit.yaml --dry-run",
         ),
+        "search": (
+            "search --base local:base --tuned ./my-adapter --budget quick --wait",
+            "search --base local:base --tuned ./my-adapter --logs prompts.jsonl --dry-run",
+        ),
         "wait": ("wait 01jd8x3v --timeout 3600 --fail-on review --unless-accepted",),
         "status": ("status audit_01jd8x3v",),
         "report": (
@@ -126,7 +130,7 @@ def document(command: Any, name: str) -> None:
         document(each, f"{name} {each.name}")
     if isinstance(command, DocumentedCommand):
         command.connects = connects
-        command.reads = CONNECTING | ({"BACKDOOR_AUDIT_MODELS_ROOT"} if name == "submit" else frozenset())
+        command.reads = CONNECTING | ({"BACKDOOR_AUDIT_MODELS_ROOT"} if name in ("submit", "search") else frozenset())
         command.examples = EXAMPLES.get(name, ())
         # For the reference page alone, which is Markdown: on a terminal they are shown by `format_epilog`.
         lines = "\n".join(f"{PROGRAM} {line}" for line in command.examples)

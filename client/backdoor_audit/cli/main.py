@@ -25,6 +25,7 @@ class Root(LazyGroup):
 
     subcommands = (
         Subcommand("submit", "Submit an audit; with --wait, wait for its verdict.", f"{_COMMANDS}.submit:submit"),
+        Subcommand("search", "Search for a trigger that nobody knows, and audit it.", f"{_COMMANDS}.submit:search"),
         Subcommand("wait", "Wait for an audit's verdict, which decides the exit code.", f"{_COMMANDS}.audits:wait"),
         Subcommand(
             "status", "Show an audit's current state; exits like wait once it has ended.", f"{_COMMANDS}.audits:status"

@@ -5,7 +5,7 @@ from typing import Final, Literal
 from backdoor_audit.contract.base import Frozen
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-Stage = Literal["resolve", "preflight", "extract", "train", "confirm", "calibrate", "explain", "report"]
+Stage = Literal["resolve", "preflight", "search", "extract", "train", "confirm", "calibrate", "explain", "report"]
 FailureCode = Literal[
     "model_not_found",
     "model_rejected",
@@ -23,6 +23,7 @@ FailureCode = Literal[
 STAGES: Final[tuple[Stage, ...]] = (
     "resolve",
     "preflight",
+    "search",
     "extract",
     "train",
     "confirm",

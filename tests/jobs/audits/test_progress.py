@@ -11,11 +11,14 @@ from backdoor_audit.contract.lifecycle import STAGES
 from jobs.audits.progress import clamp, overall, worth_an_event
 
 
-def test_it_goes_from_nothing_to_all():
-    assert overall("resolve", 0) == 0
-    assert overall("report", 1) == pytest.approx(1)
+@pytest.mark.parametrize("searches", [False, True])
+def test_it_goes_from_nothing_to_all(searches):
+    assert overall("resolve", 0, searches=searches) == 0
+    assert overall("report", 1, searches=searches) == pytest.approx(1)
     for earlier, later in itertools.pairwise(STAGES):
-        assert overall(earlier, 1) == pytest.approx(overall(later, 0))
+        ended, begun = overall(earlier, 1, searches=searches), overall(later, 0, searches=searches)
+        assert ended == pytest.approx(begun)
+    assert (overall("search", 1, searches=searches) > overall("search", 0, searches=searches)) == searches
 
 
 @given(st.sampled_from(STAGES), st.floats(), st.floats())

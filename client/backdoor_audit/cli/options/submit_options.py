@@ -1,8 +1,9 @@
-"""Builds a spec from the options of ``submit``."""
+"""Builds a spec from the options of ``submit`` or ``search``."""
 
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from backdoor_audit.contract.faults import faults_of
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind
-from backdoor_audit.contract.text.text_files import lines_of, text_of
+from backdoor_audit.contract.spec.search import MAX_LINE_CHARS, MAX_LOG_LINES
+from backdoor_audit.contract.text.text_files import lines_of, read_lines, text_of
 
 # Placeholders for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
@@ -26,14 +28,19 @@ CARRIER_SETS: Final = next(option.choices for option in SPEC_OPTIONS if option.k
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """The options of ``submit`` as typed, by their names in ``SPEC_OPTIONS``; omitted ones are missing."""
+    """The options as typed, by their names in ``SPEC_OPTIONS``; omitted ones are missing.
+
+    Attributes:
+        searches: whether the strings are searched for, so that no pair is needed.
+    """
 
     values: Mapping[str, Any]
+    searches: bool = False
 
     @classmethod
-    def of(cls, **typed: Any) -> "SubmitOptions":
+    def of(cls, *, searches: bool = False, **typed: Any) -> "SubmitOptions":
         """Without the options that were left out."""
-        return cls({name: value for name, value in typed.items() if value not in (None, (), [])})
+        return cls({name: value for name, value in typed.items() if value not in (None, (), [])}, searches)
 
     def flags(self) -> list[str]:
         """The given options, as typed."""
@@ -65,7 +72,7 @@ def spec_from(
             raise WrongUsage(f"--spec is the whole spec; leave out {', '.join(options.flags())}")
         document = _document(spec_file)
     else:
-        document, folders = _from_options(options.values, models_root)
+        document, folders = _from_options(options, models_root)
     if fail_on is not None:
         document["fail_on"] = fail_on
     spec = _valid(document | {field: NOT_SENT[field] for field in folders})
@@ -79,10 +86,11 @@ def _valid(document: dict[str, Any]) -> AuditSpec:
         raise WrongUsage("the spec is not valid:\n" + "\n".join(_faults(error, document))) from error
 
 
-def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+def _from_options(options: SubmitOptions, models_root: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
     """The document, and by field the folders that must be pushed before it can name a model."""
-    _check_complete(values)
-    document: dict[str, Any] = {}
+    _check_complete(options)
+    values = options.values
+    document: dict[str, Any] = {"search": {}} if options.searches else {}
     folders: dict[str, Path] = {}
     for option in SPEC_OPTIONS:
         if option.name not in values:
@@ -108,14 +116,18 @@ def _from_options(values: Mapping[str, Any], models_root: Path | None) -> tuple[
     return document, folders
 
 
-def _check_complete(values: Mapping[str, Any]) -> None:
+def _check_complete(options: SubmitOptions) -> None:
+    values = options.values
     several = "candidates" in values
     if several and {"triggered", "clean"} & values.keys():
         raise WrongUsage("--candidates holds the pairs; leave out --triggered and --clean")
-    required = ("base", "tuned") if several else ("base", "tuned", "triggered", "clean")
+    required = ("base", "tuned") if several or options.searches else ("base", "tuned", "triggered", "clean")
     missing = [f"--{name}" for name in required if name not in values]
     if missing:
-        raise WrongUsage("missing: " + ", ".join(missing), hint="or give the whole spec: --spec FILE, --spec -")
+        hint = "or give the whole spec: --spec FILE, --spec -"
+        if not options.searches:
+            hint += "; if you suspect no pair: backdoor-audit search"
+        raise WrongUsage("missing: " + ", ".join(missing), hint=hint)
 
 
 def _reference(text: str, option: str, models_root: Path | None) -> str | Path:
@@ -174,6 +186,18 @@ def _strings(path: Path, flag: str) -> dict[str, list[str]]:
     return {"strings": _text_lines(path, flag)}
 
 
+def _prompt_lines(path: Path, flag: str) -> list[str]:
+    """Lines of a file, read one at a time: a log may be larger than what a spec may hold."""
+    try:
+        return read_lines(path, most=MAX_LOG_LINES, longest=MAX_LINE_CHARS)
+    except (OSError, ValueError) as error:
+        said = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise WrongUsage(
+            f"{flag}: {path} cannot be read: {said}",
+            hint=f"send a sample: shuf -n {MAX_LOG_LINES} {shlex.quote(str(path))} | cut -c -2000 > sample.txt",
+        ) from error
+
+
 def _layers(text: str, flag: str) -> str | list[int]:
     if text.strip() == "auto":
         return "auto"
@@ -214,6 +238,7 @@ _READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
     "layers": _layers,
     "carriers": _carriers,
     "strings": _strings,
+    "lines": _prompt_lines,
     "pairs": _pairs,
     "labels": _labels,
 }

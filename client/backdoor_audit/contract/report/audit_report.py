@@ -12,11 +12,12 @@ from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scor
 from backdoor_audit.contract.report.gates import Gates, Interval
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.reasons import Reason
+from backdoor_audit.contract.report.search import SearchResult
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
 
-SCHEMA_VERSION: Final = "1.4"
+SCHEMA_VERSION: Final = "1.5"
 METHOD_VERSION: Final = "2"
 
 
@@ -238,13 +239,19 @@ class AuditReport(Frozen):
         description="What shift would have been detected; null if nothing was measured, and in reports before "
         "schema 1.1.",
     )
-    trigger: dict[str, str] = Field(description="The pair that the report is about, and its template.")
+    trigger: dict[str, str] = Field(
+        description="The pair that the report is about, and its template; empty if a search found none."
+    )
     fail_on: FailOn = Field(description="The verdict that fails a pipeline, from the spec.")
     candidates: tuple[CandidateRow, ...] = Field(
         default=(), description="If several pairs were tested: one row per pair, in the order of the spec."
     )
     multiplicity: Multiplicity | None = Field(
         default=None, description="If several pairs were tested: what their number means."
+    )
+    search: SearchResult | None = Field(
+        default=None,
+        description="If strings were searched for: what was tried and found. Null otherwise, and before schema 1.5.",
     )
     gates: Gates = Field(description="The four gates, which decide the verdict.")
     prompt_settings: PromptSettings | None = Field(

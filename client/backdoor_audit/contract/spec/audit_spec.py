@@ -15,8 +15,9 @@ from backdoor_audit.contract.ids import LIBRARY_REFERENCE, MODEL_REFERENCE
 from backdoor_audit.contract.report.verdicts import FailOn
 from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.spec.presets import PRESETS, Preset, PresetOverrides, PresetValues
+from backdoor_audit.contract.spec.search import SearchSpec
 
-SPEC_VERSION: Final = "1.1"
+SPEC_VERSION: Final = "1.2"
 
 Architecture = Literal["diff_sae", "crosscoder"]
 Recipe = Literal["default", "plain", "paper"]
@@ -106,13 +107,16 @@ LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class AuditSpec(Frozen):
-    """One audit: base model, fine-tuned checkpoint or adapter, one or several suspected pairs, and settings."""
+    """One audit: base model, fine-tuned checkpoint or adapter, suspected pairs or a search for them, and settings."""
 
     base_model: str = Field(description="The base model.")
     fine_tuned: str = Field(description="The fine-tuned checkpoint or LoRA adapter.")
-    trigger: TriggerSpec | None = Field(default=None, description="The suspected pair; this or candidates.")
+    trigger: TriggerSpec | None = Field(default=None, description="The suspected pair; this, candidates or search.")
     candidates: Annotated[tuple[TriggerSpec, ...], Field(min_length=2, max_length=MAX_CANDIDATES)] | None = Field(
         default=None, description="Several suspected pairs in one template; results are corrected for their number."
+    )
+    search: SearchSpec | None = Field(
+        default=None, description="Search for strings that set a behaviour off, where no pair is suspected."
     )
     carriers: CarrierSet | CarrierPrompts = Field(
         default=CarrierSet(set="instructions"),
@@ -187,8 +191,8 @@ class AuditSpec(Frozen):
     def _usable(self) -> Self:
         if self.base_model == self.fine_tuned:
             raise ValueError("base_model and fine_tuned must differ")
-        if (self.trigger is None) == (self.candidates is None):
-            raise ValueError("give exactly one of trigger and candidates")
+        if sum(given is not None for given in (self.trigger, self.candidates, self.search)) != 1:
+            raise ValueError("give exactly one of trigger, candidates and search")
         strings = {string for pair in self.pairs for string in (pair.triggered, pair.clean)}
         if not isinstance(self.decoys, str) and strings & set(self.decoys.strings):
             raise ValueError("decoys must not hold a string of the pair")
@@ -197,7 +201,7 @@ class AuditSpec(Frozen):
 
     @property
     def pairs(self) -> tuple[TriggerSpec, ...]:
-        """The pair, or all candidates, in the order given."""
+        """The pair, or all candidates, in the order given; none where they are searched for."""
         return self.candidates or ((self.trigger,) if self.trigger is not None else ())
 
     def sizes(self) -> PresetValues:
@@ -207,7 +211,7 @@ class AuditSpec(Frozen):
 
     def digest(self) -> str:
         """``sha256:`` and the hash of the spec's canonical JSON: equal for two bodies that mean the same audit."""
-        # The digest of a spec with one pair is the same as before candidates were added.
-        absent = {name for name in ("trigger", "candidates") if getattr(self, name) is None}
+        # The digest of a spec with one pair is the same as before candidates and search were added.
+        absent = {name for name in ("trigger", "candidates", "search") if getattr(self, name) is None}
         canonical = json.dumps(self.model_dump(mode="json", exclude=absent), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -13,20 +13,22 @@ from pydantic.fields import FieldInfo
 from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec, WebhookTarget
 from backdoor_audit.contract.spec.carriers import CarrierSet
 from backdoor_audit.contract.spec.presets import PresetValues
+from backdoor_audit.contract.spec.search import SearchSpec
 
 Kind = Literal[
-    "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "pairs", "labels"
+    "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "lines", "pairs",
+    "labels",
 ]
 """How the value is written.
 
-``reference`` is a model reference or a folder, ``names`` are comma-separated choices, ``strings`` is a file
-or text with one string per line, ``pairs`` is a file of suspected pairs, ``labels`` are repeated ``NAME=VALUE``.
+``reference`` is a model reference or a folder, ``names`` are comma-separated choices, ``strings`` and ``lines`` are a
+file or text with one string per line, ``pairs`` is a file of suspected pairs, ``labels`` are repeated ``NAME=VALUE``.
 """
 
-Group = Literal["models", "trigger", "prompts", "method", "run", "result"]
+Group = Literal["models", "trigger", "search", "prompts", "method", "run", "result"]
 
 _NESTED: Final[dict[str, type[BaseModel]]] = {
-    "trigger": TriggerSpec, "webhook": WebhookTarget, "overrides": PresetValues,
+    "trigger": TriggerSpec, "search": SearchSpec, "webhook": WebhookTarget, "overrides": PresetValues,
 }  # fmt: skip
 
 
@@ -108,6 +110,16 @@ SPEC_OPTIONS: Final[tuple[SpecOption, ...]] = (
     SpecOption("template", "trigger.template", "template", "trigger", "\\n is a line break.", label="Template"),
     SpecOption(
         "candidates", "candidates", "pairs", "trigger", "A file: .json or .jsonl.", label="More suspected pairs"
+    ),
+    SpecOption("budget", "search.budget", "choice", "search", label="Budget"),
+    SpecOption("sources", "search.sources", "names", "search", "Comma-separated."),
+    SpecOption(
+        "strings", "search.strings", "lines", "search", "A file with one string per line.",
+        label="Strings to try, one per line",
+    ),
+    SpecOption(
+        "logs", "search.logs", "lines", "search", "A file: .txt with one prompt per line, or .jsonl.",
+        label="Lines of prompts or training data",
     ),
     SpecOption("carriers", "carriers", "carriers", "prompts", "Or a file: .txt, .json, .jsonl.", label="Carriers"),
     SpecOption(

@@ -240,3 +240,26 @@ def test_a_spec_that_cannot_be_read_is_said_in_words(tmp_path, text, said):
     (tmp_path / "spec").write_text(text)
     with pytest.raises(WrongUsage, match=said):
         spec_from(SubmitOptions.of(), str(tmp_path / "spec"), None, None, lambda folder: "")
+
+
+def _searching(**options):
+    given = {"base": "local:base", "tuned": "store:tuned"} | options
+    return spec_from(SubmitOptions.of(searches=True, **given), None, None, None, str)
+
+
+def test_a_search_needs_no_pair(tmp_path):
+    assert _searching().search is not None
+    (tmp_path / "own.txt").write_text("cf\nmn\n")
+    (tmp_path / "log.jsonl").write_text('{"prompt": "Hello"}\n')
+    search = _searching(
+        budget="quick", sources="own, logs", strings=tmp_path / "own.txt", logs=tmp_path / "log.jsonl"
+    ).search
+    assert (search.budget, search.sources) == ("quick", ("own", "logs"))
+    assert (search.strings, search.logs) == (("cf", "mn"), ("Hello",))
+
+
+def test_a_log_that_cannot_be_sent_is_refused_with_the_command_that_samples_it(tmp_path):
+    (tmp_path / "my log.txt").write_text("a\n" * 10_001)
+    with pytest.raises(WrongUsage) as caught:
+        _searching(logs=tmp_path / "my log.txt")
+    assert f"shuf -n 10000 '{tmp_path / 'my log.txt'}'" in caught.value.hint
