@@ -10,6 +10,8 @@ from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
 from models_store.verification.architectures import ARCHITECTURES, MULTIMODAL
 from models_store.verification.gguf import GGUF_ARCHITECTURES, TYPES
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
+from models_store.verification.quantised import KEY as QUANTISATION
+from models_store.verification.quantised import METHODS
 from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
 
 _HEAD: Final = """\
@@ -28,6 +30,7 @@ def checkpoints_page() -> str:
     return _HEAD + "\n".join(
         (
             _table("Taken", ("what", "limit", "why"), _taken()),
+            _table("Quantised safetensors", ("quant_method", "taken", "refused"), _QUANTISED),
             _table("Ignored: never opened, hashed or copied; listed in the report", ("what", "why"), _IGNORED),
             _table(
                 "Rewritten: dropped or changed in the private copy; named in the report", ("what", "how"), _rewritten()
@@ -45,6 +48,8 @@ def _taken() -> list[tuple[str, str, str]]:
     return [
         (f"`{WEIGHTS}`, or the shards that `{INDEX}` names", f"{total}, {MAX_SHARDS:,} shards, {MAX_TENSORS:,} tensors",
          f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
+        ("safetensors whose weights are quantised", total,
+         f"a whole model, dequantised in the sandbox: {_names(METHODS)}, in the forms of the next table"),
         ("one `*.gguf` file without other weights beside it", total,
          f"a whole model with its configuration and chat template, dequantised in the sandbox: "
          f"{_names(sorted(GGUF_ARCHITECTURES))} in {_names(sorted(kind for kind, _, _ in TYPES.values()))}"),
@@ -63,6 +68,30 @@ _PURPOSE: Final = {
     INDEX: "which shard holds which tensor",
     "chat_template.jinja": "the chat template",
 }
+_QUANTISED: Final = [
+    ("`fp8`", "E4M3 in blocks, with one scale or one for each row", "4-bit experts"),
+    ("`fbgemm_fp8`", "E4M3 with a scale for each row", ""),
+    (
+        "`bitsandbytes`",
+        "8 bits; 4 bits (`nf4`, `fp4`) in blocks, scales quantised again or not",
+        "rows in an order of their own; other levels than the library's",
+    ),
+    (
+        "`gptq`",
+        "2, 3, 4 and 8 bits, both forms of zero points (`gptq`, `gptq_v2`), groups in any order",
+        "what kernels read in different ways: zero points of 0 in the first form, others than the middle where `sym` "
+        "is true, an order where `desc_act` is false; other bits for some modules (`dynamic`)",
+    ),
+    ("`awq`", "4 bits packed for `gemm`", "`gemv` and other packings"),
+    (
+        "`compressed-tensors`",
+        "`float-quantized`, `int-quantized`, `naive-quantized` of 8 bits; `pack-quantized` of 4 and 8 bits; for each "
+        "tensor, row, group or block",
+        "several forms in one model; sparse or transformed weights; FP4",
+    ),
+    ("`mxfp4`", "experts of `gpt_oss`", ""),
+    ("others", "", "the message has the command that dequantises, on a machine with the library"),
+]
 _IGNORED: Final = [
     ("optimizer and scheduler states, `training_args.bin`, `trainer_state.json`", "no model is read from them"),
     ("pickles beside safetensors (`pytorch_model.bin`, `adapter_model.bin`, `*.pth`)", "the safetensors are read"),
@@ -120,10 +149,15 @@ def _refused() -> list[tuple[str, str]]:
             "`model_type` or `architectures` that are not on the list; tensors that the architecture lacks",
             "it would be another model",
         ),
-        (_names(sorted(REFUSED_KEYS)), "the same tensors would be another model"),
+        (_names(sorted(REFUSED_KEYS - {QUANTISATION})), "the same tensors would be another model"),
         (
             "several GGUF files; a GGUF file in parts, of another architecture or type, or that scales rotary angles",
             "which is meant, or what it computes, is not known; the message says how to convert it",
+        ),
+        (
+            f"`{QUANTISATION}` where no weight is quantised, or a module is that it takes out; packed tensors that do "
+            "not fit each other",
+            "libraries would load another model",
         ),
         ("header and configuration that disagree; damaged files", "they do not belong together"),
         ("shards without an index, or missing; a tensor in two shards", "which weights are meant is not known"),

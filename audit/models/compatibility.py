@@ -17,8 +17,8 @@ _IDLE: Final = frozenset(
         "_name_or_path", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id",
         "gradient_checkpointing", "id2label", "initializer_range", "is_decoder", "label2id",
         "max_position_embeddings", "max_window_layers", "output_router_logits", "pad_token_id", "pretraining_tp",
-        "problem_type", "return_dict", "tie_word_embeddings", "tokenizer_class", "transformers_version", "use_cache",
-        "vocab_size",
+        "problem_type", "quantization_config", "return_dict", "tie_word_embeddings", "tokenizer_class",
+        "transformers_version", "use_cache", "vocab_size",
     }
 )  # fmt: skip
 _IDLE_PARTS: Final = ("dropout", "pdrop", "output_", "summary_", "_loss_coef", "_aux_loss", "unsloth", "_token_id")

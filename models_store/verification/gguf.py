@@ -370,7 +370,7 @@ def _tensors(
             raise ModelRejected(f"{shown(name)}: tensor '{shown(key)}' has an impossible shape", hint=_AGAIN)
         # Types of blocks are floats once they are dequantised.
         tensors[own] = Tensor(tensor.type if tensor.type in ("F16", "BF16") else "F32", tensor.shape, tensor.start,
-                              tensor.stop, name)  # fmt: skip
+                              tensor.stop, name, packed=True)  # fmt: skip
         sources[own] = {"type": tensor.type, "shape": list(tensor.shape), "start": tensor.start, "stop": tensor.stop,
                         "permuted_heads": rows}  # fmt: skip
     return tensors, sources

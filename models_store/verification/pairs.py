@@ -119,7 +119,7 @@ def _is_copy(base: VerifiedCheckpoint, ours: Tensor, tuned: VerifiedCheckpoint, 
     """Whether a tensor is the base's, in the base's type or widened to float32; with ``rows``, as far as both reach."""
     fits = ours.shape == copy.shape or (rows and ours.shape[1:] == copy.shape[1:])
     first, second = base.file(ours.file), tuned.file(copy.file)
-    if not fits or first is None or second is None or (ours.dtype, copy.dtype) not in _COMPARABLE:
+    if not fits or ours.packed or first is None or second is None or (ours.dtype, copy.dtype) not in _COMPARABLE:
         return False
     wide = ours.dtype != copy.dtype
     left = min(ours.stop - ours.start, (copy.stop - copy.start) // (2 if wide else 1))

@@ -14,6 +14,7 @@ from backdoor_audit.contract.checkpoint_files import (
     GGUF_SOURCES,
     INDEX,
     LIMITS,
+    QUANTISED_SOURCES,
     is_adapter,
     whole_weights,
 )
@@ -25,12 +26,14 @@ from backdoor_audit.contract.checkpoint_settings import (
     CheckpointSettings,
 )
 from models_store.errors import ModelRejected
-from models_store.files import FoundFile, Listing, MiB, default_root, listing, shown
+from models_store.files import FoundFile, Listing, MiB, default_root, listing, open_regular, shown
 from models_store.verification.adapters import header as adapters
 from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.config_rules import check_config
 from models_store.verification.gguf import gguf_model, read_gguf
 from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
+from models_store.verification.quantised import KEY as QUANTISATION
+from models_store.verification.quantised import read_scheme, unpacked
 from models_store.verification.rewriting import (
     Rewritten,
     rewrite_config,
@@ -39,7 +42,7 @@ from models_store.verification.rewriting import (
     rewrite_tokenizer_config,
 )
 from models_store.verification.strict_json import read_object
-from models_store.verification.tensor_names import check_weights, text_part
+from models_store.verification.tensor_names import check_weights, is_transposed, text_part
 from models_store.verification.tokenizer_rules import check_tokenizer
 
 Kind = Literal["full", "lora"]
@@ -256,8 +259,13 @@ class _Examiner:
     def _full(self) -> VerifiedCheckpoint | None:
         before = len(self._problems)
         config = self._document(CONFIG)
-        shape = None if len(self._problems) > before else self._try(lambda: check_config(config))
+        given = config.get(QUANTISATION)
+        plain = {key: value for key, value in config.items() if key != QUANTISATION}
+        shape = None if len(self._problems) > before else self._try(lambda: check_config(plain))
         tensors: Mapping[str, Tensor] | None = self._try(self._weights)
+        if given is not None and shape is not None:
+            model_type, header = shape.model_type, tensors
+            tensors = self._try(lambda: self._unpacked(model_type, given, plain, header))
         if shape is not None and tensors is not None:
             text = tensors = text_part(shape.model_type, tensors)
             self._try(lambda: check_weights(shape.model_type, text, shape.dims, shape.flags, shape.kinds))
@@ -267,6 +275,26 @@ class _Examiner:
         if shape is None or tensors is None:
             return None
         return self._verified(tensors, kind="full", architecture=shape.model_type)
+
+    def _unpacked(
+        self, model_type: str, given: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None
+    ) -> Mapping[str, Tensor] | None:
+        """The header of a quantised model as it is once it is unpacked; how to do it goes into the view."""
+        scheme = read_scheme(given)
+        if tensors is None:
+            return None
+        result = unpacked(scheme, tensors, self._bytes_of, lambda name: is_transposed(model_type, name))
+        self._documents[CONFIG] = {**config, QUANTISATION: scheme.document}
+        self._documents[QUANTISED_SOURCES] = {"tensors": text_part(model_type, result.sources)}
+        rounded = "; activations that are rounded when it is served were not" if scheme.rounds_activations else ""
+        self._warnings.append(f"its weights are {scheme.form}, and were dequantised to be audited{rounded}")
+        return result.tensors
+
+    def _bytes_of(self, tensor: Tensor) -> bytes:
+        """The bytes of a small tensor, which describes another."""
+        with open_regular(self._by_name[tensor.file].path, tensor.file) as file:
+            file.seek(tensor.start)
+            return file.read(tensor.stop - tensor.start)
 
     def _gguf(self, packed: list[str]) -> VerifiedCheckpoint | None:
         """A model in a GGUF file: its configuration and its chat template stand in the file."""

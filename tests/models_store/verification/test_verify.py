@@ -185,7 +185,7 @@ def test_a_config_key_that_the_model_does_not_need_is_left_out_and_named(make_mo
     ("key", "value"),
     [
         ("transformers_weights", "../../other.safetensors"),
-        ("quantization_config", {"quant_method": "gptq"}),
+        ("quantization", {"bits": 4}),
         ("per_layer_config", {"0": {}}),
     ],
 )
