@@ -67,6 +67,8 @@ _PURPOSE: Final = {
     ADAPTER_CONFIG: "options of an adapter",
     INDEX: "which shard holds which tensor",
     "chat_template.jinja": "the chat template",
+    "chat_template.json": "the chat template of a processor",
+    "processor_config.json": "the chat template of a processor; nothing else of it",
 }
 _QUANTISED: Final = [
     ("`fp8`", "E4M3 in blocks, with one scale or one for each row", "4-bit experts"),
@@ -102,7 +104,7 @@ _IGNORED: Final = [
         "the safetensors are read",
     ),
     ("`config.json` beside a GGUF file", "the file says all that it would"),
-    ("`vocab.json`, `merges.txt`, `tokenizer.model`, processors' settings", "`tokenizer.json` holds all that is read"),
+    ("`vocab.json`, `merges.txt`, `tokenizer.model`, `preprocessor_config.json`", "`tokenizer.json` holds all that is read"),
     ("`config.json` beside an adapter", "it is the base's"),
     ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
 ]

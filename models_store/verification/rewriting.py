@@ -205,3 +205,9 @@ def rewrite_special_tokens(raw: Mapping[str, Any]) -> Rewritten:
     changes = Changes("special_tokens_map.json")
     changes.dropped.extend(key for key in raw if key not in SPECIAL_TOKENS)
     return changes.rewritten({key: value for key, value in raw.items() if key in SPECIAL_TOKENS})
+
+
+def rewrite_processor(raw: Mapping[str, Any]) -> Rewritten:
+    """A processor's settings with its chat template alone: what it does with images is not audited."""
+    value = raw.get("chat_template")
+    return Rewritten({} if value is None else {"chat_template": value})

@@ -223,6 +223,18 @@ def _is_vocabulary(document: Mapping[str, Any]) -> bool:
     return len(document) <= 10 * _MAX_TOKENS and all(type(number) is int for number in document.values())
 
 
+def check_processor(name: str, document: Mapping[str, Any]) -> None:
+    """Check the chat template of a processor, or several by their names.
+
+    Raises:
+        ModelRejected: it is no text, or too long.
+    """
+    value = document.get("chat_template")
+    if isinstance(value, dict):
+        value = [{"name": key, "template": text} for key, text in value.items()]
+    _check_template(name, value)
+
+
 def _check_template(name: str, value: Any) -> None:
     if isinstance(value, list):
         named = all(isinstance(item, dict) and item.keys() == {"name", "template"} for item in value)

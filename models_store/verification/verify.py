@@ -20,6 +20,7 @@ from backdoor_audit.contract.checkpoint_files import (
 )
 from backdoor_audit.contract.checkpoint_settings import (
     GENERATION,
+    PROCESSORS,
     SETTINGS_FILES,
     SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
@@ -38,12 +39,13 @@ from models_store.verification.rewriting import (
     Rewritten,
     rewrite_config,
     rewrite_generation_config,
+    rewrite_processor,
     rewrite_special_tokens,
     rewrite_tokenizer_config,
 )
 from models_store.verification.strict_json import read_object
 from models_store.verification.tensor_names import check_weights, is_transposed, text_part
-from models_store.verification.tokenizer_rules import check_tokenizer
+from models_store.verification.tokenizer_rules import check_processor, check_tokenizer
 
 Kind = Literal["full", "lora"]
 Problems = list[ModelRejected]
@@ -54,6 +56,7 @@ _REWRITE: Final[dict[str, Callable[[Mapping[str, Any]], Rewritten]]] = {
     GENERATION: rewrite_generation_config,
     TOKENIZER_CONFIG: rewrite_tokenizer_config,
     SPECIAL_TOKENS: rewrite_special_tokens,
+    **dict.fromkeys(PROCESSORS, rewrite_processor),
 }
 
 
@@ -253,6 +256,8 @@ class _Examiner:
             if name in self._by_name:
                 self._settings[name] = self._document(name)
         config, special = (self._settings.get(name, {}) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS))
+        for name in PROCESSORS:
+            self._try(lambda name=name: check_processor(name, self._settings.get(name, {})))
         found = self._try(lambda: check_tokenizer(self._counted, config, special))
         self._tokenizer_parts, self._templates = found or ({}, {})
 

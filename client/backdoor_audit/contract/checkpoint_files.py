@@ -28,6 +28,8 @@ TOKENIZER_FILES: Final[dict[str, int]] = {
     "special_tokens_map.json": 1 * _MiB,
     "added_tokens.json": 10 * _MiB,
     "chat_template.jinja": 256 * 1024,
+    "chat_template.json": 1 * _MiB,
+    "processor_config.json": 1 * _MiB,
 }
 LIMITS: Final[dict[str, int]] = {
     CONFIG: 1 * _MiB,

@@ -85,6 +85,11 @@ TAKEN: Final = (
         "processors of images", Folder("lora", beside={"processor_config.json": "{}", "preprocessor_config.json": "{}"})
     ),
     Case(
+        "a processor with a chat template",
+        Folder("lora", beside={"chat_template.json": {"chat_template": "{{ messages }}"}}),
+        "chat templates differ from the base's: 'default'",
+    ),
+    Case(
         "Meta's own pickle below original",
         Folder("llama", beside={"original/consolidated.00.pth": PICKLE}),
         "original/",
@@ -329,6 +334,11 @@ REFUSED: Final = (
     ),
     Case("weights named elsewhere", _config(transformers_weights="other.safetensors"), "transformers_weights"),
     Case("a rotary kind that nobody knows", _config(rope_scaling={"type": "evil", "factor": 2.0}), "rope_scaling"),
+    Case(
+        "a processor's chat template that is no text",
+        Folder("llama", beside={"processor_config.json": {"chat_template": {"default": ["{{ messages }}"]}}}),
+        "'chat_template' is not text",
+    ),
     Case("an initialisation that rewrites the base", _lora(init_lora_weights="pissa"), "init_lora_weights"),
     Case("another kind of model", _lora(task_type="SEQ_2_SEQ_LM"), "task_type"),
     Case(
