@@ -8,7 +8,8 @@ from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
 from models_store.verification.adapters.config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
 from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
 from models_store.verification.architectures import ARCHITECTURES, MULTIMODAL
-from models_store.verification.gguf import GGUF_ARCHITECTURES, TYPES
+from models_store.verification.gguf import TYPES
+from models_store.verification.gguf_models import GGUF_ARCHITECTURES
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
 from models_store.verification.quantised import KEY as QUANTISATION
 from models_store.verification.quantised import METHODS
@@ -50,7 +51,7 @@ def _taken() -> list[tuple[str, str, str]]:
          f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
         ("safetensors whose weights are quantised", total,
          f"a whole model, dequantised in the sandbox: {_names(METHODS)}, in the forms of the next table"),
-        ("one `*.gguf` file without other weights beside it", total,
+        ("one `*.gguf` file, or all its parts, without other weights beside it", total,
          f"a whole model with its configuration and chat template, dequantised in the sandbox: "
          f"{_names(sorted(GGUF_ARCHITECTURES))} in {_names(sorted(kind for kind, _, _ in TYPES.values()))}"),
         (f"`{ADAPTER_WEIGHTS}`", total,
@@ -104,7 +105,10 @@ _IGNORED: Final = [
         "the safetensors are read",
     ),
     ("`config.json` beside a GGUF file", "the file says all that it would"),
-    ("`vocab.json`, `merges.txt`, `tokenizer.model`, `preprocessor_config.json`", "`tokenizer.json` holds all that is read"),
+    (
+        "`vocab.json`, `merges.txt`, `tokenizer.model`, `preprocessor_config.json`",
+        "`tokenizer.json` holds all that is read",
+    ),
     ("`config.json` beside an adapter", "it is the base's"),
     ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
 ]
@@ -153,7 +157,8 @@ def _refused() -> list[tuple[str, str]]:
         ),
         (_names(sorted(REFUSED_KEYS - {QUANTISATION})), "the same tensors would be another model"),
         (
-            "several GGUF files; a GGUF file in parts, of another architecture or type, or that scales rotary angles",
+            "several GGUF models; parts that are missing; a GGUF file of another architecture or type, or with a "
+            "setting that is not known",
             "which is meant, or what it computes, is not known; the message says how to convert it",
         ),
         (

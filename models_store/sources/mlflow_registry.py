@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from backdoor_audit.contract.checkpoint_files import fetched, gguf_files
 from common.settings import CommonSettings
 from models_store.errors import ModelNotFound, ModelRejected, NoSpace, StoreUnavailable, translated
 from models_store.files import GiB, shown, takes, upload_limit
 from models_store.references import Reference
-from models_store.sources.hub import ALLOWED_FILES
+from models_store.verification.gguf import require_one_model
 
 log = structlog.get_logger(__name__)
 
@@ -201,7 +202,7 @@ class MlflowRegistry:
         """Address and size of each file that makes up the checkpoint, by its name there."""
         for place in (*_PLACES, *self._folders(version.source, "artifacts")):
             found = self._files(version.source, place)
-            if any(mark in found for mark in _MARKS):
+            if any(mark in found for mark in _MARKS) or gguf_files(found):
                 break
         else:
             raise ModelNotFound(
@@ -218,11 +219,12 @@ class MlflowRegistry:
         Raises:
             ModelRejected: one of them is larger than its kind may be, or has no size.
         """
+        entries = {PurePosixPath(entry.path).name: entry for entry in self._list(source, place) if not entry.is_dir}
+        if packed := gguf_files(entries):
+            require_one_model(packed)
         found = {}
-        for entry in self._list(source, place):
-            name = PurePosixPath(entry.path).name
-            if entry.is_dir or not any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED_FILES):
-                continue
+        for name in sorted(fetched(entries)):
+            entry = entries[name]
             takes(name)
             if entry.file_size is None or not 0 <= entry.file_size <= upload_limit(name):
                 raise ModelRejected(f"{shown(name)}: has more bytes than it may have", hint="make it smaller")

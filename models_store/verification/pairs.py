@@ -41,12 +41,18 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str
         notes = check_fit(tuned.adapter, _as_adapters_see(base, base.architecture))
         _check_copies(base, tuned, tuned.adapter)
         return (*notes, *difference_notes(base.settings, tuned.settings))
-    if tuned.architecture != base.architecture:
+    if tuned.architecture != base.architecture and not _are_alike(base, tuned):
         raise ModelsIncompatible(
             f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
             hint="audit the model against the base it was fine-tuned from",
         )
     return (*_check_shapes(base, tuned, base.architecture), *difference_notes(base.settings, tuned.settings))
+
+
+def _are_alike(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> bool:
+    """Whether two architectures are one in a GGUF file: llama.cpp has no name of its own for Mistral's."""
+    packed = any(file.name.endswith(".gguf") for one in (base, tuned) for file in one.files)
+    return packed and {base.architecture, tuned.architecture} == {"llama", "mistral"}
 
 
 def tokenizer_note(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> str | None:

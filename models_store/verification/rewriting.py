@@ -86,7 +86,13 @@ def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
         return Rewritten(dict(raw))
     changes = Changes("config.json")
     document: dict[str, Any] = {}
-    for key, value in raw.items():
+    for given, value in raw.items():
+        # transformers reads some sizes by a second name, as its earlier releases wrote them.
+        other = None if given in known["keys"] else known["own_names"].get(given)
+        if other is not None and raw.get(other, value) != value:
+            document[given] = value  # which of them is meant is not known, and it is refused
+            continue
+        key = given if other is None else other
         if key in CODE_KEYS:
             if not is_off(value):
                 changes.code(key)

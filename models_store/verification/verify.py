@@ -31,7 +31,8 @@ from models_store.files import FoundFile, Listing, MiB, default_root, listing, o
 from models_store.verification.adapters import header as adapters
 from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.config_rules import check_config
-from models_store.verification.gguf import gguf_model, read_gguf
+from models_store.verification.gguf import GgufTensor, read_parts, require_one_model
+from models_store.verification.gguf_models import gguf_model
 from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
 from models_store.verification.quantised import KEY as QUANTISATION
 from models_store.verification.quantised import read_scheme, unpacked
@@ -45,7 +46,7 @@ from models_store.verification.rewriting import (
 )
 from models_store.verification.strict_json import read_object
 from models_store.verification.tensor_names import check_weights, is_transposed, text_part
-from models_store.verification.tokenizer_rules import check_processor, check_tokenizer
+from models_store.verification.tokenizer_rules import check_processors, check_tokenizer
 
 Kind = Literal["full", "lora"]
 Problems = list[ModelRejected]
@@ -256,8 +257,7 @@ class _Examiner:
             if name in self._by_name:
                 self._settings[name] = self._document(name)
         config, special = (self._settings.get(name, {}) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS))
-        for name in PROCESSORS:
-            self._try(lambda name=name: check_processor(name, self._settings.get(name, {})))
+        self._try(lambda: check_processors(self._settings))
         found = self._try(lambda: check_tokenizer(self._counted, config, special))
         self._tokenizer_parts, self._templates = found or ({}, {})
 
@@ -295,7 +295,7 @@ class _Examiner:
         self._warnings.append(f"its weights are {scheme.form}, and were dequantised to be audited{rounded}")
         return result.tensors
 
-    def _bytes_of(self, tensor: Tensor) -> bytes:
+    def _bytes_of(self, tensor: Tensor | GgufTensor) -> bytes:
         """The bytes of a small tensor, which describes another."""
         with open_regular(self._by_name[tensor.file].path, tensor.file) as file:
             file.seek(tensor.start)
@@ -303,16 +303,11 @@ class _Examiner:
 
     def _gguf(self, packed: list[str]) -> VerifiedCheckpoint | None:
         """A model in a GGUF file: its configuration and its chat template stand in the file."""
-        if len(packed) > 1:
-            self._problems.append(
-                ModelRejected(
-                    f"{shown(packed[1])}: stands beside {shown(packed[0])}; which of them is meant is not known",
-                    hint="keep one GGUF file in a folder of its own",
-                )
-            )
+        parts = self._try(lambda: require_one_model(packed))
+        if parts is None:
             return None
-        name = packed[0]
-        model = self._try(lambda: gguf_model(read_gguf(self._by_name[name].path, name), name))
+        name, files = parts[0], [(self._by_name[part].path, part) for part in parts]
+        model = self._try(lambda: gguf_model(read_parts(files), name, self._bytes_of))
         shape = None if model is None else self._try(lambda: check_config(model.config))
         if model is not None and shape is not None:
             self._try(lambda: check_weights(shape.model_type, model.tensors, shape.dims, shape.flags, shape.kinds))
@@ -323,7 +318,7 @@ class _Examiner:
         if model is None or shape is None:
             return None
         self._documents[CONFIG] = model.config
-        self._documents[GGUF_SOURCES] = {"file": name, "tensors": model.sources, "tokens": model.tokens}
+        self._documents[GGUF_SOURCES] = {"tensors": model.sources, "tokens": model.tokens}
         self._warnings.append(f"its weights are {model.form}, and were dequantised to be audited")
         return self._verified(model.tensors, kind="full", architecture=shape.model_type)
 
