@@ -51,6 +51,8 @@ class Dependencies:
                 settings,
                 upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
                 upload_min_free_bytes=int(settings.upload_min_free_gb * 2**30),
+                owner_limit_bytes=int(settings.models_per_owner_gb * 2**30),
+                total_limit_bytes=None if settings.models_total_gb is None else int(settings.models_total_gb * 2**30),
             ),
             artifacts=open_artifacts(settings.artifacts_url),
             plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),

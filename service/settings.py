@@ -43,6 +43,18 @@ class Settings(CommonSettings):
     upload_min_free_gb: float = Field(
         default=2, ge=0, description="What uploads leave free on the data folder's disk, GiB."
     )
+    models_per_owner_gb: float = Field(
+        default=500,
+        gt=0,
+        description="Maximum size of one owner's models in the store and uploads together, GiB; more are refused with "
+        "413.",
+    )
+    models_total_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Maximum size of all models in the store and uploads together, GiB; more are refused with 507. By "
+        "default nine tenths of the data folder's disk.",
+    )
     commit_patience_s: float = Field(
         default=2,
         ge=0,
