@@ -101,6 +101,13 @@ class AttemptArtifacts:
 
         return insist(action, self._why_stop, waiting)
 
+    def sweep(self) -> None:
+        """Delete what a sandbox has left beside its artifacts, which nobody would find or count."""
+        try:
+            self.folder.sweep()
+        except OSError as error:
+            log.warning("artifacts.left", error=type(error).__name__)
+
     def forget_activations(self) -> None:
         """Delete the activations, unless the spec keeps them."""
         if self._claim.spec.keep_activations:

@@ -11,6 +11,8 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
@@ -24,6 +26,7 @@ from jobs.records import Claim
 from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
 from models_store.view import CheckpointView, view_notes
+from storage.trees import remove_tree
 from worker.attempts.artifacts import AttemptArtifacts
 from worker.attempts.caches import cache_of, make_room
 from worker.attempts.context import WorkerContext
@@ -95,8 +98,8 @@ class Attempt:
         return stopped if stopped is None or isinstance(stopped, Failure) else self._stopped(stopped)
 
     def _work(self) -> Ending:
-        with tempfile.TemporaryDirectory(prefix="backdoor-audit-views-", ignore_cleanup_errors=True) as views:
-            models = self._resolve(Path(views))
+        with _scratch() as views:
+            models = self._resolve(views)
             if isinstance(models, Failure | End):
                 return models
             report = self._artifacts.read_report((models.base.digest, models.tuned.digest))
@@ -117,6 +120,7 @@ class Attempt:
                 return Failure(code="internal", message="the audit's process broke the protocol")
             if isinstance(outcome, Finished | Failed):
                 sandbox.wait(_END_S)
+        self._artifacts.sweep()
         if isinstance(outcome, Finished):
             digests = (request.base.digest, request.tuned.digest)
             report = self._artifacts.read_report(digests, within_s=time.monotonic() - started)
@@ -269,6 +273,16 @@ class Attempt:
         except LedgerError:
             return False
         return record.status in ("failed", "cancelled")
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for views. Where the fence lacks walls, a sandbox may have put anything into it."""
+    folder = Path(tempfile.mkdtemp(prefix="backdoor-audit-views-"))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
 
 
 def _folder(checkpoint: Checkpoint, view: CheckpointView) -> ModelFolder:
