@@ -24,6 +24,7 @@ from local.child import Launch, settings_environment
 from local.errors import AddressInUse, ChildFailed, DataDirInUse, SetupError
 from local.supervisor import RestartPolicy, StopRequested, Supervisor
 from worker.sandbox.confinement import hide_memory
+from worker.sandbox.orphans import Orphans
 
 API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)
@@ -60,7 +61,7 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
 
     write_privately()
     hide_memory()  # The environment may contain a password, and sandboxes run as the same user.
-    supervisor = Supervisor(announce, stack.restart)
+    supervisor = Supervisor(announce, stack.restart, Orphans.adopt())
     with ExitStack() as exits:
         exits.enter_context(supervisor.signals())
         lock = exits.enter_context(_data_dir_lock(stack.data_dir))

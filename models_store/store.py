@@ -31,8 +31,9 @@ from models_store.files import listing
 from models_store.places import Places
 from models_store.references import parse_reference, store_name
 from models_store.room import CommittedModels
+from models_store.sources.hub import check_blob
 from models_store.sources.mlflow_cache import FetchedVersions
-from models_store.sources.mlflow_registry import MlflowRegistry
+from models_store.sources.mlflow_registry import MlflowRegistry, RegisteredVersion
 from models_store.uploads import DEFAULT_LIMIT_BYTES, LOCAL_OWNER, MIN_FREE_BYTES, Uploads
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint
@@ -141,10 +142,15 @@ class ModelsStore:
         folder, root = self._places.locate(parsed)
         verified = verify_checkpoint(folder, root)
         with translated("reading the checkpoint"):
+            state = tuple(FileKey.of(file.path, file.path.lstat()) for file in verified.files)
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
+            if parsed.scheme == "hf":
+                for file, (_, digest) in zip(verified.files, digests, strict=True):
+                    check_blob(file, digest)
         if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
-        checkpoint = Checkpoint.of(verified, content_digest(digests))
+        checkpoint = Checkpoint.of(verified, content_digest(digests), state)
+        checkpoint.check_unchanged()
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
 
@@ -173,6 +179,15 @@ class ModelsStore:
         if base.digest is not None:
             _check_recorded(tuned.checkpoint.base_digest, base.digest)
         return notes
+
+    def fetched_digest(self, version: RegisteredVersion) -> str | None:
+        """The content digest of a registered version, as it is registered now; None if it was never fetched.
+
+        Raises:
+            StoreUnavailable: the disk did not answer.
+        """
+        with translated("looking at a registered model"):
+            return self._places.fetched.digest_of(version)
 
     def main_file(self, reference: str) -> str | None:
         """Name of the file that a model's weights begin in; None if it is not on this machine (any more)."""

@@ -166,7 +166,13 @@ def _tag_loop(settings: Settings, dependencies: Dependencies) -> TagLoop | None:
     registry = MlflowRegistry.from_settings(settings)
     if not settings.mlflow_tags or registry is None:
         return None
-    loop = TagLoop(dependencies.ledger.tags, registry, settings.webhook_retry_s, settings.public_url)
+    loop = TagLoop(
+        dependencies.ledger.tags,
+        registry,
+        dependencies.models.fetched_digest,
+        settings.webhook_retry_s,
+        settings.public_url,
+    )
     loop.start()
     return loop
 

@@ -53,6 +53,8 @@ class _Models:
     base: ModelFolder
     tuned: ModelFolder
     notes: tuple[str, ...]
+    read: tuple[Checkpoint, Checkpoint]
+    """As the worker read them."""
 
 
 class Attempt:
@@ -83,7 +85,11 @@ class Attempt:
     def _clear(self) -> Failure | End | None:
         """End what an earlier attempt left running in the audit's folder; nothing else is touched before that."""
         records, audit_id = self._context.settings.sandbox_records, self._claim.audit_id
-        while not end_left_over(records, audit_id, timeout_s=_RETRY_S):
+        orphans = self._context.orphans
+        while not (
+            end_left_over(records, audit_id, timeout_s=_RETRY_S)
+            and (orphans is None or orphans.end(timeout_s=_RETRY_S))
+        ):
             if (reason := self._why_leave()) is not None:
                 return self._stopped(reason)
         return None
@@ -107,7 +113,17 @@ class Attempt:
                 # An earlier attempt wrote it, but died before it could report it or clean up.
                 self._artifacts.forget_activations()
                 return report
-            return self._run_sandbox(self._request(models))
+            return self._of_what_was_read(models, self._run_sandbox(self._request(models)))
+
+    def _of_what_was_read(self, models: _Models, ending: Ending) -> Ending:
+        """A report tells of the files that the worker read. Whoever may write to them could have swapped them since."""
+        if isinstance(ending, AuditReport):
+            try:
+                for checkpoint in models.read:
+                    checkpoint.check_unchanged()
+            except StoreError as error:
+                return _store_failure(error)
+        return ending
 
     def _run_sandbox(self, request: Request) -> Ending:
         records, started = self._context.settings.sandbox_records, time.monotonic()
@@ -143,7 +159,7 @@ class Attempt:
                 notes = models.check_pair(base, tuned)
                 first, second = models.view(base, views / "base"), models.view(tuned, views / "tuned")
                 notes = (*notes, *view_notes("base model", first), *view_notes("fine-tuned model", second))
-                results.append(_Models(_folder(base, first), _folder(tuned, second), notes))
+                results.append(_Models(_folder(base, first), _folder(tuned, second), notes, (base, tuned)))
             except StoreError as error:
                 results.append(_store_failure(error))
             except Exception as error:
