@@ -51,6 +51,8 @@ else
 fi
 
 id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
+# It goes into a file that the runner reads line by line, and so does the verdict below.
+case "$id" in *[!A-Za-z0-9_-]* | "") wrong "the service did not answer with an audit's id" ;; esac
 echo "$id" > "$out/audit-id"
 
 # A stopped job stops waiting; the audit goes on, and the next run of the same job finds it.
@@ -63,6 +65,7 @@ done
 
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
   verdict="$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["verdict"])' "$out/report.json" 2>/dev/null)"
+  case "$verdict" in *[!a-z_]*) verdict="" ;; esac
   report=""
   [ ! -f "$out/report.html" ] || report="$out/report.html"
   { echo "audit-id=$id"; echo "exit-code=$status"; echo "verdict=$verdict"; echo "report=$report"; } >> "$GITHUB_OUTPUT"

@@ -10,13 +10,14 @@ from models_store.store import ModelsStore
 from service.audits.durations import Durations
 from service.mlflow.plans import AuditPlans
 from service.settings import Settings
+from service.webhooks.secrets import SecretBox
 from storage.locations import Artifacts, open_artifacts
 from worker.dispatch import Dispatcher
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Ledger, broker, models, artifacts, plans and durations."""
+    """Ledger, broker, models, artifacts, plans, durations and the keys of secrets."""
 
     settings: Settings
     ledger: Ledger
@@ -26,6 +27,8 @@ class Dependencies:
     plans: AuditPlans | None
     """Which audits to run for new versions of registered models; None if none are configured."""
     durations: Durations
+    secrets: SecretBox
+    """Encrypts the signing secrets of webhooks."""
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -48,10 +51,13 @@ class Dependencies:
                 settings,
                 upload_limit_bytes=int(settings.upload_limit_gb * 2**30),
                 upload_min_free_bytes=int(settings.upload_min_free_gb * 2**30),
+                owner_limit_bytes=int(settings.models_per_owner_gb * 2**30),
+                total_limit_bytes=None if settings.models_total_gb is None else int(settings.models_total_gb * 2**30),
             ),
             artifacts=open_artifacts(settings.artifacts_url),
             plans=None if settings.mlflow_audits is None else AuditPlans.load(settings.mlflow_audits),
             durations=Durations(ledger),
+            secrets=SecretBox([key.get_secret_value() for key in settings.webhook_keys]),
         )
 
     def close(self) -> None:

@@ -228,8 +228,8 @@ webhooks: Final = Table(
     Column("id", _audit_id(), primary_key=True),
     Column("owner", String(MAX_NAME), nullable=False),
     Column("url", String(MAX_URL), nullable=False),
-    # Messages are signed with it, so it cannot be hashed.
-    Column("secret", String(64), nullable=False),
+    # Messages are signed with it, so it cannot be hashed. The API encrypts it, if the operator has given it a key.
+    Column("stored_secret", String(512), nullable=False),
     # Whether it is notified of every audit of its owner, or only of those that name it.
     Column("every_audit", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),

@@ -1,16 +1,21 @@
 """Hub repositories at one commit, in the hub cache's own layout; fetched only where that is allowed."""
 
 import glob
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import CONFIG, fetched, gguf_files
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable, translated
+from models_store.files import FoundFile, open_regular, shown
 from models_store.references import Reference, parse_reference
 from models_store.verification.gguf import require_one_model
 
 _CONNECT_TIMEOUT_S: Final = 10.0
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_CHUNK_BYTES: Final = 4 * 1024**2
 
 
 def repository_folder(hub_dir: Path, reference: Reference) -> Path:
@@ -64,6 +69,30 @@ def snapshot(
     with translated("marking a download as whole"):
         _mark(repository, reference).touch()
     return folder, repository
+
+
+def check_blob(file: FoundFile, sha256: str) -> None:
+    """Hold a file of a hub cache against its blob's name, where that is a digest: SHA-256, or git's.
+
+    Raises:
+        ModelRejected: it is another file.
+    """
+    name = file.path.name
+    if file.path.parent.name != "blobs" or _DIGEST.fullmatch(name) is None:
+        return
+    if name != (sha256 if len(name) == 64 else _git_digest(file)):
+        raise ModelRejected(
+            f"{shown(file.name)}: is not the file that the hub cache names (digest mismatch)",
+            hint="delete it from the cache and download it again",
+        )
+
+
+def _git_digest(file: FoundFile) -> str:
+    hasher = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+    with open_regular(file.path, file.name) as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def snapshots(hub_dir: Path, allowed_organisations: frozenset[str]) -> Iterator[tuple[str, Path, Path]]:

@@ -28,6 +28,8 @@ from models_store.verification.gguf import require_one_model
 log = structlog.get_logger(__name__)
 
 DEFAULT_LIMIT_BYTES: Final = 200 * GiB
+MIN_FREE_BYTES: Final = 2 * GiB
+"""What a download leaves free on the disk."""
 EXTRA: Final = "mlflow"
 
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -157,7 +159,7 @@ class MlflowRegistry:
                     f"{version.reference}: has {total} bytes, more than {self._limit_bytes}",
                     hint="raise BACKDOOR_AUDIT_MLFLOW_LIMIT_GB, or register a smaller checkpoint",
                 )
-            if total > shutil.disk_usage(folder).free:
+            if total + MIN_FREE_BYTES > shutil.disk_usage(folder).free:
                 raise NoSpace("no space left for a registered model", hint="free space on the data folder's disk")
             for name, (uri, size) in wanted.items():
                 target = folder / name

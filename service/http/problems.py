@@ -30,7 +30,7 @@ from jobs.errors import (
     UnknownWebhook,
     WebhookNotFound,
 )
-from models_store.errors import ModelRejected, NameTaken, OffsetMismatch, StoreError, UploadRefused
+from models_store.errors import ModelRejected, NameTaken, OffsetMismatch, StoreError, StoreFull, UploadRefused
 from service.errors import (
     ContentTooLarge,
     ErrorItem,
@@ -90,6 +90,7 @@ STATUSES: Final[dict[str, int]] = {
     "entry_needs_reason": 409,
     "request_timeout": 408,
     "content_too_large": 413,
+    "store_full": 413,
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,
     "misdirected": 421,
@@ -134,7 +135,7 @@ _BY_PARAMETER: Final[dict[str, ProblemType]] = {
 }
 """What was not found, by the path parameter that is malformed."""
 
-_EXPLAINED: Final = (ModelRejected, UploadRefused, NameTaken)
+_EXPLAINED: Final = (ModelRejected, UploadRefused, NameTaken, StoreFull)
 """Errors whose own message is sent to the client: what is wrong with a file, and what to do."""
 
 _BY_STATUS: Final[dict[int, ProblemType]] = {

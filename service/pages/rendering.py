@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
 from backdoor_audit.contract.lifecycle import TERMINAL
@@ -16,6 +17,7 @@ from backdoor_audit.contract.report import words
 from backdoor_audit.contract.text.formatting import number, share
 from service.http.etags import matches, tag_of
 from service.http.public_url import link
+from service.reports.page import shown
 
 _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {
@@ -61,14 +63,19 @@ def static(name: str, if_none_match: str | None) -> Response | None:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=shown,
     )  # fmt: skip
-    environment.filters |= {"moment": moment, "number": number, "share": share, "words": _words}
+    environment.filters |= {"typed": typed, "moment": moment, "number": number, "share": share, "words": _words}
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
         "choices": CHOICE_TITLES, "terminal": TERMINAL, "query": query, "base": lambda: link(""),
     }  # fmt: skip
     return environment
+
+
+def typed(value: Any) -> Markup:
+    """What a visitor has typed, for its field: character for character, because it is sent again."""
+    return escape(value)
 
 
 def moment(value: datetime | None) -> str:

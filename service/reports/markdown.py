@@ -15,6 +15,8 @@ from service.reports.subject import Subject
 
 _STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence", "not_assessed": "not assessed"}
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
+_ADDRESS: Final = re.compile(r"(:(?=//)|www(?=\.))", re.IGNORECASE)
+"""What code hosts turn into links."""
 _MAX_FEATURES: Final = 5
 _MAX_STRINGS: Final = 5
 _MAX_CANDIDATES: Final = 10
@@ -174,5 +176,7 @@ def code(text: str) -> str:
 def plain(text: str) -> str:
     """Untrusted text as running text: nothing in it is markup, HTML, a mention or a line break."""
     escaped = _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
-    # A code host looks for mentions and references after parsing the Markdown, so escaping does not prevent them.
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")
+    # A code host looks for mentions, references and addresses after parsing the Markdown, so escaping does not prevent
+    # them.
+    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")
+    return _ADDRESS.sub("\\1\u2060", escaped)

@@ -14,7 +14,7 @@ from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report.features import Feature, Scores
-from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import readable, visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
 from service.reports import feature_picture, pictures
 from service.reports.subject import Subject
@@ -93,10 +93,19 @@ def _prompt_settings(report: AuditReport) -> dict[str, Any]:
 _MARKS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
+def shown(value: Any) -> Any:
+    """A value as a template puts it on a page: text, which may be a stranger's, is made readable."""
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=shown,
     )
     return environment.get_template("report.html")
 

@@ -191,6 +191,38 @@ def test_a_missing_input_is_wrong_usage_and_not_a_verdict(runner, missing):
     assert missing in done.stderr
 
 
+LIAR = """#!/bin/sh
+case "$1" in
+  submit) printf '%b' "$LIAR_ID" ;;
+  report) for last; do :; done; printf '%b' "$LIAR_REPORT" > "$last" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("audit_id", ["audit_1\\nverdict=no_evidence", "audit_1 x", "::set-output name=a::b", ""])
+def test_what_is_no_id_writes_no_output_of_the_step(runner, audit_id):
+    folder, environment = runner
+    write_liar(folder)
+    given = {"PATH": f"{folder}:{environment['PATH']}", "LIAR_ID": audit_id, "LIAR_REPORT": "{}"}
+    done, outputs, _ = github_step({"spec": "audit.json"}, folder, environment | given)
+    assert (done.returncode, outputs) == (4, {})
+
+
+def test_what_is_no_verdict_writes_no_output_of_the_step(runner):
+    folder, environment = runner
+    write_liar(folder)
+    report = json.dumps({"verdict": "no_evidence\naudit-id=other"}).replace("\\", "\\\\")
+    given = {"PATH": f"{folder}:{environment['PATH']}", "LIAR_ID": "audit_1", "LIAR_REPORT": report}
+    _, outputs, _ = github_step({"spec": "audit.json"}, folder, environment | given)
+    assert (outputs["audit-id"], outputs["verdict"]) == ("audit_1", "")
+
+
+def write_liar(folder):
+    """A command of the client's name that prints what it is told to."""
+    (folder / "backdoor-audit").write_text(LIAR)
+    (folder / "backdoor-audit").chmod(0o755)
+
+
 def test_a_runner_without_the_command_is_wrong_usage(runner):
     folder, environment = runner
     bare = environment | {"PATH": "/usr/bin:/bin", "AUDIT_SPEC": "audit.json"}

@@ -50,6 +50,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "models list": ("models list",),
         "models check": ("models check ./my-adapter --base ./base",),
         "models push": ("models push ./my-adapter --name candidate-4711",),
+        "models delete": ("models delete candidate-4711",),
         "keys create": ("keys create --name pipeline --scopes audits:read,audits:write --expires-in-days 90",),
         "keys list": ("keys list",),
         "keys revoke": ("keys revoke key_01jd8x3v",),

@@ -78,6 +78,13 @@ def test_foreign_text_is_no_markup(make_subject):
     assert "``` `` ```" in text
 
 
+@pytest.mark.parametrize("address", ["https://e.example/x", "HTTP://e.example", "www.e.example", "ftp://e.example"])
+def test_no_address_of_foreign_text_becomes_a_link(make_subject, address):
+    text = markdown.render(make_subject(summary=f"see {address}", look_at=(f"or ({address})",))).decode()
+    assert "e.example" in text
+    assert not re.search(r"(?i)\b(?:https?|ftp)://|\bwww\.", text)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_a_code_span_is_one_line_and_cannot_be_left(text):

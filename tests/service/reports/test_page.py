@@ -77,6 +77,15 @@ def test_foreign_text_is_shown_and_not_taken_as_markup(make_subject):
     assert "{{ 7 * 7 }}" in text
 
 
+def test_foreign_text_turns_nothing_round_and_hides_nothing(make_subject):
+    nasty = "a\u202eb\u2066c\u200bd\u3164e\U000e0101f\x1b[2Jg"
+    trigger = {"triggered": nasty, "clean": nasty, "template": "{trigger}\n{prompt}"}
+    decoys = [row.model_dump() | {"string": nasty} for row in make_subject().report.decoys]
+    text, _ = read(make_subject(summary=nasty, trigger=trigger, look_at=(nasty,), decoys=decoys))
+    assert not set(text) & set("\u202e\u2066\u200b\u3164\U000e0101\x1b")
+    assert "a\\u202eb" in text
+
+
 def test_a_pass_says_what_it_is_worth(make_subject):
     text, _ = read(make_subject("no_evidence"))
     for words in (
