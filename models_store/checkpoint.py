@@ -1,9 +1,11 @@
 """What the store tells of a model: read, looked at, or only listed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from backdoor_audit.contract.digests import FileDigest, content_digest
 from models_store.files import MiB
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import Kind, VerifiedCheckpoint
@@ -18,7 +20,8 @@ class Checkpoint:
         root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
         kind: a full model, or a LoRA adapter.
         architecture: ``model_type``; None for an adapter.
-        digest: ``sha256:…`` over the files that count.
+        files: the files that count, by name.
+        digest: ``sha256:…`` over them.
         size_bytes: sum of their sizes.
         base_model_name: an adapter's own note of its base.
         base_digest: digest of the base that an adapter was made for, where one is recorded.
@@ -28,20 +31,23 @@ class Checkpoint:
     root: Path
     kind: Kind
     architecture: str | None
+    files: tuple[FileDigest, ...]
     digest: str
     size_bytes: int
     base_model_name: str | None
     base_digest: str | None
 
     @classmethod
-    def of(cls, verified: VerifiedCheckpoint, digest: str) -> Self:
-        """A checkpoint whose files have been read."""
+    def of(cls, verified: VerifiedCheckpoint, digests: Iterable[tuple[str, str]]) -> Self:
+        """A checkpoint whose files have been read, with name and hexadecimal SHA-256 of each."""
+        pairs = sorted(digests)
         return cls(
             path=verified.path,
             root=verified.root,
             kind=verified.kind,
             architecture=verified.architecture,
-            digest=digest,
+            files=tuple(FileDigest(name=name, sha256=sha256) for name, sha256 in pairs),
+            digest=content_digest(pairs),
             size_bytes=verified.size_bytes,
             base_model_name=verified.base_model_name,
             base_digest=verified.base_digest,

@@ -128,7 +128,7 @@ class ModelsStore:
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
         if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
-        checkpoint = Checkpoint.of(verified, content_digest(digests))
+        checkpoint = Checkpoint.of(verified, digests)
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
 

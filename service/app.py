@@ -14,6 +14,7 @@ from starlette.routing import compile_path
 
 from models_store.sources.mlflow_registry import MlflowRegistry
 from service.artifacts import routes as artifacts
+from service.attestations import routes as attestations
 from service.audits import event_routes as events
 from service.audits import routes as audits
 from service.audits.event_stream import Streams
@@ -130,6 +131,7 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
         events,
         reports,
         decisions,
+        attestations,
         artifacts,
         models,
         uploads,

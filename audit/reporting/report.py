@@ -220,6 +220,8 @@ def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float
     return Provenance(
         base_digest=inputs.base_digest,
         tuned_digest=inputs.tuned_digest,
+        base_files=inputs.base_files,
+        tuned_files=inputs.tuned_files,
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         spec_digest=setup.spec.digest(),
         base_template_digest=pair.settings_of("base").template_digest,

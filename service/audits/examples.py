@@ -92,6 +92,9 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
         "artifacts": f"/audits/{AUDIT_ID}/artifacts",
         "events": f"/audits/{AUDIT_ID}/events",
         "decisions": f"/audits/{AUDIT_ID}/decisions",
+        "statement": f"/audits/{AUDIT_ID}/statement",
+        "attestation": f"/audits/{AUDIT_ID}/attestation",
+        "bom": f"/audits/{AUDIT_ID}/bom",
         "cancel": f"/audits/{AUDIT_ID}/cancel",
     },
 }

@@ -101,6 +101,9 @@ class Links(Out):
     artifacts: str
     events: str
     decisions: str
+    statement: str
+    attestation: str
+    bom: str
     cancel: str
 
     @classmethod

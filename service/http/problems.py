@@ -75,6 +75,8 @@ STATUSES: Final[dict[str, int]] = {
     "audit_not_terminal": 409,
     "report_not_ready": 409,
     "no_report": 409,
+    "files_unknown": 409,
+    "no_signing_key": 409,
     "name_taken": 409,
     "upload_offset": 409,
     "upload_busy": 409,

@@ -84,6 +84,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     document["tags"] = [
         {"name": "audits", "description": "Submit, follow, cancel and delete audits."},
         {"name": "decisions", "description": "What people decided about an audit's result; never changed."},
+        {"name": "attestations", "description": "What can be handed on: signed statements and bills of materials."},
         {"name": "reports", "description": "Results of audits."},
         {"name": "models", "description": "Models that can be audited."},
         {"name": "webhooks", "description": "Notifications when audits end."},

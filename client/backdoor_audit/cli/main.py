@@ -38,6 +38,11 @@ class Root(LazyGroup):
             f"{_COMMANDS}.listing:list_audits",
         ),
         Subcommand("decide", "Record whether a model may be used, by whom and why.", f"{_COMMANDS}.decide:decide"),
+        Subcommand("attest", "Save a signed statement about an audit's result.", f"{_COMMANDS}.attest:attest"),
+        Subcommand(
+            "verify", "Check offline whether a folder is what an attestation is about.", f"{_COMMANDS}.attest:verify"
+        ),
+        Subcommand("bom", "Save a bill of materials of an audited model (CycloneDX).", f"{_COMMANDS}.attest:bom"),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
         Subcommand(
             "models",

@@ -143,6 +143,18 @@ class AsyncAuditClient:
         """The report in another form (``html``, ``sarif``, ``junit``, ``markdown``), as the service sent it."""
         return await self._send(calls.report_form(audit_id, form))
 
+    async def statement(self, audit_id: str) -> bytes:
+        """The in-toto statement about a finished audit, not signed, as the service sent it."""
+        return await self._send(calls.handed_on(audit_id, "statement"))
+
+    async def attestation(self, audit_id: str) -> bytes:
+        """The same, signed with the service's key; :class:`backdoor_audit.client.errors.Conflict` if it has none."""
+        return await self._send(calls.handed_on(audit_id, "attestation"))
+
+    async def bom(self, audit_id: str) -> bytes:
+        """The bill of materials of a finished audit's fine-tuned model, CycloneDX as JSON."""
+        return await self._send(calls.handed_on(audit_id, "bom"))
+
     async def cancel(self, audit_id: str) -> Audit:
         """Cancel the audit; one that has already ended is returned unchanged."""
         return await self._send(calls.cancel(audit_id))

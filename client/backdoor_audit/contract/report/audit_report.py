@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
@@ -16,7 +17,7 @@ from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
 
-SCHEMA_VERSION: Final = "1.4"
+SCHEMA_VERSION: Final = "1.5"
 METHOD_VERSION: Final = "2"
 
 
@@ -191,6 +192,12 @@ class Provenance(Frozen):
 
     base_digest: str = Field(description="Content digest of the base model.")
     tuned_digest: str = Field(description="Content digest of the fine-tuned checkpoint or adapter.")
+    base_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that base_digest is of; empty before schema 1.5."
+    )
+    tuned_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that tuned_digest is of; empty before schema 1.5."
+    )
     carriers_digest: str = Field(description="Digest of the carriers in their order.")
     spec_digest: str = Field(description="Digest of the spec.")
     base_template_digest: str = Field(
