@@ -36,7 +36,7 @@ class EnvelopeSigner:
             raise MissingExtra("attest") from None
         try:
             key = load_pem_private_key(_read(path), None if password is None else password.encode())
-            return cls(CryptoSigner(key))  # type: ignore[arg-type]
+            return cls(CryptoSigner(key))
         except TypeError:
             raise WrongUsage(
                 f"{path} has a password, or has none and was given one",
