@@ -18,6 +18,7 @@ from service.attestations import routes as attestations
 from service.audits import event_routes as events
 from service.audits import routes as audits
 from service.audits.event_stream import Streams
+from service.batches import routes as batches
 from service.decisions import routes as decisions
 from service.dependencies import Dependencies
 from service.health import routes as health
@@ -37,6 +38,7 @@ from service.models import upload_routes as uploads
 from service.openapi_document import routes as docs
 from service.openapi_document.document import DESCRIPTION, build
 from service.pages import views
+from service.reports import comparison_routes as comparisons
 from service.reports import routes as reports
 from service.settings import Settings
 from service.version import API_VERSION
@@ -129,6 +131,8 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     for module in (
         audits,
         events,
+        batches,
+        comparisons,
         reports,
         decisions,
         attestations,

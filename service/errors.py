@@ -261,6 +261,14 @@ class FeatureNotFound(ServiceError):
     )
 
 
+class BatchNotFound(ServiceError):
+    """The owner has no audit that was filed in this batch."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "batch_not_found", "Batch not found", "There is no batch with this id, or all of its audits were deleted."
+    )
+
+
 class FilesUnknown(ServiceError):
     """The report does not list the files of its models, so nothing can be attested of them."""
 

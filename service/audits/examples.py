@@ -96,6 +96,7 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
         "attestation": f"/audits/{AUDIT_ID}/attestation",
         "bom": f"/audits/{AUDIT_ID}/bom",
         "cancel": f"/audits/{AUDIT_ID}/cancel",
+        "retry": f"/audits/{AUDIT_ID}/retry",
     },
 }
 

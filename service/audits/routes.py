@@ -10,6 +10,7 @@ from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from jobs.errors import AuditNotTerminal
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import examples, service
@@ -249,6 +250,46 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, caller: Call
     if cancellation.had_ended:
         response.status_code = 200
     return _described(response, dependencies, cancellation.audit)
+
+
+@router.post(
+    "/audits/{audit_id}/retry",
+    status_code=202,
+    summary="Retry an audit",
+    dependencies=[Depends(requires("audits:write"))],
+    response_model=AuditOut,
+    responses=described(
+        {
+            202: answer(
+                "The new audit.",
+                "audit_queued",
+                {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+            )
+        },
+        404, AuditNotTerminal, 422, ModelRejected, ModelsIncompatible, 429, 503,
+    ),
+)  # fmt: skip
+def retry_audit(
+    response: Response,
+    dependencies: DependenciesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[!-~]+$",
+            description="Makes retries of this call safe: the same key returns the same new audit.",
+        ),
+    ] = None,
+) -> AuditOut:
+    """File the same spec once more, with the models as they are now. The audit itself, which must have ended, stays as
+    it is.
+    """
+    submission = service.retry_audit(dependencies, owner, audit_id, idempotency_key=idempotency_key)
+    response.headers["Location"] = link(f"/audits/{submission.audit.id}")
+    return _described(response, dependencies, submission.audit)
 
 
 @router.delete(

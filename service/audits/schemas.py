@@ -105,6 +105,7 @@ class Links(Out):
     attestation: str
     bom: str
     cancel: str
+    retry: str
 
     @classmethod
     def of(cls, here: str) -> Self:

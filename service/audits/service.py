@@ -51,7 +51,7 @@ def file_audit(
     except LibraryNotFound:
         raise UnknownLibrary from None
     if submission.created:
-        _enqueue(dependencies, submission.audit.id)
+        enqueue(dependencies, submission.audit.id)
     return submission
 
 
@@ -80,6 +80,21 @@ def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -
     return Cancellation(dependencies.ledger.request_cancel(audit_id, owner=owner), had_ended=False)
 
 
+def retry_audit(
+    dependencies: Dependencies, owner: str, audit_id: str, *, idempotency_key: str | None = None
+) -> Submission:
+    """File the spec of an audit that has ended once more, as a new audit.
+
+    Raises:
+        AuditNotFound, AuditNotTerminal: as their names say.
+        UnknownLibrary, UnknownModel, ModelRejected, …: as ``file_audit``.
+    """
+    record = dependencies.ledger.get(audit_id, owner=owner)
+    if record.status not in TERMINAL:
+        raise AuditNotTerminal(audit_id, record.status)
+    return file_audit(dependencies, owner, record.spec, idempotency_key=idempotency_key)
+
+
 def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
     """Remove an audit that has ended, with its report and artifacts.
 
@@ -94,7 +109,7 @@ def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
     dependencies.ledger.delete(audit_id, owner=owner)
 
 
-def _enqueue(dependencies: Dependencies, audit_id: str) -> None:
+def enqueue(dependencies: Dependencies, audit_id: str) -> None:
     """Enqueue an audit. It is safe in the ledger: if this fails, the reaper enqueues it later."""
     try:
         dependencies.dispatcher.enqueue(audit_id)

@@ -32,6 +32,7 @@ from jobs.errors import (
 )
 from models_store.errors import ModelRejected, NameTaken, OffsetMismatch, StoreError, UploadRefused
 from service.errors import (
+    BatchNotFound,
     ContentTooLarge,
     ErrorItem,
     MethodNotAllowed,
@@ -58,6 +59,7 @@ STATUSES: Final[dict[str, int]] = {
     "cross_site": 403,
     "not_found": 404,
     "audit_not_found": 404,
+    "batch_not_found": 404,
     "feature_not_found": 404,
     "artifact_not_found": 404,
     "key_not_found": 404,
@@ -128,6 +130,7 @@ _TYPE_PREFIX: Final = "urn:problem-type:backdoor-audit:"
 
 _BY_PARAMETER: Final[dict[str, ProblemType]] = {
     "#/audit_id": AuditNotFound.problem,
+    "#/batch_id": BatchNotFound.problem,
     "#/key_id": KeyNotFound.problem,
     "#/webhook_id": WebhookNotFound.problem,
     "#/delivery_id": DeliveryNotFound.problem,

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from backdoor_audit.contract.batch import BatchSpec
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -30,7 +31,15 @@ from service.openapi_document.report_schema import require_everything
 from service.version import API_VERSION, VERSION_HEADER
 from service.webhooks.schemas import WebhookSpec
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, DecisionSpec, RegistryEvent)
+BODIES: Final[tuple[type[BaseModel], ...]] = (
+    KeySpec,
+    WebhookSpec,
+    LibrarySpec,
+    EntrySpec,
+    DecisionSpec,
+    BatchSpec,
+    RegistryEvent,
+)
 """Models of request bodies, besides the audit's spec."""
 
 DESCRIPTION: Final = (
@@ -83,6 +92,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     share(document)
     document["tags"] = [
         {"name": "audits", "description": "Submit, follow, cancel and delete audits."},
+        {"name": "batches", "description": "Many audits in one call: one spec, many models or pairs."},
         {"name": "decisions", "description": "What people decided about an audit's result; never changed."},
         {"name": "attestations", "description": "What can be handed on: signed statements and bills of materials."},
         {"name": "reports", "description": "Results of audits."},

@@ -19,9 +19,13 @@ from models_store.errors import ModelRejected, ModelsIncompatible
 from service.audits import service as audits
 from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
+from service.batches import report as batch_report
+from service.batches import service as batches
+from service.batches.routes import FORMS
+from service.batches.service import Batch
 from service.decisions.schemas import DecisionSpec
 from service.dependencies import Dependencies, DependenciesDep
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotAcceptable
 from service.http import problems
 from service.http.auth import Caller
 from service.pages import compare, forms, keys, libraries, search
@@ -230,6 +234,60 @@ async def delete(request: Request, dependencies: DependenciesDep, audit_id: str)
     def view(caller: Caller) -> Response:
         audits.delete_audit(dependencies, caller.owner, audit_id)
         return see("/")
+
+    return await show(request, "audits:write", view)
+
+
+@router.get("/ui/batches/{batch_id}")
+async def batch_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """The audits of a batch, worst first."""
+
+    def view(caller: Caller) -> Response:
+        return _batch(request, caller, batches.find_batch(dependencies, caller.owner, batch_id))
+
+    return await show(request, "audits:read", view)
+
+
+def _batch(request: Request, caller: Caller, found: Batch) -> Response:
+    rows = [(row, batch_report.title_of(row), batch_report.remark_of(row)) for row in found.rows]
+    headline = batch_report.headline(found)
+    return page(request, "batch.html", visitor=caller, batch=found, rows=rows, headline=headline, forms=list(FORMS))
+
+
+@router.get("/ui/batches/{batch_id}/report")
+async def batch_report_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """A batch's report in one of its forms, to save."""
+    name = request.query_params.get("format", "html")
+
+    def view(caller: Caller) -> Response:
+        if name not in FORMS:
+            raise NotAcceptable
+        media_type, suffix, render = FORMS[name]
+        content = render(batches.find_batch(dependencies, caller.owner, batch_id))
+        headers = {"Content-Disposition": f'attachment; filename="{batch_id}{suffix}"', "Cache-Control": "no-store"}
+        return Response(content, media_type=media_type, headers=headers)
+
+    return await show(request, "audits:read", view)
+
+
+@router.post("/ui/batches/{batch_id}/cancel")
+async def cancel_batch(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """Cancel what has not ended of a batch."""
+
+    def view(caller: Caller) -> Response:
+        batches.cancel_batch(dependencies, caller.owner, batch_id)
+        return see(f"/ui/batches/{batch_id}")
+
+    return await show(request, "audits:write", view)
+
+
+@router.post("/ui/audits/{audit_id}/retry")
+async def retry(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """File an ended audit's spec once more."""
+
+    def view(caller: Caller) -> Response:
+        filed = audits.retry_audit(dependencies, caller.owner, audit_id).audit
+        return see(f"/ui/audits/{filed.id}")
 
     return await show(request, "audits:write", view)
 

@@ -93,12 +93,17 @@ def _prompt_settings(report: AuditReport) -> dict[str, Any]:
 _MARKS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
+def rendered(name: str, **context: Any) -> bytes:
+    """A self-contained page from another template of this folder."""
+    return _template(name).render(style=Markup(_STYLE), policy=POLICY.rpartition(";")[0], **context).encode()
+
+
 @cache
-def _template() -> Template:
+def _template(name: str = "report.html") -> Template:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _feature_row(feature: Feature) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ class Root(LazyGroup):
             "verify", "Check offline whether a folder is what an attestation is about.", f"{_COMMANDS}.attest:verify"
         ),
         Subcommand("bom", "Save a bill of materials of an audited model (CycloneDX).", f"{_COMMANDS}.attest:bom"),
+        Subcommand("compare", "Compare the reports of two audits.", f"{_COMMANDS}.compare:compare"),
+        Subcommand("retry", "File the spec of an audit that has ended once more.", f"{_COMMANDS}.audits:retry"),
+        Subcommand("batch", "Submit, read and cancel many audits at once.", f"{_COMMANDS}.batches:cli"),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
         Subcommand(
             "models",

@@ -17,6 +17,8 @@ from backdoor_audit.client.responses import (
     Alive,
     Audit,
     AuditPage,
+    Batch,
+    Comparison,
     Decision,
     DecisionListing,
     Entry,
@@ -136,6 +138,45 @@ def estimate(spec: AuditSpec | Mapping[str, Any]) -> Call[Estimate]:
         headers={"Content-Type": "application/json"},
         body=_body(spec),
     )
+
+
+def retry(audit_id: str, idempotency_key: str) -> Call[Audit]:
+    """``POST /audits/{id}/retry``."""
+    headers = {"Idempotency-Key": header_value(idempotency_key, "the idempotency key")}
+    return Call("POST", f"{_audit_path(audit_id)}/retry", _reader(Audit), headers=headers)
+
+
+def submit_batch(wanted: Mapping[str, Any], idempotency_key: str) -> Call[Batch]:
+    """``POST /audits/batch``."""
+    headers = {"Content-Type": "application/json"}
+    headers["Idempotency-Key"] = header_value(idempotency_key, "the idempotency key (--idempotency-key)")
+    body = json.dumps(dict(wanted), ensure_ascii=False).encode()
+    return Call("POST", "/audits/batch", _reader(Batch), headers=headers, body=body)
+
+
+def batch(batch_id: str) -> Call[Batch]:
+    """``GET /batches/{id}``."""
+    return Call("GET", _batch_path(batch_id), _reader(Batch))
+
+
+def batch_report(batch_id: str, form: str) -> Call[bytes]:
+    """``GET /batches/{id}/report?format=…``, exactly as the service sent it."""
+    path = f"{_batch_path(batch_id)}/report"
+    return Call("GET", path, lambda received: received.body, params={"format": form}, headers={"Accept": "*/*"})
+
+
+def cancel_batch(batch_id: str) -> Call[Batch]:
+    """``POST /batches/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
+    return Call("POST", f"{_batch_path(batch_id)}/cancel", _reader(Batch))
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/batches/{_id(batch_id, 'a batch', 'batch_01jd…')}"
+
+
+def compare(left: str, right: str) -> Call[Comparison]:
+    """``GET /comparison``."""
+    return Call("GET", "/comparison", _reader(Comparison), params={"left": left, "right": right})
 
 
 def audits(

@@ -78,6 +78,18 @@ def report(
     return Exit.PASSED
 
 
+def retry(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
+    """File the spec of an audit that has ended once more, with the models as they are now."""
+    with connect(context) as client:
+        audit = client.retry(full_id(client, audit_id))
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        print_line(audit.id)
+    say(f"For the verdict: backdoor-audit wait {audit.id}")
+    return Exit.PASSED
+
+
 def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:
     """Cancel an audit. One that has already ended is not changed."""
     with connect(context) as client:
