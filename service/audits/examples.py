@@ -146,6 +146,7 @@ EVENTS: Final = (
 )
 
 ANSWERS: Final[dict[str, Any]] = {
+    "retry_spec": {"summary": "The same with more prompts and decoys", "value": {"changes": {"preset": "standard"}}},
     "audit_queued": {"summary": "Waiting for a worker", "value": AUDIT_QUEUED},
     "audit_running": {"summary": "A worker is running it", "value": AUDIT_RUNNING},
     "audit_cancelling": {"summary": "The worker stops at the next opportunity", "value": AUDIT_CANCELLING},

@@ -14,11 +14,11 @@ from jobs.errors import AuditNotTerminal
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import examples, service
-from service.audits.schemas import AuditOut, AuditPage, Estimate
+from service.audits.schemas import AuditOut, AuditPage, Estimate, RetrySpec
 from service.dependencies import Dependencies, DependenciesDep
 from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.etags import matches
-from service.http.json_body import body_of, read_spec
+from service.http.json_body import body_of, read_spec, reading
 from service.http.paging import PagingDep
 from service.http.public_url import link
 from service.http.queries import refuse_unknown
@@ -258,6 +258,7 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, caller: Call
     summary="Retry an audit",
     dependencies=[Depends(requires("audits:write"))],
     response_model=AuditOut,
+    openapi_extra=body_of(RetrySpec, "retry_spec", required=False),
     responses=described(
         {
             202: answer(
@@ -266,7 +267,7 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, caller: Call
                 {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
             )
         },
-        404, AuditNotTerminal, 422, ModelRejected, ModelsIncompatible, 429, 503,
+        400, 404, AuditNotTerminal, 413, 415, 422, ModelRejected, ModelsIncompatible, 429, 503,
     ),
 )  # fmt: skip
 def retry_audit(
@@ -274,6 +275,7 @@ def retry_audit(
     dependencies: DependenciesDep,
     owner: OwnerDep,
     audit_id: AuditId,
+    wanted: Annotated[RetrySpec, Depends(reading(RetrySpec, empty=RetrySpec()))],
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -284,10 +286,10 @@ def retry_audit(
         ),
     ] = None,
 ) -> AuditOut:
-    """File the same spec once more, with the models as they are now. The audit itself, which must have ended, stays as
-    it is.
+    """File the same spec once more, with the models as they are now, and with the changes in the body if there is one.
+    The audit itself, which must have ended, stays as it is.
     """
-    submission = service.retry_audit(dependencies, owner, audit_id, idempotency_key=idempotency_key)
+    submission = service.retry_audit(dependencies, owner, audit_id, wanted.changes, idempotency_key=idempotency_key)
     response.headers["Location"] = link(f"/audits/{submission.audit.id}")
     return _described(response, dependencies, submission.audit)
 

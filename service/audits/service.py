@@ -1,8 +1,12 @@
 """Use cases for audits, shared by the API, the pages and MLflow's events."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -12,7 +16,8 @@ from service.audits.checks import check_spec
 from service.audits.estimates import estimate
 from service.audits.schemas import Estimate
 from service.dependencies import Dependencies
-from service.errors import UnknownLibrary
+from service.errors import ErrorItem, InvalidRequest, UnknownLibrary
+from service.http.validation import body_items
 from worker.errors import BrokerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -81,9 +86,17 @@ def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -
 
 
 def retry_audit(
-    dependencies: Dependencies, owner: str, audit_id: str, *, idempotency_key: str | None = None
+    dependencies: Dependencies,
+    owner: str,
+    audit_id: str,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    idempotency_key: str | None = None,
 ) -> Submission:
     """File the spec of an audit that has ended once more, as a new audit.
+
+    Args:
+        changes: fields of the spec that are to be otherwise; those of ``overrides`` and ``trigger`` one by one.
 
     Raises:
         AuditNotFound, AuditNotTerminal: as their names say.
@@ -92,7 +105,24 @@ def retry_audit(
     record = dependencies.ledger.get(audit_id, owner=owner)
     if record.status not in TERMINAL:
         raise AuditNotTerminal(audit_id, record.status)
-    return file_audit(dependencies, owner, record.spec, idempotency_key=idempotency_key)
+    spec = _changed(record.spec, changes) if changes else record.spec
+    return file_audit(dependencies, owner, spec, idempotency_key=idempotency_key)
+
+
+def _changed(spec: AuditSpec, changes: Mapping[str, Any]) -> AuditSpec:
+    document = spec.model_dump(exclude_none=True)
+    for name, value in changes.items():
+        old = document.get(name)
+        parts = name in ("overrides", "trigger") and isinstance(old, dict) and isinstance(value, dict)
+        document[name] = old | value if parts and old is not None else value
+    try:
+        return AuditSpec.model_validate(document, strict=True)
+    except ValidationError as error:
+        faults = [
+            ErrorItem(fault.place, f"#/changes{fault.pointer.removeprefix('#')}", fault.detail)
+            for fault in body_items(error, document)
+        ]
+        raise InvalidRequest(errors=faults) from None
 
 
 def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:

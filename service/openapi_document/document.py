@@ -15,6 +15,7 @@ from backdoor_audit.contract.spec.carriers import MAX_PROMPT_CHARS
 from backdoor_audit.contract.spec.presets import PresetValues
 from common.problem_type import INTERNAL
 from jobs.errors import LedgerUnavailable, SchemaMismatch
+from service.audits.schemas import RetrySpec
 from service.decisions.schemas import DecisionSpec
 from service.errors import CrossSiteRequest, InvalidRequest, MissingScope, TooManyRequests, Unauthenticated
 from service.http import problems
@@ -38,6 +39,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     EntrySpec,
     DecisionSpec,
     BatchSpec,
+    RetrySpec,
     RegistryEvent,
 )
 """Models of request bodies, besides the audit's spec."""

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.text.formatting import timing
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import AuditRecord, Library
 from models_store.errors import ModelRejected, ModelsIncompatible
+from service.attestations.bom import bom_of
+from service.attestations.statement import statement_of
 from service.audits import service as audits
 from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
@@ -28,7 +30,7 @@ from service.dependencies import Dependencies, DependenciesDep
 from service.errors import InvalidRequest, NotAcceptable
 from service.http import problems
 from service.http.auth import Caller
-from service.pages import compare, forms, keys, libraries, search
+from service.pages import compare, forms, keys, libraries, prose, search
 from service.pages.form_data import checked
 from service.pages.rendering import page, static
 from service.pages.respond import see, show, show_form, show_open, trouble
@@ -42,6 +44,7 @@ _PAGE_SIZE: Final = 25
 
 router.include_router(libraries.router)
 router.include_router(keys.router)
+router.include_router(prose.router)
 
 
 @router.get("/")
@@ -178,6 +181,7 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
     report = dependencies.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
     history = dependencies.ledger.events(audit_id)
     gates = words.gates(report) if report is not None else ()
+    written = guide.written(report) if report is not None else ()
     offered: tuple[Library, ...] = ()
     if report is not None and libraries.can_be_added(report):
         offered = libraries.newest(dependencies, caller)
@@ -185,6 +189,9 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
         "timing": timing(record.started_at, dependencies.durations.of(record), datetime.now(UTC)),
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": offered,
+        "written": written, "written_title": guide.WRITTEN_TITLE, "how_often": guide.how_often(written),
+        "has_base": any(row.base is not None for row in written), "next_title": guide.NEXT_TITLE,
+        "next_steps": guide.next_steps(report) if report is not None else (),
     }  # fmt: skip
 
 
@@ -214,6 +221,33 @@ async def report_page(request: Request, dependencies: DependenciesDep, audit_id:
         return Response(content, media_type=form.content_type, headers=headers | dict(form.headers))
 
     return await show(request, "audits:read", view)
+
+
+@router.get("/ui/audits/{audit_id}/statement")
+async def statement_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """The statement to sign, to save."""
+
+    def view(caller: Caller) -> Response:
+        content = statement_of(subject_of(dependencies, audit_id, caller.owner)).encoded()
+        return _saved(content, "application/json", f"{audit_id}.statement.json")
+
+    return await show(request, "audits:read", view)
+
+
+@router.get("/ui/audits/{audit_id}/bom")
+async def bom_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """The bill of materials, to save."""
+
+    def view(caller: Caller) -> Response:
+        content = bom_of(subject_of(dependencies, audit_id, caller.owner))
+        return _saved(content, "application/json", f"{audit_id}.cdx.json")
+
+    return await show(request, "audits:read", view)
+
+
+def _saved(content: bytes, media_type: str, name: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.post("/ui/audits/{audit_id}/cancel")
@@ -264,8 +298,7 @@ async def batch_report_page(request: Request, dependencies: DependenciesDep, bat
             raise NotAcceptable
         media_type, suffix, render = FORMS[name]
         content = render(batches.find_batch(dependencies, caller.owner, batch_id))
-        headers = {"Content-Disposition": f'attachment; filename="{batch_id}{suffix}"', "Cache-Control": "no-store"}
-        return Response(content, media_type=media_type, headers=headers)
+        return _saved(content, media_type, f"{batch_id}{suffix}")
 
     return await show(request, "audits:read", view)
 

@@ -61,7 +61,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "verify": ("verify ./my-adapter --attestation attestation.json --key key.pub.pem",),
         "bom": ("bom audit_01jd8x3v -o bom.cdx.json",),
         "compare": ("compare audit_01jd8x3v audit_01jd9a7c",),
-        "retry": ("retry audit_01jd8x3v",),
+        "retry": ("retry audit_01jd8x3v", "retry audit_01jd8x3v --preset standard --library finetunes"),
         "batch submit": ("batch submit zoo.yaml --wait", "batch submit zoo.yaml --idempotency-key nightly-4711"),
         "batch show": ("batch show batch_01jd8x3v9q6w2r5t7y9b1c3d5f",),
         "batch report": ("batch report batch_01jd8x3v9q6w2r5t7y9b1c3d5f --format html -o batch.html",),

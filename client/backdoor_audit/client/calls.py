@@ -140,10 +140,12 @@ def estimate(spec: AuditSpec | Mapping[str, Any]) -> Call[Estimate]:
     )
 
 
-def retry(audit_id: str, idempotency_key: str) -> Call[Audit]:
+def retry(audit_id: str, changes: Mapping[str, Any], idempotency_key: str) -> Call[Audit]:
     """``POST /audits/{id}/retry``."""
     headers = {"Idempotency-Key": header_value(idempotency_key, "the idempotency key")}
-    return Call("POST", f"{_audit_path(audit_id)}/retry", _reader(Audit), headers=headers)
+    headers["Content-Type"] = "application/json"
+    body = json.dumps({"changes": dict(changes)}, ensure_ascii=False).encode()
+    return Call("POST", f"{_audit_path(audit_id)}/retry", _reader(Audit), headers=headers, body=body)
 
 
 def submit_batch(wanted: Mapping[str, Any], idempotency_key: str) -> Call[Batch]:

@@ -53,6 +53,10 @@ def test_an_audit_without_a_verdict_is_no_pass(service, batch, run_command, make
     code, out, _ = run_command("batch", "show", batch_id)
     assert code == 2
     assert "broken" in out
+    code, out, _ = run_command("retry", ids["local:two"], "--preset", "standard", "--max-decoys", "200", "--json")
+    spec = json.loads(out)["spec"]
+    assert (spec["preset"], spec["overrides"]) == ("standard", {"max_decoys": 200})
+    run_command("cancel", json.loads(out)["id"])
     code, out, _ = run_command("retry", ids["local:two"])
     assert code == 0
     assert out.strip() != ids["local:two"]

@@ -166,6 +166,24 @@ def test_an_audit_that_has_ended_is_filed_again(served, batch):
     assert len(served.http.get("/audits", params={"status": "queued"}).json()["audits"]) == 3
 
 
+def test_it_is_filed_again_with_changes(served, batch):
+    _, ids = batch
+    path = f"/audits/{ids['broken']}/retry"
+    changes = {"preset": "standard", "overrides": {"max_decoys": 200}, "trigger": {"triggered": "2031"}}
+    spec = served.http.post(path, json={"changes": changes}).json()["spec"]
+    assert (spec["preset"], spec["overrides"], spec["trigger"]["triggered"]) == (
+        "standard",
+        {"max_decoys": 200},
+        "2031",
+    )
+    assert spec["trigger"]["clean"] == SPEC["trigger"]["clean"]
+    wrong = served.http.post(path, json={"changes": {"preset": "tiny"}})
+    assert [each["pointer"] for each in wrong.json()["errors"]] == ["#/changes/preset"]
+    assert served.http.post(path, json={"changes": {"unheard_of": 1}}).status_code == 422
+    assert served.http.post(path, json={"preset": "quick"}).status_code == 422
+    assert served.http.post(path, content="x", headers={"Content-Type": "text/plain"}).status_code == 415
+
+
 def test_two_reports_are_compared(served, batch):
     _, ids = batch
     asked = {"left": ids["backdoor"], "right": ids["benign"]}

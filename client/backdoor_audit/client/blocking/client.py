@@ -172,9 +172,17 @@ class AuditClient:
         """Cancel the audit; one that has already ended is returned unchanged."""
         return self._send(calls.cancel(audit_id))
 
-    def retry(self, audit_id: str, *, idempotency_key: str | None = None) -> Audit:
-        """File the spec of an audit that has ended once more; gives the new audit."""
-        return self._send(calls.retry(audit_id, idempotency_key or f"client-{uuid.uuid4()}"))
+    def retry(
+        self, audit_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Audit:
+        """File the spec of an audit that has ended once more; gives the new audit.
+
+        Args:
+            audit_id: which one.
+            changes: fields of the spec that are to be otherwise; those of ``overrides`` and ``trigger`` one by one.
+            idempotency_key: the same key gives the same new audit; by default a random one.
+        """
+        return self._send(calls.retry(audit_id, changes or {}, idempotency_key or f"client-{uuid.uuid4()}"))
 
     def submit_batch(self, batch: Mapping[str, Any], *, idempotency_key: str | None = None) -> Batch:
         """Submit many audits at once, all or none.

@@ -11,6 +11,7 @@ from backdoor_audit.contract.base import Frozen
 from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
+from backdoor_audit.contract.report.guide import NextStep
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.reasons import Reason
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
@@ -230,6 +231,9 @@ class AuditReport(Frozen):
     look_at: Annotated[tuple[str, ...], Field(description="What a person should look at; empty for no_evidence.")] = ()
     reasons: tuple[Reason, ...] = Field(
         default=(), description="The lines of look_at, each with a code and the next step; empty before schema 1.4."
+    )
+    next_steps: tuple[NextStep, ...] = Field(
+        default=(), description="What to do next, with command lines; empty before schema 1.5."
     )
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
