@@ -41,6 +41,7 @@ from service.reports.routes import subject_of
 router = APIRouter(include_in_schema=False)
 
 _PAGE_SIZE: Final = 25
+_SIDES: Final = ("left", "right")
 
 router.include_router(libraries.router)
 router.include_router(keys.router)
@@ -328,7 +329,8 @@ async def retry(request: Request, dependencies: DependenciesDep, audit_id: str) 
 @router.get("/ui/compare")
 async def compare_page(request: Request, dependencies: DependenciesDep) -> Response:
     """Two audits side by side."""
-    asked = {side: request.query_params.get(side, "").strip() for side in ("left", "right")}
+    ticked = dict(zip(_SIDES, request.query_params.getlist("audit"), strict=False))  # from the list, at most two count
+    asked = {side: request.query_params.get(side, ticked.get(side, "")).strip() for side in _SIDES}
 
     def view(caller: Caller) -> Response:
         found = compare.look_up(dependencies.ledger, caller.owner, asked)
