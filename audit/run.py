@@ -40,6 +40,7 @@ from audit.verdict.multiple_pairs import (
 )  # fmt: skip
 from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
@@ -64,6 +65,8 @@ def run_audit(
     audit_id: str = "local",
     base_digest: str = "",
     tuned_digest: str = "",
+    base_files: tuple[FileDigest, ...] = (),
+    tuned_files: tuple[FileDigest, ...] = (),
     device: str = "auto",
     device_map: DeviceMap = "single",
 ) -> AuditReport:
@@ -83,6 +86,7 @@ def run_audit(
             comparable ones.
         audit_id: copied into the report.
         base_digest, tuned_digest: content digests of the checkpoints; part of the report and of the cache's keys.
+        base_files, tuned_files: the files that these digests are of; part of the report.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         device_map: ``auto`` keeps weights that do not fit on the device elsewhere (``audit.models.placement``).
 
@@ -90,8 +94,8 @@ def run_audit(
         AuditError: the audit could not be carried out; the subclass says why (``audit.errors``).
     """
     inputs = AuditInputs(
-        spec, base_dir, tuned_dir, workspace, sink, cache, tuple(library), audit_id, base_digest, tuned_digest, device,
-        device_map,
+        spec, base_dir, tuned_dir, workspace, sink, cache, tuple(library), audit_id, base_digest, tuned_digest,
+        base_files, tuned_files, device, device_map,
     )  # fmt: skip
     clock = StageClock(sink)
     return within_memory(lambda budget: _Attempt(inputs, clock, budget).run())

@@ -1,9 +1,11 @@
 """What the store tells of a model: read, looked at, or only listed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from backdoor_audit.contract.digests import FileDigest, content_digest
 from models_store.digests import FileKey
 from models_store.errors import ModelRejected
 from models_store.files import MiB, shown
@@ -20,7 +22,8 @@ class Checkpoint:
         root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
         kind: a full model, or a LoRA adapter.
         architecture: ``model_type``; None for an adapter.
-        digest: ``sha256:…`` over the files that count.
+        files: the files that count, by name.
+        digest: ``sha256:…`` over them.
         size_bytes: sum of their sizes.
         base_model_name: an adapter's own note of its base.
         base_digest: digest of the base that an adapter was made for, where one is recorded.
@@ -31,6 +34,7 @@ class Checkpoint:
     root: Path
     kind: Kind
     architecture: str | None
+    files: tuple[FileDigest, ...]
     digest: str
     size_bytes: int
     base_model_name: str | None
@@ -38,14 +42,18 @@ class Checkpoint:
     state: tuple[FileKey, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, verified: VerifiedCheckpoint, digest: str, state: tuple[FileKey, ...]) -> Self:
-        """A checkpoint whose files have been read; ``state`` as it was before."""
+    def of(cls, verified: VerifiedCheckpoint, digests: Iterable[tuple[str, str]], state: tuple[FileKey, ...]) -> Self:
+        """A checkpoint whose files have been read, with name and hexadecimal SHA-256 of each; ``state`` as it was
+        before.
+        """
+        pairs = sorted(digests)
         return cls(
             path=verified.path,
             root=verified.root,
             kind=verified.kind,
             architecture=verified.architecture,
-            digest=digest,
+            files=tuple(FileDigest(name=name, sha256=sha256) for name, sha256 in pairs),
+            digest=content_digest(pairs),
             size_bytes=verified.size_bytes,
             base_model_name=verified.base_model_name,
             base_digest=verified.base_digest,

@@ -149,7 +149,7 @@ class ModelsStore:
                     check_blob(file, digest)
         if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
-        checkpoint = Checkpoint.of(verified, content_digest(digests), state)
+        checkpoint = Checkpoint.of(verified, digests, state)
         checkpoint.check_unchanged()
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint

@@ -16,9 +16,11 @@ from starlette.routing import compile_path
 from jobs.errors import LedgerError
 from models_store.sources.mlflow_registry import MlflowRegistry
 from service.artifacts import routes as artifacts
+from service.attestations import routes as attestations
 from service.audits import event_routes as events
 from service.audits import routes as audits
 from service.audits.event_stream import Streams
+from service.batches import routes as batches
 from service.decisions import routes as decisions
 from service.dependencies import Dependencies
 from service.health import routes as health
@@ -38,6 +40,7 @@ from service.models import upload_routes as uploads
 from service.openapi_document import routes as docs
 from service.openapi_document.document import DESCRIPTION, build
 from service.pages import views
+from service.reports import comparison_routes as comparisons
 from service.reports import routes as reports
 from service.settings import Settings
 from service.version import API_VERSION
@@ -135,8 +138,11 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     for module in (
         audits,
         events,
+        batches,
+        comparisons,
         reports,
         decisions,
+        attestations,
         artifacts,
         models,
         uploads,

@@ -106,10 +106,15 @@ class Settings(CommonSettings):
         default=(5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
         description="Pauses in seconds before each further webhook attempt.",
     )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="PEM file with the private key that attestations are signed with; without it the service signs "
+        "nothing.",
+    )
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have to finish.")
 
-    @field_validator("webhook_ca_file", "mlflow_audits")
+    @field_validator("webhook_ca_file", "mlflow_audits", "signing_key_file")
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

@@ -34,6 +34,7 @@ from backdoor_audit.contract.report.audit_report import (
 )
 from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.guide import next_steps
 from backdoor_audit.contract.report.verdicts import Verdict
 
 
@@ -71,7 +72,7 @@ def audit_report(
     found = reasons(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
     if panel is not None:
         found += tuple(reason("another_candidate", line) for line in panel.others)
-    return AuditReport(
+    report = AuditReport(
         audit_id=inputs.audit_id,
         verdict=verdict,
         summary=summary if panel is None else f"{panel.headline} {summary}",
@@ -91,6 +92,7 @@ def audit_report(
         provenance=_provenance(setup, inputs, seconds),
         **_tables(results),
     )
+    return _with_next_steps(report)
 
 
 def invalid_report(
@@ -109,7 +111,7 @@ def invalid_report(
     if len(setup.spec.pairs) > 1:
         limit = wording.NOTHING_JUDGED
         look_at.append(wording.NO_CANDIDATE_JUDGED)
-    return AuditReport(
+    report = AuditReport(
         audit_id=inputs.audit_id,
         verdict=gating.decide(gates, ()),
         summary=wording.nothing_measured(error.message),
@@ -129,6 +131,11 @@ def invalid_report(
         limits=(limit,),
         provenance=_provenance(setup, inputs, seconds),
     )  # fmt: skip
+    return _with_next_steps(report)
+
+
+def _with_next_steps(report: AuditReport) -> AuditReport:
+    return report.model_copy(update={"next_steps": next_steps(report)})
 
 
 def _tables(results: Results) -> dict[str, Any]:
@@ -220,6 +227,8 @@ def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float
     return Provenance(
         base_digest=inputs.base_digest,
         tuned_digest=inputs.tuned_digest,
+        base_files=inputs.base_files,
+        tuned_files=inputs.tuned_files,
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         spec_digest=setup.spec.digest(),
         base_template_digest=pair.settings_of("base").template_digest,

@@ -42,6 +42,9 @@ NAMING: Final = {
 MAX_NAME: Final = 255
 """Longest owner, idempotency key or worker name, characters."""
 
+BATCH_LABEL: Final = ":batch"
+"""Name under which the labels hold an audit's batch; no label of a spec begins with a colon."""
+
 MAX_URL: Final = 2_000
 """Longest address of a webhook, characters."""
 

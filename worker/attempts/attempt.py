@@ -302,7 +302,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _folder(checkpoint: Checkpoint, view: CheckpointView) -> ModelFolder:
-    return ModelFolder(path=view.folder, root=view.root, digest=checkpoint.digest)
+    return ModelFolder(path=view.folder, root=view.root, digest=checkpoint.digest, files=checkpoint.files)
 
 
 def _store_failure(error: StoreError) -> Failure:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.text.foreign_text import visible
@@ -63,6 +64,7 @@ class ModelFolder(Message):
     path: Path
     root: Path = Field(description="Links in the view lead into this folder.")
     digest: str
+    files: tuple[FileDigest, ...] = ()
 
 
 class Limits(Message):

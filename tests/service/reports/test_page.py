@@ -47,8 +47,11 @@ def test_it_needs_nothing_else_and_runs_nothing(make_subject, verdict):
     assert not {"img", "link", "iframe", "object", "form"} & set(found.tags)
     names = {name for name, _ in found.attributes}
     assert not {name for name in names if name.startswith("on")} | ({"style", "src"} & names)
-    links = {value.removeprefix("#") for name, value in found.attributes if name == "href"}
-    assert links == {"terms"} <= set(found.ids)
+    links = {value for name, value in found.attributes if name == "href"}
+    here = {value.removeprefix("#") for value in links if value.startswith("#")}
+    assert {"terms", "why", "next", "provenance", "contents"} <= here <= set(found.ids)
+    # Of the service alone, and not loaded: the page is whole without them.
+    assert {value for value in links if not value.startswith("#")} == {"/glossary", f"/playbooks#{verdict}"}
     assert "url(" not in text
     assert "@import" not in text
     assert len(found.ids) == len(set(found.ids))
@@ -99,8 +102,8 @@ def test_a_pass_says_what_it_is_worth(make_subject):
 
 def test_nothing_measured_has_no_pictures_and_no_empty_tables(make_subject):
     text = page.render(make_subject("invalid")).decode()
-    assert "<h2>The four gates</h2>" in text
-    for heading in ("Pictures", "Beside the dictionaries", "Dictionaries"):
+    assert 'id="why"' in text
+    for heading in ("Numbers, in pictures", "Beside the dictionaries", "Dictionaries"):
         assert f">{heading}<" not in text
 
 

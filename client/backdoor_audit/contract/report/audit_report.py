@@ -8,15 +8,17 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
+from backdoor_audit.contract.report.guide import NextStep
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.reasons import Reason
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
 from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
 
-SCHEMA_VERSION: Final = "1.4"
+SCHEMA_VERSION: Final = "1.5"
 METHOD_VERSION: Final = "2"
 
 
@@ -191,6 +193,12 @@ class Provenance(Frozen):
 
     base_digest: str = Field(description="Content digest of the base model.")
     tuned_digest: str = Field(description="Content digest of the fine-tuned checkpoint or adapter.")
+    base_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that base_digest is of; empty before schema 1.5."
+    )
+    tuned_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that tuned_digest is of; empty before schema 1.5."
+    )
     carriers_digest: str = Field(description="Digest of the carriers in their order.")
     spec_digest: str = Field(description="Digest of the spec.")
     base_template_digest: str = Field(
@@ -223,6 +231,9 @@ class AuditReport(Frozen):
     look_at: Annotated[tuple[str, ...], Field(description="What a person should look at; empty for no_evidence.")] = ()
     reasons: tuple[Reason, ...] = Field(
         default=(), description="The lines of look_at, each with a code and the next step; empty before schema 1.4."
+    )
+    next_steps: tuple[NextStep, ...] = Field(
+        default=(), description="What to do next, with command lines; empty before schema 1.5."
     )
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
