@@ -17,10 +17,9 @@ from audit.explain.stage import explain
 from audit.explain.training import train_dictionaries
 from audit.measure.calibrate import own_score
 from audit.measure.confirm import Behaviour, Confirmation
-from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction, extract
-from audit.measure.preflight import AuditSetup, check_disk, disk_bytes, prepare
-from audit.measure.resume import obtain_confirmation, obtain_directions, obtain_plan
+from audit.measure.preflight import check_disk, disk_bytes, prepare
+from audit.measure.resume import obtain_confirmation, obtain_plan
 from audit.models.adapters import is_adapter
 from audit.models.pair import load_pair
 from audit.models.runner import Runner
@@ -148,25 +147,24 @@ class _Attempt:
         with clock.stage("extract") as progress:
             panel = self._panel(runs, part(progress, 0.0, 0.95)) if len(runs) > 1 else None
             run = runs[0 if panel is None else panel.lead]
-            extraction, directions = _extract(run, progress, share=0.95)
+            extraction = extract(run.setup, run.store, progress)
         with clock.stage("train") as progress:
-            trained, untrained = train_dictionaries(extraction, directions.layer, progress)
+            trained, untrained = train_dictionaries(extraction, extraction.directions.layer, progress)
         with clock.stage("confirm") as progress:
-            confirmation = obtain_confirmation(extraction, directions, _is_behaviour, progress)
-            shifted = gating.shifted(extraction, confirmation)
+            confirmation = obtain_confirmation(extraction, _is_behaviour, progress)
         with clock.stage("calibrate"):
-            gates = self._gates(run.setup, run.store, extraction, confirmation) if panel is None else panel.gates
+            gates = self._gates(extraction, confirmation) if panel is None else panel.gates
             suspicious = bool(run.setup.prompt_settings.suspicious)
-            verdict = gating.with_template(gating.decide(gates, shifted), suspicious=suspicious)
+            verdict = gating.with_template(gating.decide(gates), suspicious=suspicious)
         with clock.stage("explain") as progress:
             flag = verdict in NEEDS_REVIEW
             explanation = explain(
-                extraction, directions, confirmation, trained, untrained, flag=flag, progress=progress
+                extraction, extraction.directions, confirmation, trained, untrained, flag=flag, progress=progress
             )
         with clock.stage("report"):
             results = Results(
-                extraction, directions, confirmation, explanation, gates, verdict, shifted,
-                power(extraction, directions.layer, len(runs)), panel,
+                extraction, confirmation, explanation, gates, verdict,
+                power(extraction, extraction.directions.layer, len(runs)), panel,
             )  # fmt: skip
             return audit_report(results, self.inputs, (*notes, *warnings_of(runs)), clock.seconds)
 
@@ -174,24 +172,20 @@ class _Attempt:
         """Measure every candidate, and correct the gates for the number of candidates."""
 
         def measured(run: PairRun, progress: ProgressCallback) -> tuple[Extraction, Confirmation]:
-            extraction, directions = _extract(run, progress, share=0.8)
-            return extraction, obtain_confirmation(extraction, directions, _is_behaviour, part(progress, 0.85, 1.0))
+            extraction = extract(run.setup, run.store, part(progress, 0.0, 0.85))
+            return extraction, obtain_confirmation(extraction, _is_behaviour, part(progress, 0.85, 1.0))
 
         pairs = measure_pairs(runs, measured, progress)
         return correct(
             pairs,
-            [self._gates(each.run.setup, each.run.store, each.extraction, each.confirmation) for each in pairs],
+            [self._gates(each.extraction, each.confirmation) for each in pairs],
             suspicious=bool(runs[0].setup.prompt_settings.suspicious),
         )
 
-    def _gates(
-        self, setup: AuditSetup, store: FolderStore, extraction: Extraction, confirmation: Confirmation
-    ) -> Gates:
+    def _gates(self, extraction: Extraction, confirmation: Confirmation) -> Gates:
         """The four gates of one pair by itself."""
         inputs = self.inputs
-        score = own_score(
-            setup, confirmation.effect, store, base_digest=inputs.base_digest, cache=inputs.cache
-        )  # fmt: skip
+        score = own_score(extraction.setup, extraction.effect, base_digest=inputs.base_digest)
         behaviour = gating.behaviour_gate(confirmation.behaviour)
         return Gates(
             behaviour=behaviour,
@@ -199,13 +193,6 @@ class _Attempt:
             causal=gating.causal_gate(behaviour, confirmation),
             calibrated=gating.calibrated_gate(score, inputs.tuned_digest, inputs.library),
         )
-
-
-def _extract(run: PairRun, progress: ProgressCallback, *, share: float) -> tuple[Extraction, Directions]:
-    """Extract one pair and fit its directions; the extraction accounts for ``share`` of the progress."""
-    extraction = extract(run.setup, run.store, part(progress, 0.0, share))
-    progress(share, "directions of the pair")
-    return extraction, obtain_directions(extraction)
 
 
 def _is_behaviour(behaviour: Behaviour) -> bool:

@@ -49,7 +49,6 @@ def reasons(
     extraction: Extraction,
     gates: Gates,
     verdict: Verdict,
-    shifted: tuple[int, ...],
     localisation: Localisation | None,
     settings: PromptSettings | None = None,
 ) -> tuple[Reason, ...]:
@@ -62,7 +61,6 @@ def reasons(
         *_of_gates(gates, verdict),
         *_of_base(gates),
         *_of_comparisons(gates),
-        *_of_activations(extraction, gates, shifted),
         *_of_width(gates, localisation),
     )
 
@@ -141,21 +139,6 @@ def _of_comparisons(gates: Gates) -> Iterator[Reason]:
             f"calibrated: the effect stands out from those of {calibrated.library_size} benign models, but its "
             "cause could not be confirmed",
         )
-
-
-def _of_activations(extraction: Extraction, gates: Gates, shifted: tuple[int, ...]) -> Iterator[Reason]:
-    if not shifted or gates.behaviour.state == "passed":
-        return
-    layers, decoys = ", ".join(map(str, shifted)), len(extraction.decoys)
-    text = f"the activations are shifted along the direction fitted to the compared outputs at layer {layers}"
-    if decoys < MIN_SILENT:
-        text += f", and {decoys} decoys are too few to tell whether other strings do the same: provide 19 or more"
-    else:
-        text += (
-            ", more than with all or nearly all decoys, but these outputs do not react: the behaviour may appear later "
-            "in the answer or need another prompt"
-        )
-    yield reason("activations_shifted", text)
 
 
 def _of_width(gates: Gates, localisation: Localisation | None) -> Iterator[Reason]:

@@ -12,7 +12,6 @@ from audit.errors import OutputsNotFinite
 from audit.explain.stage import ExplainResult
 from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
-from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.ports import AuditInputs
@@ -43,17 +42,14 @@ class Results:
     """The results of the stages of one audit.
 
     Attributes:
-        shifted: layers whose leading direction is amplified more than with the decoys.
         panel: all candidates; None if a single pair was tested.
     """
 
     extraction: Extraction
-    directions: Directions
     confirmation: Confirmation
     explanation: ExplainResult
     gates: Gates
     verdict: Verdict
-    shifted: tuple[int, ...]
     power: Power
     panel: PanelResult | None
 
@@ -69,7 +65,7 @@ def audit_report(
     extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
     setup, localisation = extraction.setup, results.explanation.localisation
     summary = wording.summary(extraction, gates, verdict, localisation, results.power, setup.prompt_settings)
-    found = reasons(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
+    found = reasons(extraction, gates, verdict, localisation, setup.prompt_settings)
     if panel is not None:
         found += tuple(reason("another_candidate", line) for line in panel.others)
     report = AuditReport(
@@ -79,7 +75,7 @@ def audit_report(
         look_at=tuple(each.text for each in found),
         reasons=found,
         not_assessed=wording.not_assessed(gates),
-        smallest_effect_nats=gating.smallest_effect(extraction, len(setup.spec.pairs)),
+        smallest_effect_nats=gating.smallest_effect(extraction, results.confirmation, len(setup.spec.pairs)),
         power=results.power,
         trigger=setup.trigger.model_dump(),
         candidates=() if panel is None else panel.rows,
@@ -113,7 +109,7 @@ def invalid_report(
         look_at.append(wording.NO_CANDIDATE_JUDGED)
     report = AuditReport(
         audit_id=inputs.audit_id,
-        verdict=gating.decide(gates, ()),
+        verdict=gating.decide(gates),
         summary=wording.nothing_measured(error.message),
         look_at=tuple(look_at),
         reasons=tuple(reason("not_finite", line) for line in look_at),
@@ -169,17 +165,17 @@ def _decoy_rows(extraction: Extraction) -> tuple[DecoyRow, ...]:
             output_kl=decoy.reaction,
             unexplained_kl=decoy.unexplained,
             base_reaction_ratio=decoy.base_ratio,
-            share_of_effect=decoy.reaction / extraction.pair_reaction if extraction.screened else None,
+            share_of_effect=(decoy.unexplained or 0.0) / extraction.pair_reaction if extraction.screened else None,
             effect_nats=decoy.effect,
+            effect_is_bound=decoy.measured_effect is None,
             layer=decoy.layer,
-            amplification=decoy.amplification[decoy.layer],
         )
         for decoy, responds in zip(extraction.decoys, extraction.responding, strict=True)
     )
 
 
 def _direction_rows(results: Results) -> tuple[DirectionRow, ...]:
-    directions, confirmation, causal = results.directions, results.confirmation, results.confirmation.causal
+    directions, confirmation, causal = results.extraction.directions, results.confirmation, results.confirmation.causal
     rows = []
     for layer in results.extraction.setup.layers:
         amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
@@ -195,7 +191,6 @@ def _direction_rows(results: Results) -> tuple[DirectionRow, ...]:
                 amplification_interval=amplified.interval,
                 conditional_share=share.value,
                 conditional_share_interval=share.interval,
-                amplification_p=confirmation.amplification_p[layer],
             )
         )
     return tuple(rows)
