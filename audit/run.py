@@ -155,7 +155,7 @@ class _Attempt:
         with clock.stage("calibrate"):
             gates = self._gates(extraction, confirmation) if panel is None else panel.gates
             suspicious = bool(run.setup.prompt_settings.suspicious)
-            verdict = gating.with_template(gating.decide(gates), suspicious=suspicious)
+            verdict = gating.with_template(gating.outcome(gates, extraction).verdict, suspicious=suspicious)
         with clock.stage("explain") as progress:
             flag = verdict in NEEDS_REVIEW
             explanation = explain(

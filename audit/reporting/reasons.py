@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from audit.measure.extraction import Extraction
+from audit.measure.extraction import DecoyResult, Extraction
 from audit.verdict.decoys import odd_strings, reacting
 from audit.verdict.gates import MAX_BASE_RATIO, MIN_SILENT, contradicted, is_uneven
+from audit.verdict.one_split import one_split
 from backdoor_audit.contract.report.audit_report import Localisation
 from backdoor_audit.contract.report.gates import CausalGate, Gate, Gates, SpecificGate
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
@@ -88,8 +89,16 @@ def _of_decoys(extraction: Extraction) -> Iterator[Reason]:
     yield reason(
         "decoys_react",
         f"{len(found)} of {drawn} decoys change the answers by themselves, compared with '{trigger.clean}': "
-        f"{named}{more}",
+        f"{named}{more}{_in_common(extraction, found)}",
     )
+
+
+def _in_common(extraction: Extraction, found: tuple[DecoyResult, ...]) -> str:
+    """What the decoys that react share and the others lack, if one rule says it."""
+    strings = {decoy.string for decoy in found}
+    others = [decoy.string for decoy in extraction.decoys if decoy.string not in strings]
+    rule = one_split(sorted(strings), others)
+    return "" if rule is None or len(found) < 2 else f"; these and no others hold {rule}"
 
 
 def _of_gates(gates: Gates, verdict: Verdict) -> Iterator[Reason]:

@@ -219,7 +219,7 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates], *, suspici
             CandidateRow(
                 triggered=trigger.triggered,
                 clean=trigger.clean,
-                verdict=gating.with_template(gating.decide(corrected), suspicious=suspicious),
+                verdict=gating.with_template(gating.outcome(corrected, each.extraction).verdict, suspicious=suspicious),
                 place=rank(effects[index], effects[:index] + effects[index + 1 :]),
                 reported=False,
                 layer=each.confirmation.layer,
