@@ -145,6 +145,7 @@ def _rewritten() -> list[tuple[str, str]]:
 def _refused() -> list[tuple[str, str]]:
     return [
         ("weights that are there only as a pickle", "opening a pickle can run code"),
+        ("pointers of Git LFS in the place of files", "the files are not there; the message says how to fetch them"),
         ("links out of the folder, FIFOs, sockets, devices", "they lead to what is not the checkpoint's"),
         (
             f"more than {MAX_ENTRIES:,} entries, folders nested deeper than {MAX_DEPTH}",

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from backdoor_audit.contract.checkpoint_files import gguf_parts
 from models_store.errors import ModelRejected
-from models_store.files import MiB, open_regular, shown
+from models_store.files import MiB, open_regular, refuse_pointer, shown
 from models_store.verification.headers import MAX_TENSORS
 
 MAX_METADATA_BYTES: Final = 64 * MiB
@@ -153,6 +153,8 @@ def read_gguf(path: Path, name: str) -> GgufHeader:
     """
     with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
+        refuse_pointer(file.read(23), name)
+        file.seek(0)
         reader = _Reader(file, shown(name))
         if reader.take(4) != b"GGUF":
             raise ModelRejected(f"{shown(name)}: is not a GGUF file", hint=_CUT)

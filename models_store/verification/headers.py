@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import INDEX, LIMITS, SHARD, WEIGHTS
 from models_store.errors import ModelRejected
-from models_store.files import FoundFile, MiB, open_regular, shown
+from models_store.files import FoundFile, MiB, open_regular, refuse_pointer, shown
 from models_store.verification.strict_json import parse_object, read_object
 
 MAX_HEADER_BYTES: Final = 10 * MiB
@@ -86,6 +86,8 @@ def read_header(path: Path, name: str) -> Header:
     with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
+        refuse_pointer(prefix + file.read(15), name)
+        file.seek(8)
         if len(prefix) < 8:
             raise ModelRejected(f"{shown(name)}: is not a safetensors file", hint=_CUT)
         length: int = struct.unpack("<Q", prefix)[0]

@@ -71,8 +71,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def is_off(value: Any) -> bool:
-    """Whether an option with this value does nothing: null, false, or an empty object or list."""
-    return value is None or value is False or value == {} or value == []
+    """Whether an option with this value does nothing: null, false, an empty list, or an object of nothing else."""
+    if isinstance(value, dict):
+        return all(item is None or item is False for item in value.values())
+    return value is None or value is False or value == []
 
 
 def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
