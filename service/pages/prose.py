@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from service.http.auth import Caller
 from service.http.public_url import link
 from service.pages.rendering import page
 from service.pages.respond import show_public
@@ -27,18 +28,19 @@ _NO_SLUG: Final = re.compile(r"[^\w\- ]")
 @router.get("/glossary")
 async def glossary_page(request: Request) -> Response:
     """The terms of reports, API and pages."""
-    return await show_public(request, lambda caller: page(request, "prose.html", visitor=caller, **_prose("glossary")))
+    return await show_public(request, lambda caller: _prose(request, caller, "glossary"))
 
 
 @router.get("/playbooks")
 async def playbooks_page(request: Request) -> Response:
     """What to do with each verdict."""
-    return await show_public(request, lambda caller: page(request, "prose.html", visitor=caller, **_prose("playbooks")))
+    return await show_public(request, lambda caller: _prose(request, caller, "playbooks"))
 
 
-def _prose(name: str) -> dict[str, str]:
+def _prose(request: Request, caller: Caller | None, name: str) -> Response:
     title, html = rendered(_FOLDER / f"{name}.md")
-    return {"title": title, "content": Markup(html.replace("\0", link("")))}
+    content = Markup(html.replace("\0", link("")))
+    return page(request, "prose.html", visitor=caller, title=title, content=content)
 
 
 @cache
