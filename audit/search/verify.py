@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from audit.measure.contrast import Contrast, outputs_of
-from audit.measure.divergence import carrier_kl
-from audit.measure.reaction import unexplained_kl
+from audit.measure.contrast import Contrast
+from audit.measure.reaction import reaction
 from audit.models.runner import Activations
 from audit.prompts.rendering import Tokens
 from audit.search.contexts import Contexts
@@ -69,19 +68,13 @@ class Verifier:
             self._plain[context] = self._capture(plain, forced)
         tuned_plain, base_plain = self._plain[context]
         tuned_string, base_string = self._capture(prompts, forced)
-        contrast = Contrast(tuned_string, tuned_plain, base_string, base_plain)
-        base, unexplained = unexplained_kl(runner, contrast, base_string, base_plain)
-        with runner.pair.on("tuned") as parts:
-            tuned = float(
-                carrier_kl(parts, outputs_of(tuned_string), outputs_of(tuned_plain), runner.pair.device).sum()
-            )
-        ratio = float(base.sum()) / tuned if tuned > 0 else 0.0
-        reaction = float(unexplained.mean())
+        found = reaction(runner, Contrast(tuned_string, tuned_plain, base_string, base_plain))
+        change, ratio = found.unexplained_kl or 0.0, found.base_ratio or 0.0
         if not answers:
-            return Verification(reaction, ratio)
+            return Verification(change, ratio)
         said = runner.greedy(prompts, TOKENS)
         changed = sum(ours != without for ours, without in zip(said, forced, strict=True))
-        return Verification(reaction, ratio, changed, self._shown(said, forced))
+        return Verification(change, ratio, changed, self._shown(said, forced))
 
     def _continuation(self, context: ContextName, plain: Sequence[Tokens]) -> list[tuple[int, ...]]:
         if context not in self._continuations:
