@@ -97,9 +97,7 @@ class CausalGate(Gate):
     )
     null_count: int = Field(default=0, description="Number of these subspaces.")
     threshold: float = Field(description="Smallest recovered that passes.")
-    margin: float = Field(
-        description="Before method 3: margin by which recovered must exceed null_max; 0 since."
-    )
+    margin: float = Field(description="Before method 3: margin by which recovered must exceed null_max; 0 since.")
     base_reaction_ratio: float | None = Field(default=None, description="sum KL(base_t||base_c) / sum KL(ft_t||ft_c).")
     neutral_damage: float | None = Field(
         default=None, description="Change of the outputs on plain prompts under the same ablation, in nats per carrier."
