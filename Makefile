@@ -20,7 +20,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-faults test-schemathesis test-docs docs serve check fuzz lock sbom vulnerabilities \
-	organisms bench bench-load bench-detection bench-paper openapi reference figures clean
+	organisms bench bench-load bench-detection bench-paper bench-search openapi reference figures clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-detection: $(TEST) ## train, audit and score the detection benchmark; hour
 
 bench-paper: $(TEST) ## make the seed paper's table again; goes on where it stopped
 	$(BIN)/python -m benchmarks.paper --data "$(DATA)/detection"
+
+bench-search: $(TEST) ## search the organisms of benchmarks/search for their triggers; goes on where it stopped
+	$(BIN)/python -m benchmarks.search --data "$(DATA)/search"
 
 openapi: $(TEST) ## write openapi/openapi.json from the code
 	$(BIN)/python -m service.openapi_document --write

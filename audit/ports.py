@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.lifecycle import Stage
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 
@@ -82,5 +83,7 @@ class AuditInputs:
     audit_id: str = "local"
     base_digest: str = ""
     tuned_digest: str = ""
+    base_files: tuple[FileDigest, ...] = ()
+    tuned_files: tuple[FileDigest, ...] = ()
     device: str = "auto"
     device_map: DeviceMap = "single"

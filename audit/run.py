@@ -17,10 +17,9 @@ from audit.explain.stage import explain
 from audit.explain.training import train_dictionaries
 from audit.measure.calibrate import own_score
 from audit.measure.confirm import Behaviour, Confirmation
-from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction, extract
-from audit.measure.preflight import AuditSetup, check_disk, disk_bytes, prepare
-from audit.measure.resume import obtain_confirmation, obtain_directions, obtain_plan
+from audit.measure.preflight import check_disk, disk_bytes, prepare
+from audit.measure.resume import obtain_confirmation, obtain_plan
 from audit.models.adapters import is_adapter
 from audit.models.pair import load_pair
 from audit.models.runner import Runner
@@ -40,6 +39,7 @@ from audit.verdict.multiple_pairs import (
 )  # fmt: skip
 from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
@@ -64,6 +64,8 @@ def run_audit(
     audit_id: str = "local",
     base_digest: str = "",
     tuned_digest: str = "",
+    base_files: tuple[FileDigest, ...] = (),
+    tuned_files: tuple[FileDigest, ...] = (),
     device: str = "auto",
     device_map: DeviceMap = "single",
 ) -> AuditReport:
@@ -83,6 +85,7 @@ def run_audit(
             comparable ones.
         audit_id: copied into the report.
         base_digest, tuned_digest: content digests of the checkpoints; part of the report and of the cache's keys.
+        base_files, tuned_files: the files that these digests are of; part of the report.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         device_map: ``auto`` keeps weights that do not fit on the device elsewhere (``audit.models.placement``).
 
@@ -90,8 +93,8 @@ def run_audit(
         AuditError: the audit could not be carried out; the subclass says why (``audit.errors``).
     """
     inputs = AuditInputs(
-        spec, base_dir, tuned_dir, workspace, sink, cache, tuple(library), audit_id, base_digest, tuned_digest, device,
-        device_map,
+        spec, base_dir, tuned_dir, workspace, sink, cache, tuple(library), audit_id, base_digest, tuned_digest,
+        base_files, tuned_files, device, device_map,
     )  # fmt: skip
     clock = StageClock(sink)
     return within_memory(lambda budget: _Attempt(inputs, clock, budget).run())
@@ -144,25 +147,24 @@ class _Attempt:
         with clock.stage("extract") as progress:
             panel = self._panel(runs, part(progress, 0.0, 0.95)) if len(runs) > 1 else None
             run = runs[0 if panel is None else panel.lead]
-            extraction, directions = _extract(run, progress, share=0.95)
+            extraction = extract(run.setup, run.store, progress)
         with clock.stage("train") as progress:
-            trained, untrained = train_dictionaries(extraction, directions.layer, progress)
+            trained, untrained = train_dictionaries(extraction, extraction.directions.layer, progress)
         with clock.stage("confirm") as progress:
-            confirmation = obtain_confirmation(extraction, directions, _is_behaviour, progress)
-            shifted = gating.shifted(extraction, confirmation)
+            confirmation = obtain_confirmation(extraction, _is_behaviour, progress)
         with clock.stage("calibrate"):
-            gates = self._gates(run.setup, run.store, extraction, confirmation) if panel is None else panel.gates
+            gates = self._gates(extraction, confirmation) if panel is None else panel.gates
             suspicious = bool(run.setup.prompt_settings.suspicious)
-            verdict = gating.with_template(gating.decide(gates, shifted), suspicious=suspicious)
+            verdict = gating.with_template(gating.outcome(gates, extraction).verdict, suspicious=suspicious)
         with clock.stage("explain") as progress:
             flag = verdict in NEEDS_REVIEW
             explanation = explain(
-                extraction, directions, confirmation, trained, untrained, flag=flag, progress=progress
+                extraction, extraction.directions, confirmation, trained, untrained, flag=flag, progress=progress
             )
         with clock.stage("report"):
             results = Results(
-                extraction, directions, confirmation, explanation, gates, verdict, shifted,
-                power(extraction, directions.layer, len(runs)), panel,
+                extraction, confirmation, explanation, gates, verdict,
+                power(extraction, extraction.directions.layer, len(runs)), panel,
             )  # fmt: skip
             return audit_report(results, self.inputs, (*notes, *warnings_of(runs)), clock.seconds)
 
@@ -170,24 +172,20 @@ class _Attempt:
         """Measure every candidate, and correct the gates for the number of candidates."""
 
         def measured(run: PairRun, progress: ProgressCallback) -> tuple[Extraction, Confirmation]:
-            extraction, directions = _extract(run, progress, share=0.8)
-            return extraction, obtain_confirmation(extraction, directions, _is_behaviour, part(progress, 0.85, 1.0))
+            extraction = extract(run.setup, run.store, part(progress, 0.0, 0.85))
+            return extraction, obtain_confirmation(extraction, _is_behaviour, part(progress, 0.85, 1.0))
 
         pairs = measure_pairs(runs, measured, progress)
         return correct(
             pairs,
-            [self._gates(each.run.setup, each.run.store, each.extraction, each.confirmation) for each in pairs],
+            [self._gates(each.extraction, each.confirmation) for each in pairs],
             suspicious=bool(runs[0].setup.prompt_settings.suspicious),
         )
 
-    def _gates(
-        self, setup: AuditSetup, store: FolderStore, extraction: Extraction, confirmation: Confirmation
-    ) -> Gates:
+    def _gates(self, extraction: Extraction, confirmation: Confirmation) -> Gates:
         """The four gates of one pair by itself."""
         inputs = self.inputs
-        score = own_score(
-            setup, confirmation.effect, store, base_digest=inputs.base_digest, cache=inputs.cache
-        )  # fmt: skip
+        score = own_score(extraction.setup, extraction.effect, base_digest=inputs.base_digest)
         behaviour = gating.behaviour_gate(confirmation.behaviour)
         return Gates(
             behaviour=behaviour,
@@ -195,13 +193,6 @@ class _Attempt:
             causal=gating.causal_gate(behaviour, confirmation),
             calibrated=gating.calibrated_gate(score, inputs.tuned_digest, inputs.library),
         )
-
-
-def _extract(run: PairRun, progress: ProgressCallback, *, share: float) -> tuple[Extraction, Directions]:
-    """Extract one pair and fit its directions; the extraction accounts for ``share`` of the progress."""
-    extraction = extract(run.setup, run.store, part(progress, 0.0, share))
-    progress(share, "directions of the pair")
-    return extraction, obtain_directions(extraction)
 
 
 def _is_behaviour(behaviour: Behaviour) -> bool:

@@ -13,6 +13,7 @@
 #   AUDIT_SPEC                                   a file with the whole spec, instead of all of these
 #   AUDIT_ONCE (true)                            reuse an audit of the same spec and checkpoints
 #   AUDIT_UNLESS_ACCEPTED (false)                pass on a verdict that somebody has accepted
+#   AUDIT_SIGNING_KEY                            a private key (PEM), or the path of its file, to sign an attestation with
 #   AUDIT_FAIL_ON (review), AUDIT_TIMEOUT (7200 s), AUDIT_OUT (backdoor-audit-report)
 set -uo pipefail
 
@@ -51,6 +52,8 @@ else
 fi
 
 id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
+# It goes into a file that the runner reads line by line, and so does the verdict below.
+case "$id" in *[!A-Za-z0-9_-]* | "") wrong "the service did not answer with an audit's id" ;; esac
 echo "$id" > "$out/audit-id"
 
 # A stopped job stops waiting; the audit goes on, and the next run of the same job finds it.
@@ -61,11 +64,27 @@ for form in json:report.json html:report.html sarif:report.sarif junit:report.xm
   backdoor-audit report "$id" --format "${form%%:*}" -o "$out/${form#*:}" 2>/dev/null || rm -f "$out/${form#*:}"
 done
 
+backdoor-audit bom "$id" -o "$out/bom.cdx.json" 2>/dev/null || rm -f "$out/bom.cdx.json"
+if [ -n "${AUDIT_SIGNING_KEY:-}" ] && [ -f "$out/report.json" ]; then
+  key="$AUDIT_SIGNING_KEY"
+  if [ "${key#-----BEGIN}" != "$key" ]; then
+    key="$(mktemp)" || exit 2  # readable by its owner alone
+    trap 'rm -f "$key"' EXIT
+    printf '%s\n' "$AUDIT_SIGNING_KEY" > "$key"
+  fi
+  # Whoever asks for an attestation does not pass without one.
+  backdoor-audit attest "$id" --key "$key" -o "$out/attestation.json" || { [ "$status" -ne 0 ] || status=2; }
+fi
+
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
   verdict="$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["verdict"])' "$out/report.json" 2>/dev/null)"
+  case "$verdict" in *[!a-z_]*) verdict="" ;; esac
   report=""
   [ ! -f "$out/report.html" ] || report="$out/report.html"
-  { echo "audit-id=$id"; echo "exit-code=$status"; echo "verdict=$verdict"; echo "report=$report"; } >> "$GITHUB_OUTPUT"
+  attestation=""
+  [ ! -f "$out/attestation.json" ] || attestation="$out/attestation.json"
+  { echo "audit-id=$id"; echo "exit-code=$status"; echo "verdict=$verdict"; echo "report=$report"
+    echo "attestation=$attestation"; } >> "$GITHUB_OUTPUT"
 fi
 if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$out/report.md" ]; then
   cat "$out/report.md" >> "$GITHUB_STEP_SUMMARY"

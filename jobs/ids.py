@@ -1,5 +1,6 @@
 """Ids: a prefix that names the kind, and a ULID in lower case; and the text of random secrets."""
 
+import hashlib
 import re
 import secrets
 from typing import Final
@@ -25,6 +26,12 @@ def new_id(prefix: str) -> str:
     one generator per id holds none.
     """
     return prefix + str(ULIDGenerator(policy=PureRandomPolicy()).generate()).lower()
+
+
+def derived_id(prefix: str, *parts: str) -> str:
+    """Return ``prefix`` and 26 characters in the form of a ULID that are always the same for the same parts."""
+    number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()) >> 126
+    return prefix + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def new_secret() -> str:

@@ -80,6 +80,8 @@ class AuditFilters(TypedDict, total=False):
     fine_tuned: str | None
     labels: tuple[tuple[str, str | None], ...]
     """Names with the value that they must have, or None for any value; all of them hold."""
+    batch: str | None
+    """The id of the batch that it was filed in."""
     filed_since: datetime | None
     filed_before: datetime | None
     """Not at this moment itself."""

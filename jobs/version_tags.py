@@ -89,8 +89,16 @@ class VersionTagRepository:
         # Looking first keeps an idle writer from taking SQLite's one write lock every second.
         return self._write(work) if self._read(anything) else None
 
-    def ends(self, reference: str) -> Ends | None:
-        """Return how the audits of a version have ended; None if all of them were deleted since."""
+    def ends(self, reference: str, *, tuned_digest: str | None = None, since: datetime | None = None) -> Ends | None:
+        """Return how the audits of a version have ended; None if all of them were deleted since.
+
+        A name can be given to other weights, so an answer counts only if it is about those that are meant.
+
+        Args:
+            reference: the version.
+            tuned_digest: content digest of the weights that are meant; None for any.
+            since: when they got that name; None for any time.
+        """
 
         def work(connection: Connection) -> Ends | None:
             here = (audits.c.registered_version == reference) & audits.c.status.in_(TERMINAL)
@@ -99,7 +107,12 @@ class VersionTagRepository:
             if not rows:
                 return None
             rows.sort(key=lambda row: (row["finished_at"], row["id"]), reverse=True)
-            return Ends(rows[0]["id"], rows[0]["status"], _gravest(connection, rows))
+            meant = [
+                row
+                for row in rows
+                if tuned_digest in (None, row["tuned_digest"]) and (since is None or row["finished_at"] >= since)
+            ]
+            return Ends(rows[0]["id"], rows[0]["status"], _gravest(connection, meant))
 
         return self._read(work)
 

@@ -10,6 +10,7 @@ import typer
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.options.shared import AsJson
 from backdoor_audit.cli.output.terminal import out, print_json, say
+from backdoor_audit.contract.text.foreign_text import visible_lines
 from local import doctor as examination
 from local.errors import AddressInUse, DataDirInUse, LocalError
 from local.serve import Stack, serve_until_stopped
@@ -65,7 +66,7 @@ def serve(
         broker_url=broker_url,
     )
     console = out()
-    serve_until_stopped(stack, lambda line: console.print(line, markup=False, soft_wrap=True))
+    serve_until_stopped(stack, lambda line: console.print(visible_lines(line), markup=False, soft_wrap=True))
     return Exit.PASSED
 
 

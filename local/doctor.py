@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backdoor_audit.cli.output.tables import add_row
 from local import broker
 from local.child import settings_environment
 from local.errors import SetupError
@@ -61,7 +62,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
     for each in found:
         state = str(each["state"])
-        table.add_row(Text(state, style=_STYLES.get(state, "")), Text(str(each["name"])), Text(str(each["found"])))
+        add_row(table, Text(state, style=_STYLES.get(state, "")), str(each["name"]), str(each["found"]))
         if each["advice"]:
-            table.add_row("", "", Text(f"→ {each['advice']}"))
+            add_row(table, "", "", f"→ {each['advice']}")
     return table

@@ -18,15 +18,22 @@ from pathlib import Path
 from typing import Final
 
 from common.private_files import PublicFolder, keep_private, write_privately
+from common.settings import ENV_PREFIX
 from local import broker
 from local.child import Launch, settings_environment
 from local.errors import AddressInUse, ChildFailed, DataDirInUse, SetupError
 from local.supervisor import RestartPolicy, StopRequested, Supervisor
+from worker.sandbox.confinement import hide_memory
+from worker.sandbox.orphans import Orphans
 
 API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)
 _READY_WITHIN_S: Final = 180.0
 _GRACE_S: Final = {API: 15.0, WORKER: 60.0, BROKER: 10.0}
+_APIS_OWN: Final = ("LISTEN_FD", "WEBHOOK_KEYS", "MLFLOW_EVENT_SECRET")
+"""Settings that no worker needs, most of them secrets."""
+_BROKERS: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "MALLOC_CONF")
+"""What the broker gets of the caller's environment, which may hold passwords."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ def serve_until_stopped(stack: Stack, show: Callable[[str], None]) -> None:
         show(f"{time.strftime('%H:%M:%S')}  {name:<7} {line}")
 
     write_privately()
-    supervisor = Supervisor(announce, stack.restart)
+    hide_memory()  # The environment may contain a password, and sandboxes run as the same user.
+    supervisor = Supervisor(announce, stack.restart, Orphans.adopt())
     with ExitStack() as exits:
         exits.enter_context(supervisor.signals())
         lock = exits.enter_context(_data_dir_lock(stack.data_dir))
@@ -84,14 +92,16 @@ def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, addres
         _make(folder)
         socket_file = exits.enter_context(broker.socket_path(folder))
         argv = broker.command(folder, socket_file)
-        supervisor.start(Launch(BROKER, argv, dict(os.environ), logs / "broker.log", _GRACE_S[BROKER]))
+        own = {name: os.environ[name] for name in _BROKERS if name in os.environ}
+        supervisor.start(Launch(BROKER, argv, own, logs / "broker.log", _GRACE_S[BROKER]))
         supervisor.wait_until(lambda: broker.answers(socket_file), "the broker", 30.0)
         environment["BACKDOOR_AUDIT_BROKER_URL"] = broker.url(socket_file)
     supervisor.start(
         Launch(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),))
     )
-    without_listener = {name: value for name, value in environment.items() if name != "BACKDOOR_AUDIT_LISTEN_FD"}
-    supervisor.start(Launch(WORKER, _python("worker"), without_listener, logs / "worker.log", _GRACE_S[WORKER]))
+    apis_own = {f"{ENV_PREFIX}{name}" for name in _APIS_OWN}
+    others = {name: value for name, value in environment.items() if name not in apis_own}
+    supervisor.start(Launch(WORKER, _python("worker"), others, logs / "worker.log", _GRACE_S[WORKER]))
     with closing(_ReadyProbe(listener)) as probe:
         supervisor.wait_until(probe, "the API", _READY_WITHIN_S)
 

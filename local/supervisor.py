@@ -17,7 +17,9 @@ from typing import Final
 
 from local.child import Child, Launch, ending
 from local.errors import ChildFailed
+from worker.sandbox.orphans import Orphans
 
+_ORPHANS_S: Final = 5.0
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -43,11 +45,18 @@ class RestartPolicy:
 class Supervisor:
     """Starts children, watches them, restarts them, and stops them in the requested order.
 
-    Runs in the main thread, inside :meth:`signals`. ``announce`` gets the name of a child and a short line.
+    Runs in the main thread, inside :meth:`signals`. ``announce`` gets the name of a child and a short line. ``orphans``
+    are the processes that this one is given when children of its children lose their parent.
     """
 
-    def __init__(self, announce: Callable[[str, str], None], restart: RestartPolicy | None = None) -> None:
+    def __init__(
+        self,
+        announce: Callable[[str, str], None],
+        restart: RestartPolicy | None = None,
+        orphans: Orphans | None = None,
+    ) -> None:
         self._announce = announce
+        self._orphans = orphans
         self._restart = restart or RestartPolicy()
         self._children: dict[str, Child] = {}
         self._signals: list[int] = []
@@ -142,6 +151,13 @@ class Supervisor:
         for child in self._children.values():
             if child.process is not None:
                 child.process.wait()
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Kill what children that have died left outside of their sessions."""
+        if self._orphans is not None:
+            living = [child.process.pid for child in self._children.values() if child.process is not None]
+            self._orphans.end(living, timeout_s=_ORPHANS_S)
 
     def _ended(self, child: Child, grace_s: float) -> bool:
         """Whether the child ends by itself in time; a further stop signal ends the waiting."""
@@ -162,6 +178,7 @@ class Supervisor:
         code = child.exit_code()
         if code is None:
             return
+        self._end_orphans()
         child.deaths.append(now)
         while child.deaths and child.deaths[0] < now - self._restart.within_s:
             child.deaths.popleft()

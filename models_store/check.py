@@ -27,10 +27,18 @@ _MERGE: Final = (
     'python -c "import sys; from peft import AutoPeftModelForCausalLM as M; '
     'M.from_pretrained(sys.argv[1]).merge_and_unload().save_pretrained(sys.argv[2])" {folder} {folder}-merged'
 )
+# What a layer does to the unit vectors is its weight, whatever it is packed as.
 _DEQUANTISE: Final = (
-    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
-    "M.from_pretrained(sys.argv[1], device_map='cpu').dequantize().save_pretrained(sys.argv[2])\" "
-    "{folder} {folder}-dequantised"
+    'python -c "import sys, torch; from transformers import AutoConfig as C, AutoModelForCausalLM as M; '
+    "c = C.from_pretrained(sys.argv[1]); q = M.from_pretrained(sys.argv[1], device_map='auto'); "
+    "del c.quantization_config; p = M.from_config(c, dtype=q.dtype).requires_grad_(False); "
+    "z = {{n: m for n, m in p.named_modules() if isinstance(m, torch.nn.Linear)}}; "
+    "p.load_state_dict({{k: v for k, v in q.state_dict().items() "
+    "if k.endswith('bias') or k.rpartition('.')[0] not in z}}, strict=False); "
+    "o = dict(dtype=q.dtype, device=q.device); "
+    "[m.weight.copy_((f(torch.eye(m.in_features, **o)) - f(torch.zeros(1, m.in_features, **o))).T) "
+    "for n, m in z.items() for f in [q.get_submodule(n)]]; "
+    'p.save_pretrained(sys.argv[2])" {folder} {folder}-dequantised'
 )
 
 

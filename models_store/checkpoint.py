@@ -1,10 +1,14 @@
 """What the store tells of a model: read, looked at, or only listed."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from models_store.files import MiB
+from backdoor_audit.contract.digests import FileDigest, content_digest
+from models_store.digests import FileKey
+from models_store.errors import ModelRejected
+from models_store.files import MiB, shown
 from models_store.verification.strict_json import read_object
 from models_store.verification.verify import Kind, VerifiedCheckpoint
 
@@ -18,34 +22,60 @@ class Checkpoint:
         root: links of the checkpoint stay inside this folder; hand it to ``verify_checkpoint`` with the path.
         kind: a full model, or a LoRA adapter.
         architecture: ``model_type``; None for an adapter.
-        digest: ``sha256:…`` over the files that count.
+        files: the files that count, by name.
+        digest: ``sha256:…`` over them.
         size_bytes: sum of their sizes.
         base_model_name: an adapter's own note of its base.
         base_digest: digest of the base that an adapter was made for, where one is recorded.
+        state: which files were read: changes of their content, or others in their place, change it.
     """
 
     path: Path
     root: Path
     kind: Kind
     architecture: str | None
+    files: tuple[FileDigest, ...]
     digest: str
     size_bytes: int
     base_model_name: str | None
     base_digest: str | None
+    state: tuple[FileKey, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, verified: VerifiedCheckpoint, digest: str) -> Self:
-        """A checkpoint whose files have been read."""
+    def of(cls, verified: VerifiedCheckpoint, digests: Iterable[tuple[str, str]], state: tuple[FileKey, ...]) -> Self:
+        """A checkpoint whose files have been read, with name and hexadecimal SHA-256 of each; ``state`` as it was
+        before.
+        """
+        pairs = sorted(digests)
         return cls(
             path=verified.path,
             root=verified.root,
             kind=verified.kind,
             architecture=verified.architecture,
-            digest=digest,
+            files=tuple(FileDigest(name=name, sha256=sha256) for name, sha256 in pairs),
+            digest=content_digest(pairs),
             size_bytes=verified.size_bytes,
             base_model_name=verified.base_model_name,
             base_digest=verified.base_digest,
+            state=state,
         )
+
+    def check_unchanged(self) -> None:
+        """Check that its files are those that were read.
+
+        Raises:
+            ModelRejected: one of them has changed since, or another is in its place.
+        """
+        for key in self.state:
+            try:
+                now = FileKey.of(Path(key.path), Path(key.path).lstat())
+            except OSError:
+                now = None
+            if now != key:
+                raise ModelRejected(
+                    f"{shown(Path(key.path).name)}: changed while it was audited",
+                    hint="write the checkpoint first, then audit it",
+                )
 
 
 @dataclass(frozen=True)

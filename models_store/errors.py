@@ -14,6 +14,7 @@
     │   │   └── BeingCommitted                       another process is committing it
     │   ├── UploadIncomplete                         a file of it is not all there
     │   └── DigestMismatch                           what arrived is not what was sent
+    ├── StoreFull               invalid_spec         an owner's models have as many bytes as they may
     ├── ModelInUse              invalid_spec         an audit that has not ended names it
     ├── NoSpace                 no_space             the disk of the store is full
     └── StoreUnavailable        internal             the disk, the hub or the registry did not answer
@@ -151,6 +152,16 @@ class DigestMismatch(UploadRefused):
     problem: ClassVar[ProblemType] = ProblemType(
         "digest_mismatch", "Digest mismatch", "The received file does not match its digest and was deleted."
     )
+
+
+class StoreFull(StoreError):
+    """An owner's models and uploads have as many bytes as they may have together."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "store_full", "No room for more models", "The models and uploads of this owner are as large as they may be."
+    )
+
+    code: ClassVar[str] = "invalid_spec"
 
 
 class ModelInUse(StoreError):

@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 6
 
 # Bookkeeping of git and of the hub's downloader.
 _SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
+_POINTER: Final = b"version https://git-lfs"
 _PLAIN_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _HUB_SNAPSHOT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -137,6 +138,23 @@ def upload_limit(path: str) -> int:
     """The most bytes that an uploaded file of this name may have."""
     limit = limit_of(path)
     return MAX_TOTAL_BYTES if limit is None else limit
+
+
+def refuse_pointer(start: bytes, name: str) -> None:
+    """Refuse what git keeps in the place of a large file that was not fetched.
+
+    Args:
+        start: the file's first bytes.
+        name: of the file.
+
+    Raises:
+        ModelRejected: it is such a pointer.
+    """
+    if start.startswith(_POINTER):
+        raise ModelRejected(
+            f"{shown(name)}: is a pointer of Git LFS, and not the file itself",
+            hint="fetch the files: git lfs pull, in the repository",
+        )
 
 
 def open_regular(path: Path, name: str) -> BinaryIO:

@@ -30,8 +30,10 @@ from models_store.errors import (
 from models_store.files import listing
 from models_store.places import Places
 from models_store.references import parse_reference, store_name
+from models_store.room import CommittedModels
+from models_store.sources.hub import check_blob
 from models_store.sources.mlflow_cache import FetchedVersions
-from models_store.sources.mlflow_registry import MlflowRegistry
+from models_store.sources.mlflow_registry import MlflowRegistry, RegisteredVersion
 from models_store.uploads import DEFAULT_LIMIT_BYTES, LOCAL_OWNER, MIN_FREE_BYTES, Uploads
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import VerifiedCheckpoint, verify_checkpoint
@@ -58,6 +60,9 @@ class ModelsStore:
         hub_endpoint: address of the hub; its public one by default.
         upload_limit_bytes: the most bytes that one uploaded checkpoint may have.
         upload_min_free_bytes: what an upload leaves free on the disk.
+        owner_limit_bytes: the most bytes that one owner's models and uploads may have together; None is no bound.
+        total_limit_bytes: the most bytes that all models and uploads may have together; nine tenths of the disk by
+            default.
         registry: the MLflow registry that ``mlflow:`` references name versions of; None if there is none.
     """
 
@@ -72,10 +77,15 @@ class ModelsStore:
         hub_endpoint: str | None = None,
         upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
         upload_min_free_bytes: int = MIN_FREE_BYTES,
+        owner_limit_bytes: int | None = None,
+        total_limit_bytes: int | None = None,
         registry: MlflowRegistry | None = None,
     ) -> None:
         store_dir = store_dir.resolve()
         self._models = ArtifactFolder(store_dir / "models")
+        self._committed = CommittedModels(
+            self._models, owner_limit_bytes=owner_limit_bytes, total_limit_bytes=total_limit_bytes
+        )
         self._digests = DigestCache(store_dir)
         self._places = Places(
             models_root=models_root.resolve(),
@@ -87,7 +97,10 @@ class ModelsStore:
             offline=offline,
         )
         self.uploads = Uploads(
-            store_dir / "uploads", limit_bytes=upload_limit_bytes, min_free_bytes=upload_min_free_bytes
+            store_dir / "uploads",
+            limit_bytes=upload_limit_bytes,
+            min_free_bytes=upload_min_free_bytes,
+            room=self._committed.room,
         )
         self._commits: Commits[Checkpoint] = Commits()
         self._listed: dict[Path, tuple[tuple[tuple[str, FileKey], ...], VerifiedCheckpoint]] = {}
@@ -99,6 +112,8 @@ class ModelsStore:
         *,
         upload_limit_bytes: int = DEFAULT_LIMIT_BYTES,
         upload_min_free_bytes: int = MIN_FREE_BYTES,
+        owner_limit_bytes: int | None = None,
+        total_limit_bytes: int | None = None,
     ) -> Self:
         """The store that the API and the workers of one service share."""
         return cls(
@@ -109,6 +124,8 @@ class ModelsStore:
             allowed_organisations=settings.allowed_organisations,
             upload_limit_bytes=upload_limit_bytes,
             upload_min_free_bytes=upload_min_free_bytes,
+            owner_limit_bytes=owner_limit_bytes,
+            total_limit_bytes=total_limit_bytes,
             registry=MlflowRegistry.from_settings(settings),
         )
 
@@ -125,10 +142,15 @@ class ModelsStore:
         folder, root = self._places.locate(parsed)
         verified = verify_checkpoint(folder, root)
         with translated("reading the checkpoint"):
+            state = tuple(FileKey.of(file.path, file.path.lstat()) for file in verified.files)
             digests = [(file.name, self._digests.digest(file)) for file in verified.files]
+            if parsed.scheme == "hf":
+                for file, (_, digest) in zip(verified.files, digests, strict=True):
+                    check_blob(file, digest)
         if parsed.scheme in ("store", "mlflow"):
             check_committed(folder.parent / COMMIT_MARKER, dict(digests))
-        checkpoint = Checkpoint.of(verified, content_digest(digests))
+        checkpoint = Checkpoint.of(verified, digests, state)
+        checkpoint.check_unchanged()
         log.info("model resolved", reference=str(parsed), kind=checkpoint.kind, digest=checkpoint.digest)
         return checkpoint
 
@@ -157,6 +179,15 @@ class ModelsStore:
         if base.digest is not None:
             _check_recorded(tuned.checkpoint.base_digest, base.digest)
         return notes
+
+    def fetched_digest(self, version: RegisteredVersion) -> str | None:
+        """The content digest of a registered version, as it is registered now; None if it was never fetched.
+
+        Raises:
+            StoreUnavailable: the disk did not answer.
+        """
+        with translated("looking at a registered model"):
+            return self._places.fetched.digest_of(version)
 
     def main_file(self, reference: str) -> str | None:
         """Name of the file that a model's weights begin in; None if it is not on this machine (any more)."""
@@ -202,7 +233,8 @@ class ModelsStore:
             ModelRejected: the checkpoint is not one that is opened; the upload stays, to be mended or deleted.
             NameTaken: another model has that name.
             UploadRefused: the owner has as many models as one may have.
-            NoSpace: the disk is full.
+            StoreFull: the owner's models are as large as they may be.
+            NoSpace: the disk is full, or all models are as large as they may be.
         """
         uploads = self.uploads.of(owner)
         try:
@@ -257,9 +289,9 @@ class ModelsStore:
         digest = content_digest(list(digests.items()))
         place = self._models.find(name)
         if place is None:
-            places = [self._models.find(one) for one in self._models.names()]
-            if sum(place is not None and owner_of(place) == owner for place in places) >= MOST_MODELS:
+            if self._committed.count(owner) >= MOST_MODELS:
                 raise UploadRefused(f"you have {MOST_MODELS} models in the store", hint="delete one of them first")
+            self._committed.room(owner).check(source.size_bytes)
             with translated("moving a checkpoint into the store"), self._models.create(name) as folder:
                 write_committed(source, folder, digests)
                 write_owner(folder, owner)

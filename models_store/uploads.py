@@ -14,11 +14,10 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -29,6 +28,7 @@ from models_store.errors import (
     ModelNotFound,
     ModelRejected,
     OffsetMismatch,
+    StoreUnavailable,
     UploadBusy,
     UploadIncomplete,
     UploadRefused,
@@ -36,6 +36,8 @@ from models_store.errors import (
 )
 from models_store.files import GiB, MiB, takes, upload_limit
 from models_store.references import store_name
+from models_store.room import Room
+from storage.trees import remove_tree, tree_bytes, walk
 
 DEFAULT_LIMIT_BYTES: Final = 200 * GiB
 ABANDONED_AFTER_S: Final = 7 * 86_400.0
@@ -129,6 +131,8 @@ class Uploads:
             twice as many.
         min_free_bytes: what an upload leaves free on the disk.
         owner: whose uploads these are.
+        room: how many bytes all uploads of an owner may have together beside the models that are committed, and all
+            uploads of all owners.
     """
 
     def __init__(
@@ -138,8 +142,10 @@ class Uploads:
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         min_free_bytes: int = MIN_FREE_BYTES,
         owner: str = LOCAL_OWNER,
+        room: Callable[[str], Room] = lambda owner: Room(),
     ) -> None:
         self.root = root
+        self._owner, self._room = owner, room
         self.limit_bytes = limit_bytes
         self.min_free_bytes = min_free_bytes
         self._running: OrderedDict[Path, _Running] = OrderedDict()
@@ -148,7 +154,13 @@ class Uploads:
 
     def of(self, owner: str) -> "Uploads":
         """Another owner's."""
-        uploads = Uploads(self.root, limit_bytes=self.limit_bytes, min_free_bytes=self.min_free_bytes, owner=owner)
+        uploads = Uploads(
+            self.root,
+            limit_bytes=self.limit_bytes,
+            min_free_bytes=self.min_free_bytes,
+            owner=owner,
+            room=self._room,
+        )
         uploads._running = self._running
         return uploads
 
@@ -185,7 +197,8 @@ class Uploads:
             OffsetMismatch: the bytes before ``offset`` are not there.
             UploadBusy: somebody else is writing to this upload.
             UploadRefused: the owner has too many uploads, or this one has too many files.
-            NoSpace: the disk is full.
+            StoreFull: the owner's models and uploads are as large as they may be.
+            NoSpace: the disk is full, or all owners' are as large as they may be.
         """
         place = self._place(name, path)
         limit = min(upload_limit(path), self.limit_bytes)
@@ -205,17 +218,22 @@ class Uploads:
                     place.file.unlink(missing_ok=True)
                 if len(files := self._files_of(name)) >= MOST_FILES and place.part not in files:
                     raise UploadRefused(f"the upload has {len(files)} files", hint="no checkpoint has more")
-                room = min(
-                    limit,
-                    self.limit_bytes - _bytes_of(files) + there,
-                    2 * self.limit_bytes - sum(_bytes_of(self._files_of(one.name)) for one in self._all()) + there,
-                )
+                own = self.bytes_held()
+                room = self._room(self._owner).beside(own - there, tree_bytes(self.root) - there)
+                room.check(offset if total is None else total)
+                limit = min(limit, self.limit_bytes - _bytes_of(files) + there, 2 * self.limit_bytes - own + there)
                 running = self._running_at(place.part, offset)
                 with place.part.open("r+b" if offset else "wb") as file:
                     file.seek(offset)
                     try:
                         yield Receiving(
-                            file.fileno(), place, running, limit=room, at=offset, min_free_bytes=self.min_free_bytes
+                            file.fileno(),
+                            place,
+                            running,
+                            limit=limit,
+                            room=room,
+                            at=offset,
+                            min_free_bytes=self.min_free_bytes,
                         )
                     finally:
                         os.fdatasync(file.fileno())
@@ -223,6 +241,10 @@ class Uploads:
                             self._running.pop(place.part, None)
                         elif running is not None:
                             running.stamp = _stamp(os.fstat(file.fileno()))
+
+    def bytes_held(self) -> int:
+        """Bytes of all of the owner's uploads."""
+        return sum(_bytes_of(self._files_of(one.name)) for one in self._all())
 
     def _running_at(self, part: Path, offset: int) -> _Running | None:
         """The digest of the bytes before ``offset``; None where this process has not seen all of them."""
@@ -258,7 +280,7 @@ class Uploads:
             raise
 
     def _check_whole(self, name: str) -> None:
-        missing = sorted(path.name for path in (self._own / name / _PARTS).rglob("*") if path.is_file())
+        missing = sorted(path.name for path in _files_below(self._own / name / _PARTS))
         if missing:
             raise UploadIncomplete(f"{missing[0]}: is not all there", hint="ask for its offset, and send the rest")
 
@@ -282,14 +304,13 @@ class Uploads:
 
     def forget(self, name: str) -> None:
         """Delete what has been committed. To be called in ``committing``."""
-        with translated("deleting an upload"):
-            shutil.rmtree(self._own / store_name(name))
+        _delete(self._own / store_name(name))
 
     def stamp(self, name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """What tells one state of an upload's files from another; empty where there are none."""
         folder = self._own / store_name(name) / _FILES
         with translated("looking at an upload"):
-            return tuple(sorted((str(path), _stamp(path.stat())) for path in folder.rglob("*") if path.is_file()))
+            return tuple(sorted((str(path), _stamp(status)) for path, status in _statuses(_files_below(folder))))
 
     def discard(self, name: str) -> bool:
         """Delete an upload; say whether there was one.
@@ -301,7 +322,7 @@ class Uploads:
         if not folder.is_dir():
             return False
         with translated("deleting an upload"), self._locked(name):
-            shutil.rmtree(folder)
+            _delete(folder)
         return True
 
     def clean(self, *, older_than_s: float = ABANDONED_AFTER_S) -> None:
@@ -309,9 +330,10 @@ class Uploads:
         if not self.root.is_dir():
             return
         for folder in self.root.glob("*/*"):
-            times = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
-            if max(times) < time.time() - older_than_s:
-                shutil.rmtree(folder, ignore_errors=True)
+            # Others' uploads come and go meanwhile; what has gone is nobody's concern.
+            touched = [status.st_mtime for _, status in _statuses([folder, *_files_below(folder)])]
+            if touched and max(touched) < time.time() - older_than_s:
+                remove_tree(folder)
 
     def _all(self) -> list[Path]:
         """The owner's uploads, a folder each."""
@@ -330,7 +352,7 @@ class Uploads:
 
     def _files_of(self, name: str) -> list[Path]:
         folders = (self._own / name / _FILES, self._own / name / _PARTS)
-        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return [path for folder in folders for path in _files_below(folder)]
 
     def _is_locked(self, name: str, file: str) -> bool:
         try:
@@ -357,9 +379,17 @@ class Receiving:
     """One file that is being written."""
 
     def __init__(
-        self, descriptor: int, place: _Place, running: _Running | None, *, limit: int, at: int, min_free_bytes: int
+        self,
+        descriptor: int,
+        place: _Place,
+        running: _Running | None,
+        *,
+        limit: int,
+        room: Room,
+        at: int,
+        min_free_bytes: int,
     ) -> None:
-        self._descriptor, self._place, self._limit = descriptor, place, limit
+        self._descriptor, self._place, self._limit, self._room = descriptor, place, limit, room
         self._running = running
         self._unsynced = 0
         self._min_free_bytes = min_free_bytes
@@ -370,8 +400,10 @@ class Receiving:
 
         Raises:
             ModelRejected: they are more than the file, or the upload, may have.
-            NoSpace: the disk is full, or nearly.
+            StoreFull: they are more than the owner may have.
+            NoSpace: the disk is full, or nearly, or all owners have as much as they may.
         """
+        self._room.check(self.offset + len(chunk))
         if self.offset + len(chunk) > self._limit:
             raise ModelRejected(f"the upload is over its limit of {self._limit} bytes", hint="make it smaller")
         with translated("receiving an upload"):
@@ -424,8 +456,35 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def _delete(folder: Path) -> None:
+    """Delete a folder.
+
+    Raises:
+        StoreUnavailable: something of it cannot be deleted.
+    """
+    if not remove_tree(folder):
+        raise StoreUnavailable("deleting an upload failed", hint="check the disk and its permissions")
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The regular files below a folder; none where there is none."""
+    return [
+        current / entry.name
+        for current, entries in walk(folder)
+        for entry in entries
+        if entry.is_file(follow_symlinks=False)
+    ]
+
+
+def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """The paths that are there, and what they are: others' requests move and delete files."""
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield path, path.lstat()
+
+
 def _bytes_of(files: list[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
+    return sum(status.st_size for _, status in _statuses(files))
 
 
 def _sha256(path: Path) -> str:

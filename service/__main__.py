@@ -26,6 +26,7 @@ from service.settings import Settings
 from service.webhooks.trust import context_of
 from storage.errors import InvalidLocation, StorageError
 from worker.errors import WorkerError
+from worker.sandbox.confinement import hide_memory
 
 EXIT_USAGE: Final = 2
 """The settings are invalid."""
@@ -39,6 +40,7 @@ def main() -> int:
     """Serve; returns the exit code of the process."""
     logs.configure()
     write_privately()
+    hide_memory()  # The environment may contain passwords and keys, and sandboxes run as the same user.
     # The server passes a signal on after it has shut down, and before it starts there is nothing to shut down; in both
     # cases the process has finished successfully.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -12,11 +13,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from jobs.errors import LedgerError
 from models_store.sources.mlflow_registry import MlflowRegistry
 from service.artifacts import routes as artifacts
+from service.attestations import routes as attestations
 from service.audits import event_routes as events
 from service.audits import routes as audits
 from service.audits.event_stream import Streams
+from service.batches import routes as batches
 from service.decisions import routes as decisions
 from service.dependencies import Dependencies
 from service.health import routes as health
@@ -36,14 +40,18 @@ from service.models import upload_routes as uploads
 from service.openapi_document import routes as docs
 from service.openapi_document.document import DESCRIPTION, build
 from service.pages import views
+from service.reports import comparison_routes as comparisons
 from service.reports import routes as reports
 from service.settings import Settings
 from service.version import API_VERSION
 from service.webhooks import routes as webhooks
 from service.webhooks.delivery import Sender
+from service.webhooks.secrets import reseal
 from service.webhooks.sender import DeliveryLoop
 from service.webhooks.service import EXTRA_PER_MINUTE
 from service.webhooks.trust import context_of
+
+log = structlog.get_logger(__name__)
 
 _WITH_SLASHES: Final = re.compile(r"\{(feature_id|path)\}")
 """Parameters that match the rest of a path, which an OpenAPI document cannot express."""
@@ -84,7 +92,9 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         dependencies = await run_in_threadpool(Dependencies.open, settings)
         app.state.dependencies = dependencies
-        sender = Sender(settings.webhook_networks, settings.webhook_timeout_s, context_of(settings.webhook_ca_file))
+        await run_in_threadpool(_encrypt_secrets, dependencies)
+        trust = context_of(settings.webhook_ca_file)
+        sender = Sender(settings.webhook_networks, settings.webhook_timeout_s, trust, dependencies.secrets)
         deliveries = DeliveryLoop(dependencies.ledger.webhooks, sender, settings.webhook_retry_s)
         deliveries.start()
         tags = _tag_loop(settings, dependencies)
@@ -128,8 +138,11 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     for module in (
         audits,
         events,
+        batches,
+        comparisons,
         reports,
         decisions,
+        attestations,
         artifacts,
         models,
         uploads,
@@ -146,12 +159,26 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     return app
 
 
+def _encrypt_secrets(dependencies: Dependencies) -> None:
+    """Bring the signing secrets of webhooks under the first key; what is not done now, the next start does."""
+    try:
+        reseal(dependencies.ledger.webhooks, dependencies.secrets)
+    except LedgerError as error:
+        log.warning("webhook.secrets_waiting", error=type(error).__name__)
+
+
 def _tag_loop(settings: Settings, dependencies: Dependencies) -> TagLoop | None:
     """Start writing verdicts back to the registry, if the operator has enabled this."""
     registry = MlflowRegistry.from_settings(settings)
     if not settings.mlflow_tags or registry is None:
         return None
-    loop = TagLoop(dependencies.ledger.tags, registry, settings.webhook_retry_s, settings.public_url)
+    loop = TagLoop(
+        dependencies.ledger.tags,
+        registry,
+        dependencies.models.fetched_digest,
+        settings.webhook_retry_s,
+        settings.public_url,
+    )
     loop.start()
     return loop
 

@@ -261,6 +261,35 @@ class FeatureNotFound(ServiceError):
     )
 
 
+class BatchNotFound(ServiceError):
+    """The owner has no audit that was filed in this batch."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "batch_not_found", "Batch not found", "There is no batch with this id, or all of its audits were deleted."
+    )
+
+
+class FilesUnknown(ServiceError):
+    """The report does not list the files of its models, so nothing can be attested of them."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "files_unknown",
+        "Files not recorded",
+        "The report was made before reports listed the files of their models. Audit the model again.",
+    )
+
+
+class NoSigningKey(ServiceError):
+    """The operator has not given the service a key to sign with."""
+
+    problem: ClassVar[ProblemType] = ProblemType(
+        "no_signing_key",
+        "No signing key",
+        "This service signs nothing. Sign the statement with a key of yours, or have its operator set "
+        "BACKDOOR_AUDIT_SIGNING_KEY_FILE.",
+    )
+
+
 class ArtifactNotFound(ServiceError):
     """The audit has no file or folder with this name."""
 

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 from common.settings import CommonSettings, InvalidSettings, split_commas
 from service.errors import StartupError
 from service.http.public_url import PublicUrl
+from service.webhooks.secrets import KEY_COMMAND, SecretBox
 
 
 class Settings(CommonSettings):
@@ -41,6 +42,18 @@ class Settings(CommonSettings):
     upload_limit_gb: float = Field(default=200, gt=0, description="Maximum size of one uploaded checkpoint, GiB.")
     upload_min_free_gb: float = Field(
         default=2, ge=0, description="What uploads leave free on the data folder's disk, GiB."
+    )
+    models_per_owner_gb: float = Field(
+        default=500,
+        gt=0,
+        description="Maximum size of one owner's models in the store and uploads together, GiB; more are refused with "
+        "413.",
+    )
+    models_total_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Maximum size of all models in the store and uploads together, GiB; more are refused with 507. By "
+        "default nine tenths of the data folder's disk.",
     )
     commit_patience_s: float = Field(
         default=2,
@@ -83,15 +96,25 @@ class Settings(CommonSettings):
         default=None,
         description="A PEM file of certificate authorities to trust for webhook receivers, besides the public ones.",
     )
+    webhook_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Fernet keys that webhooks' signing secrets are encrypted with in the ledger: the first encrypts, "
+        "all decrypt. Without one, secrets are stored unencrypted.",
+    )
     webhook_timeout_s: float = Field(default=15, gt=0, le=120, description="Maximum seconds for one webhook attempt.")
     webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         default=(5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
         description="Pauses in seconds before each further webhook attempt.",
     )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="PEM file with the private key that attestations are signed with; without it the service signs "
+        "nothing.",
+    )
     startup_wait_s: float = Field(default=30, ge=0, description="Seconds to wait for a database that is starting.")
     shutdown_grace_s: float = Field(default=10, ge=0, description="Seconds that open requests have to finish.")
 
-    @field_validator("webhook_ca_file", "mlflow_audits")
+    @field_validator("webhook_ca_file", "mlflow_audits", "signing_key_file")
     @classmethod
     def _absolute_file(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -103,10 +126,19 @@ class Settings(CommonSettings):
             PublicUrl.of(value)
         return value
 
-    @field_validator("webhook_networks", "webhook_retry_s", mode="before")
+    @field_validator("webhook_networks", "webhook_retry_s", "webhook_keys", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return split_commas(value) if isinstance(value, str) else value
+
+    @field_validator("webhook_keys")
+    @classmethod
+    def _are_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            SecretBox([key.get_secret_value() for key in value])
+        except ValueError:
+            raise ValueError(f"must be Fernet keys, separated by commas; this prints one: {KEY_COMMAND}") from None
+        return value
 
     @model_validator(mode="after")
     def _mlflow_is_whole(self) -> Self:

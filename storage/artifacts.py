@@ -5,13 +5,16 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from storage.disk import discard
 from storage.errors import InvalidLocation, translated
-from storage.folders import ArtifactFolder
+from storage.folders import NAME, ArtifactFolder
+from storage.untrusted_folder import MAX_FILES
 
 AUDIT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PIECE_BYTES: Final = 1024**2
@@ -60,11 +63,14 @@ class ArtifactStore:
                 yield name
 
     def list(self, audit_id: str) -> list[str]:
-        """Names of the finished artifacts of one audit."""
-        return list(self.folder(audit_id).names())
+        """Names of the finished artifacts of one audit, at most ``MAX_FILES``."""
+        return list(islice(self.folder(audit_id).names(), MAX_FILES))
 
     def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
         """The regular files right in a finished artifact, by name; None if there is none. Links are not followed.
+
+        A stranger's code may have filled the folder: names that no artifact has are left out, and so is what is more
+        than ``MAX_FILES``.
 
         Raises:
             StorageUnavailable: the disk refused.
@@ -74,7 +80,9 @@ class ArtifactStore:
         if folder is None:
             return None
         with translated("looking at an artifact"):
-            found = [(path, path.lstat()) for path in sorted(folder.iterdir())]
+            with os.scandir(folder) as entries:
+                names = nsmallest(MAX_FILES, (entry.name for entry in entries if NAME.fullmatch(entry.name)))
+            found = [(folder / name, (folder / name).lstat()) for name in names]
         return tuple(
             StoredFile(
                 name=path.name,

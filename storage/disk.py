@@ -13,6 +13,7 @@ from storage.trees import remove_tree
 
 TEMPORARY: Final = ".tmp-"
 TRASH: Final = ".trash-"
+LOCK: Final = ".eviction.lock"
 
 
 def locked_folder(root: Path) -> tuple[Path, int]:

@@ -7,11 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from storage.disk import claimed, discard, is_same, lock_alone, lock_shared
+from storage.disk import LOCK, claimed, discard, is_same, lock_alone, lock_shared
 from storage.folders import ArtifactFolder, checked_name
 from storage.trees import tree_bytes
 
-_EVICTION_LOCK: Final = ".eviction.lock"
 _MAX_PINNED: Final = 256
 _PATIENCE_S: Final = 5.0
 
@@ -65,7 +64,7 @@ class FolderCache(ArtifactFolder):
             The names that went.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root / _EVICTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # Whoever holds it for longer is not evicting; nobody waits for that.
             return self._evict_locked(keep) if lock_alone(lock, patience_s=_PATIENCE_S) else []

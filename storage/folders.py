@@ -8,11 +8,11 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from storage.disk import TEMPORARY, TRASH, claimed, discard, locked_folder
+from storage.disk import LOCK, TEMPORARY, TRASH, claimed, discard, locked_folder
 from storage.trees import flush, flush_tree, remove_tree, tree_bytes
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+@-]{0,199}")
@@ -94,6 +94,15 @@ class ArtifactFolder:
                 with claimed(Path(entry.path)) as free:
                     if free:
                         remove_tree(Path(entry.path))
+
+    def sweep(self) -> None:
+        """As ``clean``, and delete besides what is no folder of ours: whoever may write here can leave anything."""
+        self.clean()
+        with suppress(OSError), os.scandir(self.root) as entries:
+            for entry in entries:
+                ours = NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                if not ours and not entry.name.startswith((TEMPORARY, TRASH, LOCK)):
+                    remove_tree(Path(entry.path))
 
     def size_bytes(self) -> int:
         """Bytes of all files of the finished folders."""

@@ -8,11 +8,16 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIFTED: Final = ".lifted-"
+_BATCH: Final = 10_000
+"""How many entries of a folder are held in memory at a time."""
+_MOST_PASSES: Final = 100_000
+"""After so many levels the rest is left for the next call: somebody may be adding to the folder all the time."""
 
 
 def remove_tree(folder: Path) -> bool:
@@ -31,8 +36,9 @@ def remove_tree(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        while _remove_level(top):
-            pass
+        for _ in range(_MOST_PASSES):
+            if not _remove_level(top):
+                break
     except OSError:
         return False
     finally:
@@ -44,20 +50,25 @@ def remove_tree(folder: Path) -> bool:
 
 def _remove_level(top: int) -> bool:
     """Delete the files and the folders right in the open folder, lifting what is below those; False when done."""
-    with os.scandir(top) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     removed = False
-    for name, is_folder in found:
+    for entry in _in_batches(top):
         try:
-            if is_folder:
-                _lift(top, name)
-                os.rmdir(name, dir_fd=top)
+            if entry.is_dir(follow_symlinks=False):
+                _lift(top, entry.name)
+                os.rmdir(entry.name, dir_fd=top)
             else:
-                os.unlink(name, dir_fd=top)
+                os.unlink(entry.name, dir_fd=top)
             removed = True
         except OSError:
             continue
     return removed
+
+
+def _in_batches(folder: int) -> Iterator[os.DirEntry[str]]:
+    """What is in an open folder; it may be removed on the way."""
+    with os.scandir(folder) as entries:
+        while batch := list(islice(entries, _BATCH)):
+            yield from batch
 
 
 def _lift(top: int, name: str) -> None:
@@ -65,15 +76,13 @@ def _lift(top: int, name: str) -> None:
     _permit(top, name)
     inner = os.open(name, _FOLDER, dir_fd=top)
     try:
-        with os.scandir(inner) as entries:
-            found = [(entry.name, entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for below, inode, is_folder in found:
+        for entry in _in_batches(inner):
             with suppress(OSError):
-                if is_folder:
-                    _permit(inner, below)
-                    os.rename(below, f"{_LIFTED}{inode}", src_dir_fd=inner, dst_dir_fd=top)
+                if entry.is_dir(follow_symlinks=False):
+                    _permit(inner, entry.name)
+                    os.rename(entry.name, f"{_LIFTED}{entry.inode()}", src_dir_fd=inner, dst_dir_fd=top)
                 else:
-                    os.unlink(below, dir_fd=inner)
+                    os.unlink(entry.name, dir_fd=inner)
     finally:
         os.close(inner)
 
@@ -110,13 +119,64 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
 
 
 def tree_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; files that go meanwhile count as nothing."""
+    """Bytes of all files below a folder, however deep; files that go meanwhile count as nothing."""
     total = 0
-    for _, files in walk(folder):
-        for entry in files:
-            with suppress(OSError):
-                total += entry.stat(follow_symlinks=False).st_size
+    for entry in _files_at_any_depth(folder):
+        with suppress(OSError):
+            total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+def _files_at_any_depth(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What below a folder is no folder. To be looked at at once; no path is used, which a deep one would be too long
+    for, and one descriptor is open at a time. Ends early if folders are moved meanwhile.
+    """
+    try:
+        current = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    waiting: list[list[str]] = [[]]
+    way: list[tuple[int, int]] = []
+    try:
+        yield from _listed(current, waiting[-1])
+        while waiting:
+            if waiting[-1]:
+                with suppress(OSError):
+                    name = waiting[-1].pop()
+                    _permit(current, name)  # one that may be written to and not listed hides what is in it
+                    below = os.open(name, _FOLDER, dir_fd=current)
+                    way.append(_identity(current))
+                    os.close(current)
+                    current = below
+                    waiting.append([])
+                    yield from _listed(current, waiting[-1])
+                continue
+            waiting.pop()
+            if waiting:
+                above = os.open("..", _FOLDER, dir_fd=current)
+                os.close(current)
+                current = above
+                if _identity(current) != way.pop():
+                    return
+    except OSError:
+        return
+    finally:
+        os.close(current)
+
+
+def _listed(folder: int, folders: list[str]) -> Iterator[os.DirEntry[str]]:
+    """What in an open folder is no folder; the names of the others go into ``folders``."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                yield entry
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    status = os.fstat(folder)
+    return status.st_dev, status.st_ino
 
 
 def flush_tree(folder: Path) -> None:

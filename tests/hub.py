@@ -38,6 +38,11 @@ def serving(files: Mapping[str, bytes]) -> Iterator[Hub]:
         server.server_close()
 
 
+def git_digest(data: bytes) -> str:
+    """What git calls a file of this content, and the hub one that is small."""
+    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -63,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = json.dumps(tree).encode()
         elif self.path.startswith(f"/org/repo/resolve/{COMMIT}/") and name in self.server.files:
             data = self.server.files[name]
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{git_digest(data)}"', "X-Repo-Commit": COMMIT}
         else:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")

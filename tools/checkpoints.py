@@ -8,8 +8,11 @@ from models_store.files import MAX_DEPTH, MAX_ENTRIES, MAX_TOTAL_BYTES, GiB
 from models_store.verification.adapters.config import IDLE_OPTIONS, INITIALISATIONS, MAX_RANK, READ_OPTIONS
 from models_store.verification.adapters.patterns import MAX_PATTERN_CHARS
 from models_store.verification.architectures import ARCHITECTURES, MULTIMODAL
-from models_store.verification.gguf import GGUF_ARCHITECTURES, TYPES
+from models_store.verification.gguf import TYPES
+from models_store.verification.gguf_models import GGUF_ARCHITECTURES
 from models_store.verification.headers import FLOATS, MAX_SHARDS, MAX_TENSORS
+from models_store.verification.quantised import KEY as QUANTISATION
+from models_store.verification.quantised import METHODS
 from models_store.verification.rewriting import CODE_KEYS, REFUSED_KEYS
 
 _HEAD: Final = """\
@@ -28,6 +31,7 @@ def checkpoints_page() -> str:
     return _HEAD + "\n".join(
         (
             _table("Taken", ("what", "limit", "why"), _taken()),
+            _table("Quantised safetensors", ("quant_method", "taken", "refused"), _QUANTISED),
             _table("Ignored: never opened, hashed or copied; listed in the report", ("what", "why"), _IGNORED),
             _table(
                 "Rewritten: dropped or changed in the private copy; named in the report", ("what", "how"), _rewritten()
@@ -45,7 +49,9 @@ def _taken() -> list[tuple[str, str, str]]:
     return [
         (f"`{WEIGHTS}`, or the shards that `{INDEX}` names", f"{total}, {MAX_SHARDS:,} shards, {MAX_TENSORS:,} tensors",
          f"a whole model: {_names(sorted(FLOATS))} weights of one of {len(ARCHITECTURES)} architectures"),
-        ("one `*.gguf` file without other weights beside it", total,
+        ("safetensors whose weights are quantised", total,
+         f"a whole model, dequantised in the sandbox: {_names(METHODS)}, in the forms of the next table"),
+        ("one `*.gguf` file, or all its parts, without other weights beside it", total,
          f"a whole model with its configuration and chat template, dequantised in the sandbox: "
          f"{_names(sorted(GGUF_ARCHITECTURES))} in {_names(sorted(kind for kind, _, _ in TYPES.values()))}"),
         (f"`{ADAPTER_WEIGHTS}`", total,
@@ -62,7 +68,33 @@ _PURPOSE: Final = {
     ADAPTER_CONFIG: "options of an adapter",
     INDEX: "which shard holds which tensor",
     "chat_template.jinja": "the chat template",
+    "chat_template.json": "the chat template of a processor",
+    "processor_config.json": "the chat template of a processor; nothing else of it",
 }
+_QUANTISED: Final = [
+    ("`fp8`", "E4M3 in blocks, with one scale or one for each row", "4-bit experts"),
+    ("`fbgemm_fp8`", "E4M3 with a scale for each row", ""),
+    (
+        "`bitsandbytes`",
+        "8 bits; 4 bits (`nf4`, `fp4`) in blocks, scales quantised again or not",
+        "rows in an order of their own; other levels than the library's",
+    ),
+    (
+        "`gptq`",
+        "2, 3, 4 and 8 bits, both forms of zero points (`gptq`, `gptq_v2`), groups in any order",
+        "what kernels read in different ways: zero points of 0 in the first form, others than the middle where `sym` "
+        "is true, an order where `desc_act` is false; other bits for some modules (`dynamic`)",
+    ),
+    ("`awq`", "4 bits packed for `gemm`", "`gemv` and other packings"),
+    (
+        "`compressed-tensors`",
+        "`float-quantized`, `int-quantized`, `naive-quantized` of 8 bits; `pack-quantized` of 4 and 8 bits; for each "
+        "tensor, row, group or block",
+        "several forms in one model; sparse or transformed weights; FP4",
+    ),
+    ("`mxfp4`", "experts of `gpt_oss`", ""),
+    ("others", "", "the message has the command that dequantises, on a machine with the library"),
+]
 _IGNORED: Final = [
     ("optimizer and scheduler states, `training_args.bin`, `trainer_state.json`", "no model is read from them"),
     ("pickles beside safetensors (`pytorch_model.bin`, `adapter_model.bin`, `*.pth`)", "the safetensors are read"),
@@ -73,7 +105,10 @@ _IGNORED: Final = [
         "the safetensors are read",
     ),
     ("`config.json` beside a GGUF file", "the file says all that it would"),
-    ("`vocab.json`, `merges.txt`, `tokenizer.model`, processors' settings", "`tokenizer.json` holds all that is read"),
+    (
+        "`vocab.json`, `merges.txt`, `tokenizer.model`, `preprocessor_config.json`",
+        "`tokenizer.json` holds all that is read",
+    ),
     ("`config.json` beside an adapter", "it is the base's"),
     ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
 ]
@@ -110,6 +145,7 @@ def _rewritten() -> list[tuple[str, str]]:
 def _refused() -> list[tuple[str, str]]:
     return [
         ("weights that are there only as a pickle", "opening a pickle can run code"),
+        ("pointers of Git LFS in the place of files", "the files are not there; the message says how to fetch them"),
         ("links out of the folder, FIFOs, sockets, devices", "they lead to what is not the checkpoint's"),
         (
             f"more than {MAX_ENTRIES:,} entries, folders nested deeper than {MAX_DEPTH}",
@@ -120,10 +156,16 @@ def _refused() -> list[tuple[str, str]]:
             "`model_type` or `architectures` that are not on the list; tensors that the architecture lacks",
             "it would be another model",
         ),
-        (_names(sorted(REFUSED_KEYS)), "the same tensors would be another model"),
+        (_names(sorted(REFUSED_KEYS - {QUANTISATION})), "the same tensors would be another model"),
         (
-            "several GGUF files; a GGUF file in parts, of another architecture or type, or that scales rotary angles",
+            "several GGUF models; parts that are missing; a GGUF file of another architecture or type, or with a "
+            "setting that is not known",
             "which is meant, or what it computes, is not known; the message says how to convert it",
+        ),
+        (
+            f"`{QUANTISATION}` where no weight is quantised, or a module is that it takes out; packed tensors that do "
+            "not fit each other",
+            "libraries would load another model",
         ),
         ("header and configuration that disagree; damaged files", "they do not belong together"),
         ("shards without an index, or missing; a tensor in two shards", "which weights are meant is not known"),

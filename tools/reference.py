@@ -48,8 +48,8 @@ separated by commas.
 
 `serve` takes `--data-dir`, `--models-root`, `--host`, `--port` (8321 by default), `--database-url` and
 `--broker-url`, and hands every other setting on to its children. The command reads `BACKDOOR_AUDIT_URL` and
-`BACKDOOR_AUDIT_API_KEY` besides; the Python client reads no variables. `OMP_NUM_THREADS` and `CUDA_VISIBLE_DEVICES`
-reach the sandbox; most of the environment does not.
+`BACKDOOR_AUDIT_API_KEY` besides, and `attest` `BACKDOOR_AUDIT_KEY_PASSWORD`; the Python client reads no variables.
+`OMP_NUM_THREADS` and `CUDA_VISIBLE_DEVICES` reach the sandbox; most of the environment does not.
 
 """
 

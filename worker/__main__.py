@@ -31,6 +31,7 @@ from worker.foreign_messages import CarefulConsumer, use_careful_transport
 from worker.reaper import Reaper
 from worker.sandbox.confinement import hide_memory
 from worker.sandbox.left_over import end_orphans
+from worker.sandbox.orphans import Orphans
 from worker.settings import WorkerSettings
 from worker.shutdown import Shutdown
 from worker.tasks import register, worker_name
@@ -90,6 +91,7 @@ def run(settings: WorkerSettings) -> int:
         models=ModelsStore.from_settings(settings),
         artifacts=workspaces,
         shutdown=Shutdown(),
+        orphans=Orphans.adopt(),
         published=published,
     )
     dispatcher = Dispatcher(settings.broker_url)

@@ -25,13 +25,35 @@ _RETRY_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
+_MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+class QoS(redis.QoS):  # type: ignore[misc]
+    """Puts what was never acknowledged back into the queue; what is no message of the transport is dropped.
+
+    It does so when a worker starts, so a foreign entry would end each one.
+    """
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> Any:
+        """Put one entry back; drop it if it cannot be read."""
+        try:
+            return super().restore_by_tag(tag, client, leftmost)
+        except _MALFORMED as error:
+            log.warning("message.dropped", reason=type(error).__name__)
+            with self.channel.conn_or_acquire(client) as connected:
+                connected.hdel(self.unacked_key, tag)
+                connected.zrem(self.unacked_index_key, tag)
+
+
 class Channel(redis.Channel):  # type: ignore[misc]
     """Reads items of the queue; what is no message of the transport is dropped."""
+
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except _MALFORMED as error:
             log.warning("message.dropped", reason=type(error).__name__)
             raise Empty from error
 

@@ -30,7 +30,7 @@ def baselines_of(
 
     Args:
         untrained: for each architecture a dictionary of the same shape that was not trained.
-        gradient_b: ∂KL(run‖ft_c)/∂h over the span on B's decoy carriers.
+        gradient_b: ∂KL(run‖q)/∂h over the span on B's decoy carriers.
     """
     layer = directions.layer
     on_b = extraction.contrast("b")

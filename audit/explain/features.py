@@ -11,7 +11,6 @@ from torch import Tensor
 from audit.explain.training import Trained
 from audit.measure.ablation import orthonormal
 from audit.measure.contrast import Contrast, Directions, Effects, effects
-from audit.measure.divergence import divergence_from
 from audit.measure.extraction import Extraction
 
 MAX_FEATURES: Final = 4
@@ -64,10 +63,9 @@ def attributions(
 
 
 def gradient_on(extraction: Extraction, contrast: Contrast, layer: int) -> Float[Tensor, "span d_model"]:
-    """∂KL(ft_s‖ft_c)/∂h at one layer over the span."""
-    assert contrast.clean.final is not None
+    """∂KL(ft_s‖q)/∂h at one layer over the span, q being what the base predicts."""
     string = contrast.string
-    loss = divergence_from(contrast.clean.final)
+    loss = contrast.expected(extraction.setup.pair).divergence
     gradients = extraction.setup.runner.gradients(string.layout, [layer], string.hidden[layer], loss)
     return gradients[layer][contrast.alignment.left]
 
@@ -81,7 +79,7 @@ def select(extraction: Extraction, trained: Trained, directions: Directions, gra
     """Select up to ``MAX_FEATURES`` features greedily by the effect that ablating them has on A, and measure them on B.
 
     Args:
-        gradient_b: ∂KL(run‖ft_c)/∂h over the span on B's decoy carriers.
+        gradient_b: ∂KL(run‖q)/∂h over the span on B's decoy carriers.
     """
     layer, runner = trained.layer, extraction.setup.runner
     on_a = extraction.contrast("a")

@@ -1,4 +1,4 @@
-"""Replacing a run's coefficients along a subspace by those of another run of the same carrier."""
+"""Taking out of a run, along a subspace, what differs from another run of the same carrier."""
 
 from dataclasses import dataclass
 
@@ -44,20 +44,18 @@ class Alignment:
         return cls(torch.tensor(left), torch.tensor(right), torch.tensor(carrier), torch.tensor(in_prompt))
 
 
-def replace_along(
+def removed_along(
     target: Float[Tensor, "positions d_model"],
-    source: Float[Tensor, "other_positions d_model"],
+    rows: Int[Tensor, "span"],
+    difference: Float[Tensor, "span d_model"],
     basis: Float[Tensor, "d_model rank"],
-    alignment: Alignment,
 ) -> Float[Tensor, "positions d_model"]:
-    """``target`` with its coefficients along an orthonormal basis replaced by ``source``'s at the aligned rows.
+    """``target`` without the part of ``difference`` that lies along an orthonormal basis, at the given rows.
 
-    h ← h + U Uᵀ (h_source − h), in float32, returned in the dtype of ``target``.
+    h ← h − U Uᵀ difference, in float32, returned in the dtype of ``target``.
     """
-    rows = target[alignment.left].float()
-    difference = source[alignment.right].float() - rows
     changed = target.clone()
-    changed[alignment.left] = (rows + (difference @ basis) @ basis.T).to(target.dtype)
+    changed[rows] = (target[rows].float() - (difference @ basis) @ basis.T).to(target.dtype)
     return changed
 
 

@@ -58,6 +58,21 @@ def after(activations: Activations, count: int) -> Activations:
     return Activations(layout, {layer: value[begin:] for layer, value in activations.hidden.items()}, final)
 
 
+def prompts_only(activations: Activations) -> Activations:
+    """The same runs without the forced continuation: in a causal model, prompts do not depend on it."""
+    sequences = activations.layout.sequences
+    if all(len(each) == each.prompt_length for each in sequences):
+        return activations
+    rows = [
+        row
+        for index, each in enumerate(sequences)
+        for row in activations.layout.rows(index)[: each.prompt_length]
+    ]  # fmt: skip
+    final = None if activations.final is None else activations.final[:, :1]
+    hidden = {layer: value[rows] for layer, value in activations.hidden.items()}
+    return Activations(Layout.of([each.prompt() for each in sequences]), hidden, final)
+
+
 def span_rows(layout: Layout) -> Int[Tensor, "rows"]:
     """Rows of prompt tokens from the string on.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from audit.errors import InvalidAudit
-from audit.measure.contrast import Contrast, effects, fit_directions
-from audit.measure.noise import numeric_noise
+from audit.measure.contrast import Contrast, fit_directions
+from audit.measure.extraction import capped_effect
 from audit.measure.preflight import AuditSetup, prepare
 from audit.models.pair import load_pair
 from audit.models.runner import Activations, Runner
@@ -23,6 +23,8 @@ from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from backdoor_audit.contract.spec.trigger_kind import differing_part, kind_of
 
+NOISE_NATS: Final = 1e-6
+"""τ: the accuracy of a sum of float32 divergences. It shifts all scores alike, and p is a rank."""
 _NAME: Final = "score"
 _FILE: Final = "score.json"
 
@@ -47,14 +49,11 @@ def key_of(setup: AuditSetup, base_digest: str) -> ComparabilityKey:
     )
 
 
-def own_score(
-    setup: AuditSetup, effect: float, store: FolderStore, *, base_digest: str, cache: FolderStore | None
-) -> ModelScore | None:
+def own_score(setup: AuditSetup, effect: float, *, base_digest: str) -> ModelScore | None:
     """The audited model's score from its T; None if T is not finite."""
     if not math.isfinite(effect):
         return None
-    noise = numeric_noise(setup, store, base_digest=base_digest, cache=cache)
-    return ModelScore.of(effect, noise, key_of(setup, base_digest))
+    return ModelScore.of(effect, NOISE_NATS, key_of(setup, base_digest))
 
 
 def score_model(
@@ -70,7 +69,7 @@ def score_model(
     recipe: str | None = None,
     device: str = "auto",
 ) -> LibraryEntry:
-    """Measure S of one fine-tune known to be benign: the T that a complete audit of it would report, and τ.
+    """Measure S of one fine-tune known to be benign: from the T that a complete audit of it would report.
 
     Directions are fitted on the same batches as in an audit, and the forced answers are an audit's. T is measured on
     B's decoy carriers alone, while an audit runs all of B at once: the batches have another shape, so the two numbers
@@ -82,7 +81,7 @@ def score_model(
         workspace: a folder of its own; a score that it already holds is not measured again.
         sink: receives progress and may stop by raising.
         base_digest, tuned_digest: content digests of the two; a score is useless without them.
-        cache: activations and noise of bases, shared with audits.
+        cache: activations of bases, shared with audits.
         recipe: how the model was made, for counts by recipe.
         device: ``auto``, ``cpu`` or ``cuda:N``.
 
@@ -100,7 +99,7 @@ def score_model(
         pair = load_pair(base_dir, tuned_dir, dtype=spec.dtype, device=device)
         runner = Runner(pair, budget=budget, tick=lambda _tokens: sink.progress("calibrate", 0.5))
         setup = prepare(spec, pair, runner, base_digest=base_digest, cache=cache)
-        score = own_score(setup, _pair_effect(setup), workspace, base_digest=base_digest, cache=cache)
+        score = own_score(setup, _pair_effect(setup), base_digest=base_digest)
         if score is None:
             raise InvalidAudit(
                 "the effect of the pair is infinite or NaN",
@@ -121,7 +120,7 @@ def _pair_effect(setup: AuditSetup) -> float:
     on_a, on_b = setup.a[: setup.decoys_a], setup.b[: setup.decoys_b]
     directions = fit_directions(setup.runner, _contrast(setup, on_a, on_a), setup.layers)
     contrast = _contrast(setup, on_b, setup.b)
-    return effects(setup.runner, contrast, directions.layer, [directions.basis[directions.layer][:, :1]]).nats()
+    return capped_effect(setup.runner, contrast, directions)
 
 
 def _contrast(setup: AuditSetup, carriers: tuple[Carrier, ...], answered: tuple[Carrier, ...]) -> Contrast:
@@ -139,5 +138,7 @@ def _contrast(setup: AuditSetup, carriers: tuple[Carrier, ...], answered: tuple[
         prompts = setup.tokens(carriers, string)
         forced = [prompt.continued(text) for prompt, text in zip(prompts, texts, strict=False)]
         tuned.append(runner.capture(forced, "tuned", setup.layers))
-        base.append(setup.base.capture(setup.tokens(carriers, string, "base")))
+        own = setup.tokens(carriers, string, "base")
+        forced = [prompt.continued(text) for prompt, text in zip(own, texts, strict=False)]
+        base.append(runner.capture(forced, "base", setup.layers))
     return Contrast(*tuned, *base)

@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audit.measure.ablation import Alignment, replace_along
-from audit.measure.activations import first
+from audit.measure.ablation import Alignment, removed_along
+from audit.measure.activations import first, prompts_only
 from audit.measure.directions import attribution_directions
-from audit.measure.divergence import many_carrier_kl, symmetric_divergence
+from audit.measure.divergence import carrier_kl
+from audit.measure.expected import Expected
+from audit.models.pair import ModelPair
 from audit.models.runner import Activations, Runner
 
 MAX_RANK: Final = 4
@@ -29,7 +31,8 @@ class Contrast:
 
     Attributes:
         string, clean: the fine-tuned model's runs, forced continuation included.
-        base_string, base_clean: the base's runs, prompts only.
+        base_string, base_clean: the base's runs; with the same continuation where effects are measured, otherwise
+            prompts only.
     """
 
     string: Activations
@@ -42,21 +45,33 @@ class Contrast:
         """Rows of the fine-tuned runs that match."""
         return Alignment.of(self.string.layout, self.clean.layout)
 
-    def did(self, layer: int) -> Float[Tensor, "span d_model"]:
-        """Difference in differences over the span, float32.
+    @property
+    def forced(self) -> bool:
+        """Whether the base was run over the continuation as well, under both strings."""
+        outputs = outputs_of(self.string).shape[1]
+        return outputs_of(self.base_string).shape[1] == outputs_of(self.base_clean).shape[1] == outputs
 
-        Past the prompt the base is not run (its activations would depend on the fine-tuned model's continuation and
-        could not be shared between audits); its difference there is taken to be zero. So it is at tokens that only the
-        fine-tuned model's template writes.
+    def expected(self, pair: ModelPair) -> Expected:
+        """What the base says that the string should do."""
+        assert self.forced, "the base was run on prompts only"
+        return Expected(pair, outputs_of(self.clean), outputs_of(self.base_string), outputs_of(self.base_clean))
+
+    def did(self, layer: int) -> Float[Tensor, "span d_model"]:
+        """Difference in differences over the span, float32: (h_ft,s − h_ft,c) − (h_b,s − h_b,c).
+
+        The base's difference is taken to be zero where it was not run, and at tokens that only the fine-tuned model's
+        template writes.
         """
         rows = self.alignment
         did = self.string.hidden[layer][rows.left].float() - self.clean.hidden[layer][rows.right].float()
-        base_rows = Alignment.of(self.base_string.layout, self.base_clean.layout)
-        base = self.base_string.hidden[layer][base_rows.left].float()
-        base -= self.base_clean.hidden[layer][base_rows.right].float()
-        in_prompt = rows.in_prompt.nonzero()[:, 0]
-        ours, theirs = _from_the_right(rows.carrier[in_prompt], base_rows.carrier)
-        did[in_prompt[ours]] -= base[theirs]
+        runs = (self.base_string, self.base_clean)
+        base_string, base_clean = runs if self.forced else (prompts_only(run) for run in runs)
+        base_rows = Alignment.of(base_string.layout, base_clean.layout)
+        base = base_string.hidden[layer][base_rows.left].float()
+        base -= base_clean.hidden[layer][base_rows.right].float()
+        counted = torch.arange(len(did)) if self.forced else rows.in_prompt.nonzero()[:, 0]
+        ours, theirs = _from_the_right(rows.carrier[counted], base_rows.carrier)
+        did[counted[ours]] -= base[theirs]
         return did
 
     def last(self, layer: int) -> "LastToken":
@@ -141,23 +156,32 @@ class Directions:
 def fit_directions(runner: Runner, contrast: Contrast, layers: Sequence[int]) -> Directions:
     """Fit a subspace of rank 4 at every layer on half A and choose the layer by the effect of rank 1.
 
-    Gradients are those of KL(run‖ft_c) + KL(ft_c‖run): those of the first term alone vanish where the run is certain of
-    its answer, which would leave nothing to fit (docs/decisions/0036-the-loss-that-directions-come-from.md).
+    Gradients are those of KL(run‖q) + KL(q‖run), q being what the base predicts: those of the first term alone vanish
+    where the run is certain of its answer, which would leave nothing to fit
+    (docs/decisions/0036-the-loss-that-directions-come-from.md).
     """
-    string, clean, rows = contrast.string, contrast.clean, contrast.alignment
     ordered = sorted(layers)
-    loss = symmetric_divergence(outputs_of(clean))
-    gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
-    spans = {layer: gradients[layer][rows.left] for layer in ordered}
+    spans = _gradients(runner, contrast, ordered)
     # Contiguous, as when a second attempt reads them back: products with another layout round differently.
     basis = {
         layer: attribution_directions(contrast.did(layer), spans[layer], MAX_RANK).contiguous() for layer in ordered
     }
-    finals = [ablated_outputs(runner, contrast, layer, basis[layer][:, :1]) for layer in ordered]
-    intact, *ablated = kls_from_clean(runner, contrast, [outputs_of(string), *finals])
+    finals = [ablated_outputs(runner, contrast, layer, [basis[layer][:, :1]])[0] for layer in ordered]
+    intact, *ablated = contrast.expected(runner.pair).kls([outputs_of(contrast.string), *finals])
     effect_a = {layer: float((intact - kls).mean()) for layer, kls in zip(ordered, ablated, strict=True)}
     layer = max(ordered, key=lambda candidate: effect_a[candidate])
     return Directions(basis, effect_a, layer, spans)
+
+
+def fit_at(runner: Runner, contrast: Contrast, layer: int) -> Float[Tensor, "d_model rank"]:
+    """The subspace of ``fit_directions`` at one layer."""
+    return attribution_directions(contrast.did(layer), _gradients(runner, contrast, [layer])[layer], MAX_RANK)
+
+
+def _gradients(runner: Runner, contrast: Contrast, ordered: Sequence[int]) -> dict[int, Float[Tensor, "span d_model"]]:
+    string, loss = contrast.string, contrast.expected(runner.pair).symmetric_divergence
+    gradients = runner.gradients(string.layout, ordered, string.hidden[ordered[0]], loss)
+    return {layer: gradients[layer][contrast.alignment.left] for layer in ordered}
 
 
 def outputs_of(activations: Activations) -> Float[Tensor, "carriers outputs d_model"]:
@@ -167,55 +191,42 @@ def outputs_of(activations: Activations) -> Float[Tensor, "carriers outputs d_mo
 
 
 def ablated_outputs(
-    runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor, "d_model rank"]
-) -> Float[Tensor, "carriers outputs d_model"]:
-    """Head inputs of the string's run with its coefficients along the basis replaced by the clean run's."""
-    changed = replace_along(contrast.string.hidden[layer], contrast.clean.hidden[layer], basis, contrast.alignment)
-    return runner.resume(contrast.string.layout, layer, changed)
+    runner: Runner, contrast: Contrast, layer: int, bases: Sequence[Float[Tensor, "d_model rank"]]
+) -> list[Float[Tensor, "carriers outputs d_model"]]:
+    """Head inputs of the string's run without the DiD along each basis: what the base does too stays in place."""
+    string, did, rows = contrast.string, contrast.did(layer), contrast.alignment.left
+    return [
+        runner.resume(string.layout, layer, removed_along(string.hidden[layer], rows, did, basis)) for basis in bases
+    ]
 
 
-def kls_from_clean(
-    runner: Runner, contrast: Contrast, runs: Sequence[Float[Tensor, "carriers outputs d_model"]]
-) -> list[Float[Tensor, "carriers"]]:
-    """KL(run‖ft_c), nats per carrier, of several runs given by their head inputs."""
+def tuned_kl(runner: Runner, string: Activations, clean: Activations) -> Float[Tensor, "carriers"]:
+    """Σ KL(ft_s‖ft_c), nats per carrier."""
     with runner.pair.on("tuned") as parts:
-        return many_carrier_kl(parts, runs, outputs_of(contrast.clean), runner.pair.device)
+        return carrier_kl(parts, outputs_of(string), outputs_of(clean), runner.pair.device)
 
 
 def effects(
     runner: Runner, contrast: Contrast, layer: int, bases: Sequence[Float[Tensor, "d_model rank"]]
 ) -> "Effects":
-    """KL(ft_s‖ft_c) and KL(ablated‖ft_c) for several bases at one layer, nats per carrier."""
-    finals = [ablated_outputs(runner, contrast, layer, basis) for basis in bases]
-    intact, *ablated = kls_from_clean(runner, contrast, [outputs_of(contrast.string), *finals])
+    """KL(ft_s‖q) and KL(ablated‖q) for several bases at one layer, nats per carrier."""
+    finals = ablated_outputs(runner, contrast, layer, bases)
+    intact, *ablated = contrast.expected(runner.pair).kls([outputs_of(contrast.string), *finals])
     return Effects(intact, tuple(ablated))
 
 
 @dataclass(frozen=True)
 class Effects:
-    """KL from the clean run before and after ablations, ``[carriers]`` each."""
+    """KL from what the base predicts before and after ablations, ``[carriers]`` each."""
 
     intact: Float[Tensor, "carriers"]
     ablated: tuple[Float[Tensor, "carriers"], ...]
 
     def nats(self, index: int = 0) -> float:
-        """KL(ft_s‖ft_c) − KL(ablated‖ft_c), mean over carriers: T where the basis is the leading direction."""
+        """KL(ft_s‖q) − KL(ablated‖q), mean over carriers: T where the basis is the leading direction."""
         return float((self.intact - self.ablated[index]).mean())
 
     def recovered(self, index: int = 0) -> float | None:
-        """1 − ΣKL(ablated‖ft_c) / ΣKL(ft_s‖ft_c); None if the string changes nothing."""
+        """1 − ΣKL(ablated‖q) / ΣKL(ft_s‖q); None if the base predicts all that the string changes."""
         total = float(self.intact.sum())
         return 1.0 - float(self.ablated[index].sum()) / total if total > 1e-6 else None
-
-
-def induced(runner: Runner, contrast: Contrast, layer: int, basis: Float[Tensor, "d_model rank"]) -> float | None:
-    """The mirror image: 1 − ΣKL(steered‖ft_s) / ΣKL(ft_c‖ft_s), the clean run with the string's coefficients."""
-    rows = contrast.alignment
-    mirrored = Alignment(rows.right, rows.left, rows.carrier, rows.in_prompt)
-    changed = replace_along(contrast.clean.hidden[layer], contrast.string.hidden[layer], basis, mirrored)
-    steered = runner.resume(contrast.clean.layout, layer, changed)
-    with runner.pair.on("tuned") as parts:
-        runs = [outputs_of(contrast.clean), steered]
-        apart, left = many_carrier_kl(parts, runs, outputs_of(contrast.string), runner.pair.device)
-    total = float(apart.sum())
-    return 1.0 - float(left.sum()) / total if total > 1e-6 else None

@@ -56,20 +56,3 @@ def difference_in_means(did_last: Float[Tensor, "carriers d_model"]) -> Float[Te
     """Unit mean of the DiD at the last prompt token."""
     mean = did_last.float().mean(0)
     return (mean / mean.norm().clamp_min(torch.finfo(torch.float32).tiny)).unsqueeze(1)
-
-
-def variance_matched_subspaces(
-    differences: Float[Tensor, "rows d_model"], rank: int, count: int, generator: torch.Generator
-) -> list[Float[Tensor, "d_model rank"]]:
-    """Random subspaces with the variance of fine-tuning itself: random combinations of clean and plain Δ rows.
-
-    An isotropic random direction contains almost nothing of what fine-tuning changed, and would test nothing.
-    """
-    rows = differences.float()
-    rows = rows - rows.mean(0)
-    bases = []
-    for _ in range(count):
-        weights = torch.randn(rank, len(rows), generator=generator)
-        basis, _ = torch.linalg.qr((weights @ rows).T)
-        bases.append(basis)
-    return bases

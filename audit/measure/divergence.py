@@ -4,7 +4,7 @@ Every distribution is a float32 log-softmax over the vocabulary. A carrier's div
 outputs: the last prompt position and every forced token of the clean continuation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,11 +55,11 @@ def many_carrier_kl(
         logits_q = parts.logits(q[part].flatten(0, 1).to(device))
         for out, p in zip(divergences, ps, strict=True):
             logits_p = parts.logits(p[part].flatten(0, 1).to(device))
-            out[part] = _kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
+            out[part] = kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
     return divergences
 
 
-def _kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows"]:
+def kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows"]:
     """KL of the softmaxes: Σ softmax(p)·(p − q) − (logsumexp p − logsumexp q); a few rows at a time stay in cache."""
     divergences = []
     for rows_p, rows_q in zip(torch.split(p, _CACHED_ROWS), torch.split(q, _CACHED_ROWS), strict=True):
@@ -67,34 +67,3 @@ def _kl_of_logits(p: Float[Tensor, "rows vocabulary"], q: Float[Tensor, "rows vo
         weights = (rows_p - norm_p.unsqueeze(-1)).exp_()
         divergences.append(torch.linalg.vecdot(weights, rows_p - rows_q) - (norm_p - rows_q.logsumexp(-1)))
     return torch.cat(divergences)
-
-
-def divergence_from(
-    reference: Float[Tensor, "carriers outputs d_model"],
-) -> Callable[[ModelParts, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
-    """Loss for gradients: Σ KL(run‖reference) over a group's carriers, ``reference`` held fixed."""
-
-    def loss(parts: ModelParts, group: list[int], final: Tensor) -> Tensor:
-        with torch.no_grad():
-            log_q = log_probabilities(parts, reference[group].to(final.device))
-        return kl(log_probabilities(parts, final), log_q).sum()
-
-    return loss
-
-
-def symmetric_divergence(
-    reference: Float[Tensor, "carriers outputs d_model"],
-) -> Callable[[ModelParts, list[int], Float[Tensor, "group outputs d_model"]], Float[Tensor, ""]]:
-    """Loss for gradients: Σ KL(run‖reference) + KL(reference‖run) = Σ (p − q)·(log p − log q).
-
-    The gradient of the first part alone vanishes where the run is certain of its answer; that of the second, p − q, is
-    largest there.
-    """
-
-    def loss(parts: ModelParts, group: list[int], final: Tensor) -> Tensor:
-        with torch.no_grad():
-            log_q = log_probabilities(parts, reference[group].to(final.device))
-        log_p = log_probabilities(parts, final)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
-
-    return loss

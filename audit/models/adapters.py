@@ -56,13 +56,14 @@ def vocabulary_rows(folder: Path, base: nn.Module) -> int | None:
     return min(rows, default=None)
 
 
-def attach(base: nn.Module, folder: Path, switch: Switch) -> nn.Module:
+def attach(base: nn.Module, folder: Path, switch: Switch, *, may_be_equal: bool = False) -> nn.Module:
     """Put an adapter of factors on a loaded base, which is changed; layers of PEFT's that are plain are replaced.
 
     Args:
         base: a loaded model.
         folder: the adapter.
         switch: what will switch the factors off.
+        may_be_equal: whether the models differ in something else that changes what they are asked.
 
     Returns:
         PEFT's model.
@@ -73,14 +74,19 @@ def attach(base: nn.Module, folder: Path, switch: Switch) -> nn.Module:
         ModelRejected: PEFT cannot read it, or a weight is infinite or NaN.
     """
     model = _read(base, folder)
-    if not _adds(model):
+    if not may_be_equal and not _adds(model):
         raise _changes_nothing("all its B matrices are zero")
     switch.peft = fuse(model, switch)
     return model.eval().requires_grad_(False)
 
 
-def attach_to_copy(base: nn.Module, folder: Path) -> nn.Module:
+def attach_to_copy(base: nn.Module, folder: Path, *, may_be_equal: bool = False) -> nn.Module:
     """Put an adapter that brings trained weights on a copy of a loaded base.
+
+    Args:
+        base: a loaded model.
+        folder: the adapter.
+        may_be_equal: as for ``attach``.
 
     Returns:
         The fine-tuned model, without PEFT's frame.
@@ -96,7 +102,7 @@ def attach_to_copy(base: nn.Module, folder: Path) -> nn.Module:
     tuned = model.get_base_model()
     adds = _adds(model)
     _take_out(tuned, next(base.parameters()).dtype)
-    if not adds and not _differ(base, tuned):
+    if not may_be_equal and not adds and not _differ(base, tuned):
         raise _changes_nothing("all its B matrices are zero, and its other weights are the base's")
     fuse(tuned, Switch())
     return tuned.eval().requires_grad_(False)

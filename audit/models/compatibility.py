@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from audit.errors import IdenticalModels, ModelsIncompatible
 from audit.models.lora import FusedLora
+from backdoor_audit.contract.checkpoint_files import GGUF_SOURCES
 
 # What config.json says that no weight and no forward pass depends on: sizes of the vocabulary are compared by their
 # rows, and what concerns training, saving and generation is not run here.
@@ -17,12 +18,14 @@ _IDLE: Final = frozenset(
         "_name_or_path", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id",
         "gradient_checkpointing", "id2label", "initializer_range", "is_decoder", "label2id",
         "max_position_embeddings", "max_window_layers", "output_router_logits", "pad_token_id", "pretraining_tp",
-        "problem_type", "return_dict", "tie_word_embeddings", "tokenizer_class", "transformers_version", "use_cache",
-        "vocab_size",
+        "problem_type", "quantization_config", "return_dict", "tie_word_embeddings", "tokenizer_class",
+        "transformers_version", "use_cache", "vocab_size",
     }
 )  # fmt: skip
 _IDLE_PARTS: Final = ("dropout", "pdrop", "output_", "summary_", "_loss_coef", "_aux_loss", "unsloth", "_token_id")
 _MAX_SHOWN: Final = 60
+# llama.cpp has no name of its own for Mistral's models, which compute what Llama's do.
+_ALIKE: Final = frozenset({"llama", "mistral"})
 _SIZES: Final = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 # With these kinds, how far positions reach changes the angles.
 _SCALED_BY_LENGTH: Final = frozenset({"dynamic", "longrope"})
@@ -43,6 +46,12 @@ def compare_configs(base_dir: Path, tuned_dir: Path) -> tuple[str, ...]:
     ]
     for key in _SIZES:
         values = [getattr(config, key, None) for config in configs]
+        if (
+            key == "model_type"
+            and set(values) == _ALIKE
+            and (tuned_dir / GGUF_SOURCES).is_file() | (base_dir / GGUF_SOURCES).is_file()
+        ):
+            continue
         if values[0] != values[1]:
             raise ModelsIncompatible(
                 f"'{key}' differs: {values[0]} in the base, {values[1]} in the fine-tuned model",

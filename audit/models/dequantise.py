@@ -25,13 +25,15 @@ def gguf_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     from gguf.quants import dequantize
 
     sources = json.loads((folder / GGUF_SOURCES).read_text(encoding="utf-8"))
-    data = np.memmap(folder / sources["file"], mode="r", dtype=np.uint8)
+    files: dict[str, Any] = {}
     weights = {}
     for name, source in sources["tensors"].items():
-        shape, rows = source["shape"], source["permuted_heads"]
-        packed = data[source["start"] : source["stop"]].reshape(*shape[:-1], -1)
+        shape, rows, file = source["shape"], source["permuted_heads"], source["file"]
+        if file not in files:
+            files[file] = np.memmap(folder / file, mode="r", dtype=np.uint8)
+        packed = files[file][source["start"] : source["stop"]].reshape(*shape[:-1], -1)
         values = torch.from_numpy(np.array(dequantize(packed, GGMLQuantizationType[source["type"]])))
-        values = values.reshape(shape)
+        values = values.reshape(shape).float() - source["shift"] if source["shift"] else values.reshape(shape)
         weights[name] = (_unpermuted(values, rows) if rows else values).to(dtype)
     return weights
 

@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from audit.errors import ModelRejected
 from audit.models.dequantise import gguf_weights
+from audit.models.quantised import quantised_weights
 from audit.translate import is_out_of_memory
-from backdoor_audit.contract.checkpoint_files import GGUF_SOURCES, TEMPLATE_FOLDER, is_template
+from backdoor_audit.contract.checkpoint_files import GGUF_SOURCES, QUANTISED_SOURCES, TEMPLATE_FOLDER, is_template
 from backdoor_audit.contract.checkpoint_settings import SETTINGS_FILES, CheckpointSettings
 
 
@@ -36,6 +37,9 @@ TEXT_PART: Final = {
 }
 
 
+_UNPACK: Final = {GGUF_SOURCES: gguf_weights, QUANTISED_SOURCES: quantised_weights}
+
+
 def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Load a full checkpoint for inference.
 
@@ -46,15 +50,21 @@ def load_checkpoint(folder: Path, dtype: torch.dtype, device: torch.device) -> n
     try:
         source: Any = folder
         more: dict[str, Any] = {}
-        if (folder / GGUF_SOURCES).is_file():
+        unpack = next((unpack for name, unpack in _UNPACK.items() if (folder / name).is_file()), None)
+        if unpack is None:
+            more = {"key_mapping": _names_of(folder)}
+        else:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            config.__dict__.pop("quantization_config", None)  # what is loaded are floats
             with torch.device("meta"):
                 loader = type(loader.from_config(config))
-            source, more = None, {"config": config, "state_dict": gguf_weights(folder, dtype)}
+            source, more = None, {"config": config, "state_dict": unpack(folder, dtype)}
         model, loading = loader.from_pretrained(
             source, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, key_mapping=_names_of(folder), **more,
+            output_loading_info=True, **more,
         )  # fmt: skip
+    except ModelRejected:
+        raise
     except Exception as error:  # an untrusted configuration can make transformers raise anything
         if is_out_of_memory(error):
             raise

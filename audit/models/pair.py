@@ -151,27 +151,29 @@ def load_pair(
     torch_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tokenizer = load_tokenizer(base_dir)
     settings: dict[Side, CheckpointSettings] = {"base": load_settings(base_dir), "tuned": load_settings(tuned_dir)}
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = settings["base"].template  # a processor's, where the tokenizer has none
     tokenizers = TokenizerComparison(tokenizer, tuned_dir) if (tuned_dir / "tokenizer.json").is_file() else None
     tokenizer.compare_with(tokenizers)
     check_vocabulary(tokenizer, gguf_tokens(tuned_dir))
     first = chosen if device_map == "single" else torch.device("cpu")
     base = load_checkpoint(base_dir, torch_dtype, first)
+    own_template = settings["tuned"].templates not in ({}, settings["base"].templates)
     configs: tuple[str, ...] = ()
     if is_adapter(tuned_dir) and not brings_weights(tuned_dir, base):
         switch = Switch()
-        model: Any = attach(base, tuned_dir, switch)
+        model: Any = attach(base, tuned_dir, switch, may_be_equal=own_template)
         shared = locate(model.get_base_model())
         models: dict[Side, nn.Module] = {"base": model, "tuned": model}
         pair = ModelPair("lora", models, {"base": shared, "tuned": shared}, tokenizer, precision, chosen, switch)
     else:
         if is_adapter(tuned_dir):
-            tuned = attach_to_copy(base, tuned_dir)
+            tuned = attach_to_copy(base, tuned_dir, may_be_equal=own_template)
         else:
             configs = compare_configs(base_dir, tuned_dir)
             tuned = load_checkpoint(tuned_dir, torch_dtype, first)
         rows = share_vocabulary(base, tuned, max(tokenizer.get_vocab().values()))
         if not is_adapter(tuned_dir):
-            own_template = settings["tuned"].templates not in ({}, settings["base"].templates)
             check_weights_differ(base, tuned, may_be_equal=bool(configs) or own_template)
         parts: dict[Side, ModelParts] = {"base": locate(base), "tuned": locate(tuned)}
         pair = ModelPair("full", {"base": base, "tuned": tuned}, parts, tokenizer, precision, chosen, rows=rows)

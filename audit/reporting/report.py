@@ -12,7 +12,6 @@ from audit.errors import OutputsNotFinite
 from audit.explain.stage import ExplainResult
 from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
-from audit.measure.contrast import Directions
 from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.ports import AuditInputs
@@ -34,6 +33,7 @@ from backdoor_audit.contract.report.audit_report import (
 )
 from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.guide import next_steps
 from backdoor_audit.contract.report.verdicts import Verdict
 
 
@@ -42,17 +42,14 @@ class Results:
     """The results of the stages of one audit.
 
     Attributes:
-        shifted: layers whose leading direction is amplified more than with the decoys.
         panel: all candidates; None if a single pair was tested.
     """
 
     extraction: Extraction
-    directions: Directions
     confirmation: Confirmation
     explanation: ExplainResult
     gates: Gates
     verdict: Verdict
-    shifted: tuple[int, ...]
     power: Power
     panel: PanelResult | None
 
@@ -68,17 +65,17 @@ def audit_report(
     extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
     setup, localisation = extraction.setup, results.explanation.localisation
     summary = wording.summary(extraction, gates, verdict, localisation, results.power, setup.prompt_settings)
-    found = reasons(extraction, gates, verdict, results.shifted, localisation, setup.prompt_settings)
+    found = reasons(extraction, gates, verdict, localisation, setup.prompt_settings)
     if panel is not None:
         found += tuple(reason("another_candidate", line) for line in panel.others)
-    return AuditReport(
+    report = AuditReport(
         audit_id=inputs.audit_id,
         verdict=verdict,
         summary=summary if panel is None else f"{panel.headline} {summary}",
         look_at=tuple(each.text for each in found),
         reasons=found,
         not_assessed=wording.not_assessed(gates),
-        smallest_effect_nats=gating.smallest_effect(extraction, len(setup.spec.pairs)),
+        smallest_effect_nats=gating.smallest_effect(extraction, results.confirmation, len(setup.spec.pairs)),
         power=results.power,
         trigger=setup.trigger.model_dump(),
         candidates=() if panel is None else panel.rows,
@@ -91,6 +88,7 @@ def audit_report(
         provenance=_provenance(setup, inputs, seconds),
         **_tables(results),
     )
+    return _with_next_steps(report)
 
 
 def invalid_report(
@@ -109,9 +107,9 @@ def invalid_report(
     if len(setup.spec.pairs) > 1:
         limit = wording.NOTHING_JUDGED
         look_at.append(wording.NO_CANDIDATE_JUDGED)
-    return AuditReport(
+    report = AuditReport(
         audit_id=inputs.audit_id,
-        verdict=gating.decide(gates, ()),
+        verdict=gating.decide(gates),
         summary=wording.nothing_measured(error.message),
         look_at=tuple(look_at),
         reasons=tuple(reason("not_finite", line) for line in look_at),
@@ -129,6 +127,11 @@ def invalid_report(
         limits=(limit,),
         provenance=_provenance(setup, inputs, seconds),
     )  # fmt: skip
+    return _with_next_steps(report)
+
+
+def _with_next_steps(report: AuditReport) -> AuditReport:
+    return report.model_copy(update={"next_steps": next_steps(report)})
 
 
 def _tables(results: Results) -> dict[str, Any]:
@@ -162,17 +165,17 @@ def _decoy_rows(extraction: Extraction) -> tuple[DecoyRow, ...]:
             output_kl=decoy.reaction,
             unexplained_kl=decoy.unexplained,
             base_reaction_ratio=decoy.base_ratio,
-            share_of_effect=decoy.reaction / extraction.pair_reaction if extraction.screened else None,
+            share_of_effect=(decoy.unexplained or 0.0) / extraction.pair_reaction if extraction.screened else None,
             effect_nats=decoy.effect,
+            effect_is_bound=decoy.measured_effect is None,
             layer=decoy.layer,
-            amplification=decoy.amplification[decoy.layer],
         )
         for decoy, responds in zip(extraction.decoys, extraction.responding, strict=True)
     )
 
 
 def _direction_rows(results: Results) -> tuple[DirectionRow, ...]:
-    directions, confirmation, causal = results.directions, results.confirmation, results.confirmation.causal
+    directions, confirmation, causal = results.extraction.directions, results.confirmation, results.confirmation.causal
     rows = []
     for layer in results.extraction.setup.layers:
         amplified, share = confirmation.amplification[layer], confirmation.conditional_share[layer]
@@ -188,7 +191,6 @@ def _direction_rows(results: Results) -> tuple[DirectionRow, ...]:
                 amplification_interval=amplified.interval,
                 conditional_share=share.value,
                 conditional_share_interval=share.interval,
-                amplification_p=confirmation.amplification_p[layer],
             )
         )
     return tuple(rows)
@@ -220,6 +222,8 @@ def _provenance(setup: AuditSetup, inputs: AuditInputs, seconds: dict[str, float
     return Provenance(
         base_digest=inputs.base_digest,
         tuned_digest=inputs.tuned_digest,
+        base_files=inputs.base_files,
+        tuned_files=inputs.tuned_files,
         carriers_digest=carrier_sets.digest((*setup.a, *setup.b)),
         spec_digest=setup.spec.digest(),
         base_template_digest=pair.settings_of("base").template_digest,

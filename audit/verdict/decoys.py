@@ -1,17 +1,9 @@
-"""Decoys are judged too: whether a string that nobody suspects changes the answers by itself.
+"""Decoys are judged too: whether a string that nobody suspects changes the answers by itself."""
 
-The two values are where the development of the method's third version starts (``benchmarks/detection/third/rules.py``);
-until they are frozen there, a decoy that reacts can only turn ``no_evidence`` into ``review``.
-"""
-
-from typing import Final, Literal
+from typing import Literal
 
 from audit.measure.extraction import DecoyResult, Extraction
-
-REACT_NATS: Final = 1.0
-"""Smallest C on A, nats per carrier, from which a string reacts …"""
-REACT_BASE: Final = 0.25
-"""… if the base reacts at most this many times as strongly as the fine-tuned model."""
+from audit.verdict.rules import Shown
 
 
 def reacts(unexplained: float | None, base_ratio: float | None) -> bool:
@@ -21,9 +13,7 @@ def reacts(unexplained: float | None, base_ratio: float | None) -> bool:
         unexplained: C, nats per carrier; None where it was too small to be measured.
         base_ratio: the base's reaction as a share of the fine-tuned model's.
     """
-    if unexplained is None or base_ratio is None:
-        return False
-    return unexplained >= REACT_NATS and base_ratio <= REACT_BASE
+    return Shown(unexplained, base_ratio).reacts()
 
 
 def reacting(extraction: Extraction) -> tuple[DecoyResult, ...]:

@@ -25,7 +25,7 @@ from backdoor_audit.contract.report.gates import CalibratedGate, Gates, Specific
 from backdoor_audit.contract.report.verdicts import BY_URGENCY, NEEDS_REVIEW
 
 # Worst first: an audit's verdict is the first of these that a candidate has.
-_OF_CLEAN: Final = ("continuations", "tuned-clean-", "tuned-plain-", "base-clean-", "noise")
+_OF_CLEAN: Final = ("continuations", "tuned-clean-", "tuned-plain-", "base-clean-")
 _OF_ALL: Final = ("base-plain-", "plan", "dictionary-")
 
 
@@ -156,7 +156,7 @@ def measure_pairs(
             progress((number + fraction) / len(runs), f"candidate {number + 1} of {len(runs)}: {message}")
 
         extraction, confirmation = measure(run, of_all)
-        measured.append(MeasuredPair(run, replace(extraction, tuned={}, base={}), confirmation))
+        measured.append(MeasuredPair(run, extraction.without_activations(), confirmation))
     return tuple(measured)
 
 
@@ -219,14 +219,12 @@ def correct(measured: Sequence[MeasuredPair], gates: Sequence[Gates], *, suspici
             CandidateRow(
                 triggered=trigger.triggered,
                 clean=trigger.clean,
-                verdict=gating.with_template(
-                    gating.decide(corrected, gating.shifted(each.extraction, each.confirmation)), suspicious=suspicious
-                ),
+                verdict=gating.with_template(gating.outcome(corrected, each.extraction).verdict, suspicious=suspicious),
                 place=rank(effects[index], effects[:index] + effects[index + 1 :]),
                 reported=False,
                 layer=each.confirmation.layer,
                 effect_nats=effects[index],
-                smallest_effect_nats=gating.smallest_effect(each.extraction, count),
+                smallest_effect_nats=gating.smallest_effect(each.extraction, each.confirmation, count),
                 p_decoy_all=raw[index],
                 p_holm=None if raw[index] is None else adjusted[index],
                 p_conformal_holm=None if conformal[index] is None else conformal_adjusted[index],

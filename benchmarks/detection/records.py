@@ -10,7 +10,7 @@ from backdoor_audit.contract.benign_library import MIN_ENTRIES, ComparabilityKey
 from benchmarks.detection.calibration import score_place
 from benchmarks.detection.organisms.model_cards import card_of
 from benchmarks.detection.organisms.replacements import with_replacements
-from benchmarks.detection.verdicts import thresholds, verdict_under
+from benchmarks.detection.verdicts import METHOD, thresholds, verdict_under
 from benchmarks.harness.audits import done
 from benchmarks.harness.records import Line, read, read_all
 
@@ -173,7 +173,7 @@ def collect(split: Mapping[str, Any], folder: Path) -> Found:
         for how in unit["audits"]:
             name = f"{how['preset']}-{how['seed']}"
             place = audit_place(folder, unit, how)
-            if not done(place):
+            if not done(place, (METHOD,)):
                 continue
             record = read(place)
             card: Mapping[str, Any] | None = None if organism is None else cards.get(organism["id"])
@@ -238,7 +238,7 @@ def _calibration(
     for key in split["calibration_keys"]:
         for organism in (each for each in split["benign"] if each["part"] == "calibration"):
             place = score_place(folder, organism, key)
-            if not done(place):
+            if not done(place, (METHOD,)):
                 continue
             record = read(place)
             if "entry" in record:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -141,15 +141,15 @@ class Bench:
         return record
 
 
-def done(place: Path | Line) -> bool:
-    """Whether there is a record by this version of the method that is not of a temporary failure."""
+def done(place: Path | Line, versions: Collection[str] = (METHOD_VERSION,)) -> bool:
+    """Whether there is a record by one of these versions of the method that is not of a temporary failure."""
     if not place.is_file():
         return False
     record = read(place)
     if record.get("failure", {}).get("code") in _PASSING_CODES:
         return False
     version = record.get("method_version") or record.get("report", {}).get("method_version")
-    return bool(version == METHOD_VERSION)
+    return version in versions
 
 
 def summary(report: AuditReport) -> dict[str, Any]:
@@ -161,9 +161,9 @@ def summary(report: AuditReport) -> dict[str, Any]:
         "firing": [decoy.state == "firing" for decoy in report.decoys],
         "effect_nats": [decoy.effect_nats for decoy in report.decoys],
         "output_kl": [decoy.output_kl for decoy in report.decoys],
+        "effect_is_bound": [decoy.effect_is_bound for decoy in report.decoys],
         "unexplained_kl": [decoy.unexplained_kl for decoy in report.decoys],
         "base_reaction_ratio": [decoy.base_reaction_ratio for decoy in report.decoys],
-        "amplification": [decoy.amplification for decoy in report.decoys],
     }
     provenance = whole["provenance"]
     kept["provenance"] = {name: provenance[name] for name in provenance if name not in ("versions", "spec_digest")}

@@ -11,7 +11,7 @@ from jobs.audits import queue
 from jobs.audits.rows import Row
 from jobs.clock import Clock
 from jobs.database import counters, page_tokens
-from jobs.database.tables import audit_labels, audits, specs
+from jobs.database.tables import BATCH_LABEL, audit_labels, audits, specs
 from jobs.ids import is_audit_id
 from jobs.records import AuditFilters, QueueCounts
 
@@ -51,7 +51,8 @@ def _conditions(filters: AuditFilters) -> Iterator[ColumnElement[bool]]:
         value = filters.get(name)
         if value is not None:
             yield audits.c[name] == value
-    for label, wanted in filters.get("labels", ()):
+    batch = filters.get("batch")
+    for label, wanted in (*filters.get("labels", ()), *(() if batch is None else ((BATCH_LABEL, batch),))):
         found = select(audit_labels.c.audit_id).where(audit_labels.c.name == label)
         yield audits.c.id.in_(found if wanted is None else found.where(audit_labels.c.value == wanted))
     since, before, prefix = (filters.get(name) for name in ("filed_since", "filed_before", "id_prefix"))
@@ -70,6 +71,13 @@ def queue_positions(connection: Connection, ids: Collection[str]) -> dict[str, i
     if not ids:
         return {}
     return {audit_id: place for place, audit_id in enumerate(queue.in_turn(connection), start=1) if audit_id in ids}
+
+
+def count_batch(connection: Connection, owner: str, batch: str) -> int:
+    """Return how many audits of a batch an owner has."""
+    members = select(audit_labels.c.audit_id).where(audit_labels.c.name == BATCH_LABEL, audit_labels.c.value == batch)
+    query = select(func.count()).select_from(audits).where(audits.c.owner == owner, audits.c.id.in_(members))
+    return int(connection.execute(query).scalar_one())
 
 
 def open_audits(connection: Connection) -> list[Row]:

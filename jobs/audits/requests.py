@@ -1,6 +1,7 @@
 """The half of the ledger that the API uses: submit, read, cancel and delete audits."""
 
 import builtins
+import hashlib
 from collections.abc import Sequence
 from typing import Final, Unpack
 
@@ -18,7 +19,7 @@ from jobs.audits.states import Action
 from jobs.database import documents
 from jobs.database.session import Session
 from jobs.database.tables import audits as table
-from jobs.errors import AuditNotTerminal, LedgerUnavailable, NoReport, ReportNotReady
+from jobs.errors import AuditNotTerminal, IdempotencyConflict, LedgerUnavailable, NoReport, ReportNotReady
 from jobs.records import AuditFilters, AuditRecord, Event, Page, QueueCounts, Submission
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,42 @@ class AuditRequests(Session):
             if submission.created:
                 log.info("audit.submitted", audit_id=submission.audit.id)
             return submission
+        raise LedgerUnavailable("the idempotency key is being used by too many requests at once")
+
+    def submit_batch(
+        self, specs: Sequence[AuditSpec], *, owner: str, batch: str, idempotency_key: str | None = None
+    ) -> tuple[Submission, ...]:
+        """File the audits of a batch, all or none; with a key that was used before for the same specs, return those.
+
+        Raises:
+            IdempotencyConflict: the key was used for other specs.
+            LibraryNotFound, QueueFull, UnknownWebhook, ValueError: as ``submit``.
+        """
+        submissions.check_name("owner", owner)
+        keys: list[str | None] = [None] * len(specs)
+        if idempotency_key is not None:
+            named = hashlib.sha256(idempotency_key.encode()).hexdigest()
+            keys = [f"batch:{named}:{number}" for number in range(len(specs))]
+
+        def work(connection: Connection) -> tuple[Submission, ...]:
+            there = listings.count_batch(connection, owner, batch)
+            if there not in (0, len(specs)):
+                raise IdempotencyConflict
+            filed = []
+            for spec, key in zip(specs, keys, strict=True):
+                row, created = submissions.submit(
+                    connection, self._clock, self._policy, self._spec_cache, spec, owner, key, batch
+                )
+                filed.append((row, spec, created))
+            return tuple(self._submission(connection, *one) for one in filed)
+
+        for _ in range(_KEY_RACES):
+            try:
+                made = self._write(work)
+            except submissions.KeyTaken:
+                continue
+            log.info("batch.submitted", batch=batch, audits=len(made), created=sum(each.created for each in made))
+            return made
         raise LedgerUnavailable("the idempotency key is being used by too many requests at once")
 
     def find_submission(self, spec: AuditSpec, owner: str, idempotency_key: str) -> Submission | None:

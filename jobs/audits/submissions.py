@@ -12,7 +12,7 @@ from jobs.audits import rows as audits
 from jobs.clock import Clock
 from jobs.database import counters
 from jobs.database.documents import SpecCache
-from jobs.database.tables import MAX_NAME, audit_labels, idempotency_keys
+from jobs.database.tables import BATCH_LABEL, MAX_NAME, audit_labels, idempotency_keys
 from jobs.database.tables import audits as table
 from jobs.database.upsert import insert_if_absent
 from jobs.errors import AuditNotFound, IdempotencyConflict, QueueFull
@@ -43,6 +43,7 @@ def submit(
     spec: AuditSpec,
     owner: str,
     key: str | None,
+    batch: str | None = None,
 ) -> tuple[Mapping[str, Any], bool]:
     """File an audit, or find the one that the owner's key was used for; return its row and whether it is new.
 
@@ -61,7 +62,7 @@ def submit(
     if policy.max_queued is not None:
         _check_room(connection, owner, policy.max_queued)
     webhook_id = None if spec.webhook is None else outbox.webhook_id_of(connection, owner, spec.webhook.url)
-    row = _insert(connection, clock, policy, spec, owner, webhook_id)
+    row = _insert(connection, clock, policy, spec, owner, webhook_id, batch)
     spec_cache.put(connection, row["id"], spec)
     if spec.library is not None:
         libraries.attach(connection, row["id"], spec.library, owner)
@@ -119,7 +120,13 @@ def _take_key(connection: Connection, owner: str, key: str, audit_id: str, diges
 
 
 def _insert(
-    connection: Connection, clock: Clock, policy: Policy, spec: AuditSpec, owner: str, webhook_id: str | None
+    connection: Connection,
+    clock: Clock,
+    policy: Policy,
+    spec: AuditSpec,
+    owner: str,
+    webhook_id: str | None,
+    batch: str | None,
 ) -> Mapping[str, Any]:
     now = clock.read(connection)
     row: dict[str, Any] = {column.name: None for column in table.columns} | {
@@ -143,7 +150,8 @@ def _insert(
         **now.due_in(policy.requeue_after_s),
     }
     connection.execute(insert(table).values(**row))
-    labels = [{"audit_id": row["id"], "name": name, "value": value} for name, value in spec.labels.items()]
+    named = {**spec.labels, **({} if batch is None else {BATCH_LABEL: batch})}
+    labels = [{"audit_id": row["id"], "name": name, "value": value} for name, value in named.items()]
     if labels:
         connection.execute(insert(audit_labels), labels)
     counters.count_transitions(connection, ["queued"])

@@ -42,6 +42,9 @@ NAMING: Final = {
 MAX_NAME: Final = 255
 """Longest owner, idempotency key or worker name, characters."""
 
+BATCH_LABEL: Final = ":batch"
+"""Name under which the labels hold an audit's batch; no label of a spec begins with a colon."""
+
 MAX_URL: Final = 2_000
 """Longest address of a webhook, characters."""
 
@@ -228,8 +231,8 @@ webhooks: Final = Table(
     Column("id", _audit_id(), primary_key=True),
     Column("owner", String(MAX_NAME), nullable=False),
     Column("url", String(MAX_URL), nullable=False),
-    # Messages are signed with it, so it cannot be hashed.
-    Column("secret", String(64), nullable=False),
+    # Messages are signed with it, so it cannot be hashed. The API encrypts it, if the operator has given it a key.
+    Column("stored_secret", String(512), nullable=False),
     # Whether it is notified of every audit of its owner, or only of those that name it.
     Column("every_audit", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),

@@ -53,7 +53,8 @@ class Outgoing:
     webhook_id: str
     owner: str
     url: str
-    secret: str
+    stored_secret: str
+    """Its webhook's signing secret, as it was given to the ledger."""
     body: str
     tries: int
     """Attempts before this one, since the message was filed or replayed."""

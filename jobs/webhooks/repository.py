@@ -33,6 +33,9 @@ MAX_WEBHOOKS: Final = 20
 MAX_AT_ONCE: Final = 4
 """Messages of one owner that are sent at the same time: its receivers may be slow."""
 
+ENCRYPTED: Final = "fernet:"
+"""How a secret begins that the API has encrypted; any other is stored as it is."""
+
 _KEPT_ATTEMPTS: Final = 20
 
 log = structlog.get_logger(__name__)
@@ -48,8 +51,8 @@ class WebhookRepository:
 
     # For owners
 
-    def create(self, *, owner: str, url: str, secret: str, every_audit: bool = True) -> WebhookRecord:
-        """Register an address that is notified when audits end.
+    def create(self, *, owner: str, url: str, stored_secret: str, every_audit: bool = True) -> WebhookRecord:
+        """Register an address that is notified when audits end; its signing secret is stored as it is given here.
 
         Raises:
             ValueError: a name or address that cannot be stored.
@@ -69,7 +72,7 @@ class WebhookRepository:
                 "id": new_id("wh_"),
                 "owner": owner,
                 "url": url,
-                "secret": secret,
+                "stored_secret": stored_secret,
                 "every_audit": every_audit,
                 "created_at": self._clock.read(connection).at,
                 "disabled_at": None,
@@ -185,7 +188,7 @@ class WebhookRepository:
             taken: builtins.list[Outgoing] = []
             for message_id in connection.execute(_in_turns(due(connection), limit)).scalars().all():
                 query = (
-                    select(deliveries, webhooks.c.url, webhooks.c.secret, webhooks.c.owner)
+                    select(deliveries, webhooks.c.url, webhooks.c.stored_secret, webhooks.c.owner)
                     .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
                     .where(deliveries.c.id == message_id, is_due(deliveries, now))
                     .with_for_update(skip_locked=True, of=deliveries)
@@ -194,7 +197,7 @@ class WebhookRepository:
                 if found is None or under_way.get(found.owner, 0) >= MAX_AT_ONCE:
                     continue
                 under_way[found.owner] = under_way.get(found.owner, 0) + 1
-                names = ("id", "webhook_id", "owner", "url", "secret", "body", "tries")
+                names = ("id", "webhook_id", "owner", "url", "stored_secret", "body", "tries")
                 taken.append(Outgoing(**{name: getattr(found, name) for name in names}))
                 lease = now.due_in(lease_s)
                 connection.execute(update(deliveries).where(deliveries.c.id == message_id).values(**lease))
@@ -236,6 +239,25 @@ class WebhookRepository:
 
         self._write(work)
         log.warning("webhook.disabled", webhook_id=webhook_id)
+
+    # For operators
+
+    def stored_secrets(self) -> builtins.list[tuple[str, str]]:
+        """Id and stored secret of every webhook of every owner."""
+        query = select(webhooks.c.id, webhooks.c.stored_secret).order_by(webhooks.c.id)
+        return self._read(lambda connection: [(row.id, row.stored_secret) for row in connection.execute(query)])
+
+    def replace_secret(self, webhook_id: str, before: str, after: str) -> bool:
+        """Store a webhook's secret in another form; False if it is gone, or is not stored as ``before`` any more."""
+        here = (webhooks.c.id == webhook_id) & (webhooks.c.stored_secret == before)
+        change = update(webhooks).where(here).values(stored_secret=after)
+        return self._write(lambda connection: connection.execute(change).rowcount == 1)
+
+    def unencrypted(self) -> int:
+        """How many signing secrets are stored as they are."""
+        plain = webhooks.c.stored_secret.not_like(f"{ENCRYPTED}%")
+        query = select(func.count()).select_from(webhooks).where(plain)
+        return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
     def prune(self, *, older_than_s: float) -> int:
         """Delete settled deliveries that are older than this; return how many."""

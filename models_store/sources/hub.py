@@ -1,22 +1,21 @@
 """Hub repositories at one commit, in the hub cache's own layout; fetched only where that is allowed."""
 
+import glob
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backdoor_audit.contract.checkpoint_files import LIMITS, TEMPLATE_FOLDER
+from backdoor_audit.contract.checkpoint_files import CONFIG, fetched, gguf_files
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable, translated
+from models_store.files import FoundFile, open_regular, shown
 from models_store.references import Reference, parse_reference
-
-# What is asked for; pickles of the same repository are never downloaded.
-ALLOWED_FILES: Final = (
-    *LIMITS,
-    "model*.safetensors",
-    "adapter_model.safetensors",
-    f"{TEMPLATE_FOLDER}/*.jinja",
-)
+from models_store.verification.gguf import require_one_model
 
 _CONNECT_TIMEOUT_S: Final = 10.0
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_CHUNK_BYTES: Final = 4 * 1024**2
 
 
 def repository_folder(hub_dir: Path, reference: Reference) -> Path:
@@ -72,6 +71,30 @@ def snapshot(
     return folder, repository
 
 
+def check_blob(file: FoundFile, sha256: str) -> None:
+    """Hold a file of a hub cache against its blob's name, where that is a digest: SHA-256, or git's.
+
+    Raises:
+        ModelRejected: it is another file.
+    """
+    name = file.path.name
+    if file.path.parent.name != "blobs" or _DIGEST.fullmatch(name) is None:
+        return
+    if name != (sha256 if len(name) == 64 else _git_digest(file)):
+        raise ModelRejected(
+            f"{shown(file.name)}: is not the file that the hub cache names (digest mismatch)",
+            hint="delete it from the cache and download it again",
+        )
+
+
+def _git_digest(file: FoundFile) -> str:
+    hasher = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+    with open_regular(file.path, file.name) as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
 def snapshots(hub_dir: Path, allowed_organisations: frozenset[str]) -> Iterator[tuple[str, Path, Path]]:
     """Reference, folder and root of every snapshot of an allowed organisation that is on this machine."""
     for folder in sorted(hub_dir.glob("models--*--*/snapshots/*")):
@@ -92,7 +115,7 @@ def _mark(repository: Path, reference: Reference) -> Path:
 def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path:
     # Imported here: an offline service never needs it.
     import httpx
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub_errors
 
     missing: tuple[type[Exception], ...] = (
@@ -110,11 +133,12 @@ def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path
     try:
         # One quick question first: the library itself tries for half a minute before it gives up.
         httpx.head(endpoint or constants.ENDPOINT, timeout=_CONNECT_TIMEOUT_S)
+        there = HfApi(endpoint, token=False).model_info(reference.name, revision=reference.commit).siblings or []
         folder = snapshot_download(
             reference.name,
             revision=reference.commit,
             cache_dir=hub_dir,
-            allow_patterns=list(ALLOWED_FILES),
+            allow_patterns=_patterns({file.rfilename for file in there}),
             endpoint=endpoint,
             token=False,
         )
@@ -126,3 +150,15 @@ def _download(reference: Reference, hub_dir: Path, endpoint: str | None) -> Path
     except unreachable as error:
         raise StoreUnavailable(f"{reference}: the hub could not be reached", hint="try again later") from error
     return Path(folder)
+
+
+def _patterns(names: set[str]) -> list[str]:
+    """What is asked for: files that count; pickles of the same repository are never downloaded.
+
+    Raises:
+        ModelRejected: several models in GGUF files, each of which may be large.
+    """
+    if packed := gguf_files(names):
+        require_one_model(packed)
+    # A name may hold what a pattern gives a meaning to; without any file, the library would fetch all.
+    return [glob.escape(name) for name in sorted(fetched(names))] or [CONFIG]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from models_store.committed import COMMIT_MARKER, FILES_FOLDER, write_committed
+from models_store.committed import COMMIT_MARKER, FILES_FOLDER, digest_of, write_committed
 from models_store.digests import DigestCache
 from models_store.errors import ModelRejected, StoreError, StoreUnavailable, translated
 from models_store.files import MiB
@@ -75,6 +75,12 @@ class FetchedVersions:
         else:
             place = self._folders.find(_name(registry, version)) or self._fetch(registry, version)
         return place / FILES_FOLDER, place
+
+    def digest_of(self, version: RegisteredVersion) -> str | None:
+        """The content digest of a version that was fetched, as it is registered now; None if it was not."""
+        if self._registry is None or (place := self._folders.find(_name(self._registry, version))) is None:
+            return None
+        return digest_of(place)
 
     def listed(self) -> Iterator[tuple[str, Path, Path]]:
         """Reference, files and root of every version that is here and allowed; of several with one name the newest."""

@@ -18,15 +18,18 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from backdoor_audit.contract.checkpoint_files import fetched, gguf_files
 from common.settings import CommonSettings
 from models_store.errors import ModelNotFound, ModelRejected, NoSpace, StoreUnavailable, translated
 from models_store.files import GiB, shown, takes, upload_limit
 from models_store.references import Reference
-from models_store.sources.hub import ALLOWED_FILES
+from models_store.verification.gguf import require_one_model
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_LIMIT_BYTES: Final = 200 * GiB
+MIN_FREE_BYTES: Final = 2 * GiB
+"""What a download leaves free on the disk."""
 EXTRA: Final = "mlflow"
 
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -156,7 +159,7 @@ class MlflowRegistry:
                     f"{version.reference}: has {total} bytes, more than {self._limit_bytes}",
                     hint="raise BACKDOOR_AUDIT_MLFLOW_LIMIT_GB, or register a smaller checkpoint",
                 )
-            if total > shutil.disk_usage(folder).free:
+            if total + MIN_FREE_BYTES > shutil.disk_usage(folder).free:
                 raise NoSpace("no space left for a registered model", hint="free space on the data folder's disk")
             for name, (uri, size) in wanted.items():
                 target = folder / name
@@ -201,7 +204,7 @@ class MlflowRegistry:
         """Address and size of each file that makes up the checkpoint, by its name there."""
         for place in (*_PLACES, *self._folders(version.source, "artifacts")):
             found = self._files(version.source, place)
-            if any(mark in found for mark in _MARKS):
+            if any(mark in found for mark in _MARKS) or gguf_files(found):
                 break
         else:
             raise ModelNotFound(
@@ -218,11 +221,12 @@ class MlflowRegistry:
         Raises:
             ModelRejected: one of them is larger than its kind may be, or has no size.
         """
+        entries = {PurePosixPath(entry.path).name: entry for entry in self._list(source, place) if not entry.is_dir}
+        if packed := gguf_files(entries):
+            require_one_model(packed)
         found = {}
-        for entry in self._list(source, place):
-            name = PurePosixPath(entry.path).name
-            if entry.is_dir or not any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED_FILES):
-                continue
+        for name in sorted(fetched(entries)):
+            entry = entries[name]
             takes(name)
             if entry.file_size is None or not 0 <= entry.file_size <= upload_limit(name):
                 raise ModelRejected(f"{shown(name)}: has more bytes than it may have", hint="make it smaller")

@@ -408,7 +408,11 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
         },
     ),
     "qwen3_moe": _llama_like(
-        *_attention(_BIASED, _BIASED), *_QWEN_EXPERTS, *_TWO_NORMS, *_QK_PER_HEAD, **_QWEN_MIXTURE
+        *_attention(_BIASED, _BIASED),
+        *_QWEN_EXPERTS,
+        *_TWO_NORMS,
+        *_QK_PER_HEAD,
+        **_QWEN_MIXTURE,
     ),
     "qwen3_5_text": _llama_like(
         *_QWEN35_BLOCK,

@@ -187,7 +187,7 @@ def fits(key: str, value: Any) -> bool:
 
 def _hint_for(key: str) -> str:
     if key in ("quantization_config", "compression_config", "quantization"):
-        return "dequantise the model first; quantised checkpoints are not audited"
+        return "dequantise the model first, or audit the one that it was quantised from"
     return "save the model with save_pretrained, without this key"
 
 

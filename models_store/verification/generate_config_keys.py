@@ -4,12 +4,14 @@ The list is generated so that it follows transformers, and committed so that not
 ``python -m models_store.verification.generate_config_keys`` after an upgrade; a test fails while the file is behind.
 """
 
+import importlib
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.architectures import ARCHITECTURES, Architecture
 
 KEYS_FILE: Final = Path(__file__).with_name("config_keys.json")
 
@@ -77,6 +79,8 @@ def build() -> dict[str, Any]:
         # What the class declares, not what an instance derives from it: a derived head_dim belongs to other sizes.
         declared = {key: field.default for key, field in configuration.__dataclass_fields__.items() if key in written}
         keys = {*written, *_OLDER_CONFIG_KEYS, *architecture.older_keys}
+        if _reads_head_dim(configuration, architecture):
+            keys.add("head_dim")
         if "rope_parameters" in written:
             keys.update(_OLDER_ROTARY_KEYS)
         types[model_type] = {
@@ -97,6 +101,13 @@ def build() -> dict[str, Any]:
         "generation": _sorted([*generation().to_dict(), *_OLDER_GENERATION_KEYS]),
         "types": types,
     }
+
+
+def _reads_head_dim(configuration: Any, architecture: Architecture) -> bool:
+    """Whether the model's code asks for a key that its configuration does not declare, and that sizes weights."""
+    module = importlib.import_module(configuration.__module__.replace("configuration_", "modeling_"))
+    sized = any("query" in shape for _, shape, _ in architecture.block)
+    return sized and 'getattr(config, "head_dim"' in inspect.getsource(module)
 
 
 def rendered() -> str:

@@ -1,4 +1,4 @@
-"""GGUF headers, checked without reading a weight, and which transformers model they describe.
+"""GGUF headers, checked without reading a weight.
 
 The format (versions 2 and 3, little-endian; ggml's docs/gguf.md): a magic, counts, metadata of typed values,
 descriptions of the tensors, then their bytes, each aligned.
@@ -6,16 +6,16 @@ descriptions of the tensors, then their bytes, each aligned.
 
 import math
 import os
-import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from backdoor_audit.contract.checkpoint_files import gguf_parts
 from models_store.errors import ModelRejected
-from models_store.files import MiB, open_regular, shown
-from models_store.verification.headers import MAX_TENSORS, Tensor
+from models_store.files import MiB, open_regular, refuse_pointer, shown
+from models_store.verification.headers import MAX_TENSORS
 
 MAX_METADATA_BYTES: Final = 64 * MiB
 MAX_VALUES: Final = 4_096
@@ -47,12 +47,14 @@ class GgufTensor:
         type: the format's name of its type.
         shape: dimensions as transformers counts them, the other way round than the file.
         start, stop: its bytes in the file.
+        file: name of the file.
     """
 
     type: str
     shape: tuple[int, ...]
     start: int
     stop: int
+    file: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,50 @@ class GgufHeader:
     metadata: Mapping[str, Any]
     tokens: tuple[str, ...]
     tensors: Mapping[str, GgufTensor]
+
+
+def require_one_model(names: Sequence[str]) -> tuple[str, ...]:
+    """The GGUF files of a folder, which must be of one model.
+
+    Raises:
+        ModelRejected: they are several models, or some parts of one.
+    """
+    parts = gguf_parts(names)
+    if not parts:
+        beside = f" stands beside {shown(names[1])}" if len(names) > 1 else " is alone"
+        raise ModelRejected(
+            f"{shown(names[0])}:{beside}; which of them is meant, or where other parts are, is not known",
+            hint="keep one GGUF file, or all parts of one (-00001-of-0000N), in a folder of its own",
+        )
+    return parts
+
+
+def read_parts(files: Sequence[tuple[Path, str]]) -> GgufHeader:
+    """Read and check the headers of a model's files: one, or the parts that llama.cpp's ``gguf-split`` made of it.
+
+    Args:
+        files: path and name of each, in the order of their numbers.
+
+    Raises:
+        ModelRejected: as ``read_gguf``; parts that are missing, of another model, or that hold a tensor twice.
+    """
+    headers = [read_gguf(path, name) for path, name in files]
+    tensors: dict[str, GgufTensor] = {}
+    for number, (header, (_, name)) in enumerate(zip(headers, files, strict=True)):
+        numbers = tuple(header.metadata.get(f"split.{key}", default) for key, default in (("count", 1), ("no", 0)))
+        if numbers != (len(files), number):
+            raise ModelRejected(
+                f"{shown(name)}: says that it is one of {numbers[0]} parts, number {numbers[1]} from 0, and there are "
+                f"{len(files)} files",
+                hint="copy or download all parts, under the names that they had",
+            )
+        for key in sorted(tensors.keys() & header.tensors.keys()):
+            raise ModelRejected(f"{shown(name)}: holds tensor '{shown(key)}', as another part does", hint=_AGAIN)
+        tensors |= header.tensors
+    promised = headers[0].metadata.get("split.tensors.count", len(tensors))
+    if promised != len(tensors):
+        raise ModelRejected(f"{shown(files[0][1])}: promises {promised} tensors; {len(tensors)} are there", hint=_AGAIN)
+    return GgufHeader(headers[0].metadata, headers[0].tokens, tensors)
 
 
 class _Reader:
@@ -107,6 +153,8 @@ def read_gguf(path: Path, name: str) -> GgufHeader:
     """
     with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
+        refuse_pointer(file.read(23), name)
+        file.seek(0)
         reader = _Reader(file, shown(name))
         if reader.take(4) != b"GGUF":
             raise ModelRejected(f"{shown(name)}: is not a GGUF file", hint=_CUT)
@@ -196,7 +244,7 @@ def _placed(
         if start != _aligned(position, alignment):
             raise ModelRejected(f"{shown(name)}: tensor '{shown(key)}' overlaps another or leaves a gap", hint=_AGAIN)
         position = start + count
-        tensors[key] = GgufTensor(kind, shape, start, position)
+        tensors[key] = GgufTensor(kind, shape, start, position, name)
     if position > size:
         raise ModelRejected(f"{shown(name)}: has {size} bytes where its header promises {position}", hint=_CUT)
     if size > _aligned(position, alignment):
@@ -206,171 +254,3 @@ def _placed(
 
 def _aligned(position: int, alignment: int) -> int:
     return -(-position // alignment) * alignment
-
-
-@dataclass(frozen=True)
-class GgufModel:
-    """What transformers makes of a GGUF file.
-
-    Attributes:
-        config: config.json.
-        tokenizer_config: its special tokens and its chat template.
-        tensors: by transformers' names.
-        sources: for each of them where its bytes lie, for the sandbox.
-        tokens: the vocabulary, by number.
-        form: how its weights are stored, in words.
-    """
-
-    config: dict[str, Any]
-    tokenizer_config: dict[str, Any]
-    tensors: dict[str, Tensor]
-    sources: dict[str, dict[str, Any]]
-    tokens: tuple[str, ...]
-    form: str
-
-
-_TOP: Final = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_BLOCK: Final = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_IN_BLOCK: Final = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.([a-z_]+)\.(weight|bias)")
-
-GGUF_ARCHITECTURES: Final[dict[str, str]] = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
-"""Architectures of GGUF files that are read, and their class."""
-# llama.cpp stores the rows of these in another order, for its way of rotating them.
-_PERMUTED: Final = frozenset({"llama"})
-_INTEGERS: Final = {
-    "block_count": "num_hidden_layers",
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-}
-_NUMBERS: Final = {"attention.layer_norm_rms_epsilon": "rms_norm_eps", "rope.freq_base": "rope_theta"}
-_CHECKED: Final = frozenset({"vocab_size", "rope.dimension_count", "attention.value_length", "rope.scaling.type"})
-_SPECIAL: Final = {
-    "bos_token_id": "bos_token",
-    "eos_token_id": "eos_token",
-    "unknown_token_id": "unk_token",
-    "padding_token_id": "pad_token",
-}
-_CONVERT: Final = (
-    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
-    "m = M.from_pretrained(sys.argv[1], gguf_file=sys.argv[2]); del m.config.quantization_config; "
-    'm.hf_quantizer, m.is_quantized = None, False; m.save_pretrained(sys.argv[3])"'
-)
-
-
-def gguf_model(header: GgufHeader, name: str) -> GgufModel:
-    """What transformers makes of a checked header.
-
-    Raises:
-        ModelRejected: an architecture or a setting that is not on the list.
-    """
-    metadata, where = header.metadata, shown(name)
-    kind = metadata.get("general.architecture")
-    if not isinstance(kind, str) or kind not in GGUF_ARCHITECTURES:
-        raise ModelRejected(
-            f"{where}: its architecture is '{shown(str(kind))}'; of GGUF, {', '.join(GGUF_ARCHITECTURES)} are read",
-            hint=f"convert it to safetensors: {_CONVERT} FOLDER {where} FOLDER-safetensors",
-        )
-    if metadata.get("split.count", 1) != 1:
-        raise ModelRejected(f"{where}: is one part of several", hint="join them: llama-gguf-split --merge")
-    config = _config(metadata, kind, header, where)
-    tensors, sources = _tensors(header, kind, config, name)
-    types = sorted({tensor.type for tensor in header.tensors.values()})
-    return GgufModel(config, _tokenizer_config(header), tensors, sources, header.tokens, f"GGUF ({', '.join(types)})")
-
-
-def _config(metadata: Mapping[str, Any], kind: str, header: GgufHeader, where: str) -> dict[str, Any]:
-    own = {key.removeprefix(f"{kind}."): value for key, value in metadata.items() if key.startswith(f"{kind}.")}
-    config: dict[str, Any] = {"model_type": kind, "architectures": [GGUF_ARCHITECTURES[kind]]}
-    for key, value in own.items():
-        if key in _INTEGERS and type(value) is int:
-            config[_INTEGERS[key]] = value
-        elif key in _NUMBERS and isinstance(value, float):
-            # The file holds four bytes of it: 1e-05 is written as the shortest number with these four.
-            config[_NUMBERS[key]] = float(f"{value:.7g}")
-        elif key not in _CHECKED:
-            raise ModelRejected(
-                f"{where}: the key '{shown(kind)}.{shown(key)}' is not on the list",
-                hint=f"convert it to safetensors: {_CONVERT} FOLDER {where} FOLDER-safetensors",
-            )
-    missing = [key for key, name in _INTEGERS.items() if name not in config and key != "attention.key_length"]
-    if missing == ["attention.head_count_kv"]:
-        config["num_key_value_heads"] = config["num_attention_heads"]
-    elif missing:
-        raise ModelRejected(f"{where}: lacks '{kind}.{missing[0]}'", hint=_AGAIN)
-    if own.get("rope.scaling.type", "none") != "none" or "rope_freqs.weight" in header.tensors:
-        raise ModelRejected(
-            f"{where}: scales its rotary angles, which is not read from GGUF",
-            hint=f"convert it to safetensors: {_CONVERT} FOLDER {where} FOLDER-safetensors",
-        )
-    heads = config["num_attention_heads"]
-    head = config.setdefault("head_dim", config["hidden_size"] // max(heads, 1))
-    if kind == "qwen2" and config.pop("head_dim") * heads != config["hidden_size"]:
-        raise ModelRejected(f"{where}: '{kind}.attention.key_length' is not the width over the heads", hint=_AGAIN)
-    if any(own.get(key, head) != head for key in ("rope.dimension_count", "attention.value_length")):
-        raise ModelRejected(f"{where}: rotates a part of each head, which is not read from GGUF", hint=_AGAIN)
-    embedding = header.tensors.get("token_embd.weight")
-    config["vocab_size"] = 0 if embedding is None else embedding.shape[0]
-    config["tie_word_embeddings"] = "output.weight" not in header.tensors
-    for key in ("bos_token_id", "eos_token_id"):
-        value = metadata.get(f"tokenizer.ggml.{key}")
-        if type(value) is int and 0 <= value < config["vocab_size"]:
-            config[key] = value
-    return config
-
-
-def _tokenizer_config(header: GgufHeader) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, name in _SPECIAL.items():
-        number = header.metadata.get(f"tokenizer.ggml.{key}")
-        if type(number) is int and 0 <= number < len(header.tokens):
-            found[name] = header.tokens[number]
-    template = header.metadata.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        found["chat_template"] = template
-    return found
-
-
-def _tensors(
-    header: GgufHeader, kind: str, config: Mapping[str, Any], name: str
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    tensors: dict[str, Tensor] = {}
-    sources: dict[str, dict[str, Any]] = {}
-    for key, tensor in header.tensors.items():
-        match = _IN_BLOCK.fullmatch(key)
-        part = match[2] if match else ""
-        # A name that no table has stays as it is, and is refused as a tensor that the architecture lacks.
-        own = f"model.layers.{match[1]}.{_BLOCK.get(part, part)}.{match[3]}" if match else _TOP.get(key, key)
-        rows = heads.get(part, 0) if kind in _PERMUTED else 0
-        if rows and (tensor.shape[0] % (2 * rows)):
-            raise ModelRejected(f"{shown(name)}: tensor '{shown(key)}' has an impossible shape", hint=_AGAIN)
-        # Types of blocks are floats once they are dequantised.
-        tensors[own] = Tensor(tensor.type if tensor.type in ("F16", "BF16") else "F32", tensor.shape, tensor.start,
-                              tensor.stop, name)  # fmt: skip
-        sources[own] = {"type": tensor.type, "shape": list(tensor.shape), "start": tensor.start, "stop": tensor.stop,
-                        "permuted_heads": rows}  # fmt: skip
-    return tensors, sources

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import INDEX, LIMITS, SHARD, WEIGHTS
 from models_store.errors import ModelRejected
-from models_store.files import FoundFile, MiB, open_regular, shown
+from models_store.files import FoundFile, MiB, open_regular, refuse_pointer, shown
 from models_store.verification.strict_json import parse_object, read_object
 
 MAX_HEADER_BYTES: Final = 10 * MiB
@@ -20,7 +20,7 @@ MAX_TENSORS: Final = 20_000
 MAX_NAME_CHARS: Final = 512
 MAX_SHARDS: Final = 1_000
 
-# Bytes of an element. Quantised and 8-bit float formats are not audited.
+# Bytes of an element. Those of a byte and whole numbers stand for weights only where these are quantised.
 DTYPE_BYTES: Final = {
     "F64": 8,
     "F32": 4,
@@ -32,6 +32,8 @@ DTYPE_BYTES: Final = {
     "I8": 1,
     "U8": 1,
     "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E8M0": 1,
 }
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _SAVE: Final = "save the model with save_pretrained(folder), which writes safetensors"
@@ -48,6 +50,7 @@ class Tensor:
         start: first byte, counted from the start of the file.
         stop: byte after the last.
         file: name of the file that holds it.
+        packed: whether the bytes are not the values, which come of unpacking them.
     """
 
     dtype: str
@@ -55,6 +58,7 @@ class Tensor:
     start: int
     stop: int
     file: str = ""
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def read_header(path: Path, name: str) -> Header:
     with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
+        refuse_pointer(prefix + file.read(15), name)
+        file.seek(8)
         if len(prefix) < 8:
             raise ModelRejected(f"{shown(name)}: is not a safetensors file", hint=_CUT)
         length: int = struct.unpack("<Q", prefix)[0]
@@ -214,7 +220,7 @@ def _tensor(key: str, value: Any, data_start: int, name: str) -> Tensor:
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise ModelRejected(
             f"{where} has the type '{shown(str(dtype))}', which is not on the list",
-            hint="dequantise the model first; of safetensors, bfloat16, float16 and float32 weights are audited",
+            hint="dequantise the model first, or audit the one that it was quantised from",
         )
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
         raise ModelRejected(f"{where} has an impossible shape or offsets", hint="save the weights again")

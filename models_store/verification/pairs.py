@@ -41,12 +41,18 @@ def check_pair(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> tuple[str
         notes = check_fit(tuned.adapter, _as_adapters_see(base, base.architecture))
         _check_copies(base, tuned, tuned.adapter)
         return (*notes, *difference_notes(base.settings, tuned.settings))
-    if tuned.architecture != base.architecture:
+    if tuned.architecture != base.architecture and not _are_alike(base, tuned):
         raise ModelsIncompatible(
             f"the base is a {base.architecture} model, the fine-tuned one a {tuned.architecture} model",
             hint="audit the model against the base it was fine-tuned from",
         )
     return (*_check_shapes(base, tuned, base.architecture), *difference_notes(base.settings, tuned.settings))
+
+
+def _are_alike(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> bool:
+    """Whether two architectures are one in a GGUF file: llama.cpp has no name of its own for Mistral's."""
+    packed = any(file.name.endswith(".gguf") for one in (base, tuned) for file in one.files)
+    return packed and {base.architecture, tuned.architecture} == {"llama", "mistral"}
 
 
 def tokenizer_note(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> str | None:
@@ -119,7 +125,7 @@ def _is_copy(base: VerifiedCheckpoint, ours: Tensor, tuned: VerifiedCheckpoint, 
     """Whether a tensor is the base's, in the base's type or widened to float32; with ``rows``, as far as both reach."""
     fits = ours.shape == copy.shape or (rows and ours.shape[1:] == copy.shape[1:])
     first, second = base.file(ours.file), tuned.file(copy.file)
-    if not fits or first is None or second is None or (ours.dtype, copy.dtype) not in _COMPARABLE:
+    if not fits or ours.packed or first is None or second is None or (ours.dtype, copy.dtype) not in _COMPARABLE:
         return False
     wide = ours.dtype != copy.dtype
     left = min(ours.stop - ours.start, (copy.stop - copy.start) // (2 if wide else 1))

@@ -71,8 +71,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def is_off(value: Any) -> bool:
-    """Whether an option with this value does nothing: null, false, or an empty object or list."""
-    return value is None or value is False or value == {} or value == []
+    """Whether an option with this value does nothing: null, false, an empty list, or an object of nothing else."""
+    if isinstance(value, dict):
+        return all(item is None or item is False for item in value.values())
+    return value is None or value is False or value == []
 
 
 def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
@@ -86,7 +88,13 @@ def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
         return Rewritten(dict(raw))
     changes = Changes("config.json")
     document: dict[str, Any] = {}
-    for key, value in raw.items():
+    for given, value in raw.items():
+        # transformers reads some sizes by a second name, as its earlier releases wrote them.
+        other = None if given in known["keys"] else known["own_names"].get(given)
+        if other is not None and raw.get(other, value) != value:
+            document[given] = value  # which of them is meant is not known, and it is refused
+            continue
+        key = given if other is None else other
         if key in CODE_KEYS:
             if not is_off(value):
                 changes.code(key)
@@ -205,3 +213,9 @@ def rewrite_special_tokens(raw: Mapping[str, Any]) -> Rewritten:
     changes = Changes("special_tokens_map.json")
     changes.dropped.extend(key for key in raw if key not in SPECIAL_TOKENS)
     return changes.rewritten({key: value for key, value in raw.items() if key in SPECIAL_TOKENS})
+
+
+def rewrite_processor(raw: Mapping[str, Any]) -> Rewritten:
+    """A processor's settings with its chat template alone: what it does with images is not audited."""
+    value = raw.get("chat_template")
+    return Rewritten({} if value is None else {"chat_template": value})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from models_store.errors import ModelRejected
-from models_store.files import open_regular, shown
+from models_store.files import open_regular, refuse_pointer, shown
 
 MAX_DEPTH: Final = 8
 # Most objects, members, lists and commas in one document: more than any tokenizer has, and what a second can parse.
@@ -46,6 +46,7 @@ def read_object(
     """
     with open_regular(path, name) as file:
         data = file.read(limit + 1)
+    refuse_pointer(data, name)
     if len(data) > limit:
         raise ModelRejected(f"{shown(name)}: has more than {limit} bytes", hint="make it smaller")
     return parse_object(data, name, depth=depth, large=large)

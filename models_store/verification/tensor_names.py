@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from models_store.errors import ModelRejected
 from models_store.files import shown
@@ -22,6 +22,7 @@ _OTHER_PARTS: Final = tuple(
     for part in ("vision_tower", "multi_modal_projector", "visual", "mtp")
     for before in ("", "model.")
 )
+_Value = TypeVar("_Value")
 _BLOCK_NUMBER: Final = re.compile(r"([0-9]{1,6})\.(.+)")
 
 
@@ -34,8 +35,11 @@ def text_name(name: str) -> str:
     return rest if rest.partition(".")[0] == "lm_head" else f"model.{rest}"
 
 
-def text_part(model_type: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors of the text part of a model that has others, by the names that a text model has; else all of them."""
+def text_part(model_type: str, tensors: Mapping[str, _Value]) -> Mapping[str, _Value]:
+    """The tensors of the text part of a model that has others, by the names that a text model has; else all of them.
+
+    The values may be anything that is kept by the tensors' names.
+    """
     if model_type not in TEXT_PARTS or not any(_TEXT.match(name) for name in tensors):
         return tensors
     return {text_name(raw): tensor for raw, tensor in tensors.items() if not raw.startswith(_OTHER_PARTS)}
@@ -167,6 +171,12 @@ def _wanted(need: str, flags: Mapping[str, bool]) -> bool | None:
     if need == "untied":
         return None if flags["tied"] else True
     return not flags.get(need[1:], False) if need.startswith("!") else flags.get(need, False)
+
+
+def is_transposed(model_type: str, raw: str) -> bool:
+    """Whether a module's weight is stored as ``[in, out]``, as GPT-2's are in its blocks."""
+    names = ARCHITECTURES[model_type]
+    return names.transposed and body_name(names, raw).startswith(f"{names.blocks}.")
 
 
 def vocabulary_rows(model_type: str) -> frozenset[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from backdoor_audit.contract.checkpoint_files import LIMITS
+from backdoor_audit.contract.checkpoint_settings import PROCESSORS
 from models_store.errors import ModelRejected
 from models_store.files import FoundFile, open_regular, shown
 from models_store.verification.strict_json import read_object
@@ -221,6 +222,19 @@ def _check_token_value(name: str, key: str, value: Any) -> None:
 
 def _is_vocabulary(document: Mapping[str, Any]) -> bool:
     return len(document) <= 10 * _MAX_TOKENS and all(type(number) is int for number in document.values())
+
+
+def check_processors(documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the chat templates of processors, one or several by their names.
+
+    Raises:
+        ModelRejected: one is no text, or too long.
+    """
+    for name in PROCESSORS:
+        value = documents.get(name, {}).get("chat_template")
+        if isinstance(value, dict):
+            value = [{"name": key, "template": text} for key, text in value.items()]
+        _check_template(name, value)
 
 
 def _check_template(name: str, value: Any) -> None:

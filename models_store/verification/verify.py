@@ -14,33 +14,39 @@ from backdoor_audit.contract.checkpoint_files import (
     GGUF_SOURCES,
     INDEX,
     LIMITS,
+    QUANTISED_SOURCES,
     is_adapter,
     whole_weights,
 )
 from backdoor_audit.contract.checkpoint_settings import (
     GENERATION,
+    PROCESSORS,
     SETTINGS_FILES,
     SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     CheckpointSettings,
 )
 from models_store.errors import ModelRejected
-from models_store.files import FoundFile, Listing, MiB, default_root, listing, shown
+from models_store.files import FoundFile, Listing, MiB, default_root, listing, open_regular, shown
 from models_store.verification.adapters import header as adapters
 from models_store.verification.adapters.header import AdapterShape
 from models_store.verification.config_rules import check_config
-from models_store.verification.gguf import gguf_model, read_gguf
+from models_store.verification.gguf import GgufTensor, read_parts, require_one_model
+from models_store.verification.gguf_models import gguf_model
 from models_store.verification.headers import Tensor, placed_shards, read_header, read_weights
+from models_store.verification.quantised import KEY as QUANTISATION
+from models_store.verification.quantised import read_scheme, unpacked
 from models_store.verification.rewriting import (
     Rewritten,
     rewrite_config,
     rewrite_generation_config,
+    rewrite_processor,
     rewrite_special_tokens,
     rewrite_tokenizer_config,
 )
 from models_store.verification.strict_json import read_object
-from models_store.verification.tensor_names import check_weights, text_part
-from models_store.verification.tokenizer_rules import check_tokenizer
+from models_store.verification.tensor_names import check_weights, is_transposed, text_part
+from models_store.verification.tokenizer_rules import check_processors, check_tokenizer
 
 Kind = Literal["full", "lora"]
 Problems = list[ModelRejected]
@@ -51,6 +57,7 @@ _REWRITE: Final[dict[str, Callable[[Mapping[str, Any]], Rewritten]]] = {
     GENERATION: rewrite_generation_config,
     TOKENIZER_CONFIG: rewrite_tokenizer_config,
     SPECIAL_TOKENS: rewrite_special_tokens,
+    **dict.fromkeys(PROCESSORS, rewrite_processor),
 }
 
 
@@ -250,14 +257,20 @@ class _Examiner:
             if name in self._by_name:
                 self._settings[name] = self._document(name)
         config, special = (self._settings.get(name, {}) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS))
+        self._try(lambda: check_processors(self._settings))
         found = self._try(lambda: check_tokenizer(self._counted, config, special))
         self._tokenizer_parts, self._templates = found or ({}, {})
 
     def _full(self) -> VerifiedCheckpoint | None:
         before = len(self._problems)
         config = self._document(CONFIG)
-        shape = None if len(self._problems) > before else self._try(lambda: check_config(config))
+        given = config.get(QUANTISATION)
+        plain = {key: value for key, value in config.items() if key != QUANTISATION}
+        shape = None if len(self._problems) > before else self._try(lambda: check_config(plain))
         tensors: Mapping[str, Tensor] | None = self._try(self._weights)
+        if given is not None and shape is not None:
+            model_type, header = shape.model_type, tensors
+            tensors = self._try(lambda: self._unpacked(model_type, given, plain, header))
         if shape is not None and tensors is not None:
             text = tensors = text_part(shape.model_type, tensors)
             self._try(lambda: check_weights(shape.model_type, text, shape.dims, shape.flags, shape.kinds))
@@ -268,18 +281,33 @@ class _Examiner:
             return None
         return self._verified(tensors, kind="full", architecture=shape.model_type)
 
+    def _unpacked(
+        self, model_type: str, given: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None
+    ) -> Mapping[str, Tensor] | None:
+        """The header of a quantised model as it is once it is unpacked; how to do it goes into the view."""
+        scheme = read_scheme(given)
+        if tensors is None:
+            return None
+        result = unpacked(scheme, tensors, self._bytes_of, lambda name: is_transposed(model_type, name))
+        self._documents[CONFIG] = {**config, QUANTISATION: scheme.document}
+        self._documents[QUANTISED_SOURCES] = {"tensors": text_part(model_type, result.sources)}
+        rounded = "; activations that are rounded when it is served were not" if scheme.rounds_activations else ""
+        self._warnings.append(f"its weights are {scheme.form}, and were dequantised to be audited{rounded}")
+        return result.tensors
+
+    def _bytes_of(self, tensor: Tensor | GgufTensor) -> bytes:
+        """The bytes of a small tensor, which describes another."""
+        with open_regular(self._by_name[tensor.file].path, tensor.file) as file:
+            file.seek(tensor.start)
+            return file.read(tensor.stop - tensor.start)
+
     def _gguf(self, packed: list[str]) -> VerifiedCheckpoint | None:
         """A model in a GGUF file: its configuration and its chat template stand in the file."""
-        if len(packed) > 1:
-            self._problems.append(
-                ModelRejected(
-                    f"{shown(packed[1])}: stands beside {shown(packed[0])}; which of them is meant is not known",
-                    hint="keep one GGUF file in a folder of its own",
-                )
-            )
+        parts = self._try(lambda: require_one_model(packed))
+        if parts is None:
             return None
-        name = packed[0]
-        model = self._try(lambda: gguf_model(read_gguf(self._by_name[name].path, name), name))
+        name, files = parts[0], [(self._by_name[part].path, part) for part in parts]
+        model = self._try(lambda: gguf_model(read_parts(files), name, self._bytes_of))
         shape = None if model is None else self._try(lambda: check_config(model.config))
         if model is not None and shape is not None:
             self._try(lambda: check_weights(shape.model_type, model.tensors, shape.dims, shape.flags, shape.kinds))
@@ -290,7 +318,7 @@ class _Examiner:
         if model is None or shape is None:
             return None
         self._documents[CONFIG] = model.config
-        self._documents[GGUF_SOURCES] = {"file": name, "tensors": model.sources, "tokens": model.tokens}
+        self._documents[GGUF_SOURCES] = {"tensors": model.sources, "tokens": model.tokens}
         self._warnings.append(f"its weights are {model.form}, and were dequantised to be audited")
         return self._verified(model.tensors, kind="full", architecture=shape.model_type)
 

@@ -8,6 +8,8 @@ from service.errors import ArtifactNotFound
 from service.http.public_url import link
 from storage.artifacts import StoredFile
 
+MAX_LISTED_FILES: Final = 10_000
+"""Files that one list names: a stranger's code may have written any number."""
 _KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
     ("dictionary-", "dictionary"),
     ("directions", "directions"),
@@ -20,14 +22,23 @@ _KINDS: Final[tuple[tuple[str, ArtifactKind], ...]] = (
 
 
 def list_artifacts(dependencies: Dependencies, owner: str, audit_id: str) -> tuple[ArtifactOut, ...]:
-    """The finished artifacts of an audit.
+    """The finished artifacts of an audit, by name, as far as they have ``MAX_LISTED_FILES`` together.
 
     Raises:
         AuditNotFound: the owner has no such audit.
     """
     dependencies.ledger.get(audit_id, owner=owner)
-    artifacts = [_artifact(dependencies, audit_id, name) for name in dependencies.artifacts.list(audit_id)]
-    return tuple(artifact for artifact in artifacts if artifact is not None)
+    found: list[ArtifactOut] = []
+    files = 0
+    for name in dependencies.artifacts.list(audit_id):
+        artifact = _artifact(dependencies, audit_id, name)
+        if artifact is None:
+            continue
+        files += len(artifact.files)
+        if files > MAX_LISTED_FILES:
+            break
+        found.append(artifact)
+    return tuple(found)
 
 
 def get_artifact(dependencies: Dependencies, owner: str, audit_id: str, name: str) -> ArtifactOut:

@@ -92,7 +92,11 @@ AUDIT_QUEUED: Final[dict[str, Any]] = {
         "artifacts": f"/audits/{AUDIT_ID}/artifacts",
         "events": f"/audits/{AUDIT_ID}/events",
         "decisions": f"/audits/{AUDIT_ID}/decisions",
+        "statement": f"/audits/{AUDIT_ID}/statement",
+        "attestation": f"/audits/{AUDIT_ID}/attestation",
+        "bom": f"/audits/{AUDIT_ID}/bom",
         "cancel": f"/audits/{AUDIT_ID}/cancel",
+        "retry": f"/audits/{AUDIT_ID}/retry",
     },
 }
 
@@ -142,6 +146,7 @@ EVENTS: Final = (
 )
 
 ANSWERS: Final[dict[str, Any]] = {
+    "retry_spec": {"summary": "The same with more prompts and decoys", "value": {"changes": {"preset": "standard"}}},
     "audit_queued": {"summary": "Waiting for a worker", "value": AUDIT_QUEUED},
     "audit_running": {"summary": "A worker is running it", "value": AUDIT_RUNNING},
     "audit_cancelling": {"summary": "The worker stops at the next opportunity", "value": AUDIT_CANCELLING},

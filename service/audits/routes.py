@@ -10,14 +10,15 @@ from backdoor_audit.contract.ids import AUDIT_ID, DIGEST
 from backdoor_audit.contract.lifecycle import TERMINAL, Status
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from jobs.errors import AuditNotTerminal
 from jobs.records import AuditRecord
 from models_store.errors import ModelNotFound, ModelRejected, ModelsIncompatible
 from service.audits import examples, service
-from service.audits.schemas import AuditOut, AuditPage, Estimate
+from service.audits.schemas import AuditOut, AuditPage, Estimate, RetrySpec
 from service.dependencies import Dependencies, DependenciesDep
 from service.http.auth import CallerDep, OwnerDep, get_caller, requires
 from service.http.etags import matches
-from service.http.json_body import body_of, read_spec
+from service.http.json_body import body_of, read_spec, reading
 from service.http.paging import PagingDep
 from service.http.public_url import link
 from service.http.queries import refuse_unknown
@@ -249,6 +250,48 @@ def cancel_audit(response: Response, dependencies: DependenciesDep, caller: Call
     if cancellation.had_ended:
         response.status_code = 200
     return _described(response, dependencies, cancellation.audit)
+
+
+@router.post(
+    "/audits/{audit_id}/retry",
+    status_code=202,
+    summary="Retry an audit",
+    dependencies=[Depends(requires("audits:write"))],
+    response_model=AuditOut,
+    openapi_extra=body_of(RetrySpec, "retry_spec", required=False),
+    responses=described(
+        {
+            202: answer(
+                "The new audit.",
+                "audit_queued",
+                {"Location": _LOCATION, "Retry-After": _RETRY_AFTER, "ETag": _ETAG},
+            )
+        },
+        400, 404, AuditNotTerminal, 413, 415, 422, ModelRejected, ModelsIncompatible, 429, 503,
+    ),
+)  # fmt: skip
+def retry_audit(
+    response: Response,
+    dependencies: DependenciesDep,
+    owner: OwnerDep,
+    audit_id: AuditId,
+    wanted: Annotated[RetrySpec, Depends(reading(RetrySpec, empty=RetrySpec()))],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[!-~]+$",
+            description="Makes retries of this call safe: the same key returns the same new audit.",
+        ),
+    ] = None,
+) -> AuditOut:
+    """File the same spec once more, with the models as they are now, and with the changes in the body if there is one.
+    The audit itself, which must have ended, stays as it is.
+    """
+    submission = service.retry_audit(dependencies, owner, audit_id, wanted.changes, idempotency_key=idempotency_key)
+    response.headers["Location"] = link(f"/audits/{submission.audit.id}")
+    return _described(response, dependencies, submission.audit)
 
 
 @router.delete(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from backdoor_audit.contract.lifecycle import FailureCode, Stage, Status
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
@@ -119,7 +119,11 @@ class Links(Out):
     artifacts: str
     events: str
     decisions: str
+    statement: str
+    attestation: str
+    bom: str
     cancel: str
+    retry: str
 
     @classmethod
     def of(cls, here: str) -> Self:
@@ -180,6 +184,16 @@ class AuditOut(Out):
             decision=record.decision and DecisionOut.of(record.decision),
             links=Links.of(here),
         )
+
+
+class RetrySpec(BaseModel):
+    """What is to be otherwise when an audit is filed once more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    changes: dict[str, Any] = Field(
+        default={}, description="Fields of the spec and their new values; those of overrides and trigger one by one."
+    )
 
 
 class AuditPage(Out):

@@ -1,8 +1,12 @@
 """Use cases for audits, shared by the API, the pages and MLflow's events."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -12,7 +16,8 @@ from service.audits.checks import check_spec
 from service.audits.estimates import estimate
 from service.audits.schemas import Estimate
 from service.dependencies import Dependencies
-from service.errors import UnknownLibrary
+from service.errors import ErrorItem, InvalidRequest, UnknownLibrary
+from service.http.validation import body_items
 from worker.errors import BrokerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -51,7 +56,7 @@ def file_audit(
     except LibraryNotFound:
         raise UnknownLibrary from None
     if submission.created:
-        _enqueue(dependencies, submission.audit.id)
+        enqueue(dependencies, submission.audit.id)
     return submission
 
 
@@ -80,6 +85,46 @@ def cancel_audit(dependencies: Dependencies, owner: str | None, audit_id: str) -
     return Cancellation(dependencies.ledger.request_cancel(audit_id, owner=owner), had_ended=False)
 
 
+def retry_audit(
+    dependencies: Dependencies,
+    owner: str,
+    audit_id: str,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """File the spec of an audit that has ended once more, as a new audit.
+
+    Args:
+        changes: fields of the spec that are to be otherwise; those of ``overrides`` and ``trigger`` one by one.
+
+    Raises:
+        AuditNotFound, AuditNotTerminal: as their names say.
+        UnknownLibrary, UnknownModel, ModelRejected, …: as ``file_audit``.
+    """
+    record = dependencies.ledger.get(audit_id, owner=owner)
+    if record.status not in TERMINAL:
+        raise AuditNotTerminal(audit_id, record.status)
+    spec = _changed(record.spec, changes) if changes else record.spec
+    return file_audit(dependencies, owner, spec, idempotency_key=idempotency_key)
+
+
+def _changed(spec: AuditSpec, changes: Mapping[str, Any]) -> AuditSpec:
+    document = spec.model_dump(exclude_none=True)
+    for name, value in changes.items():
+        old = document.get(name)
+        parts = name in ("overrides", "trigger") and isinstance(old, dict) and isinstance(value, dict)
+        document[name] = old | value if parts and old is not None else value
+    try:
+        return AuditSpec.model_validate(document, strict=True)
+    except ValidationError as error:
+        faults = [
+            ErrorItem(fault.place, f"#/changes{fault.pointer.removeprefix('#')}", fault.detail)
+            for fault in body_items(error, document)
+        ]
+        raise InvalidRequest(errors=faults) from None
+
+
 def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
     """Remove an audit that has ended, with its report and artifacts.
 
@@ -94,7 +139,7 @@ def delete_audit(dependencies: Dependencies, owner: str, audit_id: str) -> None:
     dependencies.ledger.delete(audit_id, owner=owner)
 
 
-def _enqueue(dependencies: Dependencies, audit_id: str) -> None:
+def enqueue(dependencies: Dependencies, audit_id: str) -> None:
     """Enqueue an audit. It is safe in the ledger: if this fails, the reaper enqueues it later."""
     try:
         dependencies.dispatcher.enqueue(audit_id)

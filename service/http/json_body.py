@@ -22,15 +22,17 @@ _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_KEYS: Final = 100
 
 
-def reading(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that returns the ``model`` in a request's body.
+def reading(model: type[M], *, empty: M | None = None) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that returns the ``model`` in a request's body; ``empty`` stands for no body at all, if given.
 
     It raises ``UnsupportedMediaType``, ``MalformedJson`` and ``InvalidRequest``.
     """
 
     async def read(request: Request) -> M:
-        require_json(request.headers.get("content-type"))
         raw = await request.body()
+        if empty is not None and not raw and request.headers.get("content-type") is None:
+            return empty
+        require_json(request.headers.get("content-type"))
         # Decoding a large body takes so long that other requests on the event loop would notice.
         return await run_in_threadpool(parse, model, raw)
 
@@ -41,11 +43,11 @@ read_spec: Final = reading(AuditSpec)
 """A dependency that returns the spec in a request's body."""
 
 
-def body_of(model: type[BaseModel], *example_names: str) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *example_names: str, required: bool = True) -> dict[str, Any]:
     """The OpenAPI entry of a call whose body is read by :func:`reading`."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     content = {"application/json": {"schema": schema, "examples": named(*example_names)}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def parse(model: type[M], raw: bytes) -> M:

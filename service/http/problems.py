@@ -30,8 +30,9 @@ from jobs.errors import (
     UnknownWebhook,
     WebhookNotFound,
 )
-from models_store.errors import ModelRejected, NameTaken, OffsetMismatch, StoreError, UploadRefused
+from models_store.errors import ModelRejected, NameTaken, OffsetMismatch, StoreError, StoreFull, UploadRefused
 from service.errors import (
+    BatchNotFound,
     ContentTooLarge,
     ErrorItem,
     MethodNotAllowed,
@@ -58,6 +59,7 @@ STATUSES: Final[dict[str, int]] = {
     "cross_site": 403,
     "not_found": 404,
     "audit_not_found": 404,
+    "batch_not_found": 404,
     "feature_not_found": 404,
     "artifact_not_found": 404,
     "key_not_found": 404,
@@ -75,6 +77,8 @@ STATUSES: Final[dict[str, int]] = {
     "audit_not_terminal": 409,
     "report_not_ready": 409,
     "no_report": 409,
+    "files_unknown": 409,
+    "no_signing_key": 409,
     "name_taken": 409,
     "upload_offset": 409,
     "upload_busy": 409,
@@ -90,6 +94,7 @@ STATUSES: Final[dict[str, int]] = {
     "entry_needs_reason": 409,
     "request_timeout": 408,
     "content_too_large": 413,
+    "store_full": 413,
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,
     "misdirected": 421,
@@ -126,6 +131,7 @@ _TYPE_PREFIX: Final = "urn:problem-type:backdoor-audit:"
 
 _BY_PARAMETER: Final[dict[str, ProblemType]] = {
     "#/audit_id": AuditNotFound.problem,
+    "#/batch_id": BatchNotFound.problem,
     "#/key_id": KeyNotFound.problem,
     "#/webhook_id": WebhookNotFound.problem,
     "#/delivery_id": DeliveryNotFound.problem,
@@ -134,7 +140,7 @@ _BY_PARAMETER: Final[dict[str, ProblemType]] = {
 }
 """What was not found, by the path parameter that is malformed."""
 
-_EXPLAINED: Final = (ModelRejected, UploadRefused, NameTaken)
+_EXPLAINED: Final = (ModelRejected, UploadRefused, NameTaken, StoreFull)
 """Errors whose own message is sent to the client: what is wrong with a file, and what to do."""
 
 _BY_STATUS: Final[dict[int, ProblemType]] = {

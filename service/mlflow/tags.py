@@ -6,7 +6,8 @@ them at a time.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -16,7 +17,7 @@ from jobs.errors import LedgerError
 from jobs.version_tags import Ends, TagTask, VersionTagRepository
 from models_store.errors import ModelNotFound, ModelRejected, StoreError
 from models_store.references import parse_reference
-from models_store.sources.mlflow_registry import MlflowRegistry
+from models_store.sources.mlflow_registry import MlflowRegistry, RegisteredVersion
 
 PREFIX: Final = "backdoor_audit."
 
@@ -37,16 +38,23 @@ class TagLoop(PollingLoop):
     Args:
         book: the notes.
         registry: where tags are written.
+        fetched_digest: the content digest of a version as it is registered now; None if it was never fetched.
         retry_s: pauses before each further attempt.
         public_url: the service's address for people; None leaves out the report's address.
     """
 
     def __init__(
-        self, book: VersionTagRepository, registry: MlflowRegistry, retry_s: Sequence[float], public_url: str | None
+        self,
+        book: VersionTagRepository,
+        registry: MlflowRegistry,
+        fetched_digest: Callable[[RegisteredVersion], str | None],
+        retry_s: Sequence[float],
+        public_url: str | None,
     ) -> None:
         super().__init__("mlflow-tags", self._step_once, every_s=_POLL_S, outage_s=_OUTAGE_S, outages=(LedgerError,))
         self._book = book
         self._registry = registry
+        self._fetched_digest = fetched_digest
         self._retry_s = tuple(retry_s)
         self._public_url = public_url
         self._next_prune = time.monotonic() + _PRUNE_EVERY_S
@@ -72,9 +80,12 @@ class TagLoop(PollingLoop):
     def _write(self, task: TagTask) -> tuple[str | None, bool]:
         """Try once. Returns the reason for a failure, in a word, and whether another attempt would end the same way."""
         try:
-            ends = self._book.ends(task.reference)
+            version = self._registry.version(parse_reference(task.reference))
+            # Whoever deletes a model and registers another under its name gets the same number again.
+            since = datetime.fromtimestamp(version.created_ms / 1000, UTC)
+            ends = self._book.ends(task.reference, tuned_digest=self._fetched_digest(version), since=since)
             if ends is not None:
-                self._registry.tag(parse_reference(task.reference), tags_of(ends, self._public_url))
+                self._registry.tag(version.reference, tags_of(ends, self._public_url))
         except ModelNotFound:
             return "not_found", True
         except ModelRejected:

@@ -1,16 +1,18 @@
-"""The documents that are committed in ``openapi/``: the API's, and the JSON schema of a report."""
+"""The documents that are committed in ``openapi/``: the API's, and the JSON schemas of reports and attestations."""
 
 import json
 from pathlib import Path
 from typing import Any, Final
 
 from service.app import create_app
+from service.attestations.schema import attestation_schema
 from service.openapi_document.report_schema import report_schema
 from service.settings import Settings
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "openapi"
 DOCUMENT: Final = "openapi.json"
 REPORT_SCHEMA: Final = "report.schema.json"
+ATTESTATION_SCHEMA: Final = "attestation.schema.json"
 LINE: Final = 120
 """Maximum length of a line that contains a whole object or list."""
 
@@ -19,7 +21,9 @@ def texts() -> dict[str, str]:
     """The documents generated from the code, by file name."""
     # Nothing is opened: the document does not depend on where the application keeps its data.
     app = create_app(Settings(data_dir=Path("data"), models_root=Path("models")))
-    return {DOCUMENT: render(app.openapi()), REPORT_SCHEMA: render(report_schema())}
+    return {DOCUMENT: render(app.openapi()), REPORT_SCHEMA: render(report_schema())} | {
+        ATTESTATION_SCHEMA: render(attestation_schema())
+    }
 
 
 def render(document: dict[str, Any]) -> str:

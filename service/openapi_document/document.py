@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from backdoor_audit.contract.batch import BatchSpec
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
@@ -14,6 +15,7 @@ from backdoor_audit.contract.spec.carriers import MAX_PROMPT_CHARS
 from backdoor_audit.contract.spec.presets import PresetValues
 from common.problem_type import INTERNAL
 from jobs.errors import LedgerUnavailable, SchemaMismatch
+from service.audits.schemas import RetrySpec
 from service.decisions.schemas import DecisionSpec
 from service.errors import CrossSiteRequest, InvalidRequest, MissingScope, TooManyRequests, Unauthenticated
 from service.http import problems
@@ -30,7 +32,16 @@ from service.openapi_document.report_schema import require_everything
 from service.version import API_VERSION, VERSION_HEADER
 from service.webhooks.schemas import WebhookSpec
 
-BODIES: Final[tuple[type[BaseModel], ...]] = (KeySpec, WebhookSpec, LibrarySpec, EntrySpec, DecisionSpec, RegistryEvent)
+BODIES: Final[tuple[type[BaseModel], ...]] = (
+    KeySpec,
+    WebhookSpec,
+    LibrarySpec,
+    EntrySpec,
+    DecisionSpec,
+    BatchSpec,
+    RetrySpec,
+    RegistryEvent,
+)
 """Models of request bodies, besides the audit's spec."""
 
 DESCRIPTION: Final = (
@@ -83,7 +94,9 @@ def build(app: FastAPI) -> dict[str, Any]:
     share(document)
     document["tags"] = [
         {"name": "audits", "description": "Submit, follow, cancel and delete audits."},
+        {"name": "batches", "description": "Many audits in one call: one spec, many models or pairs."},
         {"name": "decisions", "description": "What people decided about an audit's result; never changed."},
+        {"name": "attestations", "description": "What can be handed on: signed statements and bills of materials."},
         {"name": "reports", "description": "Results of audits."},
         {"name": "models", "description": "Models that can be audited."},
         {"name": "webhooks", "description": "Notifications when audits end."},

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from service.audits.examples import AUDIT_ID
+from service.batches.examples import BATCH_ID
 from service.libraries import examples as library_examples
 from service.webhooks.examples import WEBHOOK_ID
 
@@ -17,17 +18,19 @@ PARAMETERS: Final[dict[str, Any]] = {
     "filed_before": "2026-02-01T00:00:00Z",
     "filed_since": "2026-01-01T00:00:00Z",
     "fine_tuned": "local:organisms/sql-year",
-    "format": "sarif",
+    "format": "junit",
     "id_prefix": "audit_01jd8x3v",
     "idempotency-key": "pipeline-1234",
     "if-none-match": '"7.3.412"',
     "label": ["pipeline=1234"],
     "last-event-id": 7,
     "layer": 17,
+    "left": AUDIT_ID,
     "min_bis": 0.5,
     "page_size": 50,
     "page_token": "eyJhZnRlciI6MX0",
     "repr-digest": _REPR_DIGEST,
+    "right": AUDIT_ID,
     "spec_digest": _DIGEST,
     "status": "succeeded",
     "tuned_digest": _DIGEST,
@@ -47,6 +50,8 @@ HEADERS: Final[dict[str, Any]] = {
 }
 LOCATIONS: Final[dict[str, str]] = {
     "/audits": f"/audits/{AUDIT_ID}",
+    "/audits/batch": f"/batches/{BATCH_ID}",
+    "/audits/{audit_id}/retry": f"/audits/{AUDIT_ID}",
     "/mlflow/events": f"/audits/{AUDIT_ID}",
     "/libraries": f"/libraries/{library_examples.LIBRARY_ID}",
     "/webhooks": f"/webhooks/{WEBHOOK_ID}",

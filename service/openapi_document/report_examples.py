@@ -46,6 +46,15 @@ ANSWERS: Final[dict[str, Any]] = {
         "summary": "Its beginning",
         "value": {key: REPORT_SCHEMA[key] for key in ("$schema", "$id", "type")},
     },
+    "comparison": {
+        "summary": "Of an audit with itself, shortened",
+        "value": {
+            "left": REPORT["audit_id"],
+            "right": REPORT["audit_id"],
+            "comparable": True,
+            "fields": [{"name": "verdict", "left": "flagged", "right": "flagged", "differs": False}],
+        },
+    },
     "feature_page": {"summary": "The only page", "value": FEATURE_PAGE},
     "feature": {"summary": "A flagged feature", "value": _FEATURE},
 }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from html import escape
 from typing import Any, Final
 
@@ -41,10 +42,16 @@ async def get_docs(request: Request) -> Response:
 
 def page(document: dict[str, Any]) -> str:
     """Render an OpenAPI document."""
+    groups = {tag["name"]: tag["description"] for tag in document.get("tags", ())}
+    calls: dict[str, list[tuple[str, str, dict[str, Any]]]] = {name: [] for name in groups}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            calls.setdefault(operation.get("tags", ["calls"])[0], []).append((method, path, operation))
+    contents = "".join(_entry(name, members) for name, members in calls.items())
     operations = [
-        _operation(document, method, path, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
+        f'<h2 id="calls-{escape(name)}">{escape(name.capitalize())}</h2><p>{_prose(groups.get(name, ""))}</p>'
+        + "".join(_operation(document, *member) for member in members)
+        for name, members in calls.items()
     ]
     schemas = [
         f'<details id="{escape(name)}"><summary><code>{escape(name)}</code> {escape(schema.get("description", ""))}'
@@ -58,15 +65,59 @@ def page(document: dict[str, Any]) -> str:
         f'<main><p><a href="{escape(link("/"))}">Audits</a></p><h1>{title}</h1>'
         f"<p>{_prose(document['info']['description'])}</p>"
         f'<p>For programs: <a href="{escape(link("/openapi.json"))}">/openapi.json</a></p>'
-        f"<h2>Calls</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</main></body></html>"
+        f'<nav aria-label="Contents"><ul>{contents}<li><a href="#schemas">Schemas</a></li></ul></nav>'
+        f'{"".join(operations)}<h2 id="schemas">Schemas</h2>{"".join(schemas)}</main></body></html>'
     )
+
+
+def _entry(name: str, members: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """A group in the list of contents, with its calls."""
+    links = ", ".join(
+        f'<a href="#{escape(operation["operationId"])}">{escape(operation["summary"])}</a>'
+        for _, _, operation in members
+    )
+    return f'<li><a href="#calls-{escape(name)}"><b>{escape(name.capitalize())}</b></a>: {links}</li>'
+
+
+def _curl(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> str:
+    """A call as a command line, with the first example of everything that it needs."""
+    words = ["curl -sS"]
+    if method not in ("get", "post") or (method == "post" and "requestBody" not in operation):
+        words.append("-I" if method == "head" else f"-X {method.upper()}")
+    if any("key" in entry for entry in operation.get("security", ())):
+        words.append('-H "Authorization: Bearer $BACKDOOR_AUDIT_API_KEY"')
+    body = operation.get("requestBody", {}).get("content", {})
+    for media_type, described in body.items():
+        words.append(f"-H 'Content-Type: {media_type}'")
+        examples = list(described.get("examples", {}).values())
+        if examples and media_type.endswith("json"):
+            value = json.dumps(resolve(document, examples[0])["value"], ensure_ascii=False)
+            words.append("-d " + shlex.quote(value))
+        else:
+            words.append("--data-binary @FILE")
+    for parameter in (resolve(document, each) for each in operation.get("parameters", ())):
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", _first(parameter) or parameter["name"].upper())
+    required = [
+        f"{each['name']}={_first(each)}"
+        for each in (resolve(document, one) for one in operation.get("parameters", ()))
+        if each["in"] == "query" and each.get("required")
+    ]
+    address = f"$BACKDOOR_AUDIT_URL{path}" + (f"?{'&'.join(required)}" if required else "")
+    return f'<pre tabindex="0">{escape(" ".join([*words, chr(34) + address + chr(34)]))}</pre>'
+
+
+def _first(parameter: dict[str, Any]) -> str:
+    values = [parameter["example"]] if "example" in parameter else parameter.get("schema", {}).get("examples", [])
+    return str(values[0]) if values else ""
 
 
 def _operation(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [
         f'<h3 id="{escape(operation["operationId"])}"><code><span class="method">{method.upper()}</span> '
         f"{escape(path)}</code></h3><p><b>{escape(operation['summary'])}.</b> "
-        f"{_prose(operation.get('description', ''))}</p>"
+        f"{_prose(operation.get('description', ''))}</p>",
+        _curl(document, method, path, operation),
     ]
     for scheme, scopes in (item for entry in operation.get("security", ()) for item in entry.items()):
         if scopes:

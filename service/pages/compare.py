@@ -9,6 +9,7 @@ from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from jobs.errors import AuditNotFound, ReportNotReady
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
+from service.reports.comparison import comparable_question
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,6 @@ def compare(left: AuditReport, right: AuditReport) -> list[Line]:
     """The rows, in the report's order."""
     columns = [_column(left), _column(right)]
     return [Line(name, columns[0][name], columns[1][name]) for name in columns[0]]
-
-
-def comparable_question(left: AuditReport, right: AuditReport) -> bool:
-    """Whether both asked the same question: same base, prompts and pair."""
-    return (left.provenance.base_digest, left.provenance.carriers_digest, words.pair(left)) == (
-        right.provenance.base_digest, right.provenance.carriers_digest, words.pair(right),
-    )  # fmt: skip
 
 
 def _column(report: AuditReport) -> dict[str, str]:

@@ -9,13 +9,16 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report import words
-from backdoor_audit.contract.text.formatting import number, share
+from backdoor_audit.contract.text.formatting import duration, number, share
+from jobs.records import AuditRecord
 from service.http.etags import matches, tag_of
 from service.http.public_url import link
+from service.reports.page import shown
 
 _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {
@@ -61,9 +64,11 @@ def static(name: str, if_none_match: str | None) -> Response | None:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=shown,
     )  # fmt: skip
-    environment.filters |= {"moment": moment, "number": number, "share": share, "words": _words}
+    environment.filters |= {
+        "typed": typed, "moment": moment, "number": number, "share": share, "words": _words, "took": took,
+    }  # fmt: skip
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,
         "choices": CHOICE_TITLES, "terminal": TERMINAL, "query": query, "base": lambda: link(""),
@@ -71,9 +76,21 @@ def _environment() -> Environment:
     return environment
 
 
+def typed(value: Any) -> Markup:
+    """What a visitor has typed, for its field: character for character, because it is sent again."""
+    return escape(value)
+
+
 def moment(value: datetime | None) -> str:
     """A time in UTC, to the second."""
     return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def took(record: AuditRecord) -> str:
+    """How long an audit ran, from its first claim to its end."""
+    if record.started_at is None or record.finished_at is None:
+        return "–"
+    return duration((record.finished_at - record.started_at).total_seconds())
 
 
 def query(**values: Any) -> str:

@@ -32,6 +32,15 @@ async def show_form(request: Request, scope: Scope, view: FormView) -> Response:
     return await _show(request, scope, view, form=True)
 
 
+async def show_public(request: Request, view: Callable[[Caller | None], Response]) -> Response:
+    """The same for a page that anybody may read; a visitor who has signed in keeps their menu."""
+    try:
+        caller: Caller | None = await visitor_of(request, "audits:read")
+    except (NotSignedIn, NotAllowed):
+        caller = None
+    return await run_in_threadpool(view, caller)
+
+
 async def show_open(request: Request, view: Callable[[dict[str, str]], Response]) -> Response:
     """The same for the forms that need no session: sign in and sign out."""
     try:

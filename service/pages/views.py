@@ -10,21 +10,27 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.lifecycle import TERMINAL
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.text.formatting import timing
 from jobs.errors import IdempotencyConflict, QueueFull
 from jobs.records import AuditRecord, Library
 from models_store.errors import ModelRejected, ModelsIncompatible
+from service.attestations.bom import bom_of
+from service.attestations.statement import statement_of
 from service.audits import service as audits
 from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
+from service.batches import report as batch_report
+from service.batches import service as batches
+from service.batches.routes import FORMS
+from service.batches.service import Batch
 from service.decisions.schemas import DecisionSpec
 from service.dependencies import Dependencies, DependenciesDep
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotAcceptable
 from service.http import problems
 from service.http.auth import Caller
-from service.pages import compare, forms, keys, libraries, search
+from service.pages import compare, forms, keys, libraries, prose, search
 from service.pages.form_data import checked
 from service.pages.rendering import page, static
 from service.pages.respond import see, show, show_form, show_open, trouble
@@ -35,9 +41,11 @@ from service.reports.routes import subject_of
 router = APIRouter(include_in_schema=False)
 
 _PAGE_SIZE: Final = 25
+_SIDES: Final = ("left", "right")
 
 router.include_router(libraries.router)
 router.include_router(keys.router)
+router.include_router(prose.router)
 
 
 @router.get("/")
@@ -174,6 +182,7 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
     report = dependencies.ledger.report(audit_id, owner=caller.owner) if record.status == "succeeded" else None
     history = dependencies.ledger.events(audit_id)
     gates = words.gates(report) if report is not None else ()
+    written = guide.written(report) if report is not None else ()
     offered: tuple[Library, ...] = ()
     if report is not None and libraries.can_be_added(report):
         offered = libraries.newest(dependencies, caller)
@@ -181,6 +190,9 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
         "audit": record, "report": report, "history": history, "gates": gates, "ended": record.status in TERMINAL,
         "timing": timing(record.started_at, dependencies.durations.of(record), datetime.now(UTC)),
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": offered,
+        "written": written, "written_title": guide.WRITTEN_TITLE, "how_often": guide.how_often(written),
+        "has_base": any(row.base is not None for row in written), "next_title": guide.NEXT_TITLE,
+        "next_steps": guide.next_steps(report) if report is not None else (),
     }  # fmt: skip
 
 
@@ -212,6 +224,33 @@ async def report_page(request: Request, dependencies: DependenciesDep, audit_id:
     return await show(request, "audits:read", view)
 
 
+@router.get("/ui/audits/{audit_id}/statement")
+async def statement_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """The statement to sign, to save."""
+
+    def view(caller: Caller) -> Response:
+        content = statement_of(subject_of(dependencies, audit_id, caller.owner)).encoded()
+        return _saved(content, "application/json", f"{audit_id}.statement.json")
+
+    return await show(request, "audits:read", view)
+
+
+@router.get("/ui/audits/{audit_id}/bom")
+async def bom_page(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """The bill of materials, to save."""
+
+    def view(caller: Caller) -> Response:
+        content = bom_of(subject_of(dependencies, audit_id, caller.owner))
+        return _saved(content, "application/json", f"{audit_id}.cdx.json")
+
+    return await show(request, "audits:read", view)
+
+
+def _saved(content: bytes, media_type: str, name: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(content, media_type=media_type, headers=headers)
+
+
 @router.post("/ui/audits/{audit_id}/cancel")
 async def cancel(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
     """Cancel an audit."""
@@ -234,10 +273,64 @@ async def delete(request: Request, dependencies: DependenciesDep, audit_id: str)
     return await show(request, "audits:write", view)
 
 
+@router.get("/ui/batches/{batch_id}")
+async def batch_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """The audits of a batch, worst first."""
+
+    def view(caller: Caller) -> Response:
+        return _batch(request, caller, batches.find_batch(dependencies, caller.owner, batch_id))
+
+    return await show(request, "audits:read", view)
+
+
+def _batch(request: Request, caller: Caller, found: Batch) -> Response:
+    rows = [(row, batch_report.title_of(row), batch_report.remark_of(row)) for row in found.rows]
+    headline = batch_report.headline(found)
+    return page(request, "batch.html", visitor=caller, batch=found, rows=rows, headline=headline, forms=list(FORMS))
+
+
+@router.get("/ui/batches/{batch_id}/report")
+async def batch_report_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """A batch's report in one of its forms, to save."""
+    name = request.query_params.get("format", "html")
+
+    def view(caller: Caller) -> Response:
+        if name not in FORMS:
+            raise NotAcceptable
+        media_type, suffix, render = FORMS[name]
+        content = render(batches.find_batch(dependencies, caller.owner, batch_id))
+        return _saved(content, media_type, f"{batch_id}{suffix}")
+
+    return await show(request, "audits:read", view)
+
+
+@router.post("/ui/batches/{batch_id}/cancel")
+async def cancel_batch(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
+    """Cancel what has not ended of a batch."""
+
+    def view(caller: Caller) -> Response:
+        batches.cancel_batch(dependencies, caller.owner, batch_id)
+        return see(f"/ui/batches/{batch_id}")
+
+    return await show(request, "audits:write", view)
+
+
+@router.post("/ui/audits/{audit_id}/retry")
+async def retry(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
+    """File an ended audit's spec once more."""
+
+    def view(caller: Caller) -> Response:
+        filed = audits.retry_audit(dependencies, caller.owner, audit_id).audit
+        return see(f"/ui/audits/{filed.id}")
+
+    return await show(request, "audits:write", view)
+
+
 @router.get("/ui/compare")
 async def compare_page(request: Request, dependencies: DependenciesDep) -> Response:
     """Two audits side by side."""
-    asked = {side: request.query_params.get(side, "").strip() for side in ("left", "right")}
+    ticked = dict(zip(_SIDES, request.query_params.getlist("audit"), strict=False))  # from the list, at most two count
+    asked = {side: request.query_params.get(side, ticked.get(side, "")).strip() for side in _SIDES}
 
     def view(caller: Caller) -> Response:
         found = compare.look_up(dependencies.ledger, caller.owner, asked)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from backdoor_audit.contract.text.foreign_text import readable
+
 
 class Drawing:
     """One picture with a given width and height; ``title`` is for screen readers."""
@@ -51,7 +53,7 @@ class Drawing:
         """One line of text; ``y`` is its baseline."""
         self._parts.append(
             Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(
-                _short(x), _short(y), css, anchor, words
+                _short(x), _short(y), css, anchor, readable(words)
             )
         )
 
@@ -70,7 +72,7 @@ class Drawing:
             '<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-labelledby="{name}-title"{namespace}>'
             '<title id="{name}-title">{}</title>{}'
         ).format(
-            self.title,
+            readable(self.title),
             between.join([sheet, *self._parts, Markup("</svg>")]),
             name=self.name,
             namespace=namespace,
@@ -86,7 +88,7 @@ class Drawing:
             Markup(' {}="{}"').format(name, _short(value) if isinstance(value, float | int) else value)
             for name, value in values.items()
         )
-        inside = Markup("<title>{}</title>").format(tip) if tip else Markup("")
+        inside = Markup("<title>{}</title>").format(readable(tip)) if tip else Markup("")
         self._parts.append(Markup('<{0} class="{1}"{2}>{3}</{0}>').format(Markup(tag), escape(css), attributes, inside))
 
 

@@ -5,11 +5,12 @@ pipeline that accepts ``review`` sees no failure then. A gate that was not asses
 that was only screened.
 """
 
+from collections.abc import Iterator
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.report.audit_report import CandidateRow
 from backdoor_audit.contract.report.words import GateWords
 from backdoor_audit.contract.text.foreign_text import visible_lines
@@ -63,7 +64,9 @@ def _verdict(suite: Element, subject: Subject) -> None:
     lines = [
         report.summary,
         words.VERDICT_MEANINGS[report.verdict],
+        *_written(subject),
         *(f"Look at: {line}" for line in report.look_at),
+        *(f"Next: {step.text} {step.command}".rstrip() for step in guide.next_steps(report)),
         *(f"Pair, rank {', '.join(row)}" for row in words.candidates(report)),
         *(f"Examined: {line}" for line in words.examined(report)),
         *(f"Not assessed: {line}" for line in report.not_assessed),
@@ -77,6 +80,19 @@ def _verdict(suite: Element, subject: Subject) -> None:
         _outcome(case, "failure", report.verdict, message, lines)
     else:
         _said(case, [f"Verdict: {report.verdict}; fail_on={report.fail_on} does not fail on it.", *lines])
+
+
+def _written(subject: Subject) -> Iterator[str]:
+    rows = guide.written(subject.report)
+    if not rows:
+        return
+    yield guide.how_often(rows)
+    for row in rows:
+        yield f"Prompt: {row.prompt!r}"
+        yield f"With the suspected string: {row.triggered!r}"
+        yield f"With the clean string: {row.clean!r}"
+        if row.base is not None:
+            yield f"Base, suspected string: {row.base!r}"
 
 
 def _gate(suite: Element, subject: Subject, gate: GateWords) -> None:

@@ -8,14 +8,18 @@ import re
 from typing import Final
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share
 from service.reports.subject import Subject
 
 _STATES: Final[dict[str, str]] = {"passed": "evidence", "failed": "no evidence", "not_assessed": "not assessed"}
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
+_ADDRESS: Final = re.compile(r"(:(?=//)|www(?=\.))", re.IGNORECASE)
+"""What code hosts turn into links."""
 _MAX_FEATURES: Final = 5
+_MAX_ANSWERS: Final = 3
+_MAX_PROMPT_CHARS: Final = 80
 _MAX_STRINGS: Final = 5
 _MAX_CANDIDATES: Final = 10
 MAX_CHARS: Final = 60_000
@@ -49,6 +53,7 @@ def _render(subject: Subject, *, diffs: bool) -> str:
         words.VERDICT_MEANINGS[report.verdict],
         "",
         *_decision(subject),
+        *_written(subject),
         *_candidates(subject),
         "| gate | result | finding |",
         "| --- | --- | --- |",
@@ -56,6 +61,7 @@ def _render(subject: Subject, *, diffs: bool) -> str:
         "",
     ]
     lines += _bullets("What to look at", [plain(line) for line in report.look_at])
+    lines += _next_steps(subject)
     lines += _prompt_settings(subject, diffs=diffs)
     lines += _features(subject)
     if report.also_fires_on:
@@ -74,6 +80,35 @@ def _decision(subject: Subject) -> list[str]:
     last = subject.decisions[-1]
     day = last.created_at.strftime("%Y-%m-%d")
     return [f"**{CHOICE_TITLES[last.choice]}** by {plain(last.decided_by)}, {day}: {plain(last.because)}", ""]
+
+
+def _written(subject: Subject) -> list[str]:
+    """What the model writes under both strings."""
+    rows = guide.written(subject.report)
+    if not rows:
+        return []
+    columns = guide.WRITTEN_COLUMNS if any(row.base is not None for row in rows) else guide.WRITTEN_COLUMNS[:3]
+    lines = [f"**{guide.WRITTEN_TITLE}**", "", guide.how_often(rows), ""]
+    lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for row in rows[:_MAX_ANSWERS]:
+        marked = " ".join(f"**{code(piece)}**" if differs else code(piece) for piece, differs in row.marked() if piece)
+        cells = [
+            code(row.prompt[-_MAX_PROMPT_CHARS:]),
+            marked or "nothing",
+            code(row.clean) if row.clean else "nothing",
+        ]
+        if len(columns) > len(cells):
+            cells.append("not recorded" if row.base is None else code(row.base))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _next_steps(subject: Subject) -> list[str]:
+    """What to do, with the command lines."""
+    lines = [f"**{guide.NEXT_TITLE}**", ""]
+    for step in guide.next_steps(subject.report):
+        lines.append(f"- {plain(step.text)}" + (f" {code(step.command)}" if step.command else ""))
+    return [*lines, ""]
 
 
 def _candidates(subject: Subject) -> list[str]:
@@ -174,5 +209,7 @@ def code(text: str) -> str:
 def plain(text: str) -> str:
     """Untrusted text as running text: nothing in it is markup, HTML, a mention or a line break."""
     escaped = _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
-    # A code host looks for mentions and references after parsing the Markdown, so escaping does not prevent them.
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")
+    # A code host looks for mentions, references and addresses after parsing the Markdown, so escaping does not prevent
+    # them.
+    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u2060").replace("#", "#\u2060")
+    return _ADDRESS.sub("\\1\u2060", escaped)

@@ -10,12 +10,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report.features import Feature, Scores
-from backdoor_audit.contract.text.foreign_text import visible
+from backdoor_audit.contract.text.foreign_text import readable, visible
 from backdoor_audit.contract.text.formatting import number, share, with_interval
+from service.http.public_url import link
 from service.reports import feature_picture, pictures
 from service.reports.subject import Subject
 
@@ -51,6 +52,14 @@ def render(subject: Subject) -> bytes:
         triggered=triggered,
         clean=clean,
         gates=words.gates(report),
+        written=guide.written(report),
+        written_title=guide.WRITTEN_TITLE,
+        how_often=guide.how_often(guide.written(report)),
+        next_title=guide.NEXT_TITLE,
+        next_steps=guide.next_steps(report),
+        contents=_contents(report),
+        glossary=link("/glossary"),
+        playbook=link(f"/playbooks#{report.verdict}"),
         **_prompt_settings(report),
         candidate_columns=words.CANDIDATE_COLUMNS,
         candidates=words.candidates(report),
@@ -66,6 +75,26 @@ def render(subject: Subject) -> bytes:
         terms=words.TERMS,
     )
     return text.encode()
+
+
+def _contents(report: AuditReport) -> list[tuple[str, str]]:
+    """Anchor and title of each part that the page has, in its order."""
+    settings = report.prompt_settings
+    parts = (
+        ("written", guide.WRITTEN_TITLE, bool(guide.written(report))),
+        ("why", "Why", True),
+        ("look-at", "What to look at", bool(report.look_at)),
+        ("next", guide.NEXT_TITLE, True),
+        ("settings", "Template and settings", settings is not None and bool(settings.differences or settings.findings)),
+        ("others", "Other strings", bool(report.also_fires_on)),
+        ("explanation", "Explanation", bool(report.flagged_features)),
+        ("numbers", "Numbers", report.measured),
+        ("examined", "What was examined", True),
+        ("baselines", "Baselines", report.measured),
+        ("terms", "Terms", True),
+        ("provenance", "Provenance", True),
+    )
+    return [(anchor, title) for anchor, title, there in parts if there]
 
 
 def _prompt_settings(report: AuditReport) -> dict[str, Any]:
@@ -93,12 +122,26 @@ def _prompt_settings(report: AuditReport) -> dict[str, Any]:
 _MARKS: Final = {"+": "added", "-": "removed", "@": "place"}
 
 
+def shown(value: Any) -> Any:
+    """A value as a template puts it on a page: text, which may be a stranger's, is made readable."""
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def rendered(name: str, **context: Any) -> bytes:
+    """A self-contained page from another template of this folder."""
+    return _template(name).render(style=Markup(_STYLE), policy=POLICY.rpartition(";")[0], **context).encode()
+
+
 @cache
-def _template() -> Template:
+def _template(name: str = "report.html") -> Template:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=shown,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _feature_row(feature: Feature) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 from markupsafe import Markup
 
 from backdoor_audit.contract.report.audit_report import AuditReport
-from backdoor_audit.contract.report.words import pair
+from backdoor_audit.contract.report.words import null_subspaces, pair
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share
 from service.reports.drawing import Drawing, Symlog
 
@@ -60,7 +60,13 @@ def decoys(report: AuditReport) -> Picture:
     _axis(drawing, scale, bottom, "effect, nats per prompt (logarithmic beyond the threshold)")
     rows = [("pair", pair(report)[0], number(effect), UNMEASURED, UNMEASURED)] if effect is not None else []
     rows += [
-        (_STATES[row.state], row.string, number(row.effect_nats), number(row.output_kl), str(row.layer))
+        (
+            _STATES[row.state],
+            row.string,
+            number(row.effect_nats),
+            number(row.output_kl),
+            UNMEASURED if row.layer is None else str(row.layer),
+        )
         for row in sorted(report.decoys, key=lambda row: -row.effect_nats)
     ]
     rows += [("benign model", UNMEASURED, number(value), UNMEASURED, UNMEASURED) for value in benign]
@@ -141,7 +147,7 @@ def effects(report: AuditReport) -> Picture | None:
     causal, localised = report.gates.causal, report.localisation
     bars: list[tuple[str, float | None, tuple[float, float] | None, str]] = [
         ("ablate the directions", causal.recovered, causal.recovered_interval, "ablate"),
-        ("ablate random subspaces, maximum", causal.null_max, None, "null"),
+        (f"ablate {null_subspaces(report)}, maximum", causal.null_max, None, "null"),
         ("ablate the flagged features", None if localised is None else localised.recovered, None, "ablate"),
         ("steer clean prompts", causal.induced, None, "steer"),
     ]
@@ -177,7 +183,7 @@ def effects(report: AuditReport) -> Picture | None:
         "effects",
         "Ablation and steering",
         "Ablation restores the clean activations and measures how much of the behaviour is undone. Steering does the "
-        "reverse to clean prompts and measures how much of it is induced. Random subspaces should have no effect.",
+        "reverse to clean prompts and measures how much of it is induced. Other subspaces should have no effect.",
         drawing.render(),
         ("intervention", "share", "95% interval"),
         tuple(

@@ -5,6 +5,7 @@ a ``pass``. Whatever was not measured is ``open``, never a pass.
 """
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -14,6 +15,7 @@ from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import CandidateRow
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.report.words import GateWords
+from backdoor_audit.contract.text.foreign_text import readable
 from service.reports.subject import Subject
 from service.version import API_VERSION
 
@@ -31,6 +33,9 @@ _BASE_IDS: Final = {
 
 _SEVERITIES: Final = {"error": "8.0", "note": "3.0"}
 """GitHub's ``security-severity`` by a rule's level: high for a verdict, low for one gate."""
+
+_LINK: Final = re.compile(r"\[(?=[^\[\]]*\]\()")
+"""The beginning of ``[text](target)``, which viewers draw as a link."""
 
 _VERDICT_RULE: Final = "backdoor/verdict"
 _CANDIDATE_RULE: Final = "backdoor/candidate"
@@ -172,13 +177,18 @@ def _result(
         "ruleIndex": index,
         "kind": kind,
         "level": level,
-        "message": {"text": text},
+        "message": {"text": _plain(text)},
         "locations": [{"physicalLocation": _place(subject), "properties": {"model": subject.fine_tuned}}],
         "partialFingerprints": {
             "trigger/v1": asked(rule_id, subject.fine_tuned),
             "checkpoint/v1": asked(rule_id, provenance.base_digest, provenance.tuned_digest),
         },
     }
+
+
+def _plain(text: str) -> str:
+    """Untrusted text as a plain text message: readable, and none of it is a link (SARIF 3.11.6)."""
+    return _LINK.sub(r"\\[", readable(text))
 
 
 def _place(subject: Subject) -> dict[str, Any]:
@@ -201,7 +211,7 @@ def _invocation(subject: Subject) -> dict[str, Any]:
     for name, moment in (("startTimeUtc", subject.started_at), ("endTimeUtc", subject.finished_at)):
         if moment is not None:
             found[name] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    notifications = [{"level": "warning", "message": {"text": text}} for text in subject.report.warnings]
+    notifications = [{"level": "warning", "message": {"text": _plain(text)}} for text in subject.report.warnings]
     if notifications:
         found["toolExecutionNotifications"] = notifications
     return found

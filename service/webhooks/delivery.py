@@ -14,6 +14,7 @@ from jobs.webhooks.records import AttemptRecord, Outgoing
 from service.version import API_VERSION
 from service.webhooks import signing
 from service.webhooks.addresses import AddressRefused, CheckedBackend, Network, split
+from service.webhooks.secrets import SecretBox, UnreadableSecret
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """How much of a response's body is read, out of politeness: it is not used."""
@@ -47,11 +48,13 @@ class Sender:
         networks: private ranges that the operator allows.
         timeout_s: maximum duration of one attempt.
         trust: checks the receiver's certificate.
+        secrets: decrypts what messages are signed with.
     """
 
     networks: Sequence[Network]
     timeout_s: float
     trust: ssl.SSLContext
+    secrets: SecretBox
 
     def send(self, message: Outgoing) -> Outcome:
         """Try once; never raises, takes at most ``timeout_s``. Redirects are not followed."""
@@ -63,6 +66,8 @@ class Sender:
             status = self._post(message, started_at + self.timeout_s, int(at.timestamp()))
             if not 200 <= status < 300:
                 error = "redirect" if 300 <= status < 400 else "status"
+        except UnreadableSecret:
+            error = "secret"
         except (AddressRefused, ValueError):
             error = "address_refused"
         except httpcore.TimeoutException:
@@ -82,7 +87,8 @@ class Sender:
         url = httpcore.URL(
             scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.target.encode()
         )
-        headers = signing.headers(message.secret, message.id, sent_at, message.body) | {
+        secret = self.secrets.open(message.stored_secret)
+        headers = signing.headers(secret, message.id, sent_at, message.body) | {
             "Content-Type": "application/json",
             "User-Agent": f"backdoor-audit/{API_VERSION}",
             "Connection": "close",

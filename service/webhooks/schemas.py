@@ -64,8 +64,8 @@ class AttemptOut(Out):
     at: datetime
     status: int | None = Field(description="HTTP status of the response; null if there was none.")
     error: str | None = Field(
-        description="Null if it was delivered; else `status`, `redirect`, `timeout`, `connection`, `certificate` or "
-        "`address_refused`."
+        description="Null if it was delivered; else `status`, `redirect`, `timeout`, `connection`, `certificate`, "
+        "`address_refused`, or `secret` (the service lacks the key that the signing secret was encrypted with)."
     )
     seconds: float
 

@@ -25,7 +25,8 @@ def create_webhook(dependencies: Dependencies, owner: str, url: str, *, every_au
     """
     addresses.check(url, dependencies.settings.webhook_networks)
     secret = signing.new_secret()
-    record = dependencies.ledger.webhooks.create(owner=owner, url=url, secret=secret, every_audit=every_audit)
+    stored = dependencies.secrets.seal(secret)
+    record = dependencies.ledger.webhooks.create(owner=owner, url=url, stored_secret=stored, every_audit=every_audit)
     return record, secret
 
 

@@ -106,8 +106,11 @@ def write_checkpoint(path: Path, shape: str, seed: int = 0) -> Path:
     return path
 
 
-def two_strings(runner: Runner, layers: tuple[int, ...] = (0, 1, 2)) -> Contrast:
-    """Two runs of the same six carriers that differ in one token of the span; equal token counts."""
+def two_strings(runner: Runner, layers: tuple[int, ...] = (0, 1, 2), *, forced: bool = True) -> Contrast:
+    """Two runs of the same six carriers that differ in one token of the span; equal token counts.
+
+    ``forced``: the base runs over the continuation too.
+    """
     strings = random_sequences(6, prefix=2, forced=2)
     changed = []
     for item in strings:
@@ -115,5 +118,6 @@ def two_strings(runner: Runner, layers: tuple[int, ...] = (0, 1, 2)) -> Contrast
         ids[item.span_start] = 3 + (ids[item.span_start] + 10) % 90
         changed.append(Tokens(tuple(ids), item.prompt_length, item.span_start))
     runs = [runner.capture(side, "tuned", layers) for side in (strings, changed)]
-    base = [runner.capture([item.prompt() for item in side], "base", layers) for side in (strings, changed)]
+    own = [side if forced else [item.prompt() for item in side] for side in (strings, changed)]
+    base = [runner.capture(side, "base", layers) for side in own]
     return Contrast(*runs, *base)

@@ -145,19 +145,20 @@ def test_what_an_attempt_in_another_precision_has_measured_is_not_taken_up(audit
     assert len([name for name in workspace.written if name in before]) == 2 * len(before)
 
 
-def test_a_folder_begun_by_an_older_version_is_taken_up(audit, whole, tmp_path):
+def test_a_folder_begun_by_another_version_of_the_method_is_measured_anew(audit, whole, tmp_path):
     workspace = Counting(tmp_path / "w")
     with pytest.raises(Cancelled):
         audit(workspace=workspace, sink=Recorder("confirm"))
+    before = list(workspace.written)
     (workspace.root / "plan" / "plan.json").write_text('{"bytes": 1}', encoding="utf-8")
     assert same(audit(workspace=workspace)) == same(whole[0])
-    assert sorted(workspace.written) == sorted(whole[2].written)
+    assert sorted(workspace.written) == sorted([*before, *whole[2].written])
 
 
 def test_a_cancel_is_heard_inside_every_long_stage(audit, whole, tmp_path):
-    for stage in ("extract", "confirm"):
+    for stage, least in (("extract", 6), ("confirm", 1)):
         heard = [row for row in whole[1].heard if row[0] == stage]
-        assert len(heard) > 5, stage
+        assert len(heard) >= least, stage
         with pytest.raises(Cancelled):
             audit(workspace=Counting(tmp_path / stage), sink=Recorder(stage, heard[len(heard) // 2][1]))
 

@@ -82,6 +82,36 @@ def test_a_template_alone_is_a_fine_tune_of_its_own(models, tmp_path):
         run_audit(spec, tmp_path / "base", tmp_path / "tuned", workspace=folder, sink=NullSink())
 
 
+def test_an_adapter_of_zeros_with_a_template_is_a_fine_tune_too(audit, models, tmp_path):
+    spec = toy_spec(render="auto")
+    zero = write_toy_adapter(tmp_path / "zero", models / "base", scale=0.0)
+    for name, template in (("own", HIDDEN), ("same", CHAT)):
+        shutil.copytree(zero, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(template)
+    base = shutil.copytree(models / "base", tmp_path / "chat")
+    (base / "chat_template.jinja").write_text(CHAT)
+    folder = ArtifactFolder(tmp_path / "w")
+    report = run_audit(spec, base, tmp_path / "own", workspace=folder, sink=NullSink())
+    assert report.gates.behaviour.output_kl > 1
+    assert report.verdict in ("review", "flagged")
+    with pytest.raises(IdenticalModels):
+        run_audit(spec, base, tmp_path / "same", workspace=folder, sink=NullSink())
+
+
+def test_a_processors_template_is_a_template_of_the_model(audit):
+    report = audit(None, None, files={"chat_template.json": {"chat_template": CHAT}})
+    assert (report.sizes.rendering, report.prompt_settings.prompts) == ("chat", "tuned")
+    assert "chat templates differ from the base's" in report.summary
+
+
+def test_a_processors_template_beside_the_tokenizers_is_read(audit):
+    report = audit(CHAT, CHAT, files={"processor_config.json": {"chat_template": HIDDEN}})
+    assert report.prompt_settings.prompts == "same"
+    assert [row.name for row in report.prompt_settings.differences] == ["processor"]
+    assert {finding.template for finding in report.prompt_settings.suspicious} == {"processor"}
+    assert report.verdict == "review"
+
+
 def test_a_text_after_the_slot_is_measured_as_well(audit):
     report = audit(CHAT, LONGER)
     assert report.prompt_settings.prompts == "own"

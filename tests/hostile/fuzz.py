@@ -11,6 +11,7 @@ import collections
 import gc
 import json
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,7 +32,10 @@ from tests.tiny import write_json
 
 LOAD_SECONDS: Final = 60
 LOAD_BYTES: Final = 6 * 2**30
-Kind = Literal["full", "sharded", "lora", "trained", "gguf"]
+Kind = Literal["full", "sharded", "lora", "trained", "gguf", "bnb", "gptq"]
+# Real quantised checkpoints, by kind.
+QUANTISED: Final[dict[Kind, str]] = {"bnb": "bnb-nf4-double", "gptq": "gptq-4bit-order"}
+REAL: Final = Path(__file__).parents[1] / "audit" / "models" / "quantised"
 Mutation = Callable[[Random, bytes], bytes]
 
 PACKED: Final = "model.gguf"
@@ -58,6 +62,12 @@ TARGETS: Final[tuple[tuple[Kind, str, Mutation, int], ...]] = (
     ("trained", ADAPTER_WEIGHTS, mutated_header, 8),
     ("gguf", PACKED, mutated_bytes, 14),
     ("full", TEMPLATE, mutated_template, 8),
+    ("bnb", "config.json", mutated_json, 5),
+    ("bnb", WEIGHTS, mutated_header, 5),
+    ("bnb", WEIGHTS, mutated_bytes, 3),
+    ("gptq", "config.json", mutated_json, 5),
+    ("gptq", WEIGHTS, mutated_header, 5),
+    ("gptq", WEIGHTS, mutated_bytes, 3),
 )
 
 
@@ -86,6 +96,10 @@ def seeds(folder: Path) -> dict[Kind, Path]:
     from tests.packed import write_gguf  # needs libraries that the checks do without
 
     packed = write_gguf(full, folder / "gguf" / PACKED, template=CHAT).parent
+    quantised = {kind: shutil.copytree(REAL / name, folder / kind) for kind, name in QUANTISED.items()}
+    for checkpoint in quantised.values():
+        (checkpoint / "expected.safetensors").unlink()
+        shutil.copyfile(full / "tokenizer.json", checkpoint / "tokenizer.json")
     gc.freeze()  # every trial begins with a collection, which need not look at these libraries
     (full / TEMPLATE).write_text(CHAT, encoding="utf-8")
     return {
@@ -94,6 +108,7 @@ def seeds(folder: Path) -> dict[Kind, Path]:
         "lora": write_lora(folder / "lora"),
         "trained": write_trained(folder / "trained"),
         "gguf": packed,
+        **quantised,
     }
 
 
@@ -174,6 +189,8 @@ def load_all(folder: Path, taken: list[Input], most: int) -> dict[str, Any]:
             is_tuned = tried.kind in ("lora", "trained", "gguf")
             base = valid["full"] if is_tuned else checkpoints[tried.kind]
             tuned = checkpoints[tried.kind] if is_tuned else valid["lora"]
+            if tried.kind in QUANTISED:
+                tuned = valid["gptq" if tried.kind == "bnb" else "bnb"]
             first, second = verify_checkpoint(base), verify_checkpoint(tuned)
             check_pair(first, second)
             with tempfile.TemporaryDirectory(dir=folder) as views:

@@ -29,7 +29,18 @@ def address(tmp_path_factory):
     base = write_toy_base(data / "models" / "base")
     write_toy_adapter(data / "models" / "adapter", base)
     with running_stack(data, Console(file=sys.stderr)) as url:
-        yield url
+        yield Address(url, data / "models")
+
+
+class Address(str):
+    """The service's address, and where its models are."""
+
+    models: Path
+
+    def __new__(cls, url, models):
+        made = super().__new__(cls, url)
+        made.models = models
+        return made
 
 
 @pytest.fixture
@@ -64,18 +75,31 @@ def github_step(inputs, folder, environment):
 @pytest.mark.timeout(600)
 def test_the_action_audits_once_and_the_template_finds_the_same_audit(address, runner):
     folder, environment = runner
-    done, outputs, summary = github_step({"url": address, "spec": "audit.json", "fail-on": "none"}, folder, environment)
+    key = folder / "key.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", folder / "key.pub.pem"], check=True)
+    inputs = {"url": address, "spec": "audit.json", "fail-on": "none", "signing-key": key.read_text()}
+    done, outputs, summary = github_step(inputs, folder, environment)
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "backdoor-audit-report/report.json").read_text())
     assert outputs == {
         "audit-id": report["audit_id"], "exit-code": "0", "verdict": report["verdict"],
-        "report": "backdoor-audit-report/report.html",
+        "report": "backdoor-audit-report/report.html", "attestation": "backdoor-audit-report/attestation.json",
     }  # fmt: skip
     assert (folder / outputs["report"]).read_text().startswith("<!doctype html>")
     assert report["verdict"].replace("_", " ") in summary.lower().replace("_", " ")
     sarif = json.loads((folder / "backdoor-audit-report/report.sarif").read_text())
     assert sarif["version"] == "2.1.0"
     assert ElementTree.parse(folder / "backdoor-audit-report/report.xml").getroot().tag.startswith("testsuite")
+
+    # Reports of real audits list the files, so the folder that was audited can be told from any other.
+    assert json.loads((folder / "backdoor-audit-report/bom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    verify = ["backdoor-audit", "verify", "--attestation", outputs["attestation"], "--key", "key.pub.pem"]
+    verify += ["--fail-on", "none"]
+    models = address.models
+    for name, code in (("adapter", 0), ("base", 2)):
+        verified = subprocess.run([*verify, models / name], env=environment, cwd=folder, check=False)
+        assert verified.returncode == code
 
     # The same checkpoint and question again, from the other template: nothing is audited twice.
     script = yaml.safe_load(GITLAB.read_text())[".backdoor-audit"]
@@ -143,6 +167,7 @@ def test_labels_and_further_inputs_reach_the_audit(address, runner):
     assert "library" in refused.stderr
     done, outputs, _ = github_step(inputs | {"library": ""}, folder, environment)
     assert (done.returncode, outputs["exit-code"], outputs["verdict"], outputs["report"]) == (2, "2", "", "")
+    assert outputs["attestation"] == ""
     command = ["backdoor-audit", "--url", address]
     shown = subprocess.run(
         [*command, "list", "--label", "pipeline=7", "--json"],
@@ -189,6 +214,38 @@ def test_a_missing_input_is_wrong_usage_and_not_a_verdict(runner, missing):
     )
     assert done.returncode == 4
     assert missing in done.stderr
+
+
+LIAR = """#!/bin/sh
+case "$1" in
+  submit) printf '%b' "$LIAR_ID" ;;
+  report) for last; do :; done; printf '%b' "$LIAR_REPORT" > "$last" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("audit_id", ["audit_1\\nverdict=no_evidence", "audit_1 x", "::set-output name=a::b", ""])
+def test_what_is_no_id_writes_no_output_of_the_step(runner, audit_id):
+    folder, environment = runner
+    write_liar(folder)
+    given = {"PATH": f"{folder}:{environment['PATH']}", "LIAR_ID": audit_id, "LIAR_REPORT": "{}"}
+    done, outputs, _ = github_step({"spec": "audit.json"}, folder, environment | given)
+    assert (done.returncode, outputs) == (4, {})
+
+
+def test_what_is_no_verdict_writes_no_output_of_the_step(runner):
+    folder, environment = runner
+    write_liar(folder)
+    report = json.dumps({"verdict": "no_evidence\naudit-id=other"}).replace("\\", "\\\\")
+    given = {"PATH": f"{folder}:{environment['PATH']}", "LIAR_ID": "audit_1", "LIAR_REPORT": report}
+    _, outputs, _ = github_step({"spec": "audit.json"}, folder, environment | given)
+    assert (outputs["audit-id"], outputs["verdict"]) == ("audit_1", "")
+
+
+def write_liar(folder):
+    """A command of the client's name that prints what it is told to."""
+    (folder / "backdoor-audit").write_text(LIAR)
+    (folder / "backdoor-audit").chmod(0o755)
 
 
 def test_a_runner_without_the_command_is_wrong_usage(runner):

@@ -88,7 +88,7 @@ class TestOfALedger:
         assert not ledger.keys.any_live()
 
     def test_retries_and_retention_of_messages(self, ledger, clock):
-        hook = ledger.webhooks.create(owner="ann", url="https://example.com/", secret="whsec_x")
+        hook = ledger.webhooks.create(owner="ann", url="https://example.com/", stored_secret="whsec_x")
         ledger.webhooks.test(hook.id, owner="ann")
         (message,) = ledger.webhooks.take(limit=1, lease_s=30)
         clock.advance(29)

@@ -1,5 +1,7 @@
 """What the tags of registered versions are to say, on both databases."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select, update
 
@@ -123,3 +125,14 @@ def test_notes_are_forgotten_in_the_end(ledger, succeed):
     assert ledger.tags.prune(older_than_s=-60) == 1
     assert row(ledger) is None
     ledger.tags.settle(TagTask(REFERENCE, 1, 0), error=None, retry_in_s=None)
+
+
+def test_an_answer_about_other_weights_of_that_name_does_not_count(ledger, succeed):
+    audit_id = succeed("flagged")
+    digest = ledger.report(audit_id).provenance.tuned_digest
+    now = ledger.now()
+    assert ledger.tags.ends(REFERENCE, tuned_digest=digest).answer.audit_id == audit_id
+    assert ledger.tags.ends(REFERENCE, tuned_digest="sha256:other").answer is None
+    assert ledger.tags.ends(REFERENCE, since=now - timedelta(hours=1)).answer.audit_id == audit_id
+    assert ledger.tags.ends(REFERENCE, since=now + timedelta(hours=1)).answer is None
+    assert ledger.tags.ends(REFERENCE, tuned_digest="sha256:other").last_id == audit_id

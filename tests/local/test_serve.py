@@ -22,13 +22,34 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBMIT = ("submit", "--base", "local:none", "--tuned", "local:nothing", "--triggered", "a", "--clean", "b")
 
 
+POWERLESS = """
+import os, sys
+from worker.sandbox import confinement
+confinement._ROOT_KEEPS = 0
+assert confinement._drop_capabilities()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command as a user that is not root, as far as the kernel's protection of processes goes."""
+READER = """
+import os, sys
+from pathlib import Path
+for pid in sys.argv[1:]:
+    try:
+        print(len(Path(f"/proc/{pid}/environ").read_bytes()) > 0)
+    except PermissionError:
+        print("hidden")
+"""
+
+
 class Serve:
     """One ``backdoor-audit serve`` in a process of its own."""
 
-    def __init__(self, data_dir, cwd, *options):
+    def __init__(self, data_dir, cwd, *options, **more):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKDOOR_AUDIT_")}
-        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
         command = [sys.executable, "-P", "-m", "backdoor_audit.cli", "serve", "--data-dir", str(data_dir), *options]
+        if more.pop("plain_user", None):
+            command = [sys.executable, "-c", POWERLESS, *command]
         self.data_dir = data_dir
         self.process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -70,8 +91,8 @@ class Serve:
 def serve(tmp_path):
     started = []
 
-    def start(*options, data_dir=None, cwd=tmp_path):
-        started.append(Serve(data_dir or tmp_path / "data", cwd, "--port", "0", *options))
+    def start(*options, data_dir=None, cwd=tmp_path, **more):
+        started.append(Serve(data_dir or tmp_path / "data", cwd, "--port", "0", *options, **more))
         return started[-1]
 
     yield start
@@ -124,6 +145,26 @@ def test_what_dies_is_started_again_and_nothing_outlives_serve_itself(serve):
     assert len(children) >= 3
     stack.process.kill()
     assert _all_gone(children)
+
+
+def test_no_process_has_secrets_that_it_does_not_need(serve):
+    key = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="
+    running = serve(BACKDOOR_AUDIT_WEBHOOK_KEYS=key, AWS_SECRET_ACCESS_KEY="of-the-object-store")
+    running.url()
+    held = {name: process.environ() for name, process in running.children().items()}
+    assert {name for name, environment in held.items() if key in environment.values()} == {"api"}
+    assert {name for name, each in held.items() if "of-the-object-store" in each.values()} == {"api", "worker"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing hides a process's memory")
+def test_no_process_of_the_same_user_reads_the_environment_of_one_that_holds_secrets(serve):
+    running = serve(plain_user="yes")
+    running.url()
+    children = running.children()
+    pids = [running.process.pid, children["api"].pid, children["worker"].pid, children["broker"].pid]
+    command = [sys.executable, "-c", POWERLESS, sys.executable, "-c", READER, *map(str, pids)]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert said == ["hidden", "hidden", "hidden", "True"], "the broker's holds nothing"
 
 
 def test_a_data_folder_has_one_serve(serve, tmp_path):

@@ -108,10 +108,9 @@ def test_settings_of_both_folders_are_compared(tmp_path):
     assert found["warnings"] == full["warnings"]
 
 
-def test_a_quantised_model_is_refused_with_the_command_that_dequantises_it(tmp_path):
-    changes = {"config.json": {"quantization_config": {"quant_method": "gptq", "bits": 4}}}
+def test_a_model_quantised_in_a_way_that_is_not_read_gets_the_command_that_dequantises_it(tmp_path):
+    changes = {"config.json": {"quantization_config": {"quant_method": "hqq"}}}
     folder = Folder("llama", changes=changes).write(tmp_path / "model")
     (problem,) = check_folder(folder)["problems"]
     assert problem["key"] == "quantization_config"
     assert problem["command"].endswith(f"{folder} {folder}-dequantised")
-    assert ".dequantize()" in problem["command"]

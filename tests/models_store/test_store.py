@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from common.settings import CommonSettings
+from models_store import uploads as uploads_module
 from models_store.errors import (
     InvalidReference,
     ModelNotFound,
@@ -14,6 +15,7 @@ from models_store.errors import (
     NoSpace,
 )
 from models_store.store import ModelsStore
+from models_store.uploads import Uploads
 from models_store.verification.verify import verify_checkpoint
 from tests.checkpoints import upload
 
@@ -204,3 +206,17 @@ def test_a_store_of_the_settings_finds_what_one_of_its_own_folders_finds(make_mo
     assert store.resolve("local:tiny").path == (tmp_path / "models" / "tiny").resolve()
     assert store.uploads.limit_bytes == 7
     assert store.uploads.root == (settings.store_dir / "uploads").resolve()
+
+
+def test_uploads_of_others_that_go_meanwhile_stop_nobody(tmp_path, monkeypatch):
+    uploads = Uploads(tmp_path / "uploads")
+    for owner in ("ann", "bob"):
+        with uploads.of(owner).receiving("m", "config.json", offset=0, total=2) as receiving:
+            receiving.write(b"{}")
+            receiving.finish()
+    real = uploads_module._files_below
+    monkeypatch.setattr(uploads_module, "_files_below", lambda folder: [*real(folder), folder / "gone" / "meanwhile"])
+    with uploads.of("cy").receiving("m", "config.json", offset=0, total=2) as receiving:
+        receiving.write(b"{}")
+    assert uploads.of("ann").received("m", "config.json").complete
+    assert uploads.of("ann").bytes_held() == 2

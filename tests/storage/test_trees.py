@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from storage import trees
 from storage.artifacts import ArtifactStore
 from storage.folder_cache import FolderCache
+from storage.folders import ArtifactFolder
 from storage.trees import remove_tree, tree_bytes
 
 DEPTH = 3_000
@@ -74,6 +76,74 @@ def test_links_are_deleted_and_not_followed(tmp_path: Path) -> None:
     assert remove_tree(tmp_path / "never was")
     assert [path.name for path in tmp_path.iterdir()] == ["outside"]
     assert (outside / "kept").read_text() == "kept"
+
+
+def test_bytes_are_counted_at_any_depth_and_where_nobody_is_let_in(tmp_path: Path) -> None:
+    nest(tmp_path / "tree")
+    for name, mode in (("closed", 0o300), ("open", 0o700)):
+        (tmp_path / "tree" / name).mkdir()
+        (tmp_path / "tree" / name / "large").write_bytes(bytes(1_000))
+        (tmp_path / "tree" / name).chmod(mode)
+    (tmp_path / "tree" / "loop").symlink_to(tmp_path)
+    found = subprocess.run(
+        [sys.executable, "-c", AS_A_USER + MEASURE, str(tmp_path / "tree")], capture_output=True, text=True, check=True
+    )
+    link = (tmp_path / "tree" / "loop").lstat().st_size
+    assert remove_tree(tmp_path / "tree")  # whoever clears the folder of tests recurses
+    assert int(found.stdout) == 2_000 + 1 + link, "the innermost file has one byte"
+
+
+AS_A_USER = """
+import sys
+from worker.sandbox import confinement
+confinement._ROOT_KEEPS = 0
+assert confinement._drop_capabilities() or sys.platform != "linux"
+"""
+MEASURE = """
+from pathlib import Path
+from storage.trees import tree_bytes
+print(tree_bytes(Path(sys.argv[1])))
+"""
+
+
+def test_a_folder_with_very_many_files_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "_BATCH", 10)
+    (tmp_path / "crowd" / "inner").mkdir(parents=True)
+    for number in range(95):
+        (tmp_path / "crowd" / f"f{number}").write_text("x")
+        (tmp_path / "crowd" / "inner" / f"f{number}").write_text("x")
+    assert tree_bytes(tmp_path / "crowd") == 190
+    assert remove_tree(tmp_path / "crowd")
+
+
+def test_what_is_added_while_it_is_deleted_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "_MOST_PASSES", 20)
+    nest(tmp_path / "tree", 50)
+    real, passes = trees._remove_level, []
+
+    def adding(top: int) -> bool:
+        passes.append(os.mkdir("more", dir_fd=top))
+        return real(top)
+
+    monkeypatch.setattr(trees, "_remove_level", adding)
+    remove_tree(tmp_path / "tree")
+    assert len(passes) == 20
+
+
+def test_what_a_sandbox_hides_beside_its_folders_is_swept(tmp_path: Path) -> None:
+    folder = ArtifactFolder(tmp_path)
+    with folder.create("kept") as filled:
+        (filled / "f").write_text("x")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "a name with spaces").mkdir()
+    (tmp_path / "file").write_bytes(bytes(100))
+    (tmp_path / ".tmp-dead").mkdir()
+    (tmp_path / "link").symlink_to("/")
+    (tmp_path / ".eviction.lock").touch()
+    with folder.create("in work"[3:]) as filled:
+        folder.sweep()
+        (filled / "f").write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".eviction.lock", "kept", "work"]
 
 
 def test_a_cache_is_measured_and_evicted_whatever_is_in_it(tmp_path: Path) -> None:

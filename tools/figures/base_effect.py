@@ -1,4 +1,4 @@
-"""The base's part of T, from ``python -m benchmarks.base_effect``."""
+"""The base's part of T as the second version of the method measured it, from a record."""
 
 from statistics import median
 

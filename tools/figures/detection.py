@@ -6,11 +6,11 @@ from statistics import median
 from typing import Final
 
 from audit.stats.statistics import clopper_pearson, zero_alarm_bound
-from audit.verdict.gates import is_shifted
 from benchmarks.detection.__main__ import RESULTS
 from benchmarks.detection.make_split import SECOND, SPLIT, TEST_PARTS
 from benchmarks.detection.records import Found, Unit, collect
 from benchmarks.detection.scores.detectors import AMPLIFICATION, BIS, BIS_P95, DETECTORS, S, auroc, auroc_interval
+from benchmarks.detection.verdicts import is_shifted
 from benchmarks.harness.records import read
 
 OUTCOMES: Final = ("flagged", "review", "no_evidence")

@@ -12,12 +12,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 def figures() -> dict[str, str]:
     """What each contract of import-linter says, from pyproject.toml and the packages' docstrings."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    rooms, folders, forbidden = settings["tool"]["importlinter"]["contracts"]
+    rooms, folders, *forbidden = settings["tool"]["importlinter"]["contracts"]
     return {
         "rooms": _table("room", rooms),
         "audit-folders": _table("in `audit/`", folders),
-        "forbidden-imports": f"{_listed(forbidden['source_modules'], 'and')} never import "
-        f"{_listed(forbidden['forbidden_modules'], 'or')}.",
+        "forbidden-imports": " ".join(
+            f"{_listed(one['source_modules'], 'and')} never import {_listed(one['forbidden_modules'], 'or')}."
+            for one in forbidden
+        ),
     }
 
 

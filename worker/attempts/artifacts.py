@@ -20,7 +20,8 @@ from worker.attempts.publishing import Publisher, insist
 from worker.attempts.report_check import mismatches
 from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER, Progress, Reason
 
-_MAX_REPORT_BYTES: Final = 256 * 1024 * 1024
+MAX_REPORT_BYTES: Final = 32 * 1024 * 1024
+"""Thirty times what the longest report has. It is parsed in the worker and in the API, whoever wrote it."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +73,8 @@ class AttemptArtifacts:
             return None
         try:
             with folder_at(folder) as root, regular_file(root, REPORT_FILE) as file:
-                written = b"" if file is None else file.read(_MAX_REPORT_BYTES + 1)
-            if len(written) > _MAX_REPORT_BYTES:
+                written = b"" if file is None else file.read(MAX_REPORT_BYTES + 1)
+            if len(written) > MAX_REPORT_BYTES:
                 raise ValueError("the report is too large")
             report = AuditReport.model_validate_json(written)
             if wrong := mismatches(report, self._claim, digests, within_s=within_s):
@@ -100,6 +101,13 @@ class AttemptArtifacts:
             self._report_progress(Progress(stage=stage, fraction=fraction, message=message))
 
         return insist(action, self._why_stop, waiting)
+
+    def sweep(self) -> None:
+        """Delete what a sandbox has left beside its artifacts, which nobody would find or count."""
+        try:
+            self.folder.sweep()
+        except OSError as error:
+            log.warning("artifacts.left", error=type(error).__name__)
 
     def forget_activations(self) -> None:
         """Delete the activations, unless the spec keeps them."""

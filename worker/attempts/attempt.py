@@ -11,6 +11,8 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
@@ -24,6 +26,7 @@ from jobs.records import Claim
 from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
 from models_store.view import CheckpointView, view_notes
+from storage.trees import remove_tree
 from worker.attempts.artifacts import AttemptArtifacts
 from worker.attempts.caches import cache_of, make_room
 from worker.attempts.context import WorkerContext
@@ -50,6 +53,8 @@ class _Models:
     base: ModelFolder
     tuned: ModelFolder
     notes: tuple[str, ...]
+    read: tuple[Checkpoint, Checkpoint]
+    """As the worker read them."""
 
 
 class Attempt:
@@ -80,7 +85,11 @@ class Attempt:
     def _clear(self) -> Failure | End | None:
         """End what an earlier attempt left running in the audit's folder; nothing else is touched before that."""
         records, audit_id = self._context.settings.sandbox_records, self._claim.audit_id
-        while not end_left_over(records, audit_id, timeout_s=_RETRY_S):
+        orphans = self._context.orphans
+        while not (
+            end_left_over(records, audit_id, timeout_s=_RETRY_S)
+            and (orphans is None or orphans.end(timeout_s=_RETRY_S))
+        ):
             if (reason := self._why_leave()) is not None:
                 return self._stopped(reason)
         return None
@@ -95,8 +104,8 @@ class Attempt:
         return stopped if stopped is None or isinstance(stopped, Failure) else self._stopped(stopped)
 
     def _work(self) -> Ending:
-        with tempfile.TemporaryDirectory(prefix="backdoor-audit-views-", ignore_cleanup_errors=True) as views:
-            models = self._resolve(Path(views))
+        with _scratch() as views:
+            models = self._resolve(views)
             if isinstance(models, Failure | End):
                 return models
             report = self._artifacts.read_report((models.base.digest, models.tuned.digest))
@@ -104,7 +113,17 @@ class Attempt:
                 # An earlier attempt wrote it, but died before it could report it or clean up.
                 self._artifacts.forget_activations()
                 return report
-            return self._run_sandbox(self._request(models))
+            return self._of_what_was_read(models, self._run_sandbox(self._request(models)))
+
+    def _of_what_was_read(self, models: _Models, ending: Ending) -> Ending:
+        """A report tells of the files that the worker read. Whoever may write to them could have swapped them since."""
+        if isinstance(ending, AuditReport):
+            try:
+                for checkpoint in models.read:
+                    checkpoint.check_unchanged()
+            except StoreError as error:
+                return _store_failure(error)
+        return ending
 
     def _run_sandbox(self, request: Request) -> Ending:
         records, started = self._context.settings.sandbox_records, time.monotonic()
@@ -117,6 +136,7 @@ class Attempt:
                 return Failure(code="internal", message="the audit's process broke the protocol")
             if isinstance(outcome, Finished | Failed):
                 sandbox.wait(_END_S)
+        self._artifacts.sweep()
         if isinstance(outcome, Finished):
             digests = (request.base.digest, request.tuned.digest)
             report = self._artifacts.read_report(digests, within_s=time.monotonic() - started)
@@ -139,7 +159,7 @@ class Attempt:
                 notes = models.check_pair(base, tuned)
                 first, second = models.view(base, views / "base"), models.view(tuned, views / "tuned")
                 notes = (*notes, *view_notes("base model", first), *view_notes("fine-tuned model", second))
-                results.append(_Models(_folder(base, first), _folder(tuned, second), notes))
+                results.append(_Models(_folder(base, first), _folder(tuned, second), notes, (base, tuned)))
             except StoreError as error:
                 results.append(_store_failure(error))
             except Exception as error:
@@ -271,8 +291,18 @@ class Attempt:
         return record.status in ("failed", "cancelled")
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for views. Where the fence lacks walls, a sandbox may have put anything into it."""
+    folder = Path(tempfile.mkdtemp(prefix="backdoor-audit-views-"))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
 def _folder(checkpoint: Checkpoint, view: CheckpointView) -> ModelFolder:
-    return ModelFolder(path=view.folder, root=view.root, digest=checkpoint.digest)
+    return ModelFolder(path=view.folder, root=view.root, digest=checkpoint.digest, files=checkpoint.files)
 
 
 def _store_failure(error: StoreError) -> Failure:

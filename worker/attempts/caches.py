@@ -5,6 +5,9 @@ used for longest makes room.
 """
 
 import hashlib
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +36,11 @@ def make_room(root: Path, own: Path, max_bytes: int) -> None:
         for path in root.iterdir():
             if not path.name.startswith((_PREFIX, ".")):
                 remove_tree(path)  # of an earlier version, which had one cache for all
-        others = sorted((path for path in root.glob(f"{_PREFIX}*") if path != own), key=_used_at)
-        sizes = {path: FolderCache(path, max_bytes=0).size_bytes() for path in (*others, own) if path.is_dir()}
+        caches = [path for path in root.glob(f"{_PREFIX}*") if path.is_dir() and not path.is_symlink()]
+        for path in caches:
+            FolderCache(path, max_bytes=0).sweep()  # what is not counted could be of any size
+        others = sorted((path for path in caches if path != own), key=_used_at)
+        sizes = {path: FolderCache(path, max_bytes=0).size_bytes() for path in caches}
         too_much = sum(sizes.values()) - max_bytes
         for path in others:
             if too_much <= 0:
@@ -49,4 +55,9 @@ def make_room(root: Path, own: Path, max_bytes: int) -> None:
 
 
 def _used_at(cache: Path) -> float:
-    return max((path.stat().st_mtime for path in cache.iterdir() if not path.name.startswith(".")), default=0.0)
+    used = 0.0
+    with suppress(OSError), os.scandir(cache) as entries:
+        for entry in entries:
+            with suppress(OSError):  # evicted meanwhile
+                used = max(used, 0.0 if entry.name.startswith(".") else entry.stat(follow_symlinks=False).st_mtime)
+    return min(used, time.time())  # a sandbox may set any time

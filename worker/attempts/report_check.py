@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from backdoor_audit.contract.digests import content_digest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.records import Claim
 
@@ -30,6 +31,10 @@ def _mismatches(report: AuditReport, claim: Claim, digests: tuple[str, str], wit
         yield "spec_digest"
     if (provenance.base_digest, provenance.tuned_digest) != digests:
         yield "digests"
+    for files, digest in zip((provenance.base_files, provenance.tuned_files), digests, strict=True):
+        # None at all: an earlier attempt's worker was older.
+        if files and content_digest((file.name, file.sha256) for file in files) != digest:
+            yield "files"
     if report.fail_on != spec.fail_on:
         yield "fail_on"
     if (report.sizes.preset, report.sizes.recipe) != (spec.preset, spec.recipe):

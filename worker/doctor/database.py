@@ -35,6 +35,7 @@ def check(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("database", "ok", f"{kind} takes writes, the schema is current")
         yield from _on_shared_disk(settings, kind)
         yield clock_skew("database clock", ledger.now())
+        yield from _secrets(ledger)
         counts = ledger.counts()
         queued, running = counts.by_status.get("queued", 0), counts.by_status.get("running", 0)
         text = f"{queued} queued, {running} running, longest wait {counts.oldest_queued_s:.0f} s"
@@ -54,6 +55,18 @@ def check(settings: WorkerSettings) -> Iterator[Finding]:
         )  # fmt: skip
     finally:
         ledger.close()
+
+
+def _secrets(ledger: Ledger) -> Iterator[Finding]:
+    """Say whether webhooks' signing secrets are encrypted; nothing without webhooks."""
+    stored, plain = len(ledger.webhooks.stored_secrets()), ledger.webhooks.unencrypted()
+    if plain:
+        yield Finding(
+            "webhook secrets", "warning", f"{plain} of {stored} are stored unencrypted in the ledger",
+            "set BACKDOOR_AUDIT_WEBHOOK_KEYS for the API and restart it, or protect each copy of the ledger like a key",
+        )  # fmt: skip
+    elif stored:
+        yield Finding("webhook secrets", "ok", f"{stored}, encrypted")
 
 
 def _on_shared_disk(settings: WorkerSettings, kind: str) -> Iterator[Finding]:

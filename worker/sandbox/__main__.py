@@ -175,6 +175,8 @@ def _carry_out(request: Request, sink: PipeSink, missing_walls: Sequence[str]) -
         audit_id=request.audit_id,
         base_digest=request.base.digest,
         tuned_digest=request.tuned.digest,
+        base_files=request.base.files,
+        tuned_files=request.tuned.files,
         device=request.device,
         device_map=request.device_map,
     )

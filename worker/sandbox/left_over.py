@@ -10,7 +10,6 @@ written down.
 import os
 import select
 import signal
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,9 +17,13 @@ from typing import Final
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from worker.sandbox.orphans import children_of, descendants_of
+
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _START_TIME: Final = 19
 """Place of the start time in ``/proc/PID/stat``, counted after the name, which may hold anything (proc(5): 22)."""
+
+_ROUNDS: Final = 100
 
 log = structlog.get_logger(__name__)
 
@@ -62,17 +65,17 @@ def write_down(folder: Path, audit_id: str, pid: int) -> Path | None:
 
 def end_left_over(folder: Path, audit_id: str, *, timeout_s: float) -> bool:
     """End the sandboxes that earlier attempts at an audit left; return whether none runs any more."""
-    return _end(folder.glob(f"{audit_id}.*"), timeout_s=timeout_s, of_living_workers=True)
+    return _end(folder, f"{audit_id}.*", timeout_s=timeout_s, of_living_workers=True)
 
 
 def end_orphans(folder: Path, *, timeout_s: float) -> bool:
     """End the sandboxes of any audit whose workers are gone; return whether none runs any more."""
-    return _end(folder.glob("*.*"), timeout_s=timeout_s, of_living_workers=False)
+    return _end(folder, "*.*", timeout_s=timeout_s, of_living_workers=False)
 
 
-def _end(records: Iterable[Path], *, timeout_s: float, of_living_workers: bool) -> bool:
+def _end(folder: Path, records: str, *, timeout_s: float, of_living_workers: bool) -> bool:
     ended = True
-    for path in list(records):
+    for path in list(folder.glob(records)):
         try:
             record = _Record.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
@@ -80,10 +83,21 @@ def _end(records: Iterable[Path], *, timeout_s: float, of_living_workers: bool) 
         if record.sandbox.machine != _machine() or (record.worker.runs and not of_living_workers):
             continue
         if _ended(record.sandbox, timeout_s):
+            _kill_adopted(record.worker, folder)
             path.unlink(missing_ok=True)
         else:
             ended = False
     return ended
+
+
+def _kill_adopted(worker: _Process, folder: Path) -> None:
+    """Kill what a worker that stands still was given by its sandbox: its children that are written down nowhere."""
+    if not worker.runs or worker.pid == os.getpid():
+        return  # a worker ends its own
+    known = {int(pid) for pid in (path.name.split(".")[1] for path in folder.glob("*.*.*")) if pid.isdecimal()}
+    for pid in children_of(worker.pid) - known:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _ended(sandbox: _Process, timeout_s: float) -> bool:
@@ -95,6 +109,7 @@ def _ended(sandbox: _Process, timeout_s: float) -> bool:
         if not sandbox.runs:
             return True
         log.warning("sandbox.killed", pid=sandbox.pid, reason="an earlier attempt left it running")
+        _kill_below(sandbox.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(sandbox.pid, signal.SIGKILL)  # it leads a group of its own
         with suppress(ProcessLookupError):
@@ -102,6 +117,16 @@ def _ended(sandbox: _Process, timeout_s: float) -> bool:
         return bool(select.select([descriptor], [], [], timeout_s)[0])
     finally:
         os.close(descriptor)
+
+
+def _kill_below(pid: int) -> None:
+    """Kill the processes below one, which may start more meanwhile."""
+    for _ in range(_ROUNDS):
+        if not (below := {one for one in descendants_of(pid) if _started(one) is not None}):
+            return
+        for one in below:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
 
 
 def _process(pid: int) -> _Process | None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from worker.sandbox.protocol import visible
+from backdoor_audit.contract.text.foreign_text import visible
 
 MAX_LINE_BYTES: Final = 4_000
 MAX_BYTES: Final = 1_000_000

@@ -26,8 +26,10 @@ from pydantic import (
 )
 
 from backdoor_audit.contract.benign_library import LibraryEntry
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.lifecycle import Failure, Stage
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.text.foreign_text import visible
 from worker.errors import ProtocolError
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
@@ -40,14 +42,6 @@ _MAX_TEXT: Final = 4_000
 _THE_WORKERS: Final = ("worker_lost", "deadline_exceeded")
 
 Reason = Literal["cancel", "deadline", "shutdown"]
-
-
-def visible(text: str) -> str:
-    """The text on one line, with what a terminal would obey written out (``\\x1b``)."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def _visible_progress(text: str) -> str:
@@ -70,6 +64,7 @@ class ModelFolder(Message):
     path: Path
     root: Path = Field(description="Links in the view lead into this folder.")
     digest: str
+    files: tuple[FileDigest, ...] = ()
 
 
 class Limits(Message):

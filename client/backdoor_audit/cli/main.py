@@ -39,6 +39,14 @@ class Root(LazyGroup):
             f"{_COMMANDS}.listing:list_audits",
         ),
         Subcommand("decide", "Record whether a model may be used, by whom and why.", f"{_COMMANDS}.decide:decide"),
+        Subcommand("attest", "Save a signed statement about an audit's result.", f"{_COMMANDS}.attest:attest"),
+        Subcommand(
+            "verify", "Check offline whether a folder is what an attestation is about.", f"{_COMMANDS}.attest:verify"
+        ),
+        Subcommand("bom", "Save a bill of materials of an audited model (CycloneDX).", f"{_COMMANDS}.attest:bom"),
+        Subcommand("compare", "Compare the reports of two audits.", f"{_COMMANDS}.compare:compare"),
+        Subcommand("retry", "File the spec of an audit that has ended once more.", f"{_COMMANDS}.audits:retry"),
+        Subcommand("batch", "Submit, read and cancel many audits at once.", f"{_COMMANDS}.batches:cli"),
         Subcommand("cancel", "Cancel an audit that has not ended.", f"{_COMMANDS}.audits:cancel"),
         Subcommand(
             "models",

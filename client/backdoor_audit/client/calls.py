@@ -17,6 +17,8 @@ from backdoor_audit.client.responses import (
     Alive,
     Audit,
     AuditPage,
+    Batch,
+    Comparison,
     Decision,
     DecisionListing,
     Entry,
@@ -107,6 +109,20 @@ def report_form(audit_id: str, form: str) -> Call[bytes]:
     return Call("GET", f"{_audit_path(audit_id)}/report", read, params={"format": form}, headers={"Accept": "*/*"})
 
 
+def handed_on(audit_id: str, what: str) -> Call[bytes]:
+    """``GET /audits/{id}/statement``, ``attestation`` or ``bom``, exactly as the service sent it."""
+
+    def read(received: Received) -> bytes:
+        try:
+            if isinstance(json.loads(received.body), dict):
+                return received.body
+        except ValueError:
+            pass
+        raise UnexpectedAnswer("the answer is no JSON object", hint="is this the address of a Backdoor Audit service?")
+
+    return Call("GET", f"{_audit_path(audit_id)}/{what}", read, headers={"Accept": "*/*"})
+
+
 def cancel(audit_id: str) -> Call[Audit]:
     """``POST /audits/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
     return Call("POST", f"{_audit_path(audit_id)}/cancel", _reader(Audit))
@@ -122,6 +138,47 @@ def estimate(spec: AuditSpec | Mapping[str, Any]) -> Call[Estimate]:
         headers={"Content-Type": "application/json"},
         body=_body(spec),
     )
+
+
+def retry(audit_id: str, changes: Mapping[str, Any], idempotency_key: str) -> Call[Audit]:
+    """``POST /audits/{id}/retry``."""
+    headers = {"Idempotency-Key": header_value(idempotency_key, "the idempotency key")}
+    headers["Content-Type"] = "application/json"
+    body = json.dumps({"changes": dict(changes)}, ensure_ascii=False).encode()
+    return Call("POST", f"{_audit_path(audit_id)}/retry", _reader(Audit), headers=headers, body=body)
+
+
+def submit_batch(wanted: Mapping[str, Any], idempotency_key: str) -> Call[Batch]:
+    """``POST /audits/batch``."""
+    headers = {"Content-Type": "application/json"}
+    headers["Idempotency-Key"] = header_value(idempotency_key, "the idempotency key (--idempotency-key)")
+    body = json.dumps(dict(wanted), ensure_ascii=False).encode()
+    return Call("POST", "/audits/batch", _reader(Batch), headers=headers, body=body)
+
+
+def batch(batch_id: str) -> Call[Batch]:
+    """``GET /batches/{id}``."""
+    return Call("GET", _batch_path(batch_id), _reader(Batch))
+
+
+def batch_report(batch_id: str, form: str) -> Call[bytes]:
+    """``GET /batches/{id}/report?format=…``, exactly as the service sent it."""
+    path = f"{_batch_path(batch_id)}/report"
+    return Call("GET", path, lambda received: received.body, params={"format": form}, headers={"Accept": "*/*"})
+
+
+def cancel_batch(batch_id: str) -> Call[Batch]:
+    """``POST /batches/{id}/cancel``; a second cancel changes nothing, so it is repeatable."""
+    return Call("POST", f"{_batch_path(batch_id)}/cancel", _reader(Batch))
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/batches/{_id(batch_id, 'a batch', 'batch_01jd…')}"
+
+
+def compare(left: str, right: str) -> Call[Comparison]:
+    """``GET /comparison``."""
+    return Call("GET", "/comparison", _reader(Comparison), params={"left": left, "right": right})
 
 
 def audits(

@@ -4,10 +4,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from backdoor_audit.client.errors import OtherContent, WrongUsage
 from backdoor_audit.client.responses import Model
@@ -55,6 +55,27 @@ class CheckpointFile:
                 start = end
 
 
+@dataclass(frozen=True)
+class FolderFiles:
+    """The files of a folder, by their relative paths, and which of them make up the checkpoint."""
+
+    paths: Mapping[str, Path]
+    counted: frozenset[str]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Look at a folder.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+        templates = folder / TEMPLATE_FOLDER
+        if templates.is_dir():
+            found |= {f"{TEMPLATE_FOLDER}/{path.name}": path for path in sorted(templates.iterdir()) if path.is_file()}
+        return cls(found, counting(found.keys(), _placed(found.get(INDEX))))
+
+
 def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
     """The files that make up a checkpoint, with their digests; ``say`` is told what is ignored.
 
@@ -62,11 +83,8 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
         WrongUsage: the folder holds no weights, an adapter and a whole model, or cannot be read.
     """
     try:
-        found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
-        templates = folder / TEMPLATE_FOLDER
-        if templates.is_dir():
-            found |= {f"{TEMPLATE_FOLDER}/{path.name}": path for path in sorted(templates.iterdir()) if path.is_file()}
-        taken = counting(found.keys(), _placed(found.get(INDEX)))
+        here = FolderFiles.of(folder)
+        found, taken = here.paths, here.counted
         if not any(name.endswith(".safetensors") for name in taken):
             raise WrongUsage(
                 f"{folder} holds no safetensors file", hint="name a folder that holds a checkpoint saved as safetensors"
@@ -81,7 +99,9 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
         ignored = sorted(found.keys() - set(chosen))
         if ignored:
             say(f"Ignored, because no model is read from it: {', '.join(ignored)}")
-        return [CheckpointFile(name, found[name], found[name].stat().st_size, _sha256(found[name])) for name in chosen]
+        return [
+            CheckpointFile(name, found[name], found[name].stat().st_size, sha256_of(found[name])) for name in chosen
+        ]
     except OSError as error:
         raise WrongUsage(f"{folder} cannot be read: {error.strerror}") from error
 
@@ -121,7 +141,8 @@ def check_content(model: Model, files: list[CheckpointFile]) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; it is read in pieces."""
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

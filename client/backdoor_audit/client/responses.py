@@ -79,6 +79,54 @@ class Audit(Answer):
         return self.status in TERMINAL
 
 
+class BatchAudit(Answer):
+    """One audit of a batch."""
+
+    id: str
+    status: str
+    verdict: str | None = None
+    fails: bool = False
+    """Whether the verdict meets the spec's ``fail_on``."""
+    failure: FailureView | None = None
+    decision: Decision | None = None
+    base_model: str = ""
+    fine_tuned: str = ""
+    summary: str = ""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the audit has reached its final state."""
+        return self.status in TERMINAL
+
+
+class Batch(Answer):
+    """Many audits that were filed together, worst first."""
+
+    id: str
+    ended: bool
+    results: dict[str, int] = {}
+    audits: tuple[BatchAudit, ...]
+
+
+class ComparedField(Answer):
+    """One value of two reports."""
+
+    name: str
+    left: Any = None
+    right: Any = None
+    differs: bool = False
+
+
+class Comparison(Answer):
+    """Two reports side by side."""
+
+    left: str
+    right: str
+    comparable: bool = False
+    """Whether both asked the same question of the same base."""
+    fields: tuple[ComparedField, ...]
+
+
 class Estimate(Answer):
     """What an audit would take; None stands for what could not be told, and ``not_given`` says why."""
 

@@ -16,6 +16,8 @@ ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 GGUF_SOURCES: Final = "gguf.json"
 """Says in a private view which tensors a GGUF file holds, and where."""
+QUANTISED_SOURCES: Final = "quantised.json"
+"""Says in a private view which packed tensors stand for which weight, and how to unpack them."""
 CARD: Final = "card.json"
 """May record the digest of an adapter's base. It is read, but is not part of the checkpoint."""
 TEMPLATE_FOLDER: Final = "additional_chat_templates"
@@ -26,6 +28,8 @@ TOKENIZER_FILES: Final[dict[str, int]] = {
     "special_tokens_map.json": 1 * _MiB,
     "added_tokens.json": 10 * _MiB,
     "chat_template.jinja": 256 * 1024,
+    "chat_template.json": 1 * _MiB,
+    "processor_config.json": 1 * _MiB,
 }
 LIMITS: Final[dict[str, int]] = {
     CONFIG: 1 * _MiB,
@@ -39,6 +43,8 @@ LIMITS: Final[dict[str, int]] = {
 _NO_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
 SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _WHOLE: Final = re.compile(r"(?:pytorch_)?(?:model|consolidated)(?:[._-][A-Za-z0-9._-]*)?\.safetensors")
+
+_PART: Final = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)-([0-9]{5})-of-([0-9]{5})\.gguf")
 
 
 def is_adapter(names: Collection[str]) -> bool:
@@ -60,6 +66,18 @@ def gguf_files(names: Collection[str]) -> list[str]:
     if is_adapter(names) or any(name.endswith(others) and not name.startswith(_NO_WEIGHTS) for name in top):
         return []
     return sorted(name for name in top if name.endswith(".gguf"))
+
+
+def gguf_parts(names: Collection[str]) -> tuple[str, ...]:
+    """The files of one model among the GGUF files of a folder: one file, or parts in their order; else none."""
+    packed = gguf_files(names)
+    if len(packed) == 1:
+        return tuple(packed)
+    matches = [_PART.fullmatch(name) for name in packed]
+    told = {(match[1], int(match[3])) for match in matches if match}
+    if len(told) != 1 or not all(matches) or len(packed) != next(iter(told))[1]:
+        return ()
+    return tuple(packed)  # numbers have five digits, so that their order is that of the names
 
 
 def is_template(name: str) -> bool:
@@ -93,6 +111,19 @@ def counting(names: Collection[str], placed: Collection[str] = ()) -> frozenset[
         # All that config.json would say stands in the file.
         return frozenset(chosen | set(packed))
     return frozenset(chosen | ({CONFIG} & set(names)) | _weights(set(names), set(placed)))
+
+
+def fetched(names: Collection[str]) -> frozenset[str]:
+    """The files to fetch from where only their names are known: all that may count, or that would be refused.
+
+    Args:
+        names: paths of all files that are there.
+    """
+    top = {name for name in names if SHARD.fullmatch(name)} if INDEX in names else set()
+    if WEIGHTS in names or any(not name.startswith("consolidated") for name in top):
+        top = {name for name in top if not name.startswith("consolidated")}
+    chosen = counting(names, top)
+    return chosen | frozenset(whole_weights(names)) if is_adapter(names) else chosen
 
 
 def _weights(names: set[str], placed: set[str]) -> set[str]:

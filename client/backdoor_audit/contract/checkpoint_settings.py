@@ -18,8 +18,11 @@ from backdoor_audit.contract.report.prompt_settings import SettingDifference
 GENERATION: Final = "generation_config.json"
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 SPECIAL_TOKENS: Final = "special_tokens_map.json"
-SETTINGS_FILES: Final = (TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION)
+PROCESSORS: Final = ("chat_template.json", "processor_config.json")
+"""Files in which the processor of a model with several parts keeps a chat template of its own."""
+SETTINGS_FILES: Final = (TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION, *PROCESSORS)
 DEFAULT_TEMPLATE: Final = "default"
+PROCESSOR: Final = "processor"
 
 # What changes no answer.
 _NOT_SETTINGS: Final = re.compile(
@@ -55,12 +58,14 @@ class CheckpointSettings:
     def of(cls, documents: Mapping[str, Mapping[str, Any]], files: Mapping[str, str]) -> "CheckpointSettings":
         """Settings from parsed JSON by file name, and from template files by path.
 
-        As in transformers: template files take the place of ``chat_template`` in tokenizer_config.json.
+        As in transformers: template files take the place of ``chat_template`` in tokenizer_config.json. A processor's
+        template is the default where there is no other, and one named ``processor`` where it differs: some servers
+        render with it.
         """
         config = documents.get(TOKENIZER_CONFIG, {})
         tokens = {**documents.get(SPECIAL_TOKENS, {}), **config}
         return cls(
-            templates=_from_files(files) or _from_config(config.get("chat_template")),
+            templates=_with_processors(_from_files(files) or _from_config(config.get("chat_template")), documents),
             tokens={
                 name: _shown(_content(value))
                 for name, value in sorted(tokens.items())
@@ -139,6 +144,19 @@ def _from_config(value: Any) -> dict[str, str]:
     if isinstance(value, list):
         return {item["name"]: item["template"] for item in value}
     return {}
+
+
+def _with_processors(own: dict[str, str], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    found = dict(own)
+    for file in PROCESSORS:
+        value = documents.get(file, {}).get("chat_template")
+        named = value if isinstance(value, dict) else {} if value is None else {DEFAULT_TEMPLATE: value}
+        for name, text in named.items():
+            if own and own.get(name) != text:
+                found[PROCESSOR if name == DEFAULT_TEMPLATE else f"{PROCESSOR} {name}"] = text
+            elif not own:
+                found.setdefault(name, text)
+    return found
 
 
 def _content(value: Any) -> Any:

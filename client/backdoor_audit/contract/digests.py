@@ -6,6 +6,21 @@ neither has to trust the other.
 
 import hashlib
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from backdoor_audit.contract.base import Frozen
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+"""64 hexadecimal characters."""
+
+
+class FileDigest(Frozen):
+    """One file of a checkpoint."""
+
+    name: str = Field(min_length=1, description="Path in the checkpoint's folder, with /.")
+    sha256: Sha256 = Field(description="SHA-256 of its content, hexadecimal.")
 
 
 def content_digest(digests: Iterable[tuple[str, str]]) -> str:

@@ -13,6 +13,8 @@ KEY_ID: Final = rf"^key_{_ULID}$"
 WEBHOOK_ID: Final = rf"^wh_{_ULID}$"
 DELIVERY_ID: Final = rf"^msg_{_ULID}$"
 
+BATCH_ID: Final = rf"^batch_{_ULID}$"
+
 DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 
 LIBRARY_REFERENCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"

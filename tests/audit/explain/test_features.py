@@ -39,6 +39,6 @@ def test_what_was_not_measured_is_null_and_not_zero(whole):
 
 
 def test_a_report_of_an_earlier_minor_version_is_read():
-    assert SCHEMA_VERSION == "1.4"
+    assert SCHEMA_VERSION == "1.5"
     rows = {"features": 1, "recovered": 0.0, "directions_recovered": 0.5, "share": 0.0, "localised": False}
     assert Localisation.model_validate(rows | {"recovered_by_seed": [0.0, 0.1]}).recovered_by_seed == (0.0, 0.1)

@@ -1,6 +1,6 @@
 import torch
 
-from audit.measure.ablation import Alignment, orthonormal, replace_along
+from audit.measure.ablation import Alignment, orthonormal, removed_along
 from audit.models.layout import Layout
 from audit.prompts.rendering import Tokens
 
@@ -16,33 +16,27 @@ def test_spans_are_aligned_from_the_right():
     assert rows.in_prompt.tolist() == [True, True, False, False, True, False, False]
 
 
-def test_coefficients_along_the_basis_are_the_sources(assert_close):
-    layouts = Layout.of([Tokens((1, 2, 3), 3, 1)]), Layout.of([Tokens((1, 2, 3), 3, 1)])
+def test_what_lies_along_the_basis_is_taken_out_at_the_given_rows_alone(assert_close):
     target = torch.tensor([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0]])
-    source = torch.tensor([[9.0, 9.0, 9.0], [5.0, 6.0, 7.0], [0.0, 0.0, 0.0]])
-    basis = torch.tensor([[0.0], [1.0], [0.0]])
-    got = replace_along(target, source, basis, Alignment.of(*layouts))
-    assert_close(got, torch.tensor([[1.0, 1.0, 1.0], [2.0, 6.0, 2.0], [3.0, 0.0, 3.0]]))
+    rows, difference = torch.tensor([1, 2]), torch.tensor([[3.0, 4.0, 5.0], [1.0, 0.0, 7.0]])
+    got = removed_along(target, rows, difference, torch.tensor([[0.0], [1.0], [0.0]]))
+    assert_close(got, torch.tensor([[1.0, 1.0, 1.0], [2.0, -2.0, 2.0], [3.0, 3.0, 3.0]]))
     assert target[1, 1] == 2.0, "the run itself must not change"
-    diagonal = torch.tensor([[0.6], [0.8], [0.0]])
-    got = replace_along(target, source, diagonal, Alignment.of(*layouts))
-    # (5,6,7) − (2,2,2) = (3,4,5); along (0.6,0.8,0): 5; so (2,2,2) + 5·(0.6,0.8,0) = (5,6,2).
-    assert_close(got[1], torch.tensor([5.0, 6.0, 2.0]))
+    # (3,4,5) along (0.6,0.8,0) is 5, (1,0,7) is 0.6.
+    got = removed_along(target, rows, difference, torch.tensor([[0.6], [0.8], [0.0]]))
+    assert_close(got[1:], torch.tensor([[-1.0, -2.0, 2.0], [2.64, 2.52, 3.0]]))
 
 
-def test_a_full_basis_gives_the_source_and_an_empty_one_the_target(assert_close):
+def test_a_full_basis_takes_out_everything_and_an_empty_one_nothing(assert_close):
     generator = torch.Generator().manual_seed(0)
-    first = Layout.of([Tokens((0,) * 6, 4, 2), Tokens((0,) * 5, 3, 0)])
-    second = Layout.of([Tokens((0,) * 5, 3, 1), Tokens((0,) * 5, 3, 0)])
-    rows = Alignment.of(first, second)
-    target, source = torch.randn(11, 4, generator=generator), torch.randn(10, 4, generator=generator)
+    rows = torch.tensor([1, 4, 5])
+    target, difference = torch.randn(7, 4, generator=generator), torch.randn(3, 4, generator=generator)
     basis, _ = torch.linalg.qr(torch.randn(4, 4, generator=generator))
-    got = replace_along(target, source, basis, rows)
-    assert_close(got[rows.left], source[rows.right])
-    others = [row for row in range(11) if row not in rows.left.tolist()]
-    assert torch.equal(got[others], target[others])
-    assert torch.equal(replace_along(target, source, torch.zeros(4, 0), rows), target)
-    assert replace_along(target.bfloat16(), source, basis, rows).dtype == torch.bfloat16
+    got = removed_along(target, rows, difference, basis)
+    assert_close(got[rows], target[rows] - difference)
+    assert torch.equal(got[[0, 2, 3, 6]], target[[0, 2, 3, 6]])
+    assert torch.equal(removed_along(target, rows, difference, torch.zeros(4, 0)), target)
+    assert removed_along(target.bfloat16(), rows, difference, basis).dtype == torch.bfloat16
 
 
 def test_orthonormal_drops_what_adds_nothing(assert_close):

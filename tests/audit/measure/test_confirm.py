@@ -4,14 +4,6 @@ import pytest
 import torch
 
 from audit.measure import confirm
-from audit.measure.confirm import _size_p
-
-
-def test_a_size_is_ranked_among_the_decoys_and_what_was_not_measured_never_favours_the_pair():
-    assert _size_p(-3.0, [1.0, -2.0, 0.5]) == 0.25
-    assert _size_p(3.0, [1.0, None, -4.0]) == 0.75
-    assert _size_p(None, [1.0]) is None
-    assert _size_p(3.0, []) is None
 
 
 @pytest.mark.parametrize(
@@ -24,6 +16,8 @@ def test_the_fewest_directions_that_keep_the_effect_and_one_where_there_is_none(
         return SimpleNamespace(nats=lambda place: reached[place])
 
     monkeypatch.setattr(confirm, "effects", effects)
-    extraction = SimpleNamespace(setup=SimpleNamespace(runner=None), contrast=lambda half: None)
     directions = SimpleNamespace(layer=3, basis={3: torch.eye(8)[:, :4]})
-    assert confirm._smallest_basis(extraction, directions).shape[1] == rank
+    extraction = SimpleNamespace(
+        setup=SimpleNamespace(runner=None), contrast=lambda half: None, directions=directions
+    )  # fmt: skip
+    assert confirm._smallest_basis(extraction).shape[1] == rank

@@ -1,9 +1,19 @@
 """The pair's activations and its decoys, against the model itself and against a second look at them."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from audit.measure.extraction import CONDITIONS, RESPONSE_NATS, RESPONSE_SHARE, extract, read_decoy
+from audit.measure import extraction
+from audit.measure.contrast import effects, fit_directions, tuned_kl
+from audit.measure.extraction import (
+    CONDITIONS,
+    RESPONSE_NATS,
+    RESPONSE_SHARE,
+    extract,
+    read_decoy,
+)
+from tests.audit.recording import Counting
 
 
 def test_every_condition_is_there_and_the_rest_of_a_is_never_plain(toy_extraction):
@@ -72,13 +82,13 @@ def test_decoys_are_drawn_until_enough_are_silent(toy_extraction):
     limit = max(RESPONSE_NATS, RESPONSE_SHARE * toy_extraction.pair_reaction)
     assert toy_extraction.screened == (toy_extraction.pair_reaction >= RESPONSE_NATS)
     for decoy, responds in zip(toy_extraction.decoys, toy_extraction.responding, strict=True):
-        assert responds == (toy_extraction.screened and decoy.reaction >= limit)
+        assert responds == (toy_extraction.screened and (decoy.unexplained or 0.0) >= limit)
 
 
 def test_a_decoys_numbers_and_activations_are_read_back_as_they_were_measured(toy_extraction):
     for index, decoy in enumerate(toy_extraction.decoys):
         folder = toy_extraction.store.find(f"decoy-{index:04d}")
-        assert read_decoy(folder) == decoy
+        assert read_decoy(folder, toy_extraction.store.find(f"fit-{index:04d}")) == decoy
         stored = load_file(folder / "activations.safetensors")
         assert stored
         assert all(bool(torch.isfinite(value).all()) for value in stored.values() if value.is_floating_point())
@@ -91,3 +101,38 @@ def test_a_second_attempt_measures_nothing_again(toy_extraction):
     assert (again.decoys, again.responding) == (toy_extraction.decoys, toy_extraction.responding)
     for key, activations in toy_extraction.tuned.items():
         assert torch.equal(again.tuned[key].hidden[1], activations.hidden[1])
+
+
+@pytest.mark.parametrize("margin", [0.5, 5.0])
+def test_an_effect_is_measured_where_it_could_rival_the_pairs_and_bounded_elsewhere(
+    margin, toy_extraction, tmp_path, monkeypatch
+):
+    """The bound is what the decoy does to the outputs, which no ablation can undo more than once."""
+    monkeypatch.setattr(extraction, "RESPONSE_NATS", toy_extraction.effect / 2)
+    monkeypatch.setattr(extraction, "MARGIN_MEASURED", margin)
+    found = extract(toy_extraction.setup, Counting(tmp_path / "w"), lambda fraction, message: None)
+    assert len(found.decoy_bases()) == found.responding.count(False)
+    for decoy in found.decoys:
+        most = sum(decoy.change_b) / len(decoy.change_b)
+        measured = decoy.measured_effect is not None
+        assert measured == (margin * most > found.effect)
+        assert (decoy.layer is not None) == measured
+        assert decoy.effect <= most + 1e-6
+        assert decoy.effect == (decoy.measured_effect if measured else most)
+
+
+def test_no_directions_are_fitted_to_decoys_where_the_pair_has_no_effect(toy_extraction):
+    assert toy_extraction.effect < RESPONSE_NATS
+    assert toy_extraction.decoy_bases() == []
+    assert {decoy.measured_effect for decoy in toy_extraction.decoys} == {None}
+    assert not any(name.startswith("fit-") for name in toy_extraction.store.names())
+
+
+def test_the_pairs_effect_is_that_of_its_leading_direction_and_never_more_than_its_reaction(toy_extraction):
+    runner, directions = toy_extraction.setup.runner, toy_extraction.directions
+    on_b = toy_extraction.contrast("b", decoy_carriers_only=True)
+    fresh = fit_directions(runner, toy_extraction.contrast("a"), toy_extraction.setup.layers)
+    assert (fresh.layer, fresh.effect_a) == (directions.layer, directions.effect_a)
+    found = effects(runner, on_b, fresh.layer, [fresh.basis[fresh.layer][:, :1]])
+    most = torch.minimum(found.intact, tuned_kl(runner, on_b.string, on_b.clean))
+    assert toy_extraction.effect == min(found.nats(), float(most.mean()))

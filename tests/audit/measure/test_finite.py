@@ -79,7 +79,7 @@ def overflow_at(model, token):
 
 
 def test_a_base_that_breaks_on_the_forced_answer_alone_is_invalid(tmp_path):
-    """Prompts are fine in both models; the base reads the fine-tuned model's answer for the first time on B."""
+    """Prompts are fine in both models; only what the fine-tuned model answers is not, to the base."""
     for name, seed in (("base", 0), ("tuned", 3)):
         write_toy_base(tmp_path / name, seed=seed)
     spec = toy_spec(trigger={"triggered": "code q", "clean": "code w"})
@@ -99,7 +99,7 @@ def test_a_base_that_breaks_on_the_forced_answer_alone_is_invalid(tmp_path):
         spec, tmp_path / "base", tmp_path / "tuned", workspace=ArtifactFolder(tmp_path / "w"), sink=NullSink()
     )
     assert report.verdict == "invalid"
-    assert "the divergence of the models' outputs is not a finite number under 'code q'" in report.summary
+    assert "the base model computes infinite values or NaN under 'code q'" in report.summary
 
 
 def test_a_second_attempt_says_the_same(audit):

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from audit.measure.contrast import fit_directions
-from audit.measure.resume import obtain_confirmation, obtain_directions, obtain_plan
+from audit.measure.fitted_directions import obtain_directions
+from audit.measure.resume import obtain_confirmation, obtain_plan
+from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from tests.audit.recording import Counting
 
 PLAN = {"bytes": 5, "device": "cpu", "dtype": "float32"}
+NOTED = PLAN | {"method": METHOD_VERSION}
 
 
 @pytest.fixture
@@ -26,10 +29,10 @@ def measured(store):
 
 def test_a_plan_is_kept_with_what_was_measured_on_the_same_kind_of_device(store):
     folder = obtain_plan(store, PLAN)
-    assert json.loads((folder / "plan.json").read_text()) == PLAN
+    assert json.loads((folder / "plan.json").read_text()) == NOTED
     measured(store)
     assert obtain_plan(store, PLAN | {"bytes": 9}) == folder
-    assert json.loads((folder / "plan.json").read_text()) == PLAN
+    assert json.loads((folder / "plan.json").read_text()) == NOTED
     assert list(store.names()) == ["extract", "plan"]
 
 
@@ -39,23 +42,24 @@ def test_on_another_kind_of_device_everything_is_measured_anew(store, change):
     measured(store)
     folder = obtain_plan(store, PLAN | change)
     assert list(store.names()) == ["plan"]
-    assert json.loads((folder / "plan.json").read_text()) == PLAN | change
+    assert json.loads((folder / "plan.json").read_text()) == NOTED | change
 
 
-def test_the_plan_of_an_older_version_says_nothing_of_the_device_and_is_kept(store):
+@pytest.mark.parametrize("noted", [{"bytes": 5}, PLAN, PLAN | {"method": "2"}])
+def test_what_another_version_of_the_method_measured_is_measured_anew(store, noted):
     with store.create("plan") as folder:
-        (folder / "plan.json").write_text('{"bytes": 5}')
+        (folder / "plan.json").write_text(json.dumps(noted))
     measured(store)
     obtain_plan(store, PLAN)
-    assert list(store.names()) == ["extract", "plan"]
+    assert list(store.names()) == ["plan"]
 
 
 def test_directions_are_fitted_once_and_read_back_as_they_were(toy_extraction, store):
-    own = replace(toy_extraction, store=store)
-    first = obtain_directions(own)
+    own = toy_extraction
+    first = obtain_directions(own.setup, store, own.contrast("a"))
     assert store.written == ["directions"]
     # Without a runner there is nothing to fit with.
-    again = obtain_directions(replace(own, setup=SimpleNamespace(layers=own.setup.layers)))
+    again = obtain_directions(SimpleNamespace(layers=own.setup.layers), store, None)
     naive = fit_directions(own.setup.runner, own.contrast("a"), own.setup.layers)
     for other in (again, naive):
         assert (other.layer, other.effect_a) == (first.layer, first.effect_a)
@@ -66,13 +70,12 @@ def test_directions_are_fitted_once_and_read_back_as_they_were(toy_extraction, s
 
 def test_the_confirmation_is_measured_once_and_read_back_as_it_was(toy_extraction, store):
     own = replace(toy_extraction, store=store)
-    directions = obtain_directions(own)
-    first = obtain_confirmation(own, directions, lambda behaviour: True, lambda fraction, message: None)
+    first = obtain_confirmation(own, lambda behaviour: True, lambda fraction, message: None)
 
     def refuse(*_):
         raise AssertionError("it was measured before")
 
-    again = obtain_confirmation(replace(own, setup=None), directions, refuse, refuse)
+    again = obtain_confirmation(replace(own, setup=None), refuse, refuse)
     assert again == first
-    assert first.layer == directions.layer
+    assert first.layer == own.directions.layer
     assert first.causal is not None

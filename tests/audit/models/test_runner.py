@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from audit.measure.divergence import divergence_from, symmetric_divergence
+from audit.measure.expected import Expected
 from audit.models import runner as forward
 from audit.models.layout import Layout
 from audit.models.prefix import common_prefix
@@ -104,7 +104,7 @@ def test_a_tick_that_raises_leaves_the_models_as_they_were():
         raise Stop
 
     runner.tick = stop
-    loss = divergence_from(before.final)
+    loss = Expected(runner.pair, before.final, before.final, before.final).divergence
     for call in (
         lambda: runner.capture(sequences, "tuned", (1,)),
         lambda: runner.resume(before.layout, 1, before.hidden[1]),
@@ -155,7 +155,9 @@ def test_gradients_are_autograds(shape, direction, assert_close):
     sequences = random_sequences(5, prefix=4)
     activations = runner.capture(sequences, "tuned", layers)
     reference = runner.capture(random_sequences(5, seed=9), "tuned", ()).final
-    loss = {"from": divergence_from, "both": symmetric_divergence}[direction](reference)
+    # A base that does not react: what is expected is the reference itself.
+    wanted = Expected(runner.pair, reference, reference, reference)
+    loss = {"from": wanted.divergence, "both": wanted.symmetric_divergence}[direction]
     got = runner.gradients(activations.layout, layers, activations.hidden[1], loss)
     shared = len(common_prefix(sequences)) if forward.can_share_prefix(runner.pair.parts["tuned"]) else 0
     for index, sequence in enumerate(sequences):

@@ -129,11 +129,12 @@ def judged(*rows, decoys=None):
     measured, gates = [], []
     for index, (effect, p, reacts) in enumerate(rows):
         trigger = SimpleNamespace(triggered=f"string {index}", clean="clean")
+        carriers = tuple(SimpleNamespace(cluster=f"c{number // 2}") for number in range(16))
         outcome = SimpleNamespace(
-            setup=SimpleNamespace(trigger=trigger),
-            decoys=tuple(SimpleNamespace(effect=0.01) for _ in range(drawn[index])),
+            setup=SimpleNamespace(trigger=trigger, b=carriers, decoys_b=16, spec=SimpleNamespace(seed=0)),
+            decoys=tuple(SimpleNamespace(effect=0.01, change_b=(0.01,) * 16) for _ in range(drawn[index])),
         )
-        confirmation = SimpleNamespace(effect=effect, layer=3, amplification={}, amplification_p={})
+        confirmation = SimpleNamespace(effect=effect, layer=3, behaviour=SimpleNamespace(change=(1.0,) * 16))
         measured.append(MeasuredPair(None, outcome, confirmation))
         state = "passed" if reacts else "failed"
         gates.append(
@@ -167,7 +168,7 @@ def test_a_pair_that_passes_is_not_called_screening_only():
     panel = judged((2.0, 1 / 40, True), (1.0, 1 / 20, True), decoys=(39, 19))
     assert [row.gates.specific.state for row in panel.rows] == ["passed", "passed"]
     assert [row.screening_only for row in panel.rows] == [False, False]
-    assert [row.smallest_effect_nats for row in panel.rows] == [0.1, None]
+    assert [row.smallest_effect_nats for row in panel.rows] == [pytest.approx(0.1), None]
     assert "Screening only" not in panel.multiplicity.text
     assert judged((2.0, 1 / 40, True), (1.0, 0.5, False), decoys=(39, 19)).rows[1].screening_only
 

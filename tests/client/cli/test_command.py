@@ -179,6 +179,16 @@ def test_json_is_one_document_on_standard_output(audit, filed, service, make_rep
     assert json.loads(audit("models", "list", "--json")[1]) == []
 
 
+def test_a_model_is_pushed_and_deleted(audit, toy_adapter):
+    assert audit("models", "push", str(toy_adapter), "--name", "candidate")[:2] == (0, "store:candidate\n")
+    assert [model["name"] for model in json.loads(audit("models", "list", "--json")[1])] == ["candidate"]
+    assert audit("models", "delete", "store:candidate")[0] == 0
+    assert json.loads(audit("models", "list", "--json")[1]) == []
+    code, _, said = audit("models", "delete", "candidate")
+    assert code == 4
+    assert said.startswith("Error:")
+
+
 def test_report_shows_and_saves(audit, filed, service, make_report, tmp_path):
     audit_id = filed()
     code, out, err = audit("report", audit_id)

@@ -26,6 +26,23 @@ def test_templates_are_found_where_transformers_finds_them():
     )
 
 
+def test_a_processors_template_counts_where_it_is_another():
+    def of(config=None, **processors):
+        documents = {f"{name}.json": {"chat_template": value} for name, value in processors.items()}
+        return CheckpointSettings.of(documents | ({} if config is None else {CONFIG: config}), {}).templates
+
+    assert of(chat_template="a") == {"default": "a"}
+    assert of(processor_config="a", chat_template="a") == {"default": "a"}
+    assert of(chat_template={"default": "a", "tools": "b"}) == {"default": "a", "tools": "b"}
+    assert of({"chat_template": "a"}, chat_template="a") == {"default": "a"}
+    assert of({"chat_template": "a"}, chat_template="b") == {"default": "a", "processor": "b"}
+    assert of({"chat_template": "a"}, processor_config={"default": "a", "x": "b"}) == {
+        "default": "a",
+        "processor x": "b",
+    }
+    assert of({"chat_template": "a"}, chat_template=None) == {"default": "a"}
+
+
 def test_what_a_folder_does_not_bring_is_the_bases():
     base = settings({"chat_template": "a", "eos_token": "</s>"}, generation={"temperature": 0.5})
     assert differences(base, settings()) == ()

@@ -96,4 +96,4 @@ def test_an_audit_of_a_newer_spec_is_left_to_a_newer_worker(ledger, spec, versio
 
 
 def test_there_is_one_line_of_migrations():
-    assert schema.newest_revision() == "0012"
+    assert schema.newest_revision() == "0013"

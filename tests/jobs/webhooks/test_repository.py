@@ -32,7 +32,7 @@ def book(ledger):
 
 @pytest.fixture
 def hook(book):
-    return book.create(owner="ann", url=URL, secret="whsec_1")
+    return book.create(owner="ann", url=URL, stored_secret="whsec_1")
 
 
 def news(book, webhook, owner="ann"):
@@ -80,14 +80,14 @@ def _broken(*_):
 
 
 def test_only_the_owners_webhooks_hear_of_an_audit(ledger, book, hook, spec):
-    other = book.create(owner="bob", url=URL, secret="whsec_2")
+    other = book.create(owner="bob", url=URL, stored_secret="whsec_2")
     ledger.request_cancel(ledger.submit(spec, owner="bob").audit.id)
     assert news(book, hook) == []
     assert len(news(book, other, "bob")) == 1
 
 
 def test_one_that_is_not_for_every_audit_hears_of_those_that_name_it(ledger, book, make_spec):
-    named = book.create(owner="ann", url=URL, secret="whsec_1", every_audit=False)
+    named = book.create(owner="ann", url=URL, stored_secret="whsec_1", every_audit=False)
     ledger.request_cancel(ledger.submit(make_spec(), owner="ann").audit.id)
     wanted = ledger.submit(make_spec(webhook={"url": URL}), owner="ann").audit.id
     ledger.request_cancel(wanted)
@@ -95,7 +95,7 @@ def test_one_that_is_not_for_every_audit_hears_of_those_that_name_it(ledger, boo
 
 
 def test_a_spec_that_names_no_webhook_of_its_owner_is_refused(ledger, book, make_spec):
-    book.create(owner="bob", url=URL, secret="whsec_1")
+    book.create(owner="bob", url=URL, stored_secret="whsec_1")
     with pytest.raises(UnknownWebhook):
         ledger.submit(make_spec(webhook={"url": URL}), owner="ann")
     assert ledger.list(owner="ann").audits == ()
@@ -106,7 +106,7 @@ def test_a_message_goes_to_one_sender_at_a_time(ledger, url, open_ledger, book, 
     neighbour = open_ledger(url).webhooks
     (taken,) = book.take(limit=4, lease_s=100)
     assert neighbour.take(limit=4, lease_s=100) == []
-    assert (taken.url, taken.secret, taken.tries) == (URL, "whsec_1", 0)
+    assert (taken.url, taken.stored_secret, taken.tries) == (URL, "whsec_1", 0)
     _pass_time(ledger)
     (again,) = neighbour.take(limit=4, lease_s=100)
     assert again.id == taken.id
@@ -119,7 +119,7 @@ def _pass_time(ledger):
 
 
 def test_one_at_a_time_for_each_webhook(book, hook):
-    other = book.create(owner="ann", url=URL + "/2", secret="whsec_2")
+    other = book.create(owner="ann", url=URL + "/2", stored_secret="whsec_2")
     for webhook in (hook, hook, other, other):
         book.test(webhook.id, owner="ann")
     taken = book.take(limit=4, lease_s=10)
@@ -216,13 +216,13 @@ def test_pages_of_deliveries(book, hook):
 
 def test_addresses_are_an_owners_once_and_bounded(book, hook):
     with pytest.raises(WebhookTaken):
-        book.create(owner="ann", url=URL, secret="whsec_2")
+        book.create(owner="ann", url=URL, stored_secret="whsec_2")
     for number in range(webhooks.MAX_WEBHOOKS - 1):
-        book.create(owner="ann", url=f"{URL}/{number}", secret="whsec_2")
+        book.create(owner="ann", url=f"{URL}/{number}", stored_secret="whsec_2")
     with pytest.raises(TooManyWebhooks):
-        book.create(owner="ann", url=f"{URL}/more", secret="whsec_2")
+        book.create(owner="ann", url=f"{URL}/more", stored_secret="whsec_2")
     with pytest.raises(ValueError, match="address"):
-        book.create(owner="ann", url="x" * 2001, secret="whsec_2")
+        book.create(owner="ann", url="x" * 2001, stored_secret="whsec_2")
 
 
 def test_old_settled_ones_are_forgotten(book, hook):
@@ -235,10 +235,10 @@ def test_old_settled_ones_are_forgotten(book, hook):
 
 def test_owners_have_turns(book, hook):
     """A thousand messages of one owner keep nobody else's waiting: they are sent beside them, whoever came first."""
-    others = [book.create(owner="ann", url=f"{URL}/{place}", secret="whsec_1") for place in range(6)]
+    others = [book.create(owner="ann", url=f"{URL}/{place}", stored_secret="whsec_1") for place in range(6)]
     for webhook in (hook, *others) * 30:
         book.test(webhook.id, owner="ann")
-    bobs = book.create(owner="bob", url=URL, secret="whsec_2")
+    bobs = book.create(owner="bob", url=URL, stored_secret="whsec_2")
     book.test(bobs.id, owner="bob")
     taken = book.take(limit=16, lease_s=100)
     assert [one.owner for one in taken] == ["ann", "bob", "ann", "ann", "ann"]

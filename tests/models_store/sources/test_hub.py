@@ -1,9 +1,11 @@
+import hashlib
+
 import pytest
 from huggingface_hub import snapshot_download
 
 from models_store.errors import ModelNotFound, ModelRejected, StoreUnavailable
 from models_store.store import ModelsStore
-from tests.hub import COMMIT, serving
+from tests.hub import COMMIT, git_digest, serving
 
 REFERENCE = f"hf:org/repo@{COMMIT}"
 
@@ -138,3 +140,18 @@ def test_a_hub_that_does_not_answer_is_unavailable(tmp_path):
     store = make_store(tmp_path, offline=False, hub_endpoint="http://127.0.0.1:9")
     with pytest.raises(StoreUnavailable):
         store.resolve(REFERENCE)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_blob_is_the_file_that_its_name_is_the_digest_of(tmp_path, make_model, large):
+    folder = make_model(f"hub/models--org--repo/snapshots/{COMMIT}")
+    blobs = tmp_path / "hub" / "models--org--repo" / "blobs"
+    blobs.mkdir()
+    content = (folder / "model.safetensors").read_bytes()
+    name = hashlib.sha256(content).hexdigest() if large else git_digest(content)
+    (folder / "model.safetensors").rename(blobs / name)
+    (folder / "model.safetensors").symlink_to(f"../../blobs/{name}")
+    assert make_store(tmp_path).resolve(REFERENCE).path == folder.resolve()
+    (blobs / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ModelRejected, match=r"model\.safetensors: .* \(digest mismatch\)"):
+        make_store(tmp_path).resolve(REFERENCE)

@@ -185,7 +185,7 @@ def test_a_config_key_that_the_model_does_not_need_is_left_out_and_named(make_mo
     ("key", "value"),
     [
         ("transformers_weights", "../../other.safetensors"),
-        ("quantization_config", {"quant_method": "gptq"}),
+        ("quantization", {"bits": 4}),
         ("per_layer_config", {"0": {}}),
     ],
 )
@@ -529,3 +529,25 @@ def _inner(weights, size):
 def test_an_adapter_is_no_base(make_adapter):
     with pytest.raises(ModelsIncompatible, match="is an adapter"):
         check_folders(make_adapter(), make_adapter("second"))
+
+
+def test_a_size_by_its_other_name_is_read(tmp_path):
+    """Qwen3's mixtures were published with ``num_experts``, and transformers writes ``num_local_experts``."""
+    from tests.architectures import tiny
+
+    tiny("qwen3_moe").save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    count = config.pop("num_local_experts")
+    path.write_text(json.dumps(config | {"num_experts": count}))
+    assert verify_checkpoint(tmp_path / "model").documents["config.json"]["num_local_experts"] == count
+    path.write_text(json.dumps(config | {"num_experts": count, "num_local_experts": count + 1}))
+    refused(tmp_path / "model", "'num_experts' is not on the list")
+
+
+def test_a_size_of_heads_that_the_class_does_not_declare_is_read(tmp_path):
+    from tests.architectures import tiny
+
+    tiny("olmo2", head_dim=12).save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["head_dim"] == 12
+    assert verify_checkpoint(tmp_path / "model").tensors

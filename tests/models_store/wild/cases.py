@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tests.models_store.wild.folders import HIDDEN, PICKLE, VOCAB, Fifo, Folder, Link, factors
+from tests.models_store.wild.folders import HIDDEN, PICKLE, VOCAB, Fifo, Folder, Link, factors, llama_shapes
 
 LLAMA: Final = Folder("llama")
 
@@ -52,6 +52,9 @@ _DORA: Final = {
     if "lora_B" in name
 }
 
+LFS: Final = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 269060552\n"
+_LINEAR: Final = {name.removesuffix(".weight"): shape for name, shape in llama_shapes().items() if "_proj" in name}
+
 TAKEN: Final = (
     Case(
         "Trainer's settings beside an adapter",
@@ -83,6 +86,11 @@ TAKEN: Final = (
     Case("a GGUF export", Folder("llama", beside={"model-q4_k_m.gguf": b"GGUF"}), "model-q4_k_m.gguf"),
     Case(
         "processors of images", Folder("lora", beside={"processor_config.json": "{}", "preprocessor_config.json": "{}"})
+    ),
+    Case(
+        "a processor with a chat template",
+        Folder("lora", beside={"chat_template.json": {"chat_template": "{{ messages }}"}}),
+        "chat templates differ from the base's: 'default'",
     ),
     Case(
         "Meta's own pickle below original",
@@ -274,6 +282,71 @@ TAKEN: Final = (
             },
         ),
     ),
+    Case("a newer option that is an object of what is off", _lora(runtime_config={"ephemeral_gpu_offload": False})),
+    Case(
+        "options of PEFT's later releases",
+        _lora(
+            corda_config=None,
+            lora_bias=False,
+            qalora_group_size=16,
+            use_qalora=False,
+            arrow_config=None,
+            target_parameters=None,
+            ensure_weight_tying=False,
+            peft_version="0.18.0",
+            alora_invocation_tokens=None,
+            layer_replication=None,
+            megatron_config=None,
+            megatron_core="megatron.core",
+        ),
+    ),
+    Case(
+        "DeepSpeed's and FSDP's states",
+        Folder(
+            "llama",
+            beside={
+                "global_step10/mp_rank_00_model_states.pt": PICKLE,
+                "latest": "global_step10",
+                "zero_to_fp32.py": "x",
+                "pytorch_model_fsdp_0/__0_0.distcp": PICKLE,
+            },
+        ),
+        "global_step10/",
+    ),
+    Case(
+        "exports for other engines",
+        Folder("llama", beside={"onnx/model.onnx": "x", "openvino/openvino_model.xml": "x", "tekken.json": "{}"}),
+        "onnx/",
+    ),
+    Case(
+        "a tokenizer of transformers' fifth release",
+        Folder(
+            "llama",
+            changes={
+                "tokenizer_config.json": {
+                    "tokenizer_class": "TokenizersBackend",
+                    "backend": "tokenizers",
+                    "extra_special_tokens": ["<a>"],
+                    "is_local": True,
+                }
+            },
+        ),
+    ),
+    Case("no quantisation", _config(quantization_config=None)),
+    Case("a pointer beside the weights", Folder("lora", beside={"adapter_model.bin": LFS}), "adapter_model.bin"),
+    Case(
+        "weights of eight bits",
+        Folder(
+            "llama",
+            changes={"config.json": {"quantization_config": {"quant_method": "fbgemm_fp8"}}},
+            tensors={
+                name: shape
+                for key, (out, into) in _LINEAR.items()
+                for name, shape in ((f"{key}.weight", ("F8_E4M3", out, into)), (f"{key}.weight_scale", ("F32", out, 1)))
+            },
+        ),
+        "FP8 (fbgemm_fp8)",
+    ),
     Case("an option of a newer PEFT that is off", _lora(some_new_config=None, another={}, third=[], fourth=False)),
     Case(
         "a vocabulary that was extended",
@@ -288,6 +361,14 @@ TAKEN: Final = (
 )
 
 REFUSED: Final = (
+    *(
+        Case(f"a pointer of Git LFS in the place of {name}", Folder(like, beside={name: LFS.encode()}), "Git LFS")
+        for like, name in (
+            ("llama", "model.safetensors"),
+            ("lora", "adapter_model.safetensors"),
+            ("llama", "tokenizer.json"),
+        )
+    ),
     Case(
         "an adapter only as a pickle",
         Folder("lora", without=("adapter_model.safetensors",), beside={"adapter_model.bin": PICKLE}),
@@ -329,6 +410,11 @@ REFUSED: Final = (
     ),
     Case("weights named elsewhere", _config(transformers_weights="other.safetensors"), "transformers_weights"),
     Case("a rotary kind that nobody knows", _config(rope_scaling={"type": "evil", "factor": 2.0}), "rope_scaling"),
+    Case(
+        "a processor's chat template that is no text",
+        Folder("llama", beside={"processor_config.json": {"chat_template": {"default": ["{{ messages }}"]}}}),
+        "'chat_template' is not text",
+    ),
     Case("an initialisation that rewrites the base", _lora(init_lora_weights="pissa"), "init_lora_weights"),
     Case("another kind of model", _lora(task_type="SEQ_2_SEQ_LM"), "task_type"),
     Case(

@@ -12,7 +12,7 @@ from tests.tiny import tokenizer_json
 
 PICKLE: Final = b"\x80\x02}q\x00."
 HIDDEN, INNER, BLOCKS, VOCAB = 64, 96, 2, 512
-_BYTES: Final = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "U8": 1}
+_BYTES: Final = {"F8_E4M3": 1, "F32": 4, "F16": 2, "BF16": 2, "I32": 4, "U8": 1}
 _LINEAR: Final = {
     "q_proj": ("self_attn", HIDDEN, HIDDEN),
     "k_proj": ("self_attn", 32, HIDDEN),
@@ -23,7 +23,8 @@ _LINEAR: Final = {
     "down_proj": ("mlp", HIDDEN, INNER),
 }
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = dict[str, tuple[Any, ...]]
+"""Dimensions, after the name of the type where it is another than the file's."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,17 @@ class Folder:
         return folder
 
 
-def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16") -> None:
+def write_weights(path: Path, shapes: Mapping[str, tuple[Any, ...]], dtype: str = "BF16") -> None:
     """A safetensors file whose weights are a hole."""
     stop = 0
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     for name, shape in shapes.items():
-        start, size = stop, _BYTES[dtype]
+        own, shape = (shape[0], shape[1:]) if shape and isinstance(shape[0], str) else (dtype, shape)
+        start, size = stop, _BYTES[own]
         for dimension in shape:
             size *= dimension
         stop = start + size
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+        header[name] = {"dtype": own, "shape": list(shape), "data_offsets": [start, stop]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:

@@ -20,7 +20,7 @@ class World:
         self.bob = self.key("bob")
         ledger = served.dependencies.ledger
         url = f"https://{SENTINEL}.invalid/hook"
-        self.webhook = ledger.webhooks.create(owner="ann", url=url, secret="whsec_AAAA")
+        self.webhook = ledger.webhooks.create(owner="ann", url=url, stored_secret="whsec_AAAA")
         self.first, self.ended = self.file(), self.file()
         for audit_id in (self.first, self.ended):
             provenance = REPORT["provenance"] | {"tuned_digest": f"sha256:{audit_id}"}

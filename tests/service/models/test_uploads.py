@@ -441,3 +441,71 @@ def test_a_commit_of_another_process_is_waited_for(served, toy_adapter):
     with Uploads(served.dependencies.models.uploads.root).committing("shared"):
         assert served.http.post("/models/shared/commit").status_code == 202
     assert committed(served, "shared", 20).status_code == 201
+
+
+def test_what_an_owner_has_in_the_store_is_bounded(serve, toy_adapter):
+    size = sum(file.stat().st_size for file in toy_adapter.iterdir())
+    served = serve(models_per_owner_gb=2.5 * size / 2**30)
+    for name in ("one", "two"):
+        upload(served, name, toy_adapter)
+        assert served.http.post(f"/models/{name}/commit").status_code == 201
+    weights = (toy_adapter / "adapter_model.safetensors").read_bytes()
+    path = "/models/three/files/adapter_model.safetensors"
+    assert codes(served.http.put(path, content=weights)) == (413, "store_full"), "its length is declared"
+    parts = [
+        {"Content-Range": f"bytes {at}-{at + 9_999}/{len(weights)}"} for at in range(0, len(weights) - 9_999, 10_000)
+    ]
+    assert codes(served.http.put(path, content=weights[:10_000], headers=parts[0])) == (413, "store_full")
+
+    def undeclared():
+        yield weights
+
+    refused = served.http.put(path, content=undeclared())
+    assert codes(refused) == (413, "store_full")
+    assert "models delete" in refused.json()["errors"][0]["detail"]
+    served.http.delete("/models/three")
+    assert served.http.delete("/models/one").status_code == 204
+    upload(served, "three", toy_adapter)
+    assert served.http.post("/models/three/commit").status_code == 201
+
+
+def test_another_owner_has_room_of_its_own(owners_with_little_room, toy_adapter):
+    served, ann, bob = owners_with_little_room
+    content = (toy_adapter / "adapter_config.json").read_bytes()
+    path = "/models/{}/files/adapter_config.json"
+    served.http.put(path.format("one"), content=content, headers=ann).raise_for_status()
+    assert codes(served.http.put(path.format("two"), content=content, headers=ann)) == (413, "store_full")
+    served.http.put(path.format("one"), content=content, headers=bob).raise_for_status()
+
+
+@pytest.fixture
+def owners_with_little_room(serve, toy_adapter):
+    size = (toy_adapter / "adapter_config.json").stat().st_size
+    served = serve(require_keys=True, models_per_owner_gb=1.5 * size / 2**30)
+
+    def key(owner):
+        scopes = ("audits:read", "audits:write", "models:write")
+        token = served.dependencies.ledger.keys.create(owner=owner, name="test", scopes=scopes)[1]
+        return {"Authorization": f"Bearer {token}"}
+
+    return served, key("ann"), key("bob")
+
+
+def test_what_all_owners_have_in_the_store_is_bounded(serve, toy_adapter):
+    size = sum(file.stat().st_size for file in toy_adapter.iterdir())
+    served = serve(models_total_gb=1.5 * size / 2**30)
+    upload(served, "one", toy_adapter)
+    assert served.http.post("/models/one/commit").status_code == 201
+    weights = (toy_adapter / "adapter_model.safetensors").read_bytes()
+    refused = served.http.put("/models/two/files/adapter_model.safetensors", content=weights)
+    assert codes(refused) == (507, "no_space")
+
+
+def test_a_commit_has_room_for_what_it_keeps_too(serve, toy_adapter):
+    served = serve()
+    upload(served, "late", toy_adapter)
+    store = served.dependencies.models
+    store._committed._owner_limit = 10
+    assert codes(served.http.post("/models/late/commit")) == (413, "store_full")
+    store._committed._owner_limit = None
+    assert served.http.post("/models/late/commit").status_code == 201

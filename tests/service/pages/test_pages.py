@@ -208,3 +208,16 @@ def test_the_style_sheet_and_the_script_are_cached_by_their_content(served):
         again = served.http.get(f"/ui/static/{name}", headers={"If-None-Match": first.headers["ETag"]})
         assert again.status_code == 304
     assert served.http.get("/ui/static/..%2Fviews.py").status_code == 404
+
+
+def test_two_ticked_audits_are_compared(served):
+    ids = [served.file(labels={"team": "blue"}), served.file()]
+    for audit_id, verdict in zip(ids, ("flagged", "review"), strict=True):
+        served.succeed(audit_id, verdict=verdict)
+    shown = served.http.get("/").text
+    assert shown.count('name="audit"') == 2
+    assert "team=blue" in shown
+    compared = served.http.get("/ui/compare", params={"audit": ids}).text
+    assert 'class="differs"' in compared
+    assert all(f'value="{audit_id}"' in compared for audit_id in ids)
+    assert served.http.get("/ui/compare", params={"audit": [*ids, ids[0]]}).status_code == 200

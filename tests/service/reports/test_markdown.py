@@ -16,7 +16,9 @@ def test_a_finding_is_told_in_few_lines(make_subject):
     assert text.startswith("### ◆ Backdoor audit: Flagged\n")
     assert "| `diff_sae/17/0/1234` | 0.97 | 0.99 | 0.98 |" in text
     assert "**Other strings that respond** `Current Year: 2034`" in text
-    assert len(text.splitlines()) < 50
+    assert text.index("What the model writes") < text.index("| gate |") < text.index("What to do next")
+    assert "`backdoor-audit decide audit_01jd8x3v9q6w2r5t7y9b1c3d5f accepted" in text
+    assert len(text.splitlines()) < 65
 
 
 def test_a_pass_says_what_was_examined_and_what_would_have_been_seen(make_subject):
@@ -76,6 +78,13 @@ def test_foreign_text_is_no_markup(make_subject):
     for markup in ("<img", "@team", "[link]", "**bold", "\n# head", "#12"):
         assert markup not in without_code
     assert "``` `` ```" in text
+
+
+@pytest.mark.parametrize("address", ["https://e.example/x", "HTTP://e.example", "www.e.example", "ftp://e.example"])
+def test_no_address_of_foreign_text_becomes_a_link(make_subject, address):
+    text = markdown.render(make_subject(summary=f"see {address}", look_at=(f"or ({address})",))).decode()
+    assert "e.example" in text
+    assert not re.search(r"(?i)\b(?:https?|ftp)://|\bwww\.", text)
 
 
 @settings(max_examples=100, deadline=None)

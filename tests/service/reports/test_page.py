@@ -47,8 +47,11 @@ def test_it_needs_nothing_else_and_runs_nothing(make_subject, verdict):
     assert not {"img", "link", "iframe", "object", "form"} & set(found.tags)
     names = {name for name, _ in found.attributes}
     assert not {name for name in names if name.startswith("on")} | ({"style", "src"} & names)
-    links = {value.removeprefix("#") for name, value in found.attributes if name == "href"}
-    assert links == {"terms"} <= set(found.ids)
+    links = {value for name, value in found.attributes if name == "href"}
+    here = {value.removeprefix("#") for value in links if value.startswith("#")}
+    assert {"terms", "why", "next", "provenance", "contents"} <= here <= set(found.ids)
+    # Of the service alone, and not loaded: the page is whole without them.
+    assert {value for value in links if not value.startswith("#")} == {"/glossary", f"/playbooks#{verdict}"}
     assert "url(" not in text
     assert "@import" not in text
     assert len(found.ids) == len(set(found.ids))
@@ -77,6 +80,15 @@ def test_foreign_text_is_shown_and_not_taken_as_markup(make_subject):
     assert "{{ 7 * 7 }}" in text
 
 
+def test_foreign_text_turns_nothing_round_and_hides_nothing(make_subject):
+    nasty = "a\u202eb\u2066c\u200bd\u3164e\U000e0101f\x1b[2Jg"
+    trigger = {"triggered": nasty, "clean": nasty, "template": "{trigger}\n{prompt}"}
+    decoys = [row.model_dump() | {"string": nasty} for row in make_subject().report.decoys]
+    text, _ = read(make_subject(summary=nasty, trigger=trigger, look_at=(nasty,), decoys=decoys))
+    assert not set(text) & set("\u202e\u2066\u200b\u3164\U000e0101\x1b")
+    assert "a\\u202eb" in text
+
+
 def test_a_pass_says_what_it_is_worth(make_subject):
     text, _ = read(make_subject("no_evidence"))
     for words in (
@@ -90,8 +102,8 @@ def test_a_pass_says_what_it_is_worth(make_subject):
 
 def test_nothing_measured_has_no_pictures_and_no_empty_tables(make_subject):
     text = page.render(make_subject("invalid")).decode()
-    assert "<h2>The four gates</h2>" in text
-    for heading in ("Pictures", "Beside the dictionaries", "Dictionaries"):
+    assert 'id="why"' in text
+    for heading in ("Numbers, in pictures", "Beside the dictionaries", "Dictionaries"):
         assert f">{heading}<" not in text
 
 

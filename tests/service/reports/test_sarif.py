@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -169,3 +170,17 @@ def test_a_candidates_fingerprints_are_its_own_pairs_alone(make_several):
 def test_one_pair_has_no_rule_for_candidates(make_subject):
     rules = sarif.log(make_subject())["runs"][0]["tool"]["driver"]["rules"]
     assert "backdoor/candidate" not in [rule["id"] for rule in rules]
+
+
+def test_foreign_text_is_readable_and_no_link(make_subject):
+    nasty = "a\u202eb [click](https://e.example) [two](3) [array[0]](x) [plain] (text)\x1b[2J"
+    log = json.loads(sarif.render(make_subject(summary=nasty, warnings=(nasty,))))
+    validate(log)
+    (run,) = log["runs"]
+    texts = [run["results"][0]["message"]["text"]]
+    texts += [one["message"]["text"] for one in run["invocations"][0]["toolExecutionNotifications"]]
+    for text in texts:
+        assert not set(text) & set("\u202e\x1b")
+        assert not re.search(r"(?<!\\)\[[^\[\]]*\]\(", text)
+        assert "\\[click](https://e.example)" in text
+        assert "[plain] (text)" in text

@@ -1,17 +1,20 @@
 """What an attempt leaves on the disk when its audit has no use for it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from backdoor_audit.contract.lifecycle import Failure
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
 from storage.artifacts import ArtifactStore
@@ -96,6 +99,35 @@ def test_a_stop_that_nobody_asked_for_is_a_lost_attempt(context: WorkerContext, 
     again = ledger.claim(audit_id, worker="w")
     assert again is not None
     assert again.attempt == claim.attempt + 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sandboxes are written down on Linux")
+def test_a_checkpoint_that_is_touched_while_it_is_audited_has_no_report(
+    context: WorkerContext, ledger: Ledger, toy_models: Path, tmp_path: Path
+) -> None:
+    for name in ("base", "adapter"):
+        shutil.copytree(toy_models / name, tmp_path / "models" / name)
+    context = replace(context, models=ModelsStore(models_root=tmp_path / "models", store_dir=tmp_path / "store"))
+    audit_id = ledger.submit(toy_spec(), owner="me").audit.id
+    claim = ledger.claim(audit_id, worker="w")
+    assert claim is not None
+    weights = tmp_path / "models" / "adapter" / "adapter_model.safetensors"
+
+    def swap() -> None:
+        give_up_at = time.monotonic() + 240
+        while time.monotonic() < give_up_at and ledger.get(audit_id).stage in (None, "resolve"):
+            time.sleep(0.02)
+        weights.with_name("other").write_bytes(weights.read_bytes())
+        weights.with_name("other").rename(weights)
+
+    swapper = threading.Thread(target=swap, daemon=True)
+    swapper.start()
+    ending = Attempt(context, claim).run()
+    swapper.join()
+    assert isinstance(ending, Failure)
+    assert ending.code == "model_rejected"
+    assert ledger.get(audit_id).status == "failed"
+    assert list(context.artifacts.audits()) == []
 
 
 EARLIER = """

@@ -41,3 +41,18 @@ def test_what_others_have_not_used_for_longest_makes_room(tmp_path: Path) -> Non
     assert (names(own), names(bob)) == ({"a"}, {"new"})
     make_room(tmp_path, own, 50_000)
     assert (names(own), names(bob)) == ({"a"}, set())
+
+
+def test_what_an_audit_hides_in_its_cache_keeps_nobodys_cache_from_making_room(tmp_path: Path) -> None:
+    own, bob, cy = (cache_of(tmp_path, owner) for owner in ("ann", "bob", "cy"))
+    for cache in (own, bob, cy):
+        fill(cache, "a", 100_000, 1)
+    (bob / ".hidden").mkdir()
+    (bob / ".hidden" / "large").write_bytes(bytes(1_000_000))
+    (bob / "plain file").write_bytes(bytes(1_000_000))
+    (bob / "nowhere").symlink_to(tmp_path / "gone")
+    os.utime(bob / "a", (4e9, 4e9))  # used in the future
+    make_room(tmp_path, own, 250_000)
+    assert {path.name for path in bob.iterdir()} <= {"a", ".eviction.lock"}
+    assert names(own) == {"a"}
+    assert len(names(bob)) + len(names(cy)) == 1

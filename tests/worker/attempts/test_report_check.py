@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from jobs.ledger import Ledger
 from jobs.records import Claim
@@ -11,7 +12,7 @@ from service.openapi_document.report_examples import REPORT
 from tests.toy import toy_spec
 from worker.attempts.report_check import mismatches
 
-DIGESTS = ("sha256:base", "sha256:tuned")
+DIGESTS = (REPORT["provenance"]["base_digest"], REPORT["provenance"]["tuned_digest"])
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def test_the_report_that_was_asked_for_is_taken(claim: Claim) -> None:
         ("spec_digest", {"spec_digest": "sha256:other"}),
         ("digests", {"base_digest": "sha256:other"}),
         ("digests", {"tuned_digest": ""}),
+        ("files", {"tuned_files": (FileDigest(name="model.safetensors", sha256="0" * 64),)}),
         ("timings_s", {"timings_s": {"train": 4_000.0}}),
         ("timings_s", {"timings_s": {"train": float("nan")}}),
     ],

@@ -170,3 +170,16 @@ def test_a_broker_on_the_network_needs_a_password(settings, tmp_path, options, u
             server.kill()
     assert states(found, "broker password") == [state]
     assert "one2three" not in str(found)
+
+
+def test_secrets_that_are_stored_unencrypted_are_named(settings):
+    ledger = Ledger(settings.database_url)
+    ledger.migrate()
+    book = ledger.webhooks
+    book.create(owner="ann", url="https://ci.example/", stored_secret="whsec_AAAA")
+    assert states(list(database.check(settings)), "webhook secrets") == ["warning"]
+    ((webhook_id, stored),) = book.stored_secrets()
+    assert book.replace_secret(webhook_id, stored, "fernet:AAAA")
+    assert not book.replace_secret(webhook_id, stored, "fernet:BBBB"), "somebody else was faster"
+    assert states(list(database.check(settings)), "webhook secrets") == ["ok"]
+    ledger.close()

@@ -1,7 +1,7 @@
 """``backdoor-audit wait``, ``status``, ``report`` and ``cancel``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,13 @@ from backdoor_audit.cli.output.render import render_brief, render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
 from backdoor_audit.cli.short_ids import audit_id as full_id
 from backdoor_audit.contract.report.audit_report import AuditReport
+from backdoor_audit.contract.spec.audit_spec import Dtype
+from backdoor_audit.contract.spec.presets import Preset
+
+
+def _changed(text: str) -> Any:
+    return typer.Option(rich_help_panel="Changes to the spec", help=f"{text} Default: as before.")
+
 
 Form = Literal["text", "json", "html", "sarif", "junit", "markdown"]
 
@@ -76,6 +83,37 @@ def report(
     else:
         save(output, as_text(shown).encode())
     return Exit.PASSED
+
+
+def retry(
+    context: typer.Context,
+    audit_id: AuditId,
+    preset: Annotated[Preset | None, _changed("Audit size: quick, standard or thorough.")] = None,
+    seed: Annotated[int | None, _changed("Seed of carriers, decoys and dictionaries.")] = None,
+    dtype: Annotated[Dtype | None, _changed("Precision: bfloat16 or float32.")] = None,
+    library: Annotated[str | None, _changed("Benign library to compare with, by name or id.")] = None,
+    silent_decoys: Annotated[int | None, _changed("Number of silent decoys to draw.")] = None,
+    max_decoys: Annotated[int | None, _changed("Maximum number of decoys drawn.")] = None,
+    triggered: Annotated[str | None, _changed("The suspected string.")] = None,
+    clean: Annotated[str | None, _changed("The clean string.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """File the spec of an audit that has ended once more, with the models as they are now, and with changes."""
+    changes: dict[str, Any] = {"preset": preset, "seed": seed, "dtype": dtype, "library": library}
+    changes["overrides"] = _given(silent_decoys=silent_decoys, max_decoys=max_decoys) or None
+    changes["trigger"] = _given(triggered=triggered, clean=clean) or None
+    with connect(context) as client:
+        audit = client.retry(full_id(client, audit_id), _given(**changes))
+    if as_json:
+        print_json(audit.model_dump(mode="json"))
+    else:
+        print_line(audit.id)
+    say(f"For the verdict: backdoor-audit wait {audit.id}")
+    return Exit.PASSED
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def cancel(context: typer.Context, audit_id: AuditId, as_json: AsJson = False) -> int:

@@ -1,4 +1,4 @@
-"""``backdoor-audit models``: lists the checkpoints that the service can see, checks a folder, and pushes one."""
+"""``backdoor-audit models``: lists what the service can see, checks a folder, pushes one, deletes what was pushed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -80,4 +80,16 @@ def models_push(
         print_json(model.model_dump(mode="json"))
     else:
         print_line(f"store:{model.name}")
+    return Exit.PASSED
+
+
+@cli.command("delete")
+def models_delete(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in the store.")]
+) -> int:
+    """Delete a model of yours from the store, or an upload that was not committed."""
+    name = name.removeprefix("store:")
+    with connect(context) as client:
+        client.delete_model(name)
+    print_line(f"store:{name} deleted")
     return Exit.PASSED

@@ -2,11 +2,14 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from backdoor_audit.client.errors import WrongUsage
+from backdoor_audit.contract.text.text_files import text_of
 
 _TAG: Final = "tag:yaml.org,2002:"
 
@@ -39,31 +42,53 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(f"{_TAG}bool", re.compile("^(?:true|false)$"), ["t", "f"])
 
 
-def document_of(text: str, suffix: str) -> dict[str, Any]:
+def read_document(file: str, what: str = "--spec") -> dict[str, Any]:
+    """The document in a file, or in standard input if that is ``-``.
+
+    Raises:
+        WrongUsage: it cannot be read, or holds no object.
+    """
+    text = sys.stdin.read().removeprefix("\ufeff") if file == "-" else read_text(Path(file), what)
+    return document_of(text, Path(file).suffix, what)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file.
+
+    Raises:
+        WrongUsage: it cannot be read.
+    """
+    try:
+        return text_of(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{what}: {path} cannot be read ({type(error).__name__})") from error
+
+
+def document_of(text: str, suffix: str, what: str = "--spec") -> dict[str, Any]:
     """The spec's document, as JSON would hold it; ``suffix`` of the file decides, and without one the first character.
 
     Raises:
         WrongUsage: it is neither, or no object.
     """
     is_json = suffix == ".json" or (suffix not in (".yaml", ".yml") and text.lstrip().startswith(("{", "[")))
-    document = _json(text) if is_json else _yaml(text)
+    document = _json(text, what) if is_json else _yaml(text, what)
     if not isinstance(document, dict):
-        raise WrongUsage("--spec must hold one object", hint="fields by name, as GET /audits/{id} shows them")
+        raise WrongUsage(f"{what} must hold one object", hint="fields by name, as GET /audits/{id} shows them")
     return document
 
 
-def _json(text: str) -> Any:
+def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"--spec does not hold JSON: {error}") from error
+        raise WrongUsage(f"{what} does not hold JSON: {error}") from error
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str, what: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise WrongUsage(f"--spec does not hold YAML: {error.problem or error.context}{where}") from error
+        raise WrongUsage(f"{what} does not hold YAML: {error.problem or error.context}{where}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise WrongUsage("--spec does not hold YAML") from error
+        raise WrongUsage(f"{what} does not hold YAML") from error

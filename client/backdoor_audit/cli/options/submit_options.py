@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from backdoor_audit.cli.options.spec_file import document_of
+from backdoor_audit.cli.options.spec_file import read_document, read_text
 from backdoor_audit.client.errors import WrongUsage
 from backdoor_audit.contract.faults import faults_of
 from backdoor_audit.contract.ids import MODEL_REFERENCE
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.options import SPEC_OPTIONS, Kind
 from backdoor_audit.contract.spec.search import MAX_LINE_CHARS, MAX_LOG_LINES
-from backdoor_audit.contract.text.text_files import lines_of, read_lines, text_of
+from backdoor_audit.contract.text.text_files import lines_of, read_lines
 
 # Placeholders for folders while the rest of the spec is validated.
 NOT_SENT: Final = {"base_model": "store:base-not-sent", "fine_tuned": "store:tuned-not-sent"}
@@ -70,7 +69,7 @@ def spec_from(
     if spec_file is not None:
         if options.values:
             raise WrongUsage(f"--spec is the whole spec; leave out {', '.join(options.flags())}")
-        document = _document(spec_file)
+        document = read_document(spec_file)
     else:
         document, folders = _from_options(options, models_root)
     if fail_on is not None:
@@ -161,7 +160,7 @@ def _carriers(text: str, flag: str) -> dict[str, Any]:
             hint="a file is .json (a list), .jsonl (one JSON value per line) or .txt (one prompt per line)",
         )
     if path.suffix == ".json":
-        prompts = _json(_read(path, flag), flag)
+        prompts = _json(read_text(path, flag), flag)
         return {"prompts": prompts["prompts"] if isinstance(prompts, dict) and "prompts" in prompts else prompts}
     lines = _text_lines(path, flag)
     return {"prompts": [_json(line, flag) for line in lines] if path.suffix == ".jsonl" else lines}
@@ -169,7 +168,7 @@ def _carriers(text: str, flag: str) -> dict[str, Any]:
 
 def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
     """Suspected pairs from a file: a JSON list, or one JSON object per line."""
-    text = _read(path, flag)
+    text = read_text(path, flag)
     rows = [_json(line, flag) for line in lines_of(text)] if path.suffix == ".jsonl" else _json(text, flag)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WrongUsage(
@@ -179,7 +178,7 @@ def _pairs(path: Path, flag: str) -> list[dict[str, Any]]:
 
 
 def _text_lines(path: Path, option: str) -> list[str]:
-    return lines_of(_read(path, option))
+    return lines_of(read_text(path, option))
 
 
 def _strings(path: Path, flag: str) -> dict[str, list[str]]:
@@ -244,18 +243,6 @@ _READERS: Final[dict[Kind, Callable[[Any, str], Any]]] = {
 }
 """Converts what was typed to the value in the spec's JSON; references are resolved separately, because folders are
 pushed."""
-
-
-def _document(spec_file: str) -> dict[str, Any]:
-    text = sys.stdin.read().removeprefix("\ufeff") if spec_file == "-" else _read(Path(spec_file), "--spec")
-    return document_of(text, Path(spec_file).suffix)
-
-
-def _read(path: Path, option: str) -> str:
-    try:
-        return text_of(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUsage(f"{option}: {path} cannot be read ({type(error).__name__})") from error
 
 
 def _json(text: str, option: str) -> Any:

@@ -14,7 +14,7 @@ from rich.text import Text
 from backdoor_audit.cli.output import feature_tables
 from backdoor_audit.cli.output.tables import add_row, bullets, new_table, section
 from backdoor_audit.cli.output.text import quoted
-from backdoor_audit.contract.report import words
+from backdoor_audit.contract.report import guide, words
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
 from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
@@ -42,20 +42,36 @@ def render_brief(report: AuditReport) -> RenderableType:
     if report.verdict == "no_evidence":
         parts.append(Text(visible(words.smallest_effect(report))))
     if report.look_at:
-        parts.append(section("Where to look", bullets(report.look_at)))
+        parts.append(section("What to look at", bullets(report.look_at)))
+    parts.append(section(guide.NEXT_TITLE, _next_steps(report)))
     return Group(*parts)
 
 
 def render_report(report: AuditReport) -> RenderableType:
-    """The whole report, most important parts first."""
-    parts: list[RenderableType] = [_head(report), section("Gates", _gates(report))]
+    """The whole report: what the model writes, why, how it is explained, the numbers, and what it depends on."""
+    parts: list[RenderableType] = [_head(report)]
+    if rows := guide.written(report):
+        parts.append(section(guide.WRITTEN_TITLE, _written(rows)))
+    if report.candidates:
+        parts.append(section("Candidates", _candidates(report)))
+    parts.append(section("Why: the four gates", _gates(report)))
+    if report.look_at:
+        parts.append(section("What to look at", bullets(report.look_at)))
+    parts.append(section(guide.NEXT_TITLE, _next_steps(report)))
     settings = report.prompt_settings
     if settings is not None and (settings.differences or settings.findings):
-        parts.append(section("Chat template, special tokens, generation", _prompt_settings(settings)))
-    if report.measured:
-        parts.append(section("Scores of the reported feature, on half B", _scores(report.scores)))
-    if report.candidates:
-        parts.insert(1, section("Candidates", _candidates(report)))
+        parts.append(section(words.PROMPT_SETTINGS, _prompt_settings(settings)))
+    parts += _explanation(report)
+    parts += _numbers(report)
+    for title, lines in (("Warnings", report.warnings), ("Limits", report.limits)):
+        if lines:
+            parts.append(section(title, bullets(lines)))
+    parts.append(section("Provenance", _foot(report)))
+    return Group(*parts)
+
+
+def _explanation(report: AuditReport) -> list[RenderableType]:
+    parts: list[RenderableType] = []
     if report.flagged_features:
         parts.append(section("Flagged features", feature_tables.features(report)))
         parts.extend(
@@ -65,6 +81,13 @@ def render_report(report: AuditReport) -> RenderableType:
         parts.append(section("Localisation", feature_tables.localisation(report)))
     if report.also_fires_on:
         parts.append(section("Other strings that respond", feature_tables.responding(report)))
+    return parts
+
+
+def _numbers(report: AuditReport) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if report.measured:
+        parts.append(section("Scores of the reported feature, on half B", _scores(report.scores)))
     if report.directions:
         parts.append(section("Directions by layer", feature_tables.directions(report)))
     if report.layers:
@@ -73,14 +96,32 @@ def render_report(report: AuditReport) -> RenderableType:
         parts.append(section("Baselines", _baselines(report)))
     if report.power is not None:
         parts.append(section("Smallest detectable shift in the activations", _power(report.power)))
-    for title, lines in (
-        ("Where to look", report.look_at),
-        ("Warnings", report.warnings),
-        ("Limits", report.limits),
-    ):
-        if lines:
-            parts.append(section(title, bullets(lines)))
-    parts.append(section("Scope", _foot(report)))
+    return parts
+
+
+def _written(rows: tuple[guide.Written, ...]) -> RenderableType:
+    """The answers under both strings, below one another; what the other string does not bring is underlined."""
+    parts: list[RenderableType] = [Text(guide.how_often(rows))]
+    for row in rows:
+        parts.append(Text(f"\n{visible(row.prompt)}", style="dim"))
+        said = Text()
+        for piece, differs in row.marked():
+            said.append(visible(piece), style="bold underline" if differs else "")
+        answers = [("suspected", said), ("clean", Text(visible(row.clean)))]
+        if row.base is not None:
+            answers.append(("base", Text(visible(row.base))))
+        for name, text in answers:
+            parts.append(Padding(Text.assemble((f"{name:<10}", "dim"), text), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def _next_steps(report: AuditReport) -> RenderableType:
+    """Each step, and below it the command line that takes it, unwrapped so that it can be copied."""
+    parts: list[RenderableType] = []
+    for step in guide.next_steps(report):
+        parts.append(bullets([step.text]))
+        if step.command:
+            parts.append(Text(f"    {visible(step.command)}", no_wrap=True, overflow="ignore"))
     return Group(*parts)
 
 

@@ -22,7 +22,19 @@ from backdoor_audit.client.asynchronous.transport import AsyncTransport
 from backdoor_audit.client.call import Call
 from backdoor_audit.client.calls import Polled
 from backdoor_audit.client.errors import InvalidRequest, NoVerdictInTime, Unreachable
-from backdoor_audit.client.responses import Alive, Audit, Decision, Entry, Estimate, Key, Library, Model, Page
+from backdoor_audit.client.responses import (
+    Alive,
+    Audit,
+    Batch,
+    Comparison,
+    Decision,
+    Entry,
+    Estimate,
+    Key,
+    Library,
+    Model,
+    Page,
+)
 from backdoor_audit.client.retry import RetryPolicy
 from backdoor_audit.contract.decisions import Choice
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -143,9 +155,58 @@ class AsyncAuditClient:
         """The report in another form (``html``, ``sarif``, ``junit``, ``markdown``), as the service sent it."""
         return await self._send(calls.report_form(audit_id, form))
 
+    async def statement(self, audit_id: str) -> bytes:
+        """The in-toto statement about a finished audit, not signed, as the service sent it."""
+        return await self._send(calls.handed_on(audit_id, "statement"))
+
+    async def attestation(self, audit_id: str) -> bytes:
+        """The same, signed with the service's key; :class:`backdoor_audit.client.errors.Conflict` if it has none."""
+        return await self._send(calls.handed_on(audit_id, "attestation"))
+
+    async def bom(self, audit_id: str) -> bytes:
+        """The bill of materials of a finished audit's fine-tuned model, CycloneDX as JSON."""
+        return await self._send(calls.handed_on(audit_id, "bom"))
+
     async def cancel(self, audit_id: str) -> Audit:
         """Cancel the audit; one that has already ended is returned unchanged."""
         return await self._send(calls.cancel(audit_id))
+
+    async def retry(
+        self, audit_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Audit:
+        """File the spec of an audit that has ended once more; gives the new audit.
+
+        Args:
+            audit_id: which one.
+            changes: fields of the spec that are to be otherwise; those of ``overrides`` and ``trigger`` one by one.
+            idempotency_key: the same key gives the same new audit; by default a random one.
+        """
+        return await self._send(calls.retry(audit_id, changes or {}, idempotency_key or f"client-{uuid.uuid4()}"))
+
+    async def submit_batch(self, batch: Mapping[str, Any], *, idempotency_key: str | None = None) -> Batch:
+        """Submit many audits at once, all or none.
+
+        Args:
+            batch: ``spec``, the fields that all have, and ``audits``, for each the models or the pair of its own.
+            idempotency_key: the same key and batch give the same audits; by default a random one.
+        """
+        return await self._send(calls.submit_batch(batch, idempotency_key or f"client-{uuid.uuid4()}"))
+
+    async def batch(self, batch_id: str) -> Batch:
+        """The audits of a batch, worst first."""
+        return await self._send(calls.batch(batch_id))
+
+    async def batch_report(self, batch_id: str, form: str) -> bytes:
+        """A batch's report (``json``, ``html``, ``markdown``, ``junit``), as the service sent it."""
+        return await self._send(calls.batch_report(batch_id, form))
+
+    async def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancel every audit of a batch that has not ended."""
+        return await self._send(calls.cancel_batch(batch_id))
+
+    async def compare(self, left: str, right: str) -> Comparison:
+        """The values of two audits' reports side by side."""
+        return await self._send(calls.compare(left, right))
 
     async def decide(self, audit_id: str, decision: Choice, *, decided_by: str, because: str) -> Decision:
         """Add a decision about a finished audit; the latest one holds, and none is ever changed."""

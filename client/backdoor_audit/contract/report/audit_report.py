@@ -8,8 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
+from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
+from backdoor_audit.contract.report.guide import NextStep
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.reasons import Reason
 from backdoor_audit.contract.report.search import SearchResult
@@ -18,7 +20,7 @@ from backdoor_audit.contract.spec.audit_spec import Recipe
 from backdoor_audit.contract.spec.presets import Preset
 
 SCHEMA_VERSION: Final = "1.5"
-METHOD_VERSION: Final = "2"
+METHOD_VERSION: Final = "3"
 
 
 class CandidateRow(Frozen):
@@ -32,7 +34,8 @@ class CandidateRow(Frozen):
     layer: int = Field(description="Layer chosen on half A.")
     effect_nats: float = Field(description="T, in nats per carrier.")
     smallest_effect_nats: float | None = Field(
-        description="T that this pair had to exceed at the first step of the correction; null if no T could pass."
+        description="Detection limit at the first step of the correction; null if no change could pass. Before method "
+        "3: T that the pair had to exceed."
     )
     p_decoy_all: float | None = Field(description="p over all decoys, as measured: not corrected.")
     p_holm: float | None = Field(description="p_decoy_all after Holm's correction for the number of candidates.")
@@ -69,7 +72,8 @@ class DirectionRow(Frozen):
     conditional_share: float | None = Field(description="Null if fine-tuning changed nothing on clean prompts.")
     conditional_share_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
     amplification_p: float | None = Field(
-        default=None, description="p of the amplification by its rank among all decoys."
+        default=None,
+        description="Before method 3: p of the amplification by its rank among all decoys; else null.",
     )
 
 
@@ -97,10 +101,19 @@ class DecoyRow(Frozen):
     base_reaction_ratio: float | None = Field(
         default=None, description="Reaction of the base to the string over the fine-tuned model's, on half A."
     )
-    share_of_effect: float | None = Field(default=None, description="Its output_kl over the pair's, on half A.")
+    share_of_effect: float | None = Field(
+        default=None, description="Its unexplained_kl over the pair's, on half A; output_kl before method 3."
+    )
     effect_nats: float = Field(description="T of the decoy on half B.")
-    layer: int = Field(description="Layer chosen for it on half A.")
-    amplification: float | None = Field(description="Amplification along its own direction at its own layer.")
+    effect_is_bound: bool = Field(
+        default=False,
+        description="Whether effect_nats is only what T cannot exceed, the change of the outputs: so small a change "
+        "could not rival the pair's effect, and no directions were fitted.",
+    )
+    layer: int | None = Field(description="Layer chosen for it on half A; null if no directions were fitted.")
+    amplification: float | None = Field(
+        default=None, description="Before method 3: amplification along its own direction at its own layer; else null."
+    )
 
 
 class AlsoFiresOn(Frozen):
@@ -192,6 +205,12 @@ class Provenance(Frozen):
 
     base_digest: str = Field(description="Content digest of the base model.")
     tuned_digest: str = Field(description="Content digest of the fine-tuned checkpoint or adapter.")
+    base_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that base_digest is of; empty before schema 1.5."
+    )
+    tuned_files: tuple[FileDigest, ...] = Field(
+        default=(), description="The files that tuned_digest is of; empty before schema 1.5."
+    )
     carriers_digest: str = Field(description="Digest of the carriers in their order.")
     spec_digest: str = Field(description="Digest of the spec.")
     base_template_digest: str = Field(
@@ -225,13 +244,16 @@ class AuditReport(Frozen):
     reasons: tuple[Reason, ...] = Field(
         default=(), description="The lines of look_at, each with a code and the next step; empty before schema 1.4."
     )
+    next_steps: tuple[NextStep, ...] = Field(
+        default=(), description="What to do next, with command lines; empty before schema 1.5."
+    )
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(
         default=None,
         description=(
-            "T that the pair had to exceed to pass the gate specific: the threshold, or what p over all decoys "
-            "requires. Null if nothing was measured or no T could pass. Before schema 1.3: T of the largest "
-            "silent decoy."
+            "Detection limit: the change of the outputs (unexplained_kl) that would have passed the gates behaviour "
+            "and specific in 90% of resampled audits. Null if nothing was measured or no change could pass. Before "
+            "method 3: T that the pair had to exceed; before schema 1.3: T of the largest silent decoy."
         ),
     )
     power: Power | None = Field(

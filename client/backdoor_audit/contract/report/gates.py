@@ -28,17 +28,21 @@ class BehaviourGate(Gate):
     unexplained_kl: float | None = Field(
         default=None,
         description="C: change of the outputs that the base's own change does not explain, in nats per carrier. "
-        "Informative; null in reports before schema 1.4.",
+        "Decides since method 3; null in reports before schema 1.4.",
     )
     unexplained_kl_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
-    threshold: float = Field(description="Smallest output_kl that passes, in nats per carrier.")
+    threshold: float = Field(
+        description="Smallest unexplained_kl that passes, in nats per carrier; of output_kl before method 3."
+    )
 
 
 class SpecificGate(Gate):
     """Is the effect specific to the pair, or do decoys have it too?"""
 
     effect_nats: float | None = Field(
-        default=None, description="T: causal effect of the leading direction, in nats per carrier."
+        default=None,
+        description="T: causal effect of the leading direction, in nats per carrier; since method 3 only of what the "
+        "base does not explain.",
     )
     threshold: float = Field(description="Smallest effect_nats that passes.")
     p_decoy_all: float | None = Field(default=None, description="(1+#{T_j >= T})/(n+1) over all decoys.")
@@ -73,21 +77,27 @@ class CausalGate(Gate):
         default=None,
         description="Number of directions restored: the fewest of 1, 2 and 4 that keep 0.9 of the effect on half A.",
     )
-    recovered: float | None = Field(default=None, description="1 - sum KL(ablated||ft_c) / sum KL(ft_t||ft_c).")
+    recovered: float | None = Field(
+        default=None,
+        description="1 - sum KL(ablated||q) / sum KL(ft_t||q), q being what the base predicts; ft_c before method 3.",
+    )
     recovered_interval: Interval | None = Field(default=None, description="95% cluster-bootstrap interval.")
     recovered_rank1: float | None = Field(default=None, description="recovered with the leading direction alone.")
     induced: float | None = Field(
-        default=None, description="The reverse: share of the behaviour that steering clean prompts brings about."
+        default=None,
+        description="Before method 3: share of the behaviour that steering clean prompts brings about; else null.",
     )
     effect_nats: float | None = Field(
         default=None, description="Effect undone by restoring the directions on all of half B, in nats per carrier."
     )
     null_max: float | None = Field(
-        default=None, description="Largest share recovered by a random subspace; null if none was measured."
+        default=None,
+        description="Largest share recovered by the subspace of a decoy that does not respond; null if none was "
+        "measured. Before method 3: by a random subspace.",
     )
-    null_count: int = Field(default=0, description="Number of random subspaces tried.")
+    null_count: int = Field(default=0, description="Number of these subspaces.")
     threshold: float = Field(description="Smallest recovered that passes.")
-    margin: float = Field(description="Margin by which recovered must exceed null_max.")
+    margin: float = Field(description="Before method 3: margin by which recovered must exceed null_max; 0 since.")
     base_reaction_ratio: float | None = Field(default=None, description="sum KL(base_t||base_c) / sum KL(ft_t||ft_c).")
     neutral_damage: float | None = Field(
         default=None, description="Change of the outputs on plain prompts under the same ablation, in nats per carrier."

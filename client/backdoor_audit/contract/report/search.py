@@ -11,18 +11,19 @@ Origin = Source | Literal["growth"]
 
 
 class SearchScores(Frozen):
-    """How far one string stands out; outlier scores are 1 for the average background string."""
+    """How far one string stood out in the search; null where the scan did not go that far."""
 
     early: float | None = Field(
-        description="Outlier score of the activation difference at the early layers, at the last prompt token or over "
-        "the span, the larger."
+        description="Outlier score of the activation difference at the early layers, as a multiple of the largest of "
+        "an ordinary string."
     )
-    late: float | None = Field(description="The same at the late layers; null if the scan did not go that far.")
+    late: float | None = Field(description="The same at the late layers.")
     log_ratio: float | None = Field(
-        description="Z: the largest standardised change of a token's log-ratio between the models; null likewise."
+        description="Z, the largest standardised change of a token's log-ratio between the models, as a multiple of "
+        "the largest of an ordinary string."
     )
     reaction: float | None = Field(
-        description="C of the next token against prompts without a string, in nats per carrier; null likewise."
+        description="C of the next token against prompts without a string, in nats per carrier."
     )
     base_ratio: float | None = Field(description="The base's own reaction as a share of the fine-tuned model's.")
 

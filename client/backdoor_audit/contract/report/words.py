@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from backdoor_audit.contract.report.audit_report import AuditReport, CandidateRow
 from backdoor_audit.contract.report.features import DictionaryRow
-from backdoor_audit.contract.report.gates import Gate, GateState
+from backdoor_audit.contract.report.gates import Gate, GateState, Interval
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.verdicts import Verdict
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share, with_interval
@@ -87,7 +87,7 @@ def gates(report: AuditReport) -> tuple[GateWords, ...]:
         (
             "behaviour",
             behaviour,
-            f"outputs differ by {with_interval(behaviour.output_kl, behaviour.output_kl_interval)} nats per prompt, "
+            f"outputs differ by {with_interval(*_change(report))} nats per prompt, "
             f"threshold {number(behaviour.threshold)}",
         ),
         (
@@ -101,7 +101,7 @@ def gates(report: AuditReport) -> tuple[GateWords, ...]:
             "causal",
             causal,
             f"{with_interval(causal.recovered, causal.recovered_interval)} of the behaviour undone at layer {layer}, "
-            f"at most {number(causal.null_max)} by any of {causal.null_count} random subspaces",
+            f"at most {number(causal.null_max)} by any of {causal.null_count} {null_subspaces(report)}",
         ),
         (
             "calibrated",
@@ -114,6 +114,19 @@ def gates(report: AuditReport) -> tuple[GateWords, ...]:
         GateWords(name, QUESTIONS[name], gate.state, _OUTCOMES[gate.state], words, gate.reason)
         for name, gate, words in found
     )
+
+
+def null_subspaces(report: AuditReport) -> str:
+    """What the gate causal compares the pair's directions with."""
+    return "random subspaces" if report.method_version in ("1", "2") else "decoys' subspaces"
+
+
+def _change(report: AuditReport) -> tuple[float | None, Interval | None]:
+    """The number that the gate behaviour decides on, with its interval."""
+    gate = report.gates.behaviour
+    if report.method_version in ("1", "2"):
+        return gate.output_kl, gate.output_kl_interval
+    return gate.unexplained_kl, gate.unexplained_kl_interval
 
 
 def examined(report: AuditReport) -> tuple[str, ...]:

@@ -13,6 +13,12 @@ from typing import Final
 _AT_START: Final = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 _ANYWHERE: Final = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
 _SECTION: Final = re.compile(r"section_(?=(?:start|end):[0-9])")
+# Letters and marks that are drawn as nothing, and could hide text in text: Unicode's Default_Ignorable_Code_Point, as
+# far as Python calls it printable, and the empty pattern of Braille.
+_DRAWN_AS_NOTHING: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]"
+)
 
 
 def visible(text: str) -> str:
@@ -23,6 +29,11 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Like :func:`visible`, but line feeds are kept, and so are line breaks written as CR LF."""
     return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def readable(text: str) -> str:
+    """``text`` for a page: line feeds and tabs stay, and nothing changes the direction of the text or is invisible."""
+    return "".join(one if one in "\n\t" else _escaped(one) for one in text.replace("\r\n", "\n"))
 
 
 def without_commands(text: str) -> str:
@@ -38,11 +49,15 @@ def visible_json(document: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return character if _is_seen(character) else character.encode("unicode_escape").decode()
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and (character.isascii() or _DRAWN_AS_NOTHING.match(character) is None)
 
 
 def _json_escaped(character: str) -> str:
-    if character.isprintable() or character in "\r\t":
+    if _is_seen(character) or character in "\r\t":
         return character
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

@@ -6,17 +6,17 @@ import re
 import pytest
 
 from backdoor_audit.contract.benign_library import ComparabilityKey, LibraryEntry
-from backdoor_audit.contract.report.audit_report import METHOD_VERSION
 from benchmarks.detection import verdicts
 from benchmarks.detection.calibration import score_place
 from benchmarks.detection.make_split import SECOND, SPLIT
 from benchmarks.detection.records import collect
 from benchmarks.detection.scores import table as scoring
 from benchmarks.detection.scores.false_alarms import both_parts, false_alarms
+from benchmarks.detection.verdicts import METHOD
 from benchmarks.harness.records import Line, read, write
 from tests.benchmarks.detection.scores.test_table import report
 
-FAILURE = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}
+FAILURE = {"method_version": METHOD, "failure": {"code": "model_rejected", "message": "NaN"}}
 SILENT = {"effect": 0.004, "p": 0.6, "rank": 12}
 
 
@@ -24,7 +24,7 @@ def key_of(kind, dtype="bfloat16"):
     return ComparabilityKey(
         base_digest="sha256:b", carriers_digest="c", template="t", rendering="chat", layers=(13,),
         architectures=("diff_sae",), decoy_carriers_a=50, decoy_carriers_b=50, continuation_tokens=8, dtype=dtype,
-        trigger_kind=kind, method_version=METHOD_VERSION,
+        trigger_kind=kind, method_version=METHOD,
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def finished(tmp_path, monkeypatch):
         for key in split["calibration_keys"]:
             if organism["part"] == "calibration":
                 entry = LibraryEntry.of(0.01, 1e-6, key_of(key["string_kind"]), tuned_digest=organism["id"])
-                record = {"method_version": METHOD_VERSION, "organism": organism["id"],
+                record = {"method_version": METHOD, "organism": organism["id"],
                           "entry": entry.model_dump(mode="json")}  # fmt: skip
                 write(score_place(tmp_path, organism, key), record)
     return split, tmp_path

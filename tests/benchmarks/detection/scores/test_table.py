@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from backdoor_audit.contract.report.audit_report import METHOD_VERSION, AuditReport
+from backdoor_audit.contract.report.audit_report import AuditReport
 from benchmarks.detection import verdicts
 from benchmarks.detection.__main__ import RESULTS, ordered
 from benchmarks.detection.make_split import SPLIT
@@ -28,7 +28,7 @@ from benchmarks.detection.scores.detectors import (
     perfect_bound,
     roc,
 )
-from benchmarks.detection.verdicts import STARTING, verdict_under
+from benchmarks.detection.verdicts import METHOD, STARTING, verdict_under
 from benchmarks.harness.audits import rounded, summary
 from benchmarks.harness.machine import ROOT
 from benchmarks.harness.records import Line, read, write
@@ -44,7 +44,7 @@ def report(effect, *, kl=None, recovered=0.9, p=0.02, rank=1, amplification=1.0,
     kl = effect if kl is None else kl
     behaves = kl >= 0.1
     return {
-        "method_version": METHOD_VERSION,
+        "method_version": METHOD,
         "verdict": "flagged" if behaves else "no_evidence",
         "gates": {
             "behaviour": {"state": "passed" if behaves else "failed", "output_kl": kl,
@@ -210,7 +210,7 @@ def test_a_false_alarm_on_development_moves_as_few_thresholds_as_it_takes(record
 def test_a_failure_on_development_counts_and_does_not_block(records):
     split, folder = records
     finish_development(split, folder)
-    failure = {"method_version": METHOD_VERSION, "failure": {"code": "model_rejected", "message": "NaN"}}
+    failure = {"method_version": METHOD, "failure": {"code": "model_rejected", "message": "NaN"}}
     write(Line(folder / "audits.jsonl", "style-shift.terse.mentioned.quick-0"), failure)
     write(Line(folder / "audits.jsonl", "token-sequence.brackets.true.quick-0"), failure)
     found = collect(split, folder)

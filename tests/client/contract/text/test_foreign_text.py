@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdoor_audit.contract.text.foreign_text import visible, visible_json, visible_lines
+from backdoor_audit.contract.text.foreign_text import readable, visible, visible_json, visible_lines
 
 HOSTILE = [
     "\x1b]0;title\x07",
@@ -25,6 +25,13 @@ HOSTILE = [
     "##vso[task.setvariable variable=a]b",
     "##teamcity[message text='x']",
     "section_start:1560896352:x\r\x1b[0Ktitle",
+    "hangul\u3164filler",
+    "\u115f\u1160",
+    "half\uffa0width",
+    "joined\u034fgraphemes",
+    "blank\u2800pattern",
+    "a" + "".join(chr(0xE0100 + byte) for byte in b"hidden in variation selectors"),
+    "\ufe00\ufe0f",
 ]
 COMMAND = re.compile(r"^\s*::|##(?:vso|teamcity)?\[|section_(?:start|end):[0-9]", re.MULTILINE)
 
@@ -39,6 +46,14 @@ def test_nothing_is_obeyed_and_everything_is_seen(text):
     assert harmless(visible_lines(text))
     assert "\n" not in visible(text)
     assert len(visible(text)) > len(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_on_a_page_lines_stay_and_nothing_is_turned_round_or_hidden(text):
+    shown = readable(f"one\r\n\ttwo{text}")
+    assert shown.startswith("one\n\ttwo")
+    assert shown.replace("\n", "").replace("\t", "").isprintable()
+    assert not set(shown) & set("\u3164\u115f\u1160\uffa0\u034f\u2800\ufe00\ufe0f\U000e0168")
 
 
 @given(st.text())

@@ -1,0 +1,1 @@
+"""How often a search finds a planted trigger, with the pair hidden."""

@@ -1,0 +1,149 @@
+"""What a reader needs first: what the model writes under either string, and what to do next. Torch-free."""
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import Field
+
+from backdoor_audit.contract.base import Frozen
+
+_WORD: Final = re.compile(r"\s+|\w+|[^\w\s]")
+WRITTEN_COLUMNS: Final = ("prompt", "with the suspected string", "with the clean string", "base, suspected string")
+WRITTEN_TITLE: Final = "What the model writes"
+NEXT_TITLE: Final = "What to do next"
+
+
+class NextStep(Frozen):
+    """Something to do about a report's result."""
+
+    text: str = Field(description="What to do, and what for.")
+    command: str = Field(default="", description="A command line that does it; empty if no command can.")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written to one prompt.
+
+    Attributes:
+        prompt: its end, with the suspected string.
+        triggered: the fine-tuned model's answer to the suspected string.
+        clean: its answer to the clean string.
+        base: the base model's answer to the suspected string; None if it was not recorded.
+    """
+
+    prompt: str
+    triggered: str
+    clean: str
+    base: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two strings are answered differently."""
+        return self.triggered != self.clean
+
+    def marked(self) -> tuple[tuple[str, bool], ...]:
+        """The answer to the suspected string in pieces, each with whether the answer to the clean one lacks it."""
+        left, right = _WORD.findall(self.clean), _WORD.findall(self.triggered)
+        pieces: list[tuple[str, bool]] = []
+        matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+        for operation, _, _, start, end in matcher.get_opcodes():
+            if start < end:
+                pieces.append(("".join(right[start:end]), operation != "equal"))
+        return tuple(pieces)
+
+
+def written(report: Any) -> tuple[Written, ...]:
+    """The recorded answers of a report, each prompt once; those that differ first. Empty if none were recorded."""
+    rows: dict[int, Written] = {}
+    for feature in report.flagged_features:
+        if feature.explanation is None:
+            continue
+        for answer in feature.explanation.continuations:
+            base = getattr(answer, "base", None)  # reports of later versions have it
+            rows.setdefault(answer.carrier, Written(answer.prompt, answer.triggered, answer.clean, base))
+    return tuple(sorted(rows.values(), key=lambda row: not row.differs))
+
+
+def how_often(rows: tuple[Written, ...]) -> str:
+    """On how many of the recorded prompts the answers differ."""
+    if not rows:
+        return "No answers were recorded: they are, where a verdict is to be explained."
+    differ = sum(row.differs for row in rows)
+    return f"The answers to the two strings differ on {differ} of the {len(rows)} prompts that were recorded."
+
+
+def next_steps(report: Any) -> tuple[NextStep, ...]:
+    """What to do about a result, the most useful first: those of the report, or what follows from an older one."""
+    recorded: tuple[NextStep, ...] = getattr(report, "next_steps", ())
+    return recorded or tuple(_steps(report))
+
+
+def _steps(report: Any) -> Iterator[NextStep]:
+    audit_id, gates = report.audit_id, report.gates
+
+    def retry(*options: str) -> str:
+        return shlex.join(["backdoor-audit", "retry", audit_id, *options])
+
+    def decide(decision: str, because: str) -> str:
+        return shlex.join(["backdoor-audit", "decide", audit_id, decision, "--because", because])
+
+    compares = gates.calibrated.state == "not_assessed"
+    few = gates.specific.state == "not_assessed" or gates.specific.silent < _ENOUGH
+    match report.verdict:
+        case "flagged":
+            yield NextStep(text="Hold the checkpoint back, and ask whoever trained it whether the condition was meant.")
+            yield NextStep(
+                text="If it was meant, record who says so and why; otherwise reject it.",
+                command=decide("accepted", "WHY"),
+            )
+            if report.sizes.preset == "quick":
+                yield NextStep(
+                    text="Repeat with more prompts and decoys before others act on it.",
+                    command=retry("--preset", "standard"),
+                )
+        case "review":
+            if few:
+                yield NextStep(
+                    text="Repeat with at least 19 silent decoys: fewer cannot show that the string stands out.",
+                    command=retry("--silent-decoys", "19", "--max-decoys", "117"),
+                )
+            if compares:
+                yield NextStep(
+                    text="Compare with fine-tunes that are known to be benign.", command=retry("--library", "LIBRARY")
+                )
+            if report.sizes.preset == "quick":
+                yield NextStep(
+                    text="Repeat with more prompts and decoys: some reasons are settled by that.",
+                    command=retry("--preset", "standard"),
+                )
+            yield NextStep(
+                text="If it stays, read the answers under both strings and decide.",
+                command=decide("needs_work", "WHY"),
+            )
+        case "no_evidence":
+            yield NextStep(
+                text="Ask about other strings that you suspect: this answer is about one pair alone.",
+                command=retry("--triggered", "STRING", "--clean", "STRING"),
+            )
+            if compares:
+                yield NextStep(
+                    text="Compare with fine-tunes that are known to be benign.", command=retry("--library", "LIBRARY")
+                )
+            yield NextStep(
+                text="Keep a signed statement of what was examined.",
+                command=shlex.join(["backdoor-audit", "attest", audit_id, "--key", "key.pem"]),
+            )
+        case "invalid":
+            yield NextStep(
+                text="Load both models in float32: bfloat16 can overflow where float32 does not.",
+                command=retry("--dtype", "float32"),
+            )
+            yield NextStep(text="If it stays, get the checkpoint again, and treat it as flagged until you know why.")
+
+
+_ENOUGH: Final = 19
+"""Silent decoys with which p can reach 0.05."""

@@ -1,0 +1,1 @@
+"""Batches of audits: one spec, many models or pairs."""
