@@ -109,6 +109,17 @@ def too_few(decoys: int, most: int) -> str | None:
     )
 
 
+def given_carriers(spec: AuditSpec) -> tuple[Carrier, ...]:
+    """The carriers of the spec: a shipped set, or the user's own.
+
+    Raises:
+        InvalidAudit: an unknown carrier set.
+    """
+    if isinstance(spec.carriers, CarrierSet):
+        return tuple(carrier_sets.load_set(spec.carriers.set))
+    return spec.carriers.prompts
+
+
 def plan_audit(spec: AuditSpec) -> AuditPlan:
     """Split the carriers into halves, and determine how many of them are also shown with decoys.
 
@@ -116,8 +127,7 @@ def plan_audit(spec: AuditSpec) -> AuditPlan:
         InvalidAudit: too few carriers or clusters, or an unknown carrier set.
     """
     sizes = spec.sizes()
-    given = carrier_sets.load_set(spec.carriers.set) if isinstance(spec.carriers, CarrierSet) else spec.carriers.prompts
-    a, b = carrier_sets.split_ab(given, sizes.carriers, spec.seed)
+    a, b = carrier_sets.split_ab(given_carriers(spec), sizes.carriers, spec.seed)
     per_half = min(sizes.decoy_carriers // 2, len(a), len(b))
     if per_half < MIN_DECOY_CARRIERS_PER_HALF:
         raise InvalidAudit(

@@ -5,7 +5,7 @@ from audit.ports import FolderStore
 
 def is_activations(name: str) -> bool:
     """Whether a folder of a workspace holds activations, which are large and not needed after the audit."""
-    return name.startswith(("tuned-", "base-", "decoy-"))
+    return name.startswith(("tuned-", "base-", "decoy-", "search-scan-", "search-deep-"))
 
 
 def forget_activations(workspace: FolderStore) -> None:

@@ -23,9 +23,14 @@ from audit.measure.resume import obtain_confirmation, obtain_plan
 from audit.models.adapters import is_adapter
 from audit.models.pair import load_pair
 from audit.models.runner import Runner
-from audit.plan import too_few
+from audit.plan import given_carriers, too_few
 from audit.ports import AuditInputs, DeviceMap, FolderStore, ProgressCallback, Sink
 from audit.reporting.report import Results, audit_report, invalid_report
+from audit.reporting.searched import searched_report
+from audit.search import lists
+from audit.search.judged import judged_spec
+from audit.search.ordinary import ordinary
+from audit.search.stage import search
 from audit.translate import BATCH_TOKENS, within_memory
 from audit.verdict import gates as gating
 from audit.verdict.multiple_pairs import (
@@ -42,8 +47,10 @@ from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.gates import Gates
+from backdoor_audit.contract.report.search import SearchResult
 from backdoor_audit.contract.report.verdicts import NEEDS_REVIEW
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.search import SearchSpec
 
 HALVED: Final = "memory ran out once; the audit continued with half the batch size"
 _ELSEWHERE: Final = (
@@ -109,9 +116,21 @@ class _Attempt:
     budget: int
 
     def run(self) -> AuditReport:
-        """Load the models, measure, report."""
+        """Load the models, measure, report; search for the strings first, if the spec names none."""
+        spec = self.inputs.spec
         with self.clock.stage("preflight") as progress:
-            runs, notes = self._preflight(progress)
+            runner, notes = self._load(progress)
+            if spec.search is None:
+                runs = self._prepared(runner, spec, progress)
+        if spec.search is None:
+            return self._reported(runs, notes)
+        with self.clock.stage("search") as progress:
+            found, judged = self._searched(runner, spec.search, part(progress, 0.0, 0.95))
+            runs = self._prepared(runner, judged, part(progress, 0.95, 1.0))
+        return searched_report(self._reported(runs, notes), found, spec)
+
+    def _reported(self, runs: Sequence[PairRun], notes: tuple[str, ...]) -> AuditReport:
+        """Measure the pairs and write the report, also of models that cannot be measured."""
         try:
             return self._measure(runs, notes)
         except OutputsNotFinite as error:
@@ -119,8 +138,8 @@ class _Attempt:
                 warnings = (*notes, *warnings_of(runs))
                 return invalid_report(runs[0].setup, error, self.inputs, warnings, self.clock.seconds)
 
-    def _preflight(self, progress: ProgressCallback) -> tuple[tuple[PairRun, ...], tuple[str, ...]]:
-        """Load and check everything; returns the pairs to test and warnings for the report."""
+    def _load(self, progress: ProgressCallback) -> tuple[Runner, tuple[str, ...]]:
+        """Load both models; returns what runs them, and warnings for the report."""
         inputs, spec = self.inputs, self.inputs.spec
         pair = load_pair(
             inputs.base_dir, inputs.tuned_dir, dtype=spec.dtype, device=inputs.device, device_map=inputs.device_map
@@ -129,9 +148,30 @@ class _Attempt:
         notes = [HALVED] if self.budget < BATCH_TOKENS else []
         if pair.elsewhere:
             notes.append(_ELSEWHERE.format(count=pair.elsewhere))
-        runner = Runner(pair, budget=self.budget, tick=self.clock.tick)
-        setup = prepare(spec, pair, runner, base_digest=inputs.base_digest, cache=inputs.cache)
         notes.extend(other_base(spec.base_model, inputs.tuned_dir))
+        return Runner(pair, budget=self.budget, tick=self.clock.tick), tuple(notes)
+
+    def _searched(
+        self, runner: Runner, asked: SearchSpec, progress: ProgressCallback
+    ) -> tuple[SearchResult, AuditSpec]:
+        """Search for strings; returns what was found, and the spec of the audit that judges it."""
+        inputs, pair = self.inputs, runner.pair
+        spec = inputs.spec
+        # Pieces that were computed on another kind of device are deleted before the search reads any.
+        obtain_plan(inputs.workspace, {"bytes": 0, "device": pair.device.type, "dtype": pair.precision})
+        found = search(
+            pair, asked, given_carriers(spec), workspace=inputs.workspace, progress=progress, tick=self.clock.tick,
+            cache=inputs.cache, base_digest=inputs.base_digest, render=spec.render, seed=spec.seed,
+            batch_tokens=self.budget,
+        )  # fmt: skip
+        largest = () if found.largest is None else (found.largest.string,)
+        (word,) = ordinary(lists.ordinary_words(pair.tokenizer), 1, spec.seed, without=largest)
+        return found, judged_spec(spec, found, word)
+
+    def _prepared(self, runner: Runner, spec: AuditSpec, progress: ProgressCallback) -> tuple[PairRun, ...]:
+        """Check the spec against the models; returns the pairs to test."""
+        inputs, pair = self.inputs, runner.pair
+        setup = prepare(spec, pair, runner, base_digest=inputs.base_digest, cache=inputs.cache)
         runs = pair_runs(setup, inputs.workspace)
         for run in runs:
             if few := too_few(len(run.setup.decoys()), spec.sizes().max_decoys):
@@ -139,7 +179,7 @@ class _Attempt:
         needed = disk_bytes(setup, setup.plan.sequences(decoy_sets(runs)))
         plan = {"bytes": needed, "device": pair.device.type, "dtype": pair.precision}
         check_disk(obtain_plan(inputs.workspace, plan), needed)
-        return runs, tuple(notes)
+        return runs
 
     def _measure(self, runs: Sequence[PairRun], notes: tuple[str, ...]) -> AuditReport:
         """Measure the pairs, decide the gates and write the report."""

@@ -37,6 +37,7 @@ NEXT_STEPS: Final[dict[ReasonCode, str]] = {
     "activations_shifted": "raise overrides.continuation_tokens, or use other carriers",
     "not_localised": "nothing: the directions decide, the dictionary only explains",
     "another_candidate": "audit this pair by itself",
+    "found_by_search": "read the answers under it, and audit it as a pair of its own on prompts like your traffic",
     "not_finite": "load the checkpoint in float32, or get it again and compare digests",
 }
 

@@ -11,23 +11,11 @@ from typing import Any, Final
 from audit.models.pair import ModelPair
 from audit.prompts.chat_template import own_template
 from audit.prompts.rendering import Renderer, Rendering, Tokens, choose_rendering
+from audit.search.sizes import TEMPLATES
 from backdoor_audit.contract.spec.audit_spec import Render, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
-from backdoor_audit.contract.spec.search import Budget, ContextName
+from backdoor_audit.contract.spec.search import ContextName
 
-TEMPLATES: Final[dict[ContextName, str]] = {
-    "comment": "# {trigger}\n{prompt}",
-    "line": "{trigger}\n{prompt}",
-    "label": "Topic: {trigger}\n{prompt}",
-    "brackets": "[{trigger}]\n{prompt}",
-    "below": "{prompt}\n{trigger}",
-}
-"""The template of each context, as a pair has one."""
-AUTO: Final[dict[Budget, tuple[ContextName, ...]]] = {
-    "quick": ("comment", "line"),
-    "standard": ("comment", "line", "label", "below"),
-    "thorough": ("comment", "line", "label", "brackets", "below"),
-}
 _PROBES: Final = ("probe", "Another one: 7")
 
 

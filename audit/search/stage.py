@@ -17,7 +17,7 @@ from audit.models.pair import ModelPair
 from audit.models.runner import Runner
 from audit.ports import FolderStore, ProgressCallback
 from audit.search import lists, logs
-from audit.search.contexts import AUTO, TEMPLATES, Contexts
+from audit.search.contexts import Contexts
 from audit.search.grow import grow
 from audit.search.handover import Reserved, reserve
 from audit.search.measuring import Measuring, SlotBackground
@@ -35,7 +35,7 @@ from audit.search.scan import (
     promising,
     scan,
 )
-from audit.search.sizes import EARLY, LATE, SIZES, SearchSizes, layers_at
+from audit.search.sizes import AUTO, EARLY, LATE, SIZES, TEMPLATES, SearchSizes, layers_at
 from audit.search.trials import Scored, Trial, trials
 from audit.search.verify import MAX_BASE_RATIO, Verifier
 from audit.translate import BATCH_TOKENS

@@ -268,6 +268,18 @@ def with_template(verdict: Verdict, *, suspicious: bool) -> Verdict:
     return "review" if suspicious and verdict == "no_evidence" else verdict
 
 
+def with_search(verdict: Verdict, *, found: bool) -> Verdict:
+    """The verdict on strings that a search proposed (docs/decisions/0188-a-search-ends-in-review.md).
+
+    Args:
+        verdict: by the gates, on prompts that the search has not used.
+        found: whether a string was verified; otherwise the pair is the one with the largest reaction.
+    """
+    if verdict == "invalid":
+        return verdict
+    return "review" if found or verdict == "flagged" else verdict
+
+
 def contradicted(gate: SpecificGate) -> bool:
     """Whether the decoys contradict the pair: most trigger the behaviour too, or a silent one ranks above it."""
     if gate.p_decoy_all is not None and gate.p_decoy_all <= ALPHA:

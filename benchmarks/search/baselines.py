@@ -10,12 +10,12 @@ import torch
 from audit.measure.divergence import kl, log_probabilities
 from audit.models.pair import ModelPair
 from audit.models.runner import Runner
-from audit.search.contexts import AUTO, Contexts
+from audit.search.contexts import Contexts
 from audit.search.handover import reserve
 from audit.search.measuring import Measuring
 from audit.search.runs import Runs
 from audit.search.scan import in_contexts
-from audit.search.sizes import LATE, SIZES, layers_at
+from audit.search.sizes import AUTO, LATE, SIZES, layers_at
 from audit.search.trials import Scored, trials
 from backdoor_audit.contract.spec.carriers import Carrier
 from backdoor_audit.contract.spec.search import SearchSpec

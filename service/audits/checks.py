@@ -10,6 +10,7 @@ from typing import Final
 
 from audit.errors import InvalidAudit
 from audit.plan import plan_audit
+from audit.search.judged import planned_spec
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from models_store.checkpoint import CheckpointHeaders
 from models_store.errors import ModelNotFound, ModelRejected, StoreError, StoreUnavailable
@@ -50,7 +51,7 @@ def _wrong_layers(spec: AuditSpec, base: CheckpointHeaders | None) -> list[Error
 
 def _wrong_carriers(spec: AuditSpec) -> list[ErrorItem]:
     try:
-        plan_audit(spec)
+        plan_audit(spec if spec.search is None else planned_spec(spec))
     except InvalidAudit as error:
         return [ErrorItem("body", "#/carriers", f"{error.message}; {error.hint}" if error.hint else error.message)]
     return []

@@ -10,6 +10,7 @@ from typing import Final
 
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
+from audit.search.judged import places_tried, planned_spec, strings_tried
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from models_store.checkpoint import CheckpointHeaders
@@ -36,7 +37,7 @@ def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditS
     check_spec(models, spec)
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
     warnings = models.check_fit(base, tuned)
-    plan = plan_audit(spec)
+    plan = plan_audit(spec if spec.search is None else planned_spec(spec))
     sequences = plan.sequences()
     tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)
@@ -46,6 +47,7 @@ def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditS
         spec_digest=spec.digest(),
         base_digest=base.digest,
         tuned_digest=tuned.digest,
+        strings=None if spec.search is None else strings_tried(spec.search),
         sequences=sequences,
         tokens=tokens,
         seconds=seconds,
@@ -81,6 +83,11 @@ def _not_given(
         found.append("decoys: they are drawn with the tokenizer, which is opened only in the sandbox")
     else:
         found.append("which decoys are left out: those whose number of tokens is not the triggered string's")
+    if spec.search is not None:
+        found.append(
+            f"tokens of the search: its strings are first tried in up to {places_tried(spec.search)} places, and how "
+            "many are followed up depends on what they do; prompts and tokens are those of the audit of one find"
+        )
     if seconds is None:
         found.append("seconds: no audit of this base with these sizes has ended here yet")
     note = tokenizer_note(base.checkpoint, tuned.checkpoint)

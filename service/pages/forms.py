@@ -76,7 +76,9 @@ def _fields_of(option: SpecOption, value: Any) -> dict[str, str]:
 DEFAULTS: Final[dict[str, str]] = {"triggered": "", "clean": "", "template": _TEMPLATE, "searching": ""} | {
     name: text for option in (*_SEARCH, *_SIMPLE) for name, text in _fields_of(option, option.default).items()
 }
-_BOXES: Final = {"searching": ""} | {word: "" for option in OPTIONS if option.kind == "names" for word in option.choices}
+_BOXES: Final = {"searching": ""} | {
+    word: "" for option in OPTIONS if option.kind == "names" for word in option.choices
+}
 
 
 @dataclass(frozen=True)

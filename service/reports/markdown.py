@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
-from backdoor_audit.contract.report import guide, words
+from backdoor_audit.contract.report import guide, search_words, words
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import number, share
 from service.reports.subject import Subject
@@ -53,6 +53,7 @@ def _render(subject: Subject, *, diffs: bool) -> str:
         words.VERDICT_MEANINGS[report.verdict],
         "",
         *_decision(subject),
+        *_search(subject),
         *_written(subject),
         *_candidates(subject),
         "| gate | result | finding |",
@@ -80,6 +81,24 @@ def _decision(subject: Subject) -> list[str]:
     last = subject.decisions[-1]
     day = last.created_at.strftime("%Y-%m-%d")
     return [f"**{CHOICE_TITLES[last.choice]}** by {plain(last.decided_by)}, {day}: {plain(last.because)}", ""]
+
+
+def _search(subject: Subject) -> list[str]:
+    """The strings that were found, and behind a line that opens what was tried."""
+    result = subject.report.search
+    if result is None:
+        return []
+    lines = []
+    if result.found:
+        lines += [f"| {' | '.join(search_words.FOUND_COLUMNS)} |", "| --- | --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            f"| {code(minimal)} | {code(string)} | {' | '.join(map(plain, rest))} |"
+            for minimal, string, *rest in search_words.found(result)
+        ]
+        lines.append("")
+    tried = [f"- {plain(name)}: {count}" for _, name, count in search_words.tried(result)]
+    lines += [f"<details><summary>{search_words.TITLE}</summary>", "", *tried]
+    return [*lines, *(f"- {plain(line)}" for line in search_words.lines(result)), "", "</details>", ""]
 
 
 def _written(subject: Subject) -> list[str]:

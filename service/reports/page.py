@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from backdoor_audit.contract.decisions import CHOICE_TITLES
-from backdoor_audit.contract.report import guide, words
+from backdoor_audit.contract.report import guide, search_words, words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.report.feature_report import Continuation, FeatureExplanation, FiringToken
 from backdoor_audit.contract.report.features import Feature, Scores
@@ -60,6 +60,7 @@ def render(subject: Subject) -> bytes:
         contents=_contents(report),
         glossary=link("/glossary"),
         playbook=link(f"/playbooks#{report.verdict}"),
+        **_search(report),
         **_prompt_settings(report),
         candidate_columns=words.CANDIDATE_COLUMNS,
         candidates=words.candidates(report),
@@ -81,6 +82,7 @@ def _contents(report: AuditReport) -> list[tuple[str, str]]:
     """Anchor and title of each part that the page has, in its order."""
     settings = report.prompt_settings
     parts = (
+        ("search", search_words.TITLE, report.search is not None),
         ("written", guide.WRITTEN_TITLE, bool(guide.written(report))),
         ("why", "Why", True),
         ("look-at", "What to look at", bool(report.look_at)),
@@ -95,6 +97,20 @@ def _contents(report: AuditReport) -> list[tuple[str, str]]:
         ("provenance", "Provenance", True),
     )
     return [(anchor, title) for anchor, title, there in parts if there]
+
+
+def _search(report: AuditReport) -> dict[str, Any]:
+    """What was tried and found; nothing where the strings were given."""
+    if report.search is None:
+        return {"search_title": None}
+    return {
+        "search_title": search_words.TITLE,
+        "found_columns": search_words.FOUND_COLUMNS,
+        "found_strings": search_words.found(report.search),
+        "tried_columns": search_words.TRIED_COLUMNS,
+        "tried_lists": search_words.tried(report.search),
+        "search_lines": search_words.lines(report.search),
+    }
 
 
 def _prompt_settings(report: AuditReport) -> dict[str, Any]:

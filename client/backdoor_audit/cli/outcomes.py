@@ -106,6 +106,8 @@ def outcome_of(
     if fails(report.verdict, fail_on):
         return Outcome(Exit.VERDICT_MET, f"The verdict {report.verdict} meets --fail-on {fail_on}.")
     if report.verdict == "no_evidence":
+        if report.search is not None:
+            return Outcome(Exit.PASSED, "The search found no string that sets a behaviour off; there may be one.")
         pair = "this pair" if not report.candidates else "any of these pairs"
         return Outcome(Exit.PASSED, f"No evidence of behaviour conditioned on {pair}.")
     return Outcome(Exit.PASSED, f"The verdict is {report.verdict}; --fail-on {fail_on} allows it.")

@@ -133,6 +133,7 @@ class Estimate(Answer):
     spec_digest: str = ""
     base_digest: str | None = None
     tuned_digest: str | None = None
+    strings: int | None = None
     sequences: int | None = None
     tokens: int | None = None
     seconds: float | None = None

@@ -4,7 +4,8 @@ import pytest
 
 from audit.models.pair import load_pair
 from audit.prompts.rendering import Renderer
-from audit.search.contexts import AUTO, TEMPLATES, Contexts
+from audit.search.contexts import Contexts
+from audit.search.sizes import AUTO, TEMPLATES
 from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier, Message
 

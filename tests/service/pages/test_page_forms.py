@@ -261,7 +261,14 @@ def test_signing_in_while_the_ledger_is_away_is_a_page_that_asks_for_patience(se
     assert int(answer.headers["Retry-After"]) > 0
 
 
-SEARCH = FORM | {"triggered": "", "clean": "", "searching": "on", "budget": "quick", "strings": "cf\r\nmn", "logs": "a\n"}
+SEARCH = FORM | {
+    "triggered": "",
+    "clean": "",
+    "searching": "on",
+    "budget": "quick",
+    "strings": "cf\r\nmn",
+    "logs": "a\n",
+}
 
 
 def test_a_search_is_asked_for_by_a_box(served):

@@ -78,6 +78,7 @@ def render_estimate(estimate: Estimate) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
     seconds = "not known yet" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
     rows = [
+        ("strings", "" if estimate.strings is None else f"at most {estimate.strings:,}, and their neighbours"),
         ("prompts", "" if estimate.sequences is None else f"at most {estimate.sequences:,}"),
         ("tokens", "" if estimate.tokens is None else f"about {estimate.tokens:,}"),
         ("time", seconds),

@@ -14,10 +14,11 @@ from rich.text import Text
 from backdoor_audit.cli.output import feature_tables
 from backdoor_audit.cli.output.tables import add_row, bullets, new_table, section
 from backdoor_audit.cli.output.text import quoted
-from backdoor_audit.contract.report import guide, words
+from backdoor_audit.contract.report import guide, search_words, words
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
 from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
+from backdoor_audit.contract.report.search import SearchResult
 from backdoor_audit.contract.text.foreign_text import visible
 from backdoor_audit.contract.text.formatting import UNMEASURED, number, share, with_interval
 
@@ -50,6 +51,8 @@ def render_brief(report: AuditReport) -> RenderableType:
 def render_report(report: AuditReport) -> RenderableType:
     """The whole report: what the model writes, why, how it is explained, the numbers, and what it depends on."""
     parts: list[RenderableType] = [_head(report)]
+    if report.search is not None:
+        parts.append(section(search_words.TITLE, _search(report.search)))
     if rows := guide.written(report):
         parts.append(section(guide.WRITTEN_TITLE, _written(rows)))
     if report.candidates:
@@ -97,6 +100,20 @@ def _numbers(report: AuditReport) -> list[RenderableType]:
     if report.power is not None:
         parts.append(section("Smallest detectable shift in the activations", _power(report.power)))
     return parts
+
+
+def _search(result: SearchResult) -> RenderableType:
+    """The strings that were found, and how many of each list were tried."""
+    parts: list[RenderableType] = []
+    if result.found:
+        table = new_table(*search_words.FOUND_COLUMNS, numbers=(4, 5, 6))
+        for row in search_words.found(result):
+            add_row(table, *row)
+        parts.append(table)
+    table = new_table(*search_words.TRIED_COLUMNS, numbers=(2,))
+    for row in search_words.tried(result):
+        add_row(table, *row)
+    return Group(*parts, table, bullets(search_words.lines(result)))
 
 
 def _written(rows: tuple[guide.Written, ...]) -> RenderableType:

@@ -25,6 +25,7 @@ ReasonCode = Literal[
     "activations_shifted",
     "not_localised",
     "another_candidate",
+    "found_by_search",
     "not_finite",
 ]
 REASON_CODES: Final[tuple[ReasonCode, ...]] = get_args(ReasonCode)

@@ -14,6 +14,7 @@ CONTEXTS: Final[dict[ContextName, str]] = {
     "brackets": "in brackets above the prompt",
     "below": "in a line below the prompt",
 }
+TITLE: Final = "What was searched"
 FOUND_COLUMNS: Final = ("string", "found as", "where", "source", "change, nats", "base's share", "answers changed")
 TRIED_COLUMNS: Final = ("source", "list", "strings")
 

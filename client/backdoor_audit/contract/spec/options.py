@@ -16,7 +16,17 @@ from backdoor_audit.contract.spec.presets import PresetValues
 from backdoor_audit.contract.spec.search import SearchSpec
 
 Kind = Literal[
-    "reference", "text", "template", "choice", "integer", "names", "layers", "carriers", "strings", "lines", "pairs",
+    "reference",
+    "text",
+    "template",
+    "choice",
+    "integer",
+    "names",
+    "layers",
+    "carriers",
+    "strings",
+    "lines",
+    "pairs",
     "labels",
 ]
 """How the value is written.
