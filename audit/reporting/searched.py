@@ -1,4 +1,4 @@
-"""The report of an audit whose strings were searched for: that of the audit which judges them, and what was searched."""
+"""The report of an audit whose strings were searched for: that of the audit that judges them, and what was tried."""
 
 from typing import Final
 
@@ -16,8 +16,8 @@ _BEST_OF_MANY: Final = (
     "no verdict above review."
 )
 _NOT_CLEAN: Final = (
-    "A search tries the strings of its lists and their neighbours. A trigger that is on none, a conjunction, or one that "
-    "acts late or on few prompts may not be found."
+    "A search tries the strings of its lists and their neighbours. A trigger that is on none, a conjunction, or one "
+    "that acts late or on few prompts may not be found."
 )
 
 

@@ -13,14 +13,24 @@ def planted_base(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def planted_pair(planted_base, tmp_path_factory):
-    """The pair with the planted word; do not change it."""
-    tuned = plant(planted_base, tmp_path_factory.mktemp("search") / "tuned", lambda word: word == TRIGGER)
-    return load_pair(planted_base, tuned, dtype="float32", device="cpu")
+def planted(planted_base, tmp_path_factory):
+    """The fine-tune's folder with the planted word."""
+    return plant(planted_base, tmp_path_factory.mktemp("search") / "tuned", lambda word: word == TRIGGER)
 
 
 @pytest.fixture(scope="session")
-def benign_pair(planted_base, tmp_path_factory):
-    """Its benign twin."""
-    tuned = plant(planted_base, tmp_path_factory.mktemp("search") / "benign", lambda _word: False)
-    return load_pair(planted_base, tuned, dtype="float32", device="cpu")
+def benign(planted_base, tmp_path_factory):
+    """The folder of its benign twin."""
+    return plant(planted_base, tmp_path_factory.mktemp("search") / "benign", lambda _word: False)
+
+
+@pytest.fixture(scope="session")
+def planted_pair(planted_base, planted):
+    """The pair with the planted word; do not change it."""
+    return load_pair(planted_base, planted, dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def benign_pair(planted_base, benign):
+    """The pair with its benign twin."""
+    return load_pair(planted_base, benign, dtype="float32", device="cpu")

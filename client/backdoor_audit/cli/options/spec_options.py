@@ -1,5 +1,5 @@
-"""The options of ``submit`` and ``search`` that come from ``contract.options``, added to a command's signature so that typer sees
-them.
+"""The options of ``submit`` and ``search`` that come from ``contract.options``, added to a command's signature so that
+typer sees them.
 """
 
 import inspect

@@ -261,9 +261,7 @@ class AuditReport(Frozen):
         description="What shift would have been detected; null if nothing was measured, and in reports before "
         "schema 1.1.",
     )
-    trigger: dict[str, str] = Field(
-        description="The pair that the report is about, and its template; empty if a search found none."
-    )
+    trigger: dict[str, str] = Field(description="The pair that the report is about, and its template.")
     fail_on: FailOn = Field(description="The verdict that fails a pipeline, from the spec.")
     candidates: tuple[CandidateRow, ...] = Field(
         default=(), description="If several pairs were tested: one row per pair, in the order of the spec."
