@@ -41,7 +41,8 @@ class NextToken:
     """What some rows do to the next token.
 
     Attributes:
-        unexplained: C₁ = KL(ft_s‖q), log q = log_softmax(ℓ_ft,plain + ℓ_b,s − ℓ_b,plain), nats.
+        unexplained: C₁, the audit's C (``audit.measure.reaction``) of one output: KL(ft_s‖q), log q =
+            log_softmax(ℓ_ft,plain + ℓ_b,s − ℓ_b,plain), and never more than ``tuned``; nats.
         tuned, base: KL(ft_s‖ft_plain) and KL(b_s‖b_plain), nats.
         change: D; log-probabilities, nats.
     """
@@ -65,11 +66,12 @@ def next_tokens(runner: Runner, states: FinalStates) -> Iterator[tuple[slice, Ne
             tuned_s = log_probabilities(parts, states.tuned[part].to(pair.device))
             tuned_plain = log_probabilities(parts, states.tuned_plain[part].to(pair.device))
         shift = base_s - base_plain
+        apart, tuned = kl(tuned_s, F.log_softmax(tuned_plain + shift, dim=-1)), kl(tuned_s, tuned_plain)
         yield (
             part,
             NextToken(
-                unexplained=kl(tuned_s, F.log_softmax(tuned_plain + shift, dim=-1)).cpu(),
-                tuned=kl(tuned_s, tuned_plain).cpu(),
+                unexplained=torch.minimum(apart, tuned).cpu(),
+                tuned=tuned.cpu(),
                 base=kl(base_s, base_plain).cpu(),
                 change=(tuned_s - tuned_plain - shift).cpu(),
             ),

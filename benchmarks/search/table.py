@@ -33,13 +33,15 @@ def _row(record: Mapping[str, Any], organism: Mapping[str, Any]) -> str:
     if "result" in record:
         result = record["result"]
         strings = [(each["string"], each["reaction"]) for each in result["found"]]
+        tried = [{each["string"], each["minimal"]} for each in result["found"]]
         largest, tokens = result["largest"], result["tokens"]
         beside = f"{largest['reaction']:.3g} (`{_cell(largest['string'])}`), {result['background']:.2g}"
     else:
         strings = [(string, reaction) for string, _, reaction in record["ranked"]]
+        tried = [{string} for string, _ in strings]
         beside, tokens = "", record["tokens"]
     shown = ", ".join(f"`{_cell(string)}` {reaction:.1f}" for string, reaction in strings[:3]) or "none"
-    place = "" if organism["kind"] == "benign" else _rank(trigger, [string for string, _ in strings])
+    place = "" if organism["kind"] == "benign" else _rank(trigger, tried)
     cells = (
         record["organism"],
         record["arm"],
@@ -52,13 +54,13 @@ def _row(record: Mapping[str, Any], organism: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _rank(trigger: str, strings: list[str]) -> str:
-    """The first string that is the trigger, or a part of it, or holds it; letter case aside."""
-    for rank, string in enumerate(strings, 1):
-        short, whole = sorted((string.lower().strip(), trigger.lower()), key=len)
-        if short == whole:
+def _rank(trigger: str, found: list[set[str]]) -> str:
+    """The first find that is the trigger, or a part of it, or holds it, as found or shortened; letter case aside."""
+    for rank, forms in enumerate(found, 1):
+        pairs = [sorted((form.lower().strip(), trigger.lower()), key=len) for form in forms]
+        if any(short == whole for short, whole in pairs):
             return f"{rank}, exact"
-        if len(short) > 2 and short in whole:
+        if any(len(short) > 2 and short in whole for short, whole in pairs):
             return f"{rank}, part or whole"
     return "not found"
 

