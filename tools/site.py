@@ -11,12 +11,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 _ROOT = Path(__file__).resolve().parent.parent
+_PAGES = ("benchmarks/**/results/**/*.md", "benchmarks/**/results/**/*.svg", "benchmarks/search/README.md")
 _LINK = re.compile(r"(\]\((?:\.\./)*)\.\./(?=benchmarks/)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add every table as a page, and its figures, under their paths in the repository."""
-    for table in sorted(path for end in ("md", "svg") for path in _ROOT.glob(f"benchmarks/**/results/**/*.{end}")):
+    for table in sorted(path for pattern in _PAGES for path in _ROOT.glob(pattern)):
         files.append(File.generated(config, table.relative_to(_ROOT).as_posix(), abs_src_path=str(table)))
     return files
 

@@ -234,9 +234,7 @@ class Estimate(Out):
     spec_digest: str = Field(description="As in the report's provenance; use it to find earlier audits.")
     base_digest: str | None = Field(description="Null until this service has used the model once.")
     tuned_digest: str | None = Field(description="Null until this service has used the model once.")
-    strings: int | None = Field(
-        default=None, description="Number of strings that a search tries at first; null if pairs are given."
-    )
+    strings: int | None = Field(description="Number of strings that a search tries at first; null if pairs are given.")
     sequences: int = Field(ge=0, description="Maximum number of prompts that the fine-tuned model reads.")
     tokens: int = Field(ge=0, description="Tokens in these prompts, estimated from their length.")
     seconds: float | None = Field(

@@ -125,7 +125,7 @@ def test_thresholds() -> None:
     constants = vars(gates) | vars(confirm) | vars(features)
     table = {next(iter(codes([row[0]]))): row[1] for row in rows(DOCS / "method.md", "5.3 Thresholds")}
     assert table == {name: f"{constants[name]:g}" for name in table}
-    assert len(table) == 11
+    assert len(table) == 8
 
 
 def test_architectures() -> None:
