@@ -74,9 +74,7 @@ def test_alike_features_are_those_of_the_largest_cosine():
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_every_flagged_feature_of_an_audit_is_explained(toy_models, tmp_path, recipe, monkeypatch):
-    monkeypatch.setattr(
-        "audit.verdict.gates.decide", lambda _gates: "review"
-    )  # the toy's random adapter hides nothing
+    monkeypatch.setattr("audit.verdict.gates.decide", lambda _gates: "review")  # the toy's random adapter hides nothing
     overrides = SMALL.model_copy(update={"seeds": 2})
     spec = toy_spec(layers=(0, 1), overrides=overrides, architectures=("diff_sae", "crosscoder"), recipe=recipe)
     store = ArtifactFolder(tmp_path / "w")

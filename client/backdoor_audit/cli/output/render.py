@@ -157,7 +157,8 @@ def _gates(report: AuditReport) -> RenderableType:
     table = new_table("gate", "result", "finding")
     causal = report.gates.causal
     more = {
-        "causal": f"induced {number(causal.induced)}; effect {number(causal.effect_nats)} nats; "
+        "causal": ("" if causal.induced is None else f"induced {number(causal.induced)}; ")
+        + f"effect {number(causal.effect_nats)} nats; "
         f"neutral damage {number(causal.neutral_damage)} nats"
     }
     for gate in words.gates(report):
