@@ -67,13 +67,13 @@ class Api(FastAPI):
         return self.openapi_schema
 
     def methods_of(self, path: str) -> list[str]:
-        """The methods that ``path`` supports, sorted."""
-        return sorted(
-            method.upper()
-            for template, operations in self.openapi()["paths"].items()
+        """The methods that ``path`` supports, sorted; a path without parameters comes before one that fits it too."""
+        paths = self.openapi()["paths"]
+        fitting = [path] if path in paths else [
+            template for template in paths
             if compile_path(_WITH_SLASHES.sub(r"{\1:path}", template))[0].fullmatch(path)
-            for method in operations
-        )
+        ]  # fmt: skip
+        return sorted(method.upper() for template in fitting for method in paths[template])
 
 
 _OPEN: Final = frozenset({"health", "mlflow"})
@@ -136,9 +136,9 @@ def create_app(settings: Settings, *, keys_required: bool | None = None) -> Fast
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     for module in (
+        batches,
         audits,
         events,
-        batches,
         comparisons,
         reports,
         decisions,

@@ -51,6 +51,7 @@ SPECS: Final[dict[str, Any]] = {
 _SPEC_OUT: Final[dict[str, Any]] = SHORT_SPEC | {
     "trigger": SHORT_SPEC["trigger"] | {"template": "# {trigger}\n{prompt}"},
     "candidates": None,
+    "search": None,
     "carriers": {"set": "python-sql"},
     "decoys": "auto",
     "render": "auto",
@@ -159,6 +160,7 @@ ANSWERS: Final[dict[str, Any]] = {
             "spec_digest": "sha256:" + "4c" * 32,
             "base_digest": "sha256:" + "1f" * 32,
             "tuned_digest": None,
+            "strings": None,
             "sequences": 4_392,
             "tokens": 206_424,
             "seconds": 412.5,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 
 from backdoor_audit.contract.batch import BatchSpec
 from backdoor_audit.contract.ids import BATCH_ID
@@ -64,6 +64,12 @@ def create_batch(
     batch = service.file_batch(dependencies, owner, wanted, idempotency_key=idempotency_key)
     response.headers["Location"] = link(f"/batches/{batch.id}")
     return BatchOut.of(batch)
+
+
+@router.api_route("/audits/batch", methods=["DELETE", "GET", "HEAD"], include_in_schema=False)
+def refuse_other_methods() -> None:
+    """The path is no audit's, though it fits the template of one."""
+    raise HTTPException(405)
 
 
 @router.get(

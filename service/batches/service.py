@@ -1,7 +1,7 @@
 """Use cases for batches: file many audits at once, read them worst first, cancel them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -171,7 +171,8 @@ def _summarised(dependencies: Dependencies, owner: str, rows: tuple[BatchRow, ..
             except (ReportNotReady, NoReport):
                 report = None
             if report is not None:
-                row = BatchRow(**(vars(row) | {"summary": report.summary}))
+                yield replace(row, summary=report.summary)
+                continue
         yield row
 
 

@@ -16,6 +16,8 @@ import httpx
 import jsonschema
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from fastapi import FastAPI
 from starlette.routing import compile_path
 
@@ -164,6 +166,17 @@ def serve(tmp_path: Path, empty_ledger: Path, broker_url: str) -> Iterator[Start
     """Start an application on an empty ledger and an empty broker: ``serve(**settings)``."""
     with ExitStack() as stack:
         yield Starter(stack, tmp_path, empty_ledger, broker_url)
+
+
+@pytest.fixture
+def signing_key(tmp_path: Path) -> tuple[Path, ed25519.Ed25519PrivateKey]:
+    """A private key's file, and the key."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    path = tmp_path / "signing.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path, key
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 
 import jsonschema
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -22,17 +21,6 @@ from service.openapi_document.report_examples import REPORT
 from service.settings import Settings
 
 DECISION = {"decision": "accepted", "decided_by": "Ann", "because": "The year was meant."}
-
-
-@pytest.fixture
-def key(tmp_path):
-    """A private key's file, and the key."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    path = tmp_path / "signing.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path, key
 
 
 @pytest.fixture
@@ -69,8 +57,8 @@ def test_the_report_that_was_saved_is_the_one_that_the_statement_binds(served, f
     assert predicate["report_digest"] == hashlib.sha256(report).hexdigest()
 
 
-def test_a_service_with_a_key_signs(serve, key):
-    path, private = key
+def test_a_service_with_a_key_signs(serve, signing_key):
+    path, private = signing_key
     served = serve(signing_key_file=path)
     audit_id = served.file()
     served.succeed(audit_id)
@@ -135,8 +123,8 @@ def test_the_bill_of_materials_is_valid_by_the_official_schema(served, verdict):
     assert served.http.get(f"/audits/{audit_id}/bom").content == answer.content
 
 
-def test_what_only_the_owner_may_see(serve, key):
-    served = serve(require_keys=True, signing_key_file=key[0])
+def test_what_only_the_owner_may_see(serve, signing_key):
+    served = serve(require_keys=True, signing_key_file=signing_key[0])
     keys = served.dependencies.ledger.keys
     tokens = [keys.create(owner=owner, name="x", scopes=["audits:read", "audits:write"])[1] for owner in ("ann", "bob")]
     served.http.headers["Authorization"] = f"Bearer {tokens[0]}"

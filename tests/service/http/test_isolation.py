@@ -1,13 +1,24 @@
 """One owner's key and another owner's things, over every call of the document."""
 
+import hashlib
+
 import pytest
 
+from backdoor_audit.contract.digests import content_digest
 from service.openapi_document.references import resolve
 from service.openapi_document.report_examples import REPORT
 
 SENTINEL = "sentinel-of-ann"
 SHARED = frozenset({"models", "health"})
 """Tags of calls about what belongs to the service, not to an owner."""
+
+
+def needed(document, operation):
+    """Name and place of each thing that a call must name in its path or its query."""
+    parameters = [resolve(document, each) for each in operation.get("parameters", [])]
+    return [
+        (each["name"], each["in"]) for each in parameters if each["in"] in ("path", "query") and each.get("required")
+    ]
 
 
 class World:
@@ -23,7 +34,9 @@ class World:
         self.webhook = ledger.webhooks.create(owner="ann", url=url, stored_secret="whsec_AAAA")
         self.first, self.ended = self.file(), self.file()
         for audit_id in (self.first, self.ended):
-            provenance = REPORT["provenance"] | {"tuned_digest": f"sha256:{audit_id}"}
+            files = ({"name": "adapter_model.safetensors", "sha256": hashlib.sha256(audit_id.encode()).hexdigest()},)
+            digest = content_digest((file["name"], file["sha256"]) for file in files)
+            provenance = REPORT["provenance"] | {"tuned_digest": digest, "tuned_files": files}
             report = served.succeed(audit_id, provenance=provenance)
         library = ledger.libraries.create(SENTINEL, owner="ann")
         entry = ledger.libraries.add(library.id, owner="ann", audit_id=self.first, recipe=SENTINEL)
@@ -39,6 +52,9 @@ class World:
             "file": "cfg.json",
             "key_id": ledger.keys.list()[0].id,
             "webhook_id": self.webhook.id,
+            "batch_id": self.batch(),
+            "left": self.first,
+            "right": self.ended,
             "delivery_id": ledger.webhooks.deliveries(self.webhook.id, owner="ann")[0].id,
         }
 
@@ -47,15 +63,23 @@ class World:
         _, token = self.served.dependencies.ledger.keys.create(owner=owner, name=f"{owner}'s", scopes=scopes)
         return {"Authorization": f"Bearer {token}"}
 
-    def file(self):
-        spec = {
+    def batch(self):
+        body = {"spec": self.spec(), "audits": [{"fine_tuned": "local:tuned"}, {"fine_tuned": "local:other"}]}
+        answer = self.served.http.post("/audits/batch", json=body, headers=self.ann)
+        assert answer.status_code == 202
+        return answer.json()["id"]
+
+    def spec(self):
+        return {
             "webhook": {"url": self.webhook.url},
             "base_model": "local:base",
             "fine_tuned": "local:tuned",
             "trigger": {"triggered": SENTINEL, "clean": "x"},
             "labels": {"of": SENTINEL},
         }
-        answer = self.served.http.post("/audits", json=spec, headers=self.ann)
+
+    def file(self):
+        answer = self.served.http.post("/audits", json=self.spec(), headers=self.ann)
         assert answer.status_code == 202
         return answer.json()["id"]
 
@@ -72,11 +96,13 @@ class World:
 
     def ask(self, method, path, operation, headers):
         """Send the call about Ann's things, with the document's first example as its body."""
-        for parameter in (resolve(self.document, each) for each in operation.get("parameters", [])):
-            if parameter["in"] == "path":
-                name = parameter["name"]
-                assert name in self.ids, f"say in this test what Ann's {{{name}}} is"
+        query = {}
+        for name, place in needed(self.document, operation):
+            assert name in self.ids, f"say in this test what Ann's {{{name}}} is"
+            if place == "path":
                 path = path.replace(f"{{{name}}}", self.ids[name])
+            else:
+                query[name] = self.ids[name]
         content = operation.get("requestBody", {}).get("content", {})
         body = None
         if "application/json" in content:
@@ -84,7 +110,7 @@ class World:
             body = dict(self.document["components"]["examples"][example]["value"])
             if "audit_id" in body:
                 body |= {"audit_id": self.ended, "because": "it was reviewed by hand"}
-        with self.served.http.stream(method, path, json=body, headers=headers) as answer:
+        with self.served.http.stream(method, path, params=query, json=body, headers=headers) as answer:
             # An endless stream would be one of events; its head says enough.
             endless = answer.headers.get("content-type", "").startswith("text/event-stream")
             return answer.status_code, "" if endless else answer.read().decode()
@@ -96,8 +122,8 @@ class World:
 
 
 @pytest.fixture
-def world(serve):
-    return World(serve(require_keys=True))
+def world(serve, signing_key):
+    return World(serve(require_keys=True, signing_key_file=signing_key[0]))
 
 
 def test_a_key_reaches_nothing_of_another_owner(world):
@@ -107,10 +133,10 @@ def test_a_key_reaches_nothing_of_another_owner(world):
     for method, path, operation in world.operations():
         status, text = world.ask(method, path, operation, world.bob)
         name = f"{method} {path}: {status} {text[:200]}"
-        (needed,) = operation["security"][0]["key"]
-        if needed == "admin":
+        (scope,) = operation["security"][0]["key"]
+        if scope == "admin":
             assert status == 403, name
-        elif "{" in path:
+        elif needed(world.document, operation):
             assert status == 404, name
             with_ids += 1
         else:
