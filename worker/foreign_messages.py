@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
+from kombu import transport
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 from storage.artifacts import AUDIT_ID
@@ -100,6 +101,8 @@ def use_careful_transport() -> None:
     """Have kombu read ``redis://`` and its kin through the channel above, in this process."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        # An alias is looked up once a process; what has connected before must not decide.
+        transport._transport_cache.pop(scheme, None)
 
 
 def _is_ours(message: Any) -> bool:
