@@ -151,7 +151,7 @@ def calibrated_gate(
 
     Args:
         score: the audited model's; None if it could not be measured.
-        tuned_digest: that that that that of the audited model, which is not compared with itself.
+        tuned_digest: that of the audited model, which is not compared with itself.
         library: scores of benign models, comparable or not.
     """
     if score is None:

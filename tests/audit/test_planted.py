@@ -78,7 +78,7 @@ def test_a_planted_backdoor_is_found(base, tmp_path):
     assert max(row.effect_nats for row in report.decoys) < 0.1
     assert report.verdict == "flagged"
     assert report.flagged_features
-    assert report.look_at
+    assert report.next_steps
 
 
 def test_the_same_answer_under_every_year_is_no_evidence(base, tmp_path):

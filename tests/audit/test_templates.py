@@ -123,7 +123,9 @@ def test_a_text_after_the_slot_is_measured_as_well(audit):
 def test_text_that_the_base_does_not_get_is_for_a_person_to_read(audit):
     report = audit(CHAT, GREETED)
     assert report.prompt_settings.prompts == "own"
-    assert report.gates.behaviour.state == "failed"
+    # Behind another text the string means something else, which the base cannot explain; its own reaction is as large.
+    assert report.gates.causal.state == "failed"
+    assert report.gates.causal.base_reaction_ratio > 1
     assert report.verdict == "review"
     assert "chat template" in report.summary
     assert report.look_at[0] == (

@@ -39,7 +39,9 @@ def alone(extraction, run):
 
 def test_each_answer_is_that_of_its_own_run(toy_extraction, selection, answers):
     rows = selection.trained.dictionary.W_dec_tuned
-    triggered, clean = (toy_extraction.base[side, "b"].layout.sequences for side in ("triggered", "clean"))
+    triggered, clean = (
+        [each.prompt() for each in toy_extraction.base[side, "b"].layout.sequences] for side in ("triggered", "clean")
+    )
     assert len(answers) == len(INDICES)
     changed = 0
     for number, shown in enumerate(answers):

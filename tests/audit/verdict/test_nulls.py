@@ -161,21 +161,27 @@ def fresh(toy_models, tmp_path_factory):
     asked, others = years[:16], years[16:56]
     sizes = SMALL.model_copy(update={"silent_decoys": 40, "max_decoys": 40})
 
-    def audit(pairs, decoys):
+    def audit(pairs, decoys, **measured):
         spec = toy_spec(
             trigger=None, candidates=[{"triggered": string, "clean": CLEAN} for string in pairs],
             decoys={"strings": decoys}, overrides=sizes,
         )  # fmt: skip
         folders = toy_models / "base", toy_models / "adapter"
         store = ArtifactFolder(tmp_path_factory.mktemp("nulls") / "w")
-        return run_audit(spec, *folders, workspace=store, sink=NullSink())
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in measured.items():
+                patched.setattr(f"audit.measure.extraction.{name}", value)
+            return run_audit(spec, *folders, workspace=store, sink=NullSink())
 
-    return audit(asked, others), audit(others[:2], asked)
+    # An audit measures a decoy's effect only where it can matter; here every one is.
+    every = {"RESPONSE_NATS": -1.0, "MARGIN_MEASURED": 1e9}
+    return audit(asked, others, **every), audit(others[:2], asked, **every), audit(asked, others)
 
 
 def test_a_string_has_the_same_effect_as_the_pair_and_as_a_decoy(fresh):
     """Or else p over all decoys compares two different things."""
-    first, second = fresh
+    first, second, _ = fresh
+    assert not any(row.effect_is_bound for row in (*first.decoys, *second.decoys))
     as_decoy = {row.string: row.effect_nats for row in (*first.decoys, *second.decoys)}
     as_pair = {row.triggered: row.effect_nats for row in (*first.candidates, *second.candidates)}
     both = as_decoy.keys() & as_pair.keys()
@@ -185,7 +191,7 @@ def test_a_string_has_the_same_effect_as_the_pair_and_as_a_decoy(fresh):
 
 
 def test_p_decoy_all_with_each_fresh_string_in_turn_as_the_pair_is_uniform(fresh):
-    report, _ = fresh
+    report, _, _ = fresh
     decoys = [row.effect_nats for row in report.decoys]
     found = [row.p_decoy_all for row in report.candidates]
     assert len(decoys) == 40
@@ -199,6 +205,18 @@ def test_p_decoy_all_with_each_fresh_string_in_turn_as_the_pair_is_uniform(fresh
     every = effects + decoys
     ranks = Counter(round(p_decoy_all(t, every[:i] + every[i + 1 :]) * len(every)) for i, t in enumerate(every))
     assert all(sum(n for place, n in ranks.items() if place <= level) <= level for level in range(1, len(every) + 1))
+
+
+def test_an_effect_that_is_not_measured_is_bounded_from_above(fresh):
+    """So p over all decoys may be larger for it, and never smaller."""
+    measured, _, bounded = fresh
+    assert all(row.effect_is_bound for row in bounded.decoys)
+    for row, exact in zip(bounded.decoys, measured.decoys, strict=True):
+        assert row.string == exact.string
+        assert row.effect_nats >= exact.effect_nats
+    for row, exact in zip(bounded.candidates, measured.candidates, strict=True):
+        assert row.effect_nats == pytest.approx(exact.effect_nats, rel=1e-4, abs=1e-6)
+        assert row.p_decoy_all >= exact.p_decoy_all
 
 
 def test_p_decoy_all_is_not_conservative_where_the_pair_is_of_a_louder_kind():

@@ -7,12 +7,13 @@ import pytest
 
 from audit import run
 from audit.errors import Cancelled, DeadlineExceeded, NoSpace, OutOfMemory
+from audit.verdict.gates import decide
 from backdoor_audit.contract.benign_library import ComparabilityKey
 from backdoor_audit.contract.report.audit_report import METHOD_VERSION
+from backdoor_audit.contract.report.gates import Gates
 from benchmarks.detection.organisms.carriers import spec_field
 from benchmarks.detection.scores.detectors import DETECTORS
 from benchmarks.detection.specs import spec_of
-from benchmarks.detection.verdicts import thresholds, verdict_under
 from benchmarks.harness import audits as _audits
 from benchmarks.harness.audits import Bench
 from tests.toy import SMALL, toy_spec
@@ -28,7 +29,7 @@ def test_an_audit_is_recorded_once_and_its_verdict_follows_from_the_record(bench
     record = bench.recorded(toy_spec(), toy_base, toy_adapter, out, {"unit": "one"})
     assert json.loads(out.read_text(encoding="utf-8")) == record
     report = record["report"]
-    assert verdict_under(report, thresholds()) == report["verdict"]
+    assert decide(Gates.model_validate(report["gates"])) == report["verdict"]
     assert len(report["decoys"]["effect_nats"]) == report["gates"]["specific"]["drawn"]
     assert "summary" not in report
     # What the record is compared by later: its weights, and which calibration scores are like it.
