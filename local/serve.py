@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from common.private_files import PublicFolder, keep_private, write_privately
-from common.settings import ENV_PREFIX
 from local import broker
 from local.child import Launch, settings_environment
 from local.errors import AddressInUse, ChildFailed, DataDirInUse, SetupError
@@ -30,7 +29,7 @@ API, WORKER, BROKER = "api", "worker", "broker"
 STOP_ORDER: Final = (API, WORKER, BROKER)
 _READY_WITHIN_S: Final = 180.0
 _GRACE_S: Final = {API: 15.0, WORKER: 60.0, BROKER: 10.0}
-_APIS_OWN: Final = ("LISTEN_FD", "WEBHOOK_KEYS", "MLFLOW_EVENT_SECRET")
+_APIS_OWN: Final = frozenset(f"BACKDOOR_AUDIT_{name}" for name in ("LISTEN_FD", "WEBHOOK_KEYS", "MLFLOW_EVENT_SECRET"))
 """Settings that no worker needs, most of them secrets."""
 _BROKERS: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "MALLOC_CONF")
 """What the broker gets of the caller's environment, which may hold passwords."""
@@ -99,8 +98,7 @@ def _start(stack: Stack, supervisor: Supervisor, listener: socket.socket, addres
     supervisor.start(
         Launch(API, _python("service"), environment, logs / "api.log", _GRACE_S[API], (listener.fileno(),))
     )
-    apis_own = {f"{ENV_PREFIX}{name}" for name in _APIS_OWN}
-    others = {name: value for name, value in environment.items() if name not in apis_own}
+    others = {name: value for name, value in environment.items() if name not in _APIS_OWN}
     supervisor.start(Launch(WORKER, _python("worker"), others, logs / "worker.log", _GRACE_S[WORKER]))
     with closing(_ReadyProbe(listener)) as probe:
         supervisor.wait_until(probe, "the API", _READY_WITHIN_S)

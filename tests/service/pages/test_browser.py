@@ -91,11 +91,13 @@ def test_deleting_asks_first(browser, filled):
     served, address, ids = filled
     page = browser.new_page()
     page.goto(f"{address}/ui/audits/{ids['done']}")
-    page.once("dialog", lambda dialog: dialog.dismiss())
-    page.click("text=Delete")
+    asked = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.click("button:text-is('Delete')")
+    assert asked == ["Delete this audit, its report and its artifacts?"]
     assert served.dependencies.ledger.get(ids["done"]).status == "succeeded"
     page.once("dialog", lambda dialog: dialog.accept())
-    page.click("text=Delete")
+    page.click("button:text-is('Delete')")
     page.wait_for_url(f"{address}/")
     assert ids["done"] not in [audit.id for audit in served.dependencies.ledger.list().audits]
     page.close()

@@ -26,9 +26,9 @@ CROWDED = """() => [...document.querySelectorAll('svg')].flatMap(svg => {
 """Texts of pictures that leave their picture or lie on each other."""
 
 SHAPES = """() => Object.fromEntries(['pair', 'silent', 'responding', 'benign'].map(name => [name,
-    [...new Set([...document.querySelector('figure').querySelectorAll(`svg .${name}`)].map(mark =>
+    [...new Set([...document.querySelector('svg:has(.benign)').querySelectorAll(`.${name}`)].map(mark =>
         mark.tagName + (mark.getAttribute('points') || '').split(' ').length))]]))"""
-"""The shapes of the marks in the first picture, by what they stand for."""
+"""The shapes of the marks in the picture of pair, decoys and benign models, by what they stand for."""
 
 CLIPPED = """() => [...document.querySelectorAll('.scroll')].filter(part => part.scrollWidth > part.clientWidth)
     .map(part => part.getAttribute('aria-label'))"""
