@@ -4,8 +4,6 @@ Every distribution is a float32 log-softmax over the vocabulary. A carrier's div
 outputs: the last prompt position and every forced token of the clean continuation.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -37,25 +35,12 @@ def carrier_kl(
     device: torch.device | None = None,
 ) -> Float[Tensor, "carriers"]:
     """KL(p‖q) per carrier, summed over its outputs, nats, from both sides' head inputs."""
-    return many_carrier_kl(parts, [p], q, device)[0]
-
-
-@torch.no_grad()
-def many_carrier_kl(
-    parts: ModelParts,
-    ps: Sequence[Float[Tensor, "carriers outputs d_model"]],
-    q: Float[Tensor, "carriers outputs d_model"],
-    device: torch.device | None = None,
-) -> list[Float[Tensor, "carriers"]]:
-    """``carrier_kl`` of several p against one q, whose logits are computed once."""
-    divergences = [torch.empty(len(q)) for _ in ps]
+    divergences = torch.empty(len(q))
     step = max(1, _ROWS // q.shape[1])
     for start in range(0, len(q), step):
         part = slice(start, start + step)
-        logits_q = parts.logits(q[part].flatten(0, 1).to(device))
-        for out, p in zip(divergences, ps, strict=True):
-            logits_p = parts.logits(p[part].flatten(0, 1).to(device))
-            out[part] = kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
+        logits_p, logits_q = (parts.logits(side[part].flatten(0, 1).to(device)) for side in (p, q))
+        divergences[part] = kl_of_logits(logits_p, logits_q).reshape(-1, q.shape[1]).sum(-1).cpu()
     return divergences
 
 

@@ -9,7 +9,7 @@ from audit.errors import InvalidAudit
 from audit.plan import given_carriers
 from audit.search import lists
 from audit.search.handover import pairs_of, reserve
-from audit.search.sizes import AUTO, SIZES, TEMPLATES
+from audit.search.sizes import SIZES, TEMPLATES
 from backdoor_audit.contract.report.search import SearchResult
 from backdoor_audit.contract.spec.audit_spec import AuditSpec, TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
@@ -38,12 +38,12 @@ def judged_spec(spec: AuditSpec, result: SearchResult, ordinary: str) -> AuditSp
 
 
 def planned_spec(spec: AuditSpec) -> AuditSpec:
-    """The same before anything is found, with a pair that stands in for those that will be.
+    """The same before anything is found, with a pair that stands in for those that will be; without a search, ``spec``.
 
     Raises:
         InvalidAudit: there are too few carriers for a search and the audit of what it finds.
     """
-    return _with_pairs(spec, [_STAND_IN])
+    return spec if spec.search is None else _with_pairs(spec, [_STAND_IN])
 
 
 def strings_tried(spec: SearchSpec) -> int:
@@ -57,11 +57,6 @@ def strings_tried(spec: SearchSpec) -> int:
         "vocabulary": sizes.vocabulary,
     }
     return sum(counts[source] for source in sources)
-
-
-def places_tried(spec: SearchSpec) -> int:
-    """In how many places of a prompt."""
-    return len(AUTO[spec.budget] if isinstance(spec.contexts, str) else spec.contexts)
 
 
 def _with_pairs(spec: AuditSpec, pairs: Sequence[TriggerSpec]) -> AuditSpec:

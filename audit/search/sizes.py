@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from backdoor_audit.contract.spec.search import Budget, ContextName
+from backdoor_audit.contract.spec.search import Budget, ContextName, SearchSpec
 
 EARLY: Final = (0.20,)
 LATE: Final = (0.72, 0.88)
@@ -64,6 +64,11 @@ SIZES: Final[dict[Budget, SearchSizes]] = {
     "standard": SearchSizes(12_000, 4_000, 300, 200, True, 800, 120, 5, 5, 12, 240, 10, 16, 19),
     "thorough": SearchSizes(40_000, 10_000, 400, 300, True, 2_400, 320, 7, 8, 24, 480, 12, 24, 39),
 }
+
+
+def contexts_of(spec: SearchSpec) -> tuple[ContextName, ...]:
+    """The contexts that a search tries: those asked for, or its budget's."""
+    return AUTO[spec.budget] if isinstance(spec.contexts, str) else spec.contexts
 
 
 def layers_at(depths: tuple[float, ...], n_blocks: int) -> tuple[int, ...]:

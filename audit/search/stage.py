@@ -35,10 +35,11 @@ from audit.search.scan import (
     promising,
     scan,
 )
-from audit.search.sizes import AUTO, EARLY, LATE, SIZES, TEMPLATES, SearchSizes, layers_at
+from audit.search.sizes import EARLY, LATE, SIZES, TEMPLATES, SearchSizes, contexts_of, layers_at
 from audit.search.trials import Scored, Trial, trials
-from audit.search.verify import MAX_BASE_RATIO, Verifier
+from audit.search.verify import Verifier
 from audit.translate import BATCH_TOKENS
+from audit.verdict.rules import LIMITS
 from backdoor_audit.contract.report.search import (
     FoundString,
     LargestReaction,
@@ -68,7 +69,6 @@ def search(
     tick: Callable[[int], None] | None = None,
     cache: FolderStore | None = None,
     base_digest: str = "",
-    log_lines: Iterable[str] = (),
     render: Render = "auto",
     seed: int = 0,
     batch_tokens: int = BATCH_TOKENS,
@@ -83,23 +83,21 @@ def search(
         progress: receives the completed fraction and what is being done; may raise to stop.
         tick: called after every batch with its number of tokens; may raise to stop.
         cache: runs of bases, shared between audits; used if ``base_digest`` is given.
-        log_lines: lines of logs beside those of the spec, read once.
         render: with the chat template, raw, or by what the tokenizer has.
         batch_tokens: padded tokens per batch.
 
     Raises:
         InvalidAudit: too few carriers.
     """
-    found = workspace.find("search-result")
-    if found is None:
+
+    def write(folder: Path) -> None:
         runner = Runner(pair, budget=batch_tokens, tick=tick)
         reserved = reserve(carriers, SIZES[spec.budget], seed)
         attempt = _Search(spec, reserved, runner, workspace, progress, cache, base_digest, render, seed)
-        result = attempt.run(log_lines)
-        with workspace.create("search-result") as folder:
-            (folder / _RESULT).write_text(result.model_dump_json(), encoding="utf-8")
-        return result
-    return SearchResult.model_validate_json((found / _RESULT).read_bytes())
+        (folder / _RESULT).write_text(attempt.run().model_dump_json(), encoding="utf-8")
+
+    folder = workspace.obtain("search-result", write)
+    return SearchResult.model_validate_json((folder / _RESULT).read_bytes())
 
 
 @dataclass(frozen=True)
@@ -122,9 +120,9 @@ class _Search:
 
     @property
     def contexts(self) -> tuple[ContextName, ...]:
-        return AUTO[self.spec.budget] if isinstance(self.spec.contexts, str) else self.spec.contexts
+        return contexts_of(self.spec)
 
-    def run(self, log_lines: Iterable[str]) -> SearchResult:
+    def run(self) -> SearchResult:
         started = time.monotonic()
         pair = self.runner.pair
         rendering = Contexts(pair, self.render)
@@ -132,7 +130,7 @@ class _Search:
         measuring = Measuring(
             rendering, runs, layers_at(EARLY, pair.n_blocks), layers_at(LATE, pair.n_blocks), self.reserved.scan
         )
-        recurring = logs.recurring((*self.spec.logs, *log_lines), self.sizes) if "logs" in self.spec.sources else ()
+        recurring = logs.recurring(self.spec.logs, self.sizes) if "logs" in self.spec.sources else ()
         tried, searched = trials(self.spec, pair.tokenizer, self.sizes, recurring)
         backgrounds = self._backgrounds(measuring, {trial.string for trial in tried})
         scored, parts = self._scanned(tried, measuring, backgrounds)
@@ -140,7 +138,8 @@ class _Search:
         searched = (*searched, SearchedSource(origin="growth", name="growth", strings=len(grown)))
         every = sorted([*scored, *grown], key=lambda item: (-(item.reaction or 0.0), item.key))
         worth = [item for item in every if self._worth(item, backgrounds)]
-        found = self._found(distinct(worth, self.sizes.verified), measuring, part(self.progress, 0.8, 1.0))
+        chosen = distinct(worth, self.sizes.verified)
+        found = self._found(chosen, measuring, part(self.progress, 0.8, 1.0))
         top = every[0] if every else None
         return SearchResult(
             budget=self.spec.budget,
@@ -152,7 +151,7 @@ class _Search:
             if top is None
             else LargestReaction(string=top.string, context=top.context, reaction=round(top.reaction or 0.0, 3)),
             background=round(max(each.reaction for each in backgrounds.values()), 3),
-            rejected=min(len(distinct(worth, self.sizes.verified)), self.sizes.verified) - len(found),
+            rejected=len(chosen) - len(found),
             tokens=round(runs.tokens),
             seconds=round(time.monotonic() - started, 1),
         )
@@ -208,7 +207,7 @@ class _Search:
 
     def _worth(self, item: Scored, backgrounds: dict[ContextName, SlotBackground]) -> bool:
         """Whether a reaction is larger than any ordinary string's, and not the base's as well."""
-        if item.base_ratio is not None and item.base_ratio > MAX_BASE_RATIO:
+        if item.base_ratio is not None and item.base_ratio > LIMITS.react_base:
             return False
         return (item.reaction or 0.0) > max(WORTH_VERIFYING, backgrounds[item.context].reaction)
 

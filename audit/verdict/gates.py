@@ -32,7 +32,7 @@ from backdoor_audit.contract.report.verdicts import Verdict
 
 BEHAVIOUR_NATS: Final = 0.1  # †
 """Smallest C on B, nats per carrier."""
-EFFECT_NATS: Final = 0.1  # †
+EFFECT_NATS: Final = rules.SMALLEST_EFFECT  # †
 """Smallest causal effect T on B, nats per carrier."""
 ALPHA: Final = 0.05
 MIN_RECOVERED: Final = 0.3  # †

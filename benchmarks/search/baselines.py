@@ -15,7 +15,7 @@ from audit.search.handover import reserve
 from audit.search.measuring import Measuring
 from audit.search.runs import Runs
 from audit.search.scan import in_contexts
-from audit.search.sizes import AUTO, LATE, SIZES, layers_at
+from audit.search.sizes import LATE, SIZES, contexts_of, layers_at
 from audit.search.trials import Scored, trials
 from backdoor_audit.contract.spec.carriers import Carrier
 from backdoor_audit.contract.spec.search import SearchSpec
@@ -33,7 +33,7 @@ def by_reaction(
     """
     sizes, runs = SIZES[spec.budget], Runs(Runner(pair))
     reserved = reserve(carriers, sizes, seed)
-    contexts = AUTO[spec.budget] if isinstance(spec.contexts, str) else spec.contexts
+    contexts = contexts_of(spec)
     measuring = Measuring(Contexts(pair, "auto"), runs, (), layers_at(LATE, pair.n_blocks), reserved.scan)
     tried, _ = trials(spec, pair.tokenizer, sizes)
     items = sorted(in_contexts(tried, contexts, ()), key=lambda item: (item.context, len(item.string), item.string))

@@ -8,7 +8,6 @@ from backdoor_audit.contract.lifecycle import STAGES, Stage
 _WEIGHTS: Final[dict[Stage, float]] = {
     "resolve": 0.02,
     "preflight": 0.03,
-    "search": 0.0,
     "extract": 0.30,
     "train": 0.30,
     "confirm": 0.25,
@@ -16,7 +15,7 @@ _WEIGHTS: Final[dict[Stage, float]] = {
     "explain": 0.05,
     "report": 0.03,
 }
-"""Rough shares of the time, for a progress bar; they add up to 1 and promise nothing."""
+"""Rough shares of the time without a search, for a progress bar; they add up to 1 and promise nothing."""
 
 _SEARCH: Final = 0.6
 """Share of a search, where there is one; the other stages share the rest."""
@@ -35,9 +34,8 @@ def overall(stage: Stage, fraction: float, *, searches: bool = False) -> float:
     Args:
         searches: whether the audit looks for its strings first.
     """
-    weights = {each: weight * (1 - _SEARCH) for each, weight in _WEIGHTS.items()} | {"search": _SEARCH}
-    if not searches:
-        weights = dict(_WEIGHTS)
+    share = _SEARCH if searches else 0.0
+    weights = {each: weight * (1 - share) for each, weight in _WEIGHTS.items()} | {"search": share}
     before = sum(weights[earlier] for earlier in STAGES[: STAGES.index(stage)])
     return round(before + weights[stage] * clamp(fraction), 6)
 

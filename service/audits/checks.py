@@ -51,7 +51,7 @@ def _wrong_layers(spec: AuditSpec, base: CheckpointHeaders | None) -> list[Error
 
 def _wrong_carriers(spec: AuditSpec) -> list[ErrorItem]:
     try:
-        plan_audit(spec if spec.search is None else planned_spec(spec))
+        plan_audit(planned_spec(spec))
     except InvalidAudit as error:
         return [ErrorItem("body", "#/carriers", f"{error.message}; {error.hint}" if error.hint else error.message)]
     return []

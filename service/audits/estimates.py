@@ -10,7 +10,8 @@ from typing import Final
 
 from audit.models.depths import auto_layers
 from audit.plan import AuditPlan, plan_audit
-from audit.search.judged import places_tried, planned_spec, strings_tried
+from audit.search.judged import planned_spec, strings_tried
+from audit.search.sizes import contexts_of
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 from models_store.checkpoint import CheckpointHeaders
@@ -37,7 +38,7 @@ def estimate(models: ModelsStore, durations: Durations, owner: str, spec: AuditS
     check_spec(models, spec)
     base, tuned = models.headers(spec.base_model), models.headers(spec.fine_tuned)
     warnings = models.check_fit(base, tuned)
-    plan = plan_audit(spec if spec.search is None else planned_spec(spec))
+    plan = plan_audit(planned_spec(spec))
     sequences = plan.sequences()
     tokens = int(sequences * (_tokens_of_a_prompt(plan) + plan.sizes.continuation_tokens))
     layers = len(auto_layers(base.blocks)) if isinstance(spec.layers, str) else len(spec.layers)
@@ -85,8 +86,8 @@ def _not_given(
         found.append("which decoys are left out: those whose number of tokens is not the triggered string's")
     if spec.search is not None:
         found.append(
-            f"tokens of the search: its strings are first tried in up to {places_tried(spec.search)} places, and how "
-            "many are followed up depends on what they do; prompts and tokens are those of the audit of one find"
+            f"tokens of the search: its strings are first tried in up to {len(contexts_of(spec.search))} places, and "
+            "how many are followed up depends on what they do; prompts and tokens are those of the audit of one find"
         )
     if seconds is None:
         found.append("seconds: no audit of this base with these sizes has ended here yet")

@@ -14,10 +14,7 @@ from typing import Any, Final
 
 from audit.prompts.decoys.words import CLASSES
 from audit.search.lists import phrases
-from backdoor_audit.contract.spec.search import Budget
 
-VOCABULARY: Final[dict[Budget, int]] = {"quick": 2_000, "standard": 12_000, "thorough": 40_000}
-"""Words of the vocabulary that are tried at most."""
 _ORDINARY: Final = 4_000
 _FEW: Final = 200
 _CODES: Final = ("cc", "ff", "xx", "zz", "qq", "kk", "xyz", "abc", "foo", "bar", "qux", "zeta", "vx", "jk")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr
 
 from audit.measure import divergence as outputs
-from audit.measure.divergence import carrier_kl, kl, log_probabilities, many_carrier_kl
+from audit.measure.divergence import carrier_kl, kl, log_probabilities
 from tests.audit.small_models import small_runner
 
 
@@ -32,12 +32,8 @@ def by_scipy(parts, p, q):
 @pytest.mark.parametrize("rows", [1, 4, 512])
 def test_divergences_are_scipys(rows, parts, monkeypatch, assert_close):
     monkeypatch.setattr(outputs, "_ROWS", rows)
-    p, q, other = finals(0), finals(1), finals(2)
-    expected = by_scipy(parts, p, q)
-    assert_close(carrier_kl(parts, p, q), expected.sum(-1))
-    first, second = many_carrier_kl(parts, [p, other], q)
-    assert_close(first, expected.sum(-1))
-    assert_close(second, by_scipy(parts, other, q).sum(-1))
+    p, q = finals(0), finals(1)
+    assert_close(carrier_kl(parts, p, q), by_scipy(parts, p, q).sum(-1))
 
 
 def test_equal_runs_do_not_diverge(parts):
