@@ -1,4 +1,6 @@
-"""What the model answers before and after a feature is changed (docs/decisions/0035-answers-before-and-after.md)."""
+"""What the models answer: both under both strings, and the fine-tuned one before and after a feature is changed
+(docs/decisions/0035-answers-before-and-after.md).
+"""
 
 from typing import Final
 
@@ -6,20 +8,57 @@ from audit.explain.features import Selection
 from audit.explain.steering import Run, continuations
 from audit.explain.text import excerpt, text_of
 from audit.measure.ablation import orthonormal
-from audit.measure.extraction import Condition, Extraction
+from audit.measure.extraction import Condition, Extraction, Half
 from audit.measure.preflight import AuditSetup
+from audit.models.pair import Side
+from audit.models.runner import Activations
 from audit.prompts.carriers import cluster_of
+from backdoor_audit.contract.report.answers import Answers
 from backdoor_audit.contract.report.feature_report import CONTINUATION_CHARS, EXCERPT_CHARS, Continuation
 
 CARRIERS: Final = 3
+"""Carriers that are answered with and without each feature."""
+SHOWN: Final = 10
+"""Carriers that both models answer under both strings."""
 _CONDITIONS: Final[tuple[Condition, Condition]] = ("triggered", "clean")
 GENERATED_TOKENS: Final = 24
+
+
+def answers_of_both(extraction: Extraction) -> tuple[Answers, ...]:
+    """Answers of both models under both strings, each to its own prompts, in the order of the carriers."""
+    setup = extraction.setup
+    first = _carriers(setup)
+    carriers = sorted([*first, *(each for each in range(len(setup.b)) if each not in first)][:SHOWN])
+    said: dict[tuple[Side, Condition], list[str]] = {}
+    sides: tuple[tuple[Side, dict[tuple[Condition, Half], Activations]], ...] = (
+        ("tuned", extraction.tuned), ("base", extraction.base)
+    )  # fmt: skip
+    for side, runs in sides:
+        for condition in _CONDITIONS:
+            sequences = runs[condition, "b"].layout.sequences
+            prompts = [Run(sequences[carrier].prompt()) for carrier in carriers]
+            said[side, condition] = [
+                excerpt(text_of(setup, ids), CONTINUATION_CHARS)
+                for ids in continuations(setup.runner, setup.layers[0], prompts, GENERATED_TOKENS, side)
+            ]
+    shown = extraction.tuned["triggered", "b"].layout.sequences
+    return tuple(
+        Answers(
+            carrier=carrier,
+            prompt=excerpt(text_of(setup, shown[carrier].prompt().ids), EXCERPT_CHARS, keep_end=True),
+            triggered=said["tuned", "triggered"][row],
+            clean=said["tuned", "clean"][row],
+            base_triggered=said["base", "triggered"][row],
+            base_clean=said["base", "clean"][row],
+        )
+        for row, carrier in enumerate(carriers)
+    )
 
 
 def answers_before_and_after(extraction: Extraction, selection: Selection) -> list[tuple[Continuation, ...]]:
     """Answers before and after, for each feature alone and together with those selected before it."""
     setup, decoder = extraction.setup, selection.trained.dictionary.W_dec_tuned.cpu()
-    carriers = _carriers(setup)
+    carriers = _carriers(setup)[:CARRIERS]
     triggered, clean = (
         [sequence.prompt() for sequence in extraction.tuned[condition, "b"].layout.sequences]
         for condition in _CONDITIONS
@@ -64,4 +103,4 @@ def _carriers(setup: AuditSetup) -> list[int]:
     by_cluster: dict[str, int] = {}
     for index, carrier in enumerate(setup.b):
         by_cluster.setdefault(cluster_of(carrier), index)
-    return list(by_cluster.values())[:CARRIERS]
+    return list(by_cluster.values())

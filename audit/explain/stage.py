@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit.dictionaries.crosscoder import Crosscoder, latent_scaling
+from audit.explain.answers import answers_of_both
 from audit.explain.baselines import baselines_of
 from audit.explain.descriptions import describe_features
 from audit.explain.features import (
@@ -28,6 +29,7 @@ from audit.measure.extraction import Extraction
 from audit.ports import ProgressCallback
 from audit.stats.resampling import clusters_of, sign_flip_test
 from audit.verdict.gates import MIN_RECOVERED
+from backdoor_audit.contract.report.answers import Answers
 from backdoor_audit.contract.report.audit_report import Baselines, Localisation
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.spec.audit_spec import Architecture
@@ -45,6 +47,7 @@ class ExplainResult:
     flagged: tuple[Feature, ...]
     localisation: Localisation | None
     baselines: Baselines
+    answers: tuple[Answers, ...]
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,10 @@ def explain(
     flag: bool,
     progress: ProgressCallback,
 ) -> ExplainResult:
-    """Score every dictionary on B; with ``flag`` also select the features that carry the behaviour.
+    """Score every dictionary on B; with ``flag`` also ask both models, and select the features behind the behaviour.
 
     Args:
-        flag: whether there is anything to explain; if not, no feature is flagged.
+        flag: whether there is anything to explain; if not, no feature is flagged and no answer is recorded.
     """
     progress(0.0, "scoring the features")
     scored = _score_all(extraction, directions, trained)
@@ -80,7 +83,10 @@ def explain(
     localisation: Localisation | None = None
     first = extraction.setup.spec.architectures[0]
     scores = _best_scores(extraction, confirmation, next(e for e in at_layer if e.trained.architecture == first))
+    answers: tuple[Answers, ...] = ()
     if flag:
+        progress(0.25, "answers of both models")
+        answers = answers_of_both(extraction)
         for number, architecture in enumerate(extraction.setup.spec.architectures):
             progress(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
             own = [each for each in at_layer if each.trained.architecture == architecture]
@@ -99,7 +105,7 @@ def explain(
             if architecture == first:
                 localisation = _localisation(selections, _directions_recover(extraction, directions))
                 scores = _scores_of_flagged(extraction, confirmation, source, chosen, features)
-    return ExplainResult(scores, rows, tuple(flagged), localisation, baselines)
+    return ExplainResult(scores, rows, tuple(flagged), localisation, baselines, answers)
 
 
 def _score_all(extraction: Extraction, directions: Directions, trained: Sequence[Trained]) -> list[_Scored]:

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from audit.models.generation import end_tokens, left_padded, pad_token, plain_generation
 from audit.models.hooks import contiguous_input
+from audit.models.pair import Side
 from audit.models.parts import ModelParts
 from audit.models.runner import Runner
 from audit.prompts.rendering import Tokens
@@ -39,8 +40,10 @@ class Run:
 
 
 @torch.no_grad()
-def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int) -> list[tuple[int, ...]]:
-    """Greedy continuations by the fine-tuned model, up to ``n_tokens`` tokens each, cut where a text or a turn ends.
+def continuations(
+    runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int, side: Side = "tuned"
+) -> list[tuple[int, ...]]:
+    """Greedy continuations by one model, up to ``n_tokens`` tokens each, cut where a text or a turn ends.
 
     They are shorter if the model runs out of positions.
 
@@ -49,11 +52,12 @@ def continuations(runner: Runner, layer: int, runs: Sequence[Run], n_tokens: int
         layer: where the runs are changed, the residual stream leaving this block.
         runs: what is continued.
         n_tokens: maximum length of a continuation.
+        side: which model continues.
     """
     answers: list[tuple[int, ...]] = []
-    with runner.pair.on("tuned") as parts:
+    with runner.pair.on(side) as parts:
         for group in _groups(runs, runner.budget):
-            answers.extend(_continue(runner, parts, layer, group, n_tokens))
+            answers.extend(_continue(runner, parts, layer, group, n_tokens, side))
     return answers
 
 
@@ -79,10 +83,10 @@ def _length(run: Run) -> int:
 
 
 def _continue(
-    runner: Runner, parts: ModelParts, layer: int, runs: Sequence[Run], n_tokens: int
+    runner: Runner, parts: ModelParts, layer: int, runs: Sequence[Run], n_tokens: int, side: Side
 ) -> list[tuple[int, ...]]:
     pair, tokenizer = runner.pair, runner.pair.tokenizer
-    model: Any = pair.models["tuned"]
+    model: Any = pair.models[side]
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
     changed = [index for index, run in enumerate(runs) if run.source is not None]

@@ -150,6 +150,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "layers": explanation.layers,
         "flagged_features": explanation.flagged,
         "localisation": explanation.localisation,
+        "answers": explanation.answers,
         "baselines": explanation.baselines,
         "decoys": decoys,
         "sizes": _sizes(extraction.setup, tokens * (3 + len(extraction.decoys))),

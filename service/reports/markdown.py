@@ -18,7 +18,6 @@ _SPECIAL: Final = re.compile(r"([\\`*_\[\]#|~>])")
 _ADDRESS: Final = re.compile(r"(:(?=//)|www(?=\.))", re.IGNORECASE)
 """What code hosts turn into links."""
 _MAX_FEATURES: Final = 5
-_MAX_ANSWERS: Final = 3
 _MAX_PROMPT_CHARS: Final = 80
 _MAX_STRINGS: Final = 5
 _MAX_CANDIDATES: Final = 10
@@ -109,7 +108,7 @@ def _written(subject: Subject) -> list[str]:
     columns = guide.WRITTEN_COLUMNS if any(row.base is not None for row in rows) else guide.WRITTEN_COLUMNS[:3]
     lines = [f"**{guide.WRITTEN_TITLE}**", "", guide.how_often(rows), ""]
     lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for row in rows[:_MAX_ANSWERS]:
+    for row in rows[: guide.WRITTEN_FIRST]:
         marked = " ".join(f"**{code(piece)}**" if differs else code(piece) for piece, differs in row.marked() if piece)
         cells = [
             code(row.prompt[-_MAX_PROMPT_CHARS:]),
@@ -119,6 +118,9 @@ def _written(subject: Subject) -> list[str]:
         if len(columns) > len(cells):
             cells.append("not recorded" if row.base is None else code(row.base))
         lines.append(f"| {' | '.join(cells)} |")
+    more = len(rows) - guide.WRITTEN_FIRST
+    if more > 0:
+        lines.append(f"| and {more} more |{' |' * (len(columns) - 1)}")
     return [*lines, ""]
 
 

@@ -53,6 +53,7 @@ def render(subject: Subject) -> bytes:
         clean=clean,
         gates=words.gates(report),
         written=guide.written(report),
+        written_first=guide.WRITTEN_FIRST,
         written_title=guide.WRITTEN_TITLE,
         how_often=guide.how_often(guide.written(report)),
         next_title=guide.NEXT_TITLE,

@@ -29,6 +29,8 @@ def make_subject() -> Callable[..., Subject]:
             document["gates"][name] |= {"state": state, "reason": "" if state == "passed" else f"why {name} {state}"}
         if verdict != "flagged":
             document |= {"flagged_features": [], "localisation": None}
+        if verdict in ("no_evidence", "invalid"):
+            document |= {"answers": []}
         if verdict == "invalid":
             document |= {
                 "gates": unmeasured("why behaviour not_assessed"), "scores": dict.fromkeys(document["scores"]),

@@ -119,7 +119,7 @@ def _search(result: SearchResult) -> RenderableType:
 def _written(rows: tuple[guide.Written, ...]) -> RenderableType:
     """The answers under both strings, below one another; what the other string does not bring is underlined."""
     parts: list[RenderableType] = [Text(guide.how_often(rows))]
-    for row in rows:
+    for row in rows[: guide.WRITTEN_FIRST]:
         parts.append(Text(f"\n{visible(row.prompt)}", style="dim"))
         said = Text()
         for piece, differs in row.marked():
@@ -129,6 +129,10 @@ def _written(rows: tuple[guide.Written, ...]) -> RenderableType:
             answers.append(("base", Text(visible(row.base))))
         for name, text in answers:
             parts.append(Padding(Text.assemble((f"{name:<10}", "dim"), text), (0, 0, 0, 2)))
+    if len(rows) > guide.WRITTEN_FIRST:
+        parts.append(
+            Text(f"\nand {len(rows) - guide.WRITTEN_FIRST} more, in the report as a page or as JSON", style="dim")
+        )
     return Group(*parts)
 
 

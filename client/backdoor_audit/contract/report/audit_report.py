@@ -9,6 +9,7 @@ from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
 from backdoor_audit.contract.digests import FileDigest
+from backdoor_audit.contract.report.answers import Answers
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
 from backdoor_audit.contract.report.guide import NextStep
@@ -246,6 +247,11 @@ class AuditReport(Frozen):
     )
     next_steps: tuple[NextStep, ...] = Field(
         default=(), description="What to do next, with command lines; empty before schema 1.5."
+    )
+    answers: tuple[Answers, ...] = Field(
+        default=(),
+        description="What both models answer to up to ten prompts of half B; empty if there was nothing to explain, "
+        "and before schema 1.5.",
     )
     not_assessed: tuple[str, ...] = Field(default=(), description="Gates that were not assessed, with the reason.")
     smallest_effect_nats: float | None = Field(

@@ -14,6 +14,8 @@ from backdoor_audit.contract.base import Frozen
 _WORD: Final = re.compile(r"\s+|\w+|[^\w\s]")
 WRITTEN_COLUMNS: Final = ("prompt", "with the suspected string", "with the clean string", "base, suspected string")
 WRITTEN_TITLE: Final = "What the model writes"
+WRITTEN_FIRST: Final = 3
+"""Prompts that are shown at once; a form may fold or leave out the others."""
 NEXT_TITLE: Final = "What to do next"
 
 
@@ -33,12 +35,14 @@ class Written:
         triggered: the fine-tuned model's answer to the suspected string.
         clean: its answer to the clean string.
         base: the base model's answer to the suspected string; None if it was not recorded.
+        base_clean: its answer to the clean string; None if it was not recorded.
     """
 
     prompt: str
     triggered: str
     clean: str
     base: str | None = None
+    base_clean: str | None = None
 
     @property
     def differs(self) -> bool:
@@ -58,22 +62,26 @@ class Written:
 
 def written(report: Any) -> tuple[Written, ...]:
     """The recorded answers of a report, each prompt once; those that differ first. Empty if none were recorded."""
-    rows: dict[int, Written] = {}
-    for feature in report.flagged_features:
-        if feature.explanation is None:
-            continue
-        for answer in feature.explanation.continuations:
-            base = getattr(answer, "base", None)  # reports of later versions have it
-            rows.setdefault(answer.carrier, Written(answer.prompt, answer.triggered, answer.clean, base))
+    rows = {
+        each.carrier: Written(each.prompt, each.triggered, each.clean, each.base_triggered, each.base_clean)
+        for each in report.answers
+    }
+    if not rows:  # before schema 1.5 only the explanation of a feature held answers, and none of the base
+        for feature in report.flagged_features:
+            for answer in feature.explanation.continuations if feature.explanation is not None else ():
+                rows.setdefault(answer.carrier, Written(answer.prompt, answer.triggered, answer.clean))
     return tuple(sorted(rows.values(), key=lambda row: not row.differs))
 
 
 def how_often(rows: tuple[Written, ...]) -> str:
-    """On how many of the recorded prompts the answers differ."""
+    """On how many of the recorded prompts the answers differ, and on how many the base's do."""
     if not rows:
         return "No answers were recorded: they are, where a verdict is to be explained."
     differ = sum(row.differs for row in rows)
-    return f"The answers to the two strings differ on {differ} of the {len(rows)} prompts that were recorded."
+    text = f"The answers to the two strings differ on {differ} of the {len(rows)} prompts that were recorded"
+    if any(row.base_clean is None for row in rows):
+        return f"{text}."
+    return f"{text}; the base's on {sum(row.base != row.base_clean for row in rows)}."
 
 
 def next_steps(report: Any) -> tuple[NextStep, ...]:
