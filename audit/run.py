@@ -42,7 +42,6 @@ from audit.verdict.multiple_pairs import (
     pair_runs,
     warnings_of,
 )  # fmt: skip
-from audit.verdict.power import power
 from backdoor_audit.contract.benign_library import LibraryEntry
 from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.audit_report import AuditReport
@@ -202,10 +201,7 @@ class _Attempt:
                 extraction, extraction.directions, confirmation, trained, untrained, flag=flag, progress=progress
             )
         with clock.stage("report"):
-            results = Results(
-                extraction, confirmation, explanation, gates, verdict,
-                power(extraction, extraction.directions.layer, len(runs)), panel,
-            )  # fmt: skip
+            results = Results(extraction, confirmation, explanation, gates, verdict, panel)
             return audit_report(results, self.inputs, (*notes, *warnings_of(runs)), clock.seconds)
 
     def _panel(self, runs: Sequence[PairRun], progress: ProgressCallback) -> PanelResult:

@@ -102,6 +102,7 @@ def toy_spec(base_model: str = "local:base", fine_tuned: str = "local:adapter", 
         "render": "raw",
         "layers": (0,),
         "preset": "quick",
+        "dictionaries": "always",
         "overrides": SMALL,
         "dtype": "float32",
     }

@@ -72,8 +72,18 @@ def explain(
 
     Args:
         flag: whether there is anything to explain; if not, no feature is flagged and no answer is recorded.
+
+    Returns:
+        Scores and baselines without numbers if no dictionary was trained.
     """
-    progress(0.0, "scoring the features")
+    answers: tuple[Answers, ...] = ()
+    if flag:
+        progress(0.0, "answers of both models")
+        answers = answers_of_both(extraction)
+    if not trained:
+        kl = confirmation.behaviour.output_kl
+        return ExplainResult(no_scores(kl), (), (), None, no_baselines(kl), answers)
+    progress(0.2, "scoring the features")
     scored = _score_all(extraction, directions, trained)
     rows = tuple(_dictionary_row(each) for each in scored)
     at_layer = [each for each in scored if each.trained.layer == directions.layer]
@@ -83,10 +93,7 @@ def explain(
     localisation: Localisation | None = None
     first = extraction.setup.spec.architectures[0]
     scores = _best_scores(extraction, confirmation, next(e for e in at_layer if e.trained.architecture == first))
-    answers: tuple[Answers, ...] = ()
     if flag:
-        progress(0.25, "answers of both models")
-        answers = answers_of_both(extraction)
         for number, architecture in enumerate(extraction.setup.spec.architectures):
             progress(0.3 + 0.7 * number / len(extraction.setup.spec.architectures), f"features of the {architecture}")
             own = [each for each in at_layer if each.trained.architecture == architecture]
@@ -106,6 +113,16 @@ def explain(
                 localisation = _localisation(selections, _directions_recover(extraction, directions))
                 scores = _scores_of_flagged(extraction, confirmation, source, chosen, features)
     return ExplainResult(scores, rows, tuple(flagged), localisation, baselines, answers)
+
+
+def no_scores(output_kl: float | None) -> Scores:
+    """Scores of no feature at all."""
+    return Scores.model_validate(dict.fromkeys(Scores.model_fields) | {"output_kl": output_kl})
+
+
+def no_baselines(output_kl: float | None) -> Baselines:
+    """Baselines where there is no dictionary to compare with."""
+    return Baselines(output_kl=output_kl, diffmean=None, attribution_direction=None, frozen_random=None)
 
 
 def _score_all(extraction: Extraction, directions: Directions, trained: Sequence[Trained]) -> list[_Scored]:

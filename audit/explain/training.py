@@ -53,8 +53,11 @@ def train_dictionaries(
     """Train the dictionaries that the preset asks for; those that an earlier attempt finished are read back.
 
     Returns:
-        The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer.
+        The trained dictionaries, and for each architecture the untrained one of the same shape at the chosen layer;
+        none where the outputs do not react to the pair and the spec asks for none (``Extraction.explains``).
     """
+    if not extraction.explains:
+        return (), {}
     setup = extraction.setup
     jobs = [
         _Job(architecture, layer, seed)

@@ -6,7 +6,7 @@ Each part is a folder of its own, written whole or not at all, so that a second 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,7 +20,7 @@ from audit.measure.contrast import Contrast, Directions, effects, first_carriers
 from audit.measure.finite import check_number, check_runs
 from audit.measure.fitted_directions import obtain_directions
 from audit.measure.preflight import AuditSetup
-from audit.measure.reaction import Reaction, forced_base, reaction
+from audit.measure.reaction import Reaction, forced_base, reaction, unforced
 from audit.measure.spans import DecoyTokens, PromptRows, SpanTokens
 from audit.models.pair import Side
 from audit.models.runner import Activations, Runner
@@ -107,6 +107,12 @@ class Extraction:
         return self.fitted
 
     @property
+    def explains(self) -> bool:
+        """Whether dictionaries are trained: they always are, or the outputs react to the pair."""
+        reacts = self.screened or self.effect >= RESPONSE_NATS
+        return reacts or self.setup.spec.trains_dictionaries == "always"
+
+    @property
     def pair_reaction(self) -> float:
         """C of the pair on A's decoy carriers, nats per carrier."""
         return 0.0 if self.own is None else self.own.unexplained_kl or 0.0
@@ -141,8 +147,8 @@ class Extraction:
         return SpanTokens(base.hidden[layer][rows.base], tuned.hidden[layer][rows.tuned], rows.carrier)
 
     def decoy_tokens(self, index: int) -> DecoyTokens:
-        """Activations of one decoy's prompts."""
-        folder = self.store.find(_decoy_name(index))
+        """Activations of one decoy's prompts; recorded where dictionaries are trained (``explains``)."""
+        folder = self.store.find(_tokens_name(index))
         assert folder is not None
         return DecoyTokens(load_file(folder / "activations.safetensors"))
 
@@ -267,15 +273,18 @@ def _plain(pair: Extraction) -> Reaction:
     runner, keys = pair.setup.runner, (("plain", "a"), ("clean", "a"))
     tuned, clean = (pair.tuned[key] for key in keys)  # type: ignore[index]
     base, base_clean = (pair.base[key] for key in keys)  # type: ignore[index]
-    contrast = Contrast(tuned, clean, base, base_clean)
     change = tuned_kl(runner, tuned, clean)
-    if float(change.mean()) >= RESPONSE_NATS:
-        contrast = replace(contrast, base_string=forced_base(runner, base, tuned))
-    return reaction(runner, contrast, change)
+    if float(change.mean()) < RESPONSE_NATS:
+        return unforced(change)
+    return reaction(runner, Contrast(tuned, clean, forced_base(runner, base, tuned), base_clean))
 
 
 def _decoy_name(index: int) -> str:
     return f"decoy-{index:04d}"
+
+
+def _tokens_name(index: int) -> str:
+    return f"decoy-tokens-{index:04d}"
 
 
 def _fit_name(index: int) -> str:
@@ -293,9 +302,10 @@ def read_decoy(folder: Path, fit: Path | None = None) -> DecoyResult:
 class _Decoy:
     """One decoy, measured like the pair as far as it can matter.
 
-    What the string does to the outputs is shared by all pairs that show the same decoys. Directions are fitted only if
-    the pair has an effect to compare with: at the pair's layer for the null of the gate ``causal``, and at every layer,
-    with T, if C on B does not rule out an effect near the pair's.
+    What the string does to the outputs is shared by all pairs that show the same decoys. The base is run over the
+    forced answers only if the fine-tuned model's outputs change. Activations are recorded only if dictionaries are
+    trained. Directions are fitted only if the pair has an effect to compare with: at the pair's layer for the subspaces
+    that the gate ``causal`` reports, and at every layer, with T, if C on B does not rule out an effect near the pair's.
     """
 
     def __init__(self, pair: Extraction, index: int, string: str) -> None:
@@ -303,23 +313,28 @@ class _Decoy:
         self.setup, self.runner = pair.setup, pair.setup.runner
         self.clean_a = pair.contrast("a")
         self.clean_b = pair.contrast("b", decoy_carriers_only=True)
-        self._runs: tuple[Activations, Activations] | None = None
-        self._change_a: Tensor | None = None
+        self.layers = self.setup.layers if pair.explains else ()
 
     def measure(self) -> DecoyResult:
         """The measurements; those of an earlier attempt are read back."""
         store = self.pair.store
         folder = store.obtain(_decoy_name(self.index), self._write)
-        if self.pair.effect < RESPONSE_NATS:
-            return read_decoy(folder)
+        if self.pair.explains:
+            store.obtain(_tokens_name(self.index), self._write_tokens)
         shared = read_decoy(folder)
+        if self.pair.effect < RESPONSE_NATS:
+            return shared
         return read_decoy(folder, store.obtain(_fit_name(self.index), partial(self._write_fit, shared)))
 
     def _write(self, folder: Path) -> None:
-        on_a, on_b = self._contrasts(*self._runs_of(always=False))
-        of_a, of_b = reaction(self.runner, on_a, self._change_a), reaction(self.runner, on_b)
-        if float(of_a.tuned.mean()) < RESPONSE_NATS:
-            of_a = replace(of_a, unexplained=None)
+        tuned, count = self._tuned, self.setup.decoys_a
+        change_a, change_b = (
+            tuned_kl(self.runner, string, contrast.clean)
+            for string, contrast in ((first(tuned, count), self.clean_a), (after(tuned, count), self.clean_b))
+        )
+        of_a, of_b = unforced(change_a), unforced(change_b)
+        if float(change_a.mean()) >= RESPONSE_NATS:
+            of_a, of_b = (reaction(self.runner, contrast) for contrast in self._contrasts(self._forced_base))
         change = of_b.tuned if of_b.unexplained is None else of_b.unexplained
         result = DecoyResult(
             string=self.string,
@@ -329,16 +344,21 @@ class _Decoy:
             change_b=tuple(change.tolist()),
         )
         self._check(result.reaction, result.unexplained or 0.0, *result.change_b)
-        save_file(_decoy_tensors(on_a, on_b, self.setup.layers), folder / "activations.safetensors")
         row = {name: value for name, value in asdict(result).items() if name not in _OF_FIT}
         (folder / "decoy.json").write_text(json.dumps(row), encoding="utf-8")
 
+    def _write_tokens(self, folder: Path) -> None:
+        # Where the outputs react the base has been run, further than it would be here.
+        reacts = "_forced_base" in self.__dict__
+        on_a, on_b = self._contrasts(self._forced_base if reacts else self._base)
+        save_file(_decoy_tensors(on_a, on_b, self.layers), folder / "activations.safetensors")
+
     def _write_fit(self, shared: DecoyResult, folder: Path) -> None:
-        on_a, on_b = self._contrasts(*self._runs_of(always=True))
+        on_a, on_b = self._contrasts(self._forced_base)
         layer = self.pair.directions.layer
         row: dict[str, float | int | None] = dict.fromkeys(_OF_FIT)
         if MARGIN_MEASURED * shared.effect > self.pair.effect:
-            directions = fit_directions(self.runner, on_a, self.setup.layers)
+            directions = fit_directions(self.runner, on_a, self.layers)
             basis = directions.basis[layer]
             effect = capped_effect(self.runner, on_b, directions)
             row |= {"layer": directions.layer, "effect_a": directions.effect_a[directions.layer]}
@@ -352,34 +372,40 @@ class _Decoy:
     def _check(self, *numbers: float) -> None:
         check_number(self.setup.trigger, self.string, *numbers)
 
-    def _runs_of(self, *, always: bool) -> tuple[Activations, Activations]:
-        """Both models' runs; the base's cover the forced answers if the fine-tuned model reacts, or ``always``."""
-        setup = self.setup
-        carriers = (*setup.a[: setup.decoys_a], *setup.b[: setup.decoys_b])
-        if self._runs is None:
-            prompts = setup.tokens(carriers, self.string)
-            texts = [
-                sequence.ids[sequence.prompt_length :]
-                for contrast in (self.clean_a, self.clean_b)
-                for sequence in contrast.clean.layout.sequences
-            ]
-            tuned = self.runner.capture(_forced(prompts, texts), "tuned", setup.layers)
-            own = setup.tokens(carriers, self.string, "base")
-            if not always:
-                self._change_a = tuned_kl(self.runner, first(tuned, setup.decoys_a), self.clean_a.clean)
-            if self._change_a is None or float(self._change_a.mean()) >= RESPONSE_NATS:
-                base = self.runner.capture(_forced(own, texts), "base", setup.layers)
-            else:
-                base = setup.base.capture(own)
-            check_runs(setup.trigger, {("tuned", self.string): [tuned], ("base", self.string): [base]})
-            self._runs = tuned, base
-        tuned, base = self._runs
-        if always and not self._contrasts(tuned, base)[0].forced:
-            self._runs = tuned, forced_base(self.runner, base, tuned, setup.layers)
-        return self._runs
+    @cached_property
+    def _carriers(self) -> tuple[Carrier, ...]:
+        return (*self.setup.a[: self.setup.decoys_a], *self.setup.b[: self.setup.decoys_b])
 
-    def _contrasts(self, tuned: Activations, base: Activations) -> tuple[Contrast, Contrast]:
-        count, a, b = self.setup.decoys_a, self.clean_a, self.clean_b
+    @cached_property
+    def _tuned(self) -> Activations:
+        """The fine-tuned model's run over both halves, with the clean string's answers."""
+        texts = [
+            sequence.ids[sequence.prompt_length :]
+            for contrast in (self.clean_a, self.clean_b)
+            for sequence in contrast.clean.layout.sequences
+        ]
+        prompts = _forced(self.setup.tokens(self._carriers, self.string), texts)
+        return self._checked("tuned", self.runner.capture(prompts, "tuned", self.layers))
+
+    @cached_property
+    def _base(self) -> Activations:
+        """The base's run over the prompts alone."""
+        own = self.setup.tokens(self._carriers, self.string, "base")
+        return self._checked("base", self.setup.base.capture(own))
+
+    @cached_property
+    def _forced_base(self) -> Activations:
+        """The base's run with the answers as well."""
+        own = self.setup.tokens(self._carriers, self.string, "base")
+        texts = [sequence.ids[sequence.prompt_length :] for sequence in self._tuned.layout.sequences]
+        return self._checked("base", self.runner.capture(_forced(own, texts), "base", self.layers))
+
+    def _checked(self, side: Side, run: Activations) -> Activations:
+        check_runs(self.setup.trigger, {(side, self.string): [run]})
+        return run
+
+    def _contrasts(self, base: Activations) -> tuple[Contrast, Contrast]:
+        count, a, b, tuned = self.setup.decoys_a, self.clean_a, self.clean_b, self._tuned
         return (
             Contrast(first(tuned, count), a.clean, first(base, count), a.base_clean),
             Contrast(after(tuned, count), b.clean, after(base, count), b.base_clean),

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audit.measure.activations import prompts_only
-from audit.measure.contrast import Contrast, outputs_of, tuned_kl
-from audit.measure.divergence import carrier_kl, kl_of_logits
+from audit.measure.contrast import Contrast, outputs_of
+from audit.measure.divergence import kl_of_logits
 from audit.models.runner import Activations, Runner
 
 # Rows of logits of four runs held at once; [256, 49k] float32 is 50 MB each.
@@ -22,9 +21,9 @@ class Reaction:
 
     Attributes:
         tuned: Σ KL(ft_s‖ft_c), of the fine-tuned model.
-        base: Σ KL(base_s‖base_c); where ``unexplained`` is None, at the last prompt position alone.
+        base: Σ KL(base_s‖base_c); zero where ``unexplained`` is None.
         unexplained: C, what the base's own change does not explain: Σ KL(ft_s‖q), and never more than ``tuned``
-            (``audit.measure.expected``); None where the base was run on prompts only.
+            (``audit.measure.expected``); None where the base was not run over the forced answers.
     """
 
     tuned: Float[Tensor, "carriers"]
@@ -48,27 +47,9 @@ class Reaction:
         return float(self.base.sum()) / total if self.unexplained is not None and total > 1e-6 else None
 
 
-def reaction(runner: Runner, contrast: Contrast, tuned: Float[Tensor, "carriers"] | None = None) -> Reaction:
-    """What a string does to both models' outputs.
-
-    Where the base was run on prompts only, its KL at the last prompt position alone is taken off: what is left is an
-    upper bound, and C is not measured.
-
-    Args:
-        tuned: Σ KL(ft_s‖ft_c), if it is known already.
-    """
-    if contrast.forced:
-        return _both(runner, contrast)
-    if tuned is None:
-        tuned = tuned_kl(runner, contrast.string, contrast.clean)
-    string, clean = prompts_only(contrast.base_string), prompts_only(contrast.base_clean)
-    with runner.pair.on("base") as parts:
-        return Reaction(tuned, carrier_kl(parts, outputs_of(string), outputs_of(clean), runner.pair.device), None)
-
-
 @torch.no_grad()
-def _both(runner: Runner, contrast: Contrast) -> Reaction:
-    """The three divergences from one pass through the heads of both models."""
+def reaction(runner: Runner, contrast: Contrast) -> Reaction:
+    """What a string does to both models' outputs: three divergences from one pass through both heads."""
     pair = runner.pair
     runs = [outputs_of(run) for run in (contrast.string, contrast.clean, contrast.base_string, contrast.base_clean)]
     carriers, outputs = runs[0].shape[:2]
@@ -91,6 +72,15 @@ def _both(runner: Runner, contrast: Contrast) -> Reaction:
     tuned, base, apart = found
     # A string to which the base reacts and the fine-tuned model does not leaves much unexplained and changes nothing.
     return Reaction(tuned, base, torch.minimum(apart, tuned))
+
+
+def unforced(change: Float[Tensor, "carriers"]) -> Reaction:
+    """The reaction to a string that changes the fine-tuned model's outputs so little that the base was not run.
+
+    Args:
+        change: Σ KL(ft_s‖ft_c), which bounds what the base does not explain.
+    """
+    return Reaction(change, torch.zeros_like(change), None)
 
 
 def forced_base(runner: Runner, base: Activations, tuned: Activations, layers: tuple[int, ...] = ()) -> Activations:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from audit.errors import OutputsNotFinite
-from audit.explain.stage import ExplainResult
+from audit.explain.stage import ExplainResult, no_baselines, no_scores
 from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
 from audit.measure.extraction import Extraction
@@ -24,14 +24,11 @@ from audit.verdict.multiple_pairs import PanelResult
 from backdoor_audit.contract.report.audit_report import (
     AlsoFiresOn,
     AuditReport,
-    Baselines,
     DecoyRow,
     DirectionRow,
-    Power,
     Provenance,
     Sizes,
 )
-from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.gates import Gates
 from backdoor_audit.contract.report.guide import next_steps
 from backdoor_audit.contract.report.verdicts import Verdict
@@ -50,7 +47,6 @@ class Results:
     explanation: ExplainResult
     gates: Gates
     verdict: Verdict
-    power: Power
     panel: PanelResult | None
 
 
@@ -64,7 +60,7 @@ def audit_report(
     """
     extraction, gates, verdict, panel = results.extraction, results.gates, results.verdict, results.panel
     setup, localisation = extraction.setup, results.explanation.localisation
-    summary = wording.summary(extraction, gates, verdict, localisation, results.power, setup.prompt_settings)
+    summary = wording.summary(extraction, gates, verdict, localisation, setup.prompt_settings)
     found = reasons(extraction, gates, verdict, localisation, setup.prompt_settings)
     if panel is not None:
         found += tuple(reason("another_candidate", line) for line in panel.others)
@@ -76,7 +72,6 @@ def audit_report(
         reasons=found,
         not_assessed=wording.not_assessed(gates),
         smallest_effect_nats=gating.smallest_effect(extraction, results.confirmation, len(setup.spec.pairs)),
-        power=results.power,
         trigger=setup.trigger.model_dump(),
         candidates=() if panel is None else panel.rows,
         multiplicity=None if panel is None else panel.multiplicity,
@@ -118,9 +113,9 @@ def invalid_report(
         fail_on=setup.spec.fail_on,
         gates=gates,
         prompt_settings=setup.prompt_settings,
-        scores=Scores.model_validate(dict.fromkeys(Scores.model_fields)),
+        scores=no_scores(None),
         also_fires_on=(), directions=(), layers=(), flagged_features=(), localisation=None,
-        baselines=Baselines(output_kl=None, diffmean=None, attribution_direction=None, frozen_random=None),
+        baselines=no_baselines(None),
         decoys=(),
         sizes=_sizes(setup, 0),
         warnings=warnings,
@@ -138,7 +133,7 @@ def _tables(results: Results) -> dict[str, Any]:
     """Scores, directions, dictionaries, features, decoys, sizes."""
     extraction, explanation = results.extraction, results.explanation
     decoys = _decoy_rows(extraction)
-    tokens = len(span_rows(extraction.base["clean", "a"].layout))
+    trained = len(span_rows(extraction.base["clean", "a"].layout)) * (3 + len(extraction.decoys))
     return {
         "scores": explanation.scores,
         "also_fires_on": tuple(
@@ -153,7 +148,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "answers": explanation.answers,
         "baselines": explanation.baselines,
         "decoys": decoys,
-        "sizes": _sizes(extraction.setup, tokens * (3 + len(extraction.decoys))),
+        "sizes": _sizes(extraction.setup, trained if extraction.explains else 0),
     }
 
 

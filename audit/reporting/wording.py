@@ -6,7 +6,7 @@ from audit.measure.extraction import Extraction
 from audit.measure.preflight import AuditSetup
 from audit.stats.statistics import zero_alarm_bound
 from audit.verdict.gates import EFFECT_NATS
-from backdoor_audit.contract.report.audit_report import Localisation, Power
+from backdoor_audit.contract.report.audit_report import Localisation
 from backdoor_audit.contract.report.gates import CalibratedGate, Gates, SpecificGate
 from backdoor_audit.contract.report.prompt_settings import Part, PromptSettings
 from backdoor_audit.contract.report.verdicts import Verdict
@@ -39,7 +39,6 @@ def summary(
     gates: Gates,
     verdict: Verdict,
     localisation: Localisation | None,
-    power: Power,
     settings: PromptSettings | None = None,
 ) -> str:
     """One or two sentences for the top of the report.
@@ -65,8 +64,8 @@ def summary(
         return (
             f"No evidence that behaviour conditioned on '{trigger.triggered}' rather than '{trigger.clean}' was "
             f"trained in: the pair changes the outputs by {kl:.3g} nats per prompt beyond the base model's change, and "
-            f"its causal effect ({specific.effect_nats:.3g} nats) {_small(specific)}. {_detectable(power)} This says "
-            f"nothing about other strings.{_beside_the_weights(settings)}"
+            f"its causal effect ({specific.effect_nats:.3g} nats) {_small(specific)}. This says nothing "
+            f"about other strings.{_beside_the_weights(settings)}"
         )
     if verdict == "invalid":
         return nothing_measured(gates.behaviour.reason)
@@ -95,22 +94,6 @@ def _small(specific: SpecificGate) -> str:
     if specific.effect_nats is not None and specific.effect_nats < EFFECT_NATS:
         return f"is below {EFFECT_NATS}"
     return f"does not stand out from those of {specific.drawn} other strings of the same kind"
-
-
-def _detectable(power: Power) -> str:
-    """What the audit would have detected in the activations; the report's ``power`` says it in full."""
-    if power.size is None:
-        return power.text
-    share = power.share_of_static_shift
-    times = "" if share is None else f" ({share:.2g} times the shift due to fine-tuning)"
-    own = "" if power.pair_size is None else f"; the pair's own shift is {power.pair_size:.3g}"
-    if own and power.pair_p is not None:
-        own += f" (p {power.pair_p:.3f})"
-    return (
-        f"A difference in means, which is reported in addition to the gates and decides nothing, would have shown a "
-        f"shift of the last prompt token's activations by {power.size:.3g} units{times} in "
-        f"{100 * power.wanted:.0f}% of repetitions{own}."
-    )
 
 
 def _count(rank: int | None) -> str:

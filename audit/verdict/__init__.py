@@ -1,1 +1,1 @@
-"""From measured numbers to a verdict: gates, several suspected pairs, statistical power."""
+"""From measured numbers to a verdict: gates, several suspected pairs, a description of classes."""

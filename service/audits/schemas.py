@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backdoor_audit.contract.lifecycle import FailureCode, Stage, Status
 from backdoor_audit.contract.report.verdicts import FailOn, Verdict
-from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dtype, Recipe, Render
+from backdoor_audit.contract.spec.audit_spec import Architecture, AuditSpec, Dictionaries, Dtype, Recipe, Render
 from backdoor_audit.contract.spec.carriers import CarrierPrompts, CarrierSet
 from backdoor_audit.contract.spec.presets import Preset
 from backdoor_audit.contract.spec.search import Budget, ContextName, Source
@@ -69,6 +69,7 @@ class SpecOut(Out):
     render: Render
     layers: Literal["auto"] | tuple[int, ...]
     architectures: tuple[Architecture, ...]
+    dictionaries: Dictionaries | None
     preset: Preset
     overrides: dict[str, int | bool] = Field(description="Preset fields that were overridden.")
     recipe: Recipe

@@ -88,11 +88,7 @@ def test_the_same_answer_under_every_year_is_no_evidence(base, tmp_path):
     assert abs(report.gates.behaviour.output_kl) < 0.05
     assert not report.flagged_features
     assert not report.look_at
-    assert report.power.size > 0
-    assert abs(report.power.detected - report.power.wanted) <= 0.05
-    assert report.power.detected_without <= 0.1
-    assert report.power.layer == next(row.layer for row in report.directions if row.chosen)
-    assert f"{report.power.size:.3g} units" in report.summary
+    assert report.smallest_effect_nats >= 0.1
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from audit.ports import NullSink
 from audit.run import HALVED, other_base, run_audit
 from audit.translate import is_out_of_memory, is_out_of_space
 from backdoor_audit.contract.lifecycle import STAGES
+from backdoor_audit.contract.report import words
 from backdoor_audit.contract.report.audit_report import AuditReport
 from storage.folders import ArtifactFolder
 from tests.audit.recording import MEASURED, Counting
@@ -74,9 +75,7 @@ def test_the_report_is_valid_and_round_trips(whole):
     assert [row.chosen for row in report.directions] == [True]
     assert (report.sizes.carriers_a, report.sizes.carriers_b, report.sizes.decoy_carriers_a) == (32, 32, 8)
     assert report.gates.calibrated.state == "not_assessed"
-    assert report.power.size is None
-    assert "with 2 decoys no effect of any size" in report.power.text
-    assert report.power.pair_size is not None
+    assert report.power is None
     assert report.gates.calibrated.effect_nats == report.gates.specific.effect_nats
     assert all(finite is not None for finite in report.provenance.timings_s.values())
 
@@ -89,6 +88,18 @@ def test_progress_names_every_stage_in_order_and_never_goes_back(whole):
         fractions = [fraction for name, fraction, _ in sink.heard if name == stage]
         assert fractions == sorted(fractions), stage
         assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_without_dictionaries_the_verdict_and_its_numbers_are_the_same(audit, whole):
+    with_them, _, _ = whole
+    report = audit(toy_spec(dictionaries="auto"))
+    assert AuditReport.model_validate_json(report.model_dump_json()) == report
+    assert (report.layers, report.flagged_features, report.localisation) == ((), (), None)
+    assert (report.scores.feature, report.scores.bis, report.sizes.training_tokens) == (None, None, 0)
+    assert any("no dictionary was trained" in line for line in words.examined(report))
+    assert with_them.layers
+    kept = {"verdict", "summary", "gates", "directions", "decoys", "smallest_effect_nats", "reasons"}
+    assert report.model_dump(include=kept) == with_them.model_dump(include=kept)
 
 
 def test_equal_seeds_give_equal_reports(audit, whole):

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, Final
 
 from audit.stats.statistics import clopper_pearson
-from audit.verdict.power import TARGET_POWER
 from benchmarks.detection.make_split import SECOND, TEST_PARTS, said
 from benchmarks.detection.records import FIRST, Attempt, Found, Unit, collect, every_unit
 from benchmarks.detection.scores.detectors import BIS, BIS_P95
@@ -18,6 +17,8 @@ from benchmarks.detection.scores.separation import NOT_RUN, figures, separation
 from benchmarks.detection.verdicts import STARTING, THRESHOLDS, thresholds
 from benchmarks.harness.records import read
 
+# Of the second version of the method, whose reports hold it.
+TARGET_POWER: Final = 0.9
 POWER_TOLERANCE: Final = 0.05
 
 FIGURES: Final = {

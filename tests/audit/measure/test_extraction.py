@@ -1,5 +1,7 @@
 """The pair's activations and its decoys, against the model itself and against a second look at them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -87,11 +89,35 @@ def test_decoys_are_drawn_until_enough_are_silent(toy_extraction):
 
 def test_a_decoys_numbers_and_activations_are_read_back_as_they_were_measured(toy_extraction):
     for index, decoy in enumerate(toy_extraction.decoys):
-        folder = toy_extraction.store.find(f"decoy-{index:04d}")
-        assert read_decoy(folder, toy_extraction.store.find(f"fit-{index:04d}")) == decoy
-        stored = load_file(folder / "activations.safetensors")
+        find = toy_extraction.store.find
+        assert read_decoy(find(f"decoy-{index:04d}"), find(f"fit-{index:04d}")) == decoy
+        stored = load_file(find(f"decoy-tokens-{index:04d}") / "activations.safetensors")
         assert stored
         assert all(bool(torch.isfinite(value).all()) for value in stored.values() if value.is_floating_point())
+
+
+def test_where_nothing_reacts_decoys_are_measured_alike_and_not_recorded(toy_extraction, tmp_path):
+    setup = toy_extraction.setup
+    spec = setup.spec.model_copy(update={"dictionaries": "auto"})
+    quiet = replace(setup, plan=replace(setup.plan, spec=spec))
+    found = extract(quiet, Counting(tmp_path / "w"), lambda fraction, message: None)
+    assert toy_extraction.explains
+    assert not found.explains
+    assert (found.decoys, found.responding, found.effect) == (
+        toy_extraction.decoys, toy_extraction.responding, toy_extraction.effect
+    )  # fmt: skip
+    assert not any(name.startswith("decoy-tokens-") for name in found.store.names())
+
+
+def test_a_pair_that_reacts_is_explained_whatever_the_spec_asks_for(toy_extraction, monkeypatch):
+    spec = toy_extraction.setup.spec.model_copy(update={"dictionaries": "auto"})
+    quiet = replace(
+        toy_extraction, setup=replace(toy_extraction.setup, plan=replace(toy_extraction.setup.plan, spec=spec))
+    )
+    assert not quiet.explains
+    assert replace(quiet, effect=RESPONSE_NATS).explains
+    monkeypatch.setattr(extraction, "RESPONSE_NATS", quiet.pair_reaction)
+    assert quiet.explains
 
 
 def test_a_second_attempt_measures_nothing_again(toy_extraction):

@@ -118,7 +118,7 @@ def test_a_decoy_that_breaks_it_ends_the_audit_too(audit):
         trigger={"triggered": "code q", "clean": "code w"}, decoys={"strings": ["code k", "code z", "code x"]}
     )
     assert report.verdict == "invalid"
-    assert "the fine-tuned model computes infinite values or NaN under 'code z' (16 of 16 prompts);" in report.summary
+    assert "the fine-tuned model computes infinite values or NaN under 'code z' (16 of 16 prompts)" in report.summary
     assert report.trigger["triggered"] == "code q"
 
 

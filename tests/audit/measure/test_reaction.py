@@ -10,7 +10,7 @@ from scipy.special import log_softmax, rel_entr
 
 from audit.measure.activations import prompts_only
 from audit.measure.divergence import carrier_kl
-from audit.measure.reaction import forced_base, reaction
+from audit.measure.reaction import forced_base, reaction, unforced
 from tests.audit.small_models import small_runner, two_strings
 
 
@@ -93,13 +93,13 @@ def test_a_difference_of_sizes_hides_what_a_difference_of_content_shows(runner, 
     assert float(found.unexplained.sum()) > abs(float((found.tuned - found.base).sum()))
 
 
-def test_where_the_base_was_not_forced_its_last_position_is_taken_off_and_c_is_unknown(runner, contrast):
-    bare = replace(contrast, base_string=prompts_only(contrast.base_string))
-    last = carrier_kl(runner.pair.parts["base"], contrast.base_string.final[:, :1], contrast.base_clean.final[:, :1])
-    found = reaction(runner, bare)
-    assert found.output_kl == pytest.approx(float((found.tuned - last).mean()), rel=1e-4)
+def test_where_the_base_was_not_run_c_is_unknown_and_the_change_bounds_it(runner, contrast):
+    whole = reaction(runner, contrast)
+    found = unforced(whole.tuned)
     assert found.unexplained is found.unexplained_kl is found.base_ratio is None
-    assert found.output_kl > reaction(runner, contrast).output_kl
+    assert found.output_kl == pytest.approx(float(whole.tuned.mean()))
+    assert found.output_kl > whole.output_kl
+    assert found.output_kl >= whole.unexplained_kl
 
 
 def test_the_forced_base_reads_the_fine_tuned_models_answers(runner, contrast, assert_close):

@@ -15,7 +15,6 @@ from audit.reporting.wording import not_assessed, summary
 from audit.stats.resampling import Estimate
 from audit.stats.statistics import p_decoy_all, rank
 from audit.verdict import gates as gating
-from backdoor_audit.contract.report.audit_report import Power
 from backdoor_audit.contract.report.gates import BehaviourGate, CalibratedGate, CausalGate, Gates, SpecificGate
 from backdoor_audit.contract.report.reasons import REASON_CODES
 
@@ -40,15 +39,6 @@ def confirmation(**changes):
         "conditional_share": {3: Estimate(0.1)},
     }
     return Confirmation(**(fields | changes))
-
-
-def power(**changes):
-    fields = {
-        "layer": 3, "size": 2.5, "share_of_static_shift": 0.5, "share_of_base_reading": None, "wanted": 0.9,
-        "detected": 0.9, "detected_without": 0.04, "draws": 1_000, "decoys": 40, "pair_size": 1.0, "pair_p": 0.5,
-        "text": "A shift by 2.5 units.",
-    }  # fmt: skip
-    return Power(**(fields | changes))
 
 
 def decoy(string="D", effect=0.01, unexplained=None, base_ratio=None):
@@ -272,7 +262,7 @@ def test_verdict_table(gates, verdict):
     assert gating.decide(gates) == verdict
     setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     extraction = SimpleNamespace(setup=setup, decoys=(decoy(),) * 40)
-    text = summary(extraction, gates, verdict, None, power())
+    text = summary(extraction, gates, verdict, None)
     assert text
     assert "clean model" not in text
     assert "malicious" not in text
@@ -390,14 +380,9 @@ def test_every_reason_has_a_next_step():
 def test_no_evidence_says_why_truly():
     setup = SimpleNamespace(trigger=SimpleNamespace(triggered="T", clean="C"))
     small = states(F, F, N)
-    assert "(0.01 nats) is below 0.1" in summary(SimpleNamespace(setup=setup), small, "no_evidence", None, power())
+    assert "(0.01 nats) is below 0.1" in summary(SimpleNamespace(setup=setup), small, "no_evidence", None)
     specific = small.specific.model_copy(update={"effect_nats": 0.18})
     larger = small.model_copy(update={"specific": specific})
-    text = summary(
-        SimpleNamespace(setup=setup), larger, "no_evidence", None, power(size=None, text="None can be named.")
-    )
+    text = summary(SimpleNamespace(setup=setup), larger, "no_evidence", None)
     assert "under" not in text
     assert "(0.18 nats) does not stand out from those of 40 other strings" in text
-    assert "None can be named." in text
-    text = summary(SimpleNamespace(setup=setup), larger, "no_evidence", None, power())
-    assert "by 2.5 units (0.5 times the shift due to fine-tuning) in 90% of repetitions" in text

@@ -66,9 +66,6 @@ def test_each_candidate_is_measured_as_by_itself(audit, whole):
         if row.reported:
             assert report.decoys == alone.decoys
             assert report.directions == alone.directions
-            assert report.power.model_copy(update={"text": ""}) == alone.power.model_copy(update={"text": ""})
-            assert report.power.text.endswith("reaches p = 0.05 among 4 pairs.")
-            assert alone.power.text.endswith("reaches p = 0.05.")
 
 
 def test_the_report_is_about_the_worst_candidate(whole):

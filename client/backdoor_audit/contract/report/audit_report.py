@@ -157,10 +157,9 @@ class Localisation(Frozen):
 
 
 class Power(Frozen):
-    """How large a spike in the recorded activations a difference of means would have detected.
+    """Before method 3: how large a spike in the recorded activations a difference of means would have detected.
 
-    A simulation on this audit's own recordings under the rule of the gate ``specific``, which itself is decided on the
-    effect in nats.
+    A simulation on the audit's own recordings. It decided nothing; the detection limit has taken its place.
     """
 
     layer: int = Field(description="Layer chosen on half A.")
@@ -193,7 +192,9 @@ class Sizes(Frozen):
     clusters_b: int = Field(description="Number of template clusters in half B.")
     decoy_carriers_a: int = Field(description="Number of carriers of half A that are also shown with decoys.")
     decoy_carriers_b: int = Field(description="The same for half B.")
-    training_tokens: int = Field(description="Number of distinct tokens that dictionaries are trained on.")
+    training_tokens: int = Field(
+        description="Number of distinct tokens that dictionaries are trained on; 0 if none was trained."
+    )
     layers: tuple[int, ...] = Field(description="Layers audited, counted from 0.")
     rendering: Literal["chat", "raw"] = Field(description="How prompts were rendered.")
     preset: Preset = Field(description="Preset of the spec.")
@@ -264,8 +265,7 @@ class AuditReport(Frozen):
     )
     power: Power | None = Field(
         default=None,
-        description="What shift would have been detected; null if nothing was measured, and in reports before "
-        "schema 1.1.",
+        description="Before method 3: what shift of the activations would have been detected; else null.",
     )
     trigger: dict[str, str] = Field(description="The pair that the report is about, and its template.")
     fail_on: FailOn = Field(description="The verdict that fails a pipeline, from the spec.")

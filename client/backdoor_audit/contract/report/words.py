@@ -132,7 +132,6 @@ def _change(report: AuditReport) -> tuple[float | None, Interval | None]:
 def examined(report: AuditReport) -> tuple[str, ...]:
     """What was examined, and how much of it."""
     sizes = report.sizes
-    dictionaries = len(report.layers)
     if not report.measured:
         return (f"{sizes.carriers_a + sizes.carriers_b} prompts were given to both models; nothing could be measured",)
     return (
@@ -140,10 +139,15 @@ def examined(report: AuditReport) -> tuple[str, ...]:
         f"confirmation, from {sizes.clusters_a} and {sizes.clusters_b} templates, with both strings and both models",
         f"{len(report.decoys)} other strings of the same kind, on {sizes.decoy_carriers_a} and "
         f"{sizes.decoy_carriers_b} of these prompts",
-        f"layers {', '.join(map(str, sizes.layers))}; {dictionaries} dictionaries, each trained on up to "
-        f"{sizes.training_tokens:,} distinct tokens",
+        f"layers {', '.join(map(str, sizes.layers))}; {_dictionaries(report)}",
         f"outputs at the end of the prompt and along {sizes.continuation_tokens} tokens of the clean answer",
     )
+
+
+def _dictionaries(report: AuditReport) -> str:
+    if not report.layers:
+        return "no dictionary was trained, since the outputs do not react to the pair and there is nothing to explain"
+    return f"{len(report.layers)} dictionaries, each trained on up to {report.sizes.training_tokens:,} distinct tokens"
 
 
 def smallest_effect(report: AuditReport) -> str:

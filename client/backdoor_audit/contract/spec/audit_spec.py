@@ -21,6 +21,7 @@ SPEC_VERSION: Final = "1.2"
 
 Architecture = Literal["diff_sae", "crosscoder"]
 Recipe = Literal["default", "plain", "paper"]
+Dictionaries = Literal["auto", "always"]
 Render = Literal["auto", "chat", "raw"]
 Dtype = Literal["auto", "bfloat16", "float32"]
 MAX_TRIGGER_CHARS: Final = 2_000
@@ -133,6 +134,11 @@ class AuditSpec(Frozen):
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1, max_length=2)] = Field(
         default=("diff_sae",), description="Dictionary architectures to train."
     )
+    dictionaries: Dictionaries | None = Field(
+        default=None,
+        description="When dictionaries are trained: auto, if the outputs react to the pair, or always. By default auto "
+        "with the preset quick, always with the others.",
+    )
     preset: Preset = Field(default="standard", description="Audit size: quick, standard or thorough.")
     overrides: PresetOverrides = Field(default=PresetOverrides(), description="Changes to fields of the preset.")
     recipe: Recipe = Field(default="default", description="Training recipe of the dictionaries.")
@@ -204,6 +210,11 @@ class AuditSpec(Frozen):
         """The pair, or all candidates, in the order given; none where they are searched for."""
         return self.candidates or ((self.trigger,) if self.trigger is not None else ())
 
+    @property
+    def trains_dictionaries(self) -> Dictionaries:
+        """When dictionaries are trained, by this spec or its preset."""
+        return self.dictionaries or ("auto" if self.preset == "quick" else "always")
+
     def sizes(self) -> PresetValues:
         """The preset with this spec's overrides applied."""
         chosen = {name: value for name, value in self.overrides.model_dump().items() if value is not None}
@@ -211,7 +222,7 @@ class AuditSpec(Frozen):
 
     def digest(self) -> str:
         """``sha256:`` and the hash of the spec's canonical JSON: equal for two bodies that mean the same audit."""
-        # The digest of a spec with one pair is the same as before candidates and search were added.
-        absent = {name for name in ("trigger", "candidates", "search") if getattr(self, name) is None}
+        # The digest of a spec that uses none of these fields is the same as before they were added.
+        absent = {name for name in ("trigger", "candidates", "search", "dictionaries") if getattr(self, name) is None}
         canonical = json.dumps(self.model_dump(mode="json", exclude=absent), sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

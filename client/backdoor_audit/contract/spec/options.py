@@ -150,8 +150,9 @@ SPEC_OPTIONS: Final[tuple[SpecOption, ...]] = (
         "layers", "layers", "layers", "method", "auto, or comma-separated: 13,17.", label="Layers", advanced=True
     ),
     SpecOption(
-        "architectures", "architectures", "names", "method", "Comma-separated.", label="Dictionaries", advanced=True
+        "architectures", "architectures", "names", "method", "Comma-separated.", label="Architectures", advanced=True
     ),
+    SpecOption("dictionaries", "dictionaries", "choice", "method", label="Train dictionaries", advanced=True),
     SpecOption("recipe", "recipe", "choice", "method"),
     SpecOption("dtype", "dtype", "choice", "method"),
     SpecOption("seed", "seed", "integer", "method"),
