@@ -42,7 +42,7 @@ class FolderCache(ArtifactFolder):
             os.close(descriptor)
             return None
         with suppress(OSError):
-            os.utime(path)
+            _note_use(path)
         return path
 
     @contextmanager
@@ -51,7 +51,7 @@ class FolderCache(ArtifactFolder):
         with super().create(name) as folder:
             yield folder
         with suppress(OSError):
-            os.utime(self.root / name)
+            _note_use(self.root / name)
         self.evict(keep=name)
 
     def evict(self, *, keep: str | None = None) -> list[str]:
@@ -108,3 +108,14 @@ class FolderCache(ArtifactFolder):
         if len(self._pinned) > _MAX_PINNED:
             os.close(self._pinned.popitem(last=False)[1])
         return True
+
+
+def _note_use(folder: Path) -> None:
+    """Have the folder's time of change be now, by a change: a sandbox may not set times.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    mark = folder / f".used-{os.getpid()}"
+    mark.mkdir(exist_ok=True)
+    mark.rmdir()

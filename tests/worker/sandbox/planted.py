@@ -34,7 +34,11 @@ _F_OWNER_PID = 1
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _MAP_GROWSDOWN = 0x100
-_KCMP, _IOPRIO_SET = {"x86_64": (312, 251), "aarch64": (272, 30)}.get(os.uname().machine, (-1, -1))
+_KCMP, _IOPRIO_SET, _IO_SETUP, _IO_DESTROY, _FANOTIFY_INIT = {
+    "x86_64": (312, 251, 206, 207, 300), "aarch64": (272, 30, 0, 1, 262),
+}.get(os.uname().machine, (-1,) * 5)  # fmt: skip
+_FAN_REPORT_FID = 0x200
+_SYSLOG_SIZE_BUFFER = 10
 
 
 def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[str, Callable[[], object]]:
@@ -93,6 +97,21 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
     def set_flags(descriptor: int) -> None:
         flags = fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8))
         fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+
+    def watch() -> None:
+        descriptor = libc("inotify_init")
+        try:
+            libc("inotify_add_watch", descriptor, str(secret.parent).encode(), 0xFFF)
+        finally:
+            os.close(descriptor)
+
+    def set_times_of_the_checkpoint() -> None:
+        on_a_checkpoint(lambda file: os.utime(file, (1, 1)))
+
+    def queue_for_the_disk() -> None:
+        place = ctypes.c_ulong(0)
+        libc("syscall", _IO_SETUP, 8, ctypes.byref(place))
+        libc("syscall", _IO_DESTROY, place)
 
     def share_memory() -> None:
         segment = libc("shmget", 0, ctypes.c_size_t(4096), 0o600)
@@ -183,6 +202,12 @@ def attempts(given: dict[str, Any], workspace: Path, checkpoint: Path) -> dict[s
         "empty a file by reading it": lambda: os.close(os.open(emptied, os.O_RDONLY | os.O_TRUNC)),
         "empty a file by controlling it": lambda: os.close(os.open(emptied, os.O_ACCMODE | os.O_TRUNC)),
         "change a file's flags": lambda: on_a_checkpoint(set_flags),
+        "set the times of a file outside": lambda: os.utime(secret, (1, 1)),
+        "set the times of the checkpoint": set_times_of_the_checkpoint,
+        "watch a folder outside": watch,
+        "watch a file system": lambda: os.close(libc("syscall", _FANOTIFY_INIT, _FAN_REPORT_FID, os.O_RDONLY)),
+        "take a queue of the machine's disks": queue_for_the_disk,
+        "read the kernel's log": lambda: libc("klogctl", _SYSLOG_SIZE_BUFFER, None, 0),
         "trace a bystander": attach,
         "limit its parent": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
         "read its parent's environment": Path(f"/proc/{parent}/environ").read_bytes,

@@ -62,6 +62,12 @@ WALLS: dict[str, set[str]] = {
     "empty a file by reading it": {"system_calls"},
     "empty a file by controlling it": {"system_calls"},
     "change a file's flags": {"system_calls"},
+    "set the times of a file outside": {"system_calls"},
+    "set the times of the checkpoint": {"system_calls"},
+    "watch a folder outside": {"system_calls"},
+    "watch a file system": {"system_calls"},
+    "take a queue of the machine's disks": {"system_calls"},
+    "read the kernel's log": {"system_calls"},
     "trace a bystander": {"system_calls", "files"},
     "limit its parent": {"system_calls"},
     "read its parent's environment": {"files"},
@@ -87,6 +93,9 @@ OFTEN_FORBIDDEN = {
     "share memory with the machine",
     "hold a lease on the checkpoint",
     "change a file's flags",
+    "watch a file system",
+    "take a queue of the machine's disks",
+    "read the kernel's log",
 }
 
 
