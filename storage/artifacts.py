@@ -6,7 +6,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
-from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -64,7 +63,7 @@ class ArtifactStore:
 
     def list(self, audit_id: str) -> list[str]:
         """Names of the finished artifacts of one audit, at most ``MAX_FILES``."""
-        return list(islice(self.folder(audit_id).names(), MAX_FILES))
+        return list(self.folder(audit_id).names(most=MAX_FILES))
 
     def files(self, audit_id: str, name: str) -> tuple[StoredFile, ...] | None:
         """The regular files right in a finished artifact, by name; None if there is none. Links are not followed.

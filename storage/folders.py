@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from heapq import nsmallest
 from pathlib import Path
 from typing import Final
 
@@ -77,13 +78,17 @@ class ArtifactFolder:
         """Delete the folder ``name`` if it is there; readers see it whole or not at all."""
         discard(self.root, self.root / checked_name(name))
 
-    def names(self) -> Iterator[str]:
-        """Names of the finished folders, sorted."""
+    def names(self, *, most: int | None = None) -> Iterator[str]:
+        """Names of the finished folders, sorted.
+
+        Args:
+            most: how many, where a stranger's code may have made any number; no more are kept in memory.
+        """
         if not self.root.is_dir():
             return
-        for entry in sorted(os.scandir(self.root), key=lambda entry: entry.name):
-            if NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                yield entry.name
+        with os.scandir(self.root) as entries:
+            found = (entry.name for entry in entries if _is_finished(entry))
+            yield from sorted(found) if most is None else nsmallest(most, found)
 
     def clean(self) -> None:
         """Delete what processes that died left behind; folders that a living process fills are not touched."""
@@ -118,6 +123,10 @@ class ArtifactFolder:
                 return False
             raise
         return True
+
+
+def _is_finished(entry: os.DirEntry[str]) -> bool:
+    return NAME.fullmatch(entry.name) is not None and entry.is_dir(follow_symlinks=False)
 
 
 def checked_name(name: str) -> str:

@@ -27,6 +27,8 @@ from jobs.errors import AuditNotFound, DocumentUnreadable, LeaseLost, SpecTooNew
 from jobs.policy import Policy
 from jobs.records import Claim, Heartbeat
 
+MAX_EVENTS: Final = 2_000
+"""Events of one audit after which its progress adds none; three attempts that start over have half as many."""
 _LOOK_AT: Final = 20
 """Queued audits of one owner that are looked at: the oldest may be of newer code, or being taken by another worker."""
 
@@ -115,7 +117,7 @@ def heartbeat(connection: Connection, clock: Clock, policy: Policy, held: Claim)
 def report_progress(
     connection: Connection, clock: Clock, held: Claim, stage: Stage, fraction: float, message: str
 ) -> bool:
-    """Note how far the attempt is; a new stage, or a twentieth of one, becomes an event.
+    """Note how far the attempt is; a new stage, or a twentieth of one, becomes an event, up to a bound.
 
     Returns:
         Whether a cancel was asked for.
@@ -129,7 +131,9 @@ def report_progress(
         "progress": progress.overall(stage, fraction, searches=held.spec.search is not None),
         "message": audits.printable(message),
     }
-    tell = progress.worth_an_event(stage, fraction, last_stage=row["stage"], last_fraction=row["event_fraction"])
+    tell = row["last_event"] < MAX_EVENTS and progress.worth_an_event(
+        stage, fraction, last_stage=row["stage"], last_fraction=row["event_fraction"]
+    )
     if tell:
         values |= {"event_fraction": progress.clamp(fraction)}
     if tell or any(row[name] != value for name, value in values.items()):

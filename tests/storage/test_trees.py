@@ -153,3 +153,12 @@ def test_a_cache_is_measured_and_evicted_whatever_is_in_it(tmp_path: Path) -> No
     assert cache.size_bytes() >= 100
     assert cache.evict() == ["deep"]
     assert list(cache.names()) == []
+
+
+def test_of_very_many_folders_as_many_as_are_wanted_are_named(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"f{number:02}").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "a-file").write_text("x")
+    assert list(ArtifactFolder(tmp_path).names(most=3)) == ["f00", "f01", "f02"]
+    assert len(list(ArtifactFolder(tmp_path).names())) == 50

@@ -1,6 +1,6 @@
 """The artifacts of one attempt: the report that it reads, what it publishes, and what it deletes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal
 
@@ -22,6 +22,8 @@ from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER, Progress, Reason
 
 MAX_REPORT_BYTES: Final = 32 * 1024 * 1024
 """Thirty times what the longest report has. It is parsed in the worker and in the API, whoever wrote it."""
+MAX_REPORT_VALUES: Final = 300_000
+"""Many times what the largest report has. Each takes hundreds of bytes once it is parsed, or found wrong."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +63,14 @@ class AttemptArtifacts:
             )
         )
 
-    def read_report(self, digests: tuple[str, str], *, within_s: float | None = None) -> AuditReport | None:
+    def read_report(
+        self, digests: tuple[str, str], *, notes: Sequence[str] = (), within_s: float | None = None
+    ) -> AuditReport | None:
         """Return the report that the sandbox wrote; None if there is none. It is validated as an untrusted file.
 
         Args:
             digests: of the base and the fine-tuned checkpoint.
+            notes: what the report must say about the checkpoints; the worker's word, whatever the sandbox wrote.
             within_s: how long the sandbox has run; None for one of an earlier attempt.
         """
         folder = self.folder.find(REPORT_FOLDER)
@@ -76,6 +81,8 @@ class AttemptArtifacts:
                 written = b"" if file is None else file.read(MAX_REPORT_BYTES + 1)
             if len(written) > MAX_REPORT_BYTES:
                 raise ValueError("the report is too large")
+            if _values_at_most(written) > MAX_REPORT_VALUES:
+                raise ValueError("the report has too many values")
             report = AuditReport.model_validate_json(written)
             if wrong := mismatches(report, self._claim, digests, within_s=within_s):
                 log.error("report.rejected", mismatches=wrong)
@@ -83,7 +90,8 @@ class AttemptArtifacts:
         except (OSError, ValueError, ValidationError) as error:
             log.error("report.rejected", error=type(error).__name__)
             return None
-        return report
+        missing = tuple(note for note in notes if note not in report.warnings)
+        return report.model_copy(update={"warnings": (*report.warnings, *missing)}) if missing else report
 
     def publishing(self) -> AbstractContextManager[None]:
         """Publish finished artifacts while the sandbox runs; nothing without an object store."""
@@ -134,3 +142,10 @@ class AttemptArtifacts:
             artifacts.delete(self._claim.audit_id)
         except (OSError, StorageError) as error:
             log.warning("artifacts.left", error=type(error).__name__)  # the sweep deletes them
+
+
+def _values_at_most(text: bytes) -> int:
+    """An upper bound on the values of a JSON text, without parsing it: each is the first of its array or object, or
+    follows a comma.
+    """
+    return 1 + sum(map(text.count, (b",", b"[", b"{")))

@@ -108,7 +108,7 @@ class Attempt:
             models = self._resolve(views)
             if isinstance(models, Failure | End):
                 return models
-            report = self._artifacts.read_report((models.base.digest, models.tuned.digest))
+            report = self._artifacts.read_report((models.base.digest, models.tuned.digest), notes=models.notes)
             if report is not None:
                 # An earlier attempt wrote it, but died before it could report it or clean up.
                 self._artifacts.forget_activations()
@@ -139,7 +139,7 @@ class Attempt:
         self._artifacts.sweep()
         if isinstance(outcome, Finished):
             digests = (request.base.digest, request.tuned.digest)
-            report = self._artifacts.read_report(digests, within_s=time.monotonic() - started)
+            report = self._artifacts.read_report(digests, notes=request.notes, within_s=time.monotonic() - started)
             return report or Failure(code="internal", message="the audit ended without a readable report")
         return outcome.failure if isinstance(outcome, Failed) else outcome
 

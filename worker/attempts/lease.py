@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from backdoor_audit.contract.lifecycle import STAGES
 from jobs.errors import LeaseLost, LedgerError, LedgerUnavailable
 from jobs.ledger import Ledger
 from jobs.records import Claim
@@ -13,6 +14,9 @@ from worker.sandbox.protocol import Progress
 
 _PROGRESS_INTERVAL_S: Final = 1.0
 _RETRY_S: Final = 1.0
+_MOST_AT_ONCE: Final = 4 * len(STAGES)
+"""New stages that the ledger hears of at once. An audit that starts over has twice as many; a sandbox could say that it
+has changed its stage thousands of times a second."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,7 @@ class LeaseKeeper(threading.Thread):
         self._stage_told: str | None = None
         self._heartbeat_at = time.monotonic() + heartbeat_s
         self._progress_at = 0.0
+        self._told_at_once = 0
         self._deadline = _deadline(claim.seconds_left)
 
     @property
@@ -46,9 +51,9 @@ class LeaseKeeper(threading.Thread):
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def report(self, progress: Progress) -> None:
-        """Take note of progress; the ledger gets the latest of each second, and each new stage at once."""
+        """Take note of progress; the ledger gets the latest of each second, and so many new stages at once."""
         self._progress = progress
-        if progress.stage != self._stage_told:
+        if self._is_urgent(progress):
             self._wake.set()
 
     def stop(self) -> None:
@@ -80,7 +85,9 @@ class LeaseKeeper(threading.Thread):
             self._deadline = _deadline(answer.seconds_left)
             self._heartbeat_at = time.monotonic() + self._heartbeat_s
         progress = self._progress
-        if progress is not None and (progress.stage != self._stage_told or now >= self._progress_at):
+        urgent = progress is not None and self._is_urgent(progress)
+        if progress is not None and (urgent or now >= self._progress_at):
+            self._told_at_once += urgent
             # Its result reveals a cancel without waiting for the next heartbeat.
             if self._ledger.progress(self._claim, progress.stage, progress.fraction, progress.message):
                 self.cancel_requested = True
@@ -88,6 +95,9 @@ class LeaseKeeper(threading.Thread):
             self._progress_at = time.monotonic() + _PROGRESS_INTERVAL_S
             if self._progress is progress:
                 self._progress = None
+
+    def _is_urgent(self, progress: Progress) -> bool:
+        return progress.stage != self._stage_told and self._told_at_once < _MOST_AT_ONCE
 
     def _pause(self) -> float:
         now = time.monotonic()

@@ -111,7 +111,7 @@ class Publisher:
             self._published.add(name)
 
     def _names(self) -> list[str]:
-        names = list(self._workspace.names())
+        names = list(self._workspace.names(most=_MAX_FOLDERS + 1))
         if len(names) > _MAX_FOLDERS:
             raise OSError(f"an audit left more than {_MAX_FOLDERS} folders")
         return names

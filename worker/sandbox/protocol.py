@@ -39,7 +39,7 @@ REPORT_FOLDER: Final = "report"
 REPORT_FILE: Final = "report.json"
 
 _MAX_TEXT: Final = 4_000
-_THE_WORKERS: Final = ("worker_lost", "deadline_exceeded")
+_THE_WORKERS: Final = ("worker_lost", "deadline_exceeded", "model_not_found")
 
 Reason = Literal["cancel", "deadline", "shutdown"]
 
@@ -122,7 +122,9 @@ class Failed(Message):
     @field_validator("failure")
     @classmethod
     def _is_the_sandboxs_to_say(cls, failure: Failure) -> Failure:
-        """Only the worker knows that a worker was lost or a deadline has passed; texts are bounded and printable."""
+        """Only the worker knows that a worker was lost, a deadline has passed, or a reference leads nowhere; texts are
+        bounded and printable.
+        """
         if failure.code in _THE_WORKERS:
             raise ValueError("the sandbox cannot know this")
         return failure.model_copy(

@@ -1,12 +1,15 @@
 """The lease keeper against a real ledger."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backdoor_audit.contract.lifecycle import STAGES
+from jobs.audits import claims
 from jobs.errors import LedgerError
 from jobs.ledger import Ledger
 from jobs.records import Claim, Heartbeat
@@ -116,3 +119,30 @@ def test_the_deadline_is_counted_down_here(ledger: Ledger) -> None:
     assert not LeaseKeeper(ledger, claim, heartbeat_s=1).overdue
     assert LeaseKeeper(ledger, replace(claim, seconds_left=-0.1), heartbeat_s=1).overdue
     assert not LeaseKeeper(ledger, replace(claim, seconds_left=60.0), heartbeat_s=1).overdue
+
+
+def test_a_sandbox_that_changes_its_stage_all_the_time_writes_once_a_second(
+    watched: WatchedLedger, audit_id: str
+) -> None:
+    keeper = LeaseKeeper(watched, claimed(watched, audit_id), heartbeat_s=0.2)
+    keeper.start()
+    began_at = time.monotonic()
+    while time.monotonic() < began_at + 4:
+        for stage in STAGES:
+            keeper.report(Progress(stage=stage, fraction=0))
+        time.sleep(0.001)
+    keeper.stop()
+    assert not keeper.lost
+    assert len(watched.events(audit_id, limit=10_000)) < 4 * len(STAGES) + 10
+    assert watched.answered > 5
+
+
+def test_the_history_of_an_audit_is_bounded(ledger: Ledger, audit_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "MAX_EVENTS", 20)
+    claim = claimed(ledger, audit_id)
+    for number in range(40):
+        ledger.progress(claim, STAGES[number % 2], 0)
+    ledger.cancelled(claim)
+    events = ledger.events(audit_id, limit=10_000)
+    assert len(events) == 21
+    assert (events[-1].kind, events[-1].status) == ("status", "cancelled")

@@ -106,7 +106,7 @@ def test_a_line_without_an_end_is_not_collected_for_ever() -> None:
         splitter.feed(b"x")
 
 
-@pytest.mark.parametrize("code", ["worker_lost", "deadline_exceeded"])
+@pytest.mark.parametrize("code", ["worker_lost", "deadline_exceeded", "model_not_found"])
 def test_what_only_the_worker_knows_is_not_taken_from_the_sandbox(code: str) -> None:
     line = f'{{"kind":"failed","failure":{{"code":"{code}","message":"m"}}}}'
     with pytest.raises(ProtocolError):
