@@ -18,6 +18,7 @@ _SPEC: Final = {
 _PAIR: Final = (SHORT_SPEC["trigger"]["triggered"], SHORT_SPEC["trigger"]["clean"])
 _ROW: Final[dict[str, Any]] = {
     "progress": 1.0, "decision": None, "failure": None, "base_model": SHORT_SPEC["base_model"], "pairs": (_PAIR,),
+    "more_pairs": 0,
     "fail_on": "review", "created_at": datetime(2026, 1, 12, 9, 30, tzinfo=UTC),
 }  # fmt: skip
 _BATCH: Final = Batch(

@@ -31,7 +31,7 @@ def title_of(row: BatchRow) -> str:
 def pairs_of(row: BatchRow) -> str:
     """The pairs of an audit, the first ones at length."""
     shown = "; ".join(f"{triggered!r} against {clean!r}" for triggered, clean in row.pairs[:_MAX_PAIRS])
-    more = len(row.pairs) - _MAX_PAIRS
+    more = len(row.pairs) + row.more_pairs - min(_MAX_PAIRS, len(row.pairs))
     return f"{shown} and {more} more" if more > 0 else shown
 
 

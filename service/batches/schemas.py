@@ -33,7 +33,8 @@ class BatchAuditOut(Out):
     failure: FailureOut | None
     base_model: str
     fine_tuned: str
-    pairs: tuple[PairOut, ...]
+    pairs: tuple[PairOut, ...] = Field(description="The pairs, as far as they are not too long for a list.")
+    more_pairs: int = Field(ge=0, description="Number of further pairs.")
     summary: str = Field(description="The report's summary for the first verdicts that need a look; otherwise empty.")
     created_at: datetime
     finished_at: datetime | None
@@ -55,6 +56,7 @@ class BatchAuditOut(Out):
             base_model=row.base_model,
             fine_tuned=row.fine_tuned,
             pairs=tuple(PairOut(triggered=triggered, clean=clean) for triggered, clean in row.pairs),
+            more_pairs=row.more_pairs,
             summary=row.summary,
             created_at=row.created_at,
             finished_at=row.finished_at,

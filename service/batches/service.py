@@ -1,8 +1,10 @@
 """Use cases for batches: file many audits at once, read them worst first, cancel them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -23,6 +25,12 @@ from service.http.validation import MAX_ITEMS, body_items
 _PREFIX: Final = "batch_"
 MAX_SUMMARIES: Final = 25
 """Reports that are read for one answer: those of the worst verdicts."""
+MAX_SPEC_CHARS: Final = 32 * 2**20
+"""How much text all specs of one batch may hold: each audit has the common spec, which may take megabytes."""
+_MAX_PAIR_CHARS: Final = 8_000
+"""How much of an audit's pairs one answer holds: fifty may be tested, of two thousand characters a string."""
+_COMMON: Final = ("candidates", "search", "carriers", "decoys")
+"""Fields that make specs long and that no audit of a batch has of its own."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class BatchRow:
     base_model: str
     fine_tuned: str
     pairs: tuple[tuple[str, str], ...]
+    more_pairs: int
+    """Pairs that are left out for their length."""
     fail_on: FailOn
     created_at: datetime
     finished_at: datetime | None
@@ -58,6 +68,9 @@ class BatchRow:
     def of(cls, record: AuditRecord) -> "BatchRow":
         """The row of ``record``."""
         spec = record.spec
+        pairs = tuple((pair.triggered, pair.clean) for pair in spec.pairs)
+        read = accumulate(len(triggered) + len(clean) for triggered, clean in pairs)
+        shown = pairs[: max(1, sum(chars <= _MAX_PAIR_CHARS for chars in read))]
         return cls(
             id=record.id,
             status=record.status,
@@ -67,7 +80,8 @@ class BatchRow:
             failure=record.failure,
             base_model=spec.base_model,
             fine_tuned=spec.fine_tuned,
-            pairs=tuple((pair.triggered, pair.clean) for pair in spec.pairs),
+            pairs=shown,
+            more_pairs=len(pairs) - len(shown),
             fail_on=spec.fail_on,
             created_at=record.created_at,
             finished_at=record.finished_at,
@@ -182,14 +196,24 @@ def _specs(wanted: BatchSpec) -> tuple[AuditSpec, ...]:
     Raises:
         InvalidRequest: one of them is none.
     """
+    chars = len(json.dumps(wanted.spec)) * len(wanted.audits)
+    if chars > MAX_SPEC_CHARS:
+        most = f"{MAX_SPEC_CHARS // 2**20} MiB"
+        detail = f"all specs together hold {chars / 2**20:.0f} MiB; a batch may hold {most}: file fewer audits at once"
+        raise InvalidRequest(errors=(ErrorItem("body", "#/audits", detail),))
     specs: list[AuditSpec] = []
     wrong: list[ErrorItem] = []
     for number, item in enumerate(wanted.audits):
         document = item.over(wanted.spec)
         try:
-            specs.append(AuditSpec.model_validate(document, strict=True))
+            spec = AuditSpec.model_validate(document, strict=True)
         except ValidationError as error:
             wrong += [_placed(fault, number, item.model_dump()) for fault in body_items(error, document)]
+            if len(wrong) >= MAX_ITEMS:
+                break
+        else:
+            first = specs[0] if specs else spec
+            specs.append(spec.model_copy(update={name: getattr(first, name) for name in _COMMON}))
     if wrong:
         raise InvalidRequest(errors=list(dict.fromkeys(wrong))[:MAX_ITEMS])
     return tuple(specs)

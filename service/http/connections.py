@@ -3,7 +3,8 @@
 A client has ``patience_s`` to send a request's head, and as long to make room for more of an answer; bodies have their
 limit in ``middleware.py``, where what the service itself takes does not count. Of connections there are never more than
 the process has descriptors for, with some kept back for its own work. Where one more comes, it takes the place of the
-connection that has been silent for longest among those that owe us something: a head, or more of a body.
+connection that has been silent for longest among those that owe us something: a head, more of a body, or room for more
+of an answer.
 """
 
 import asyncio
@@ -50,8 +51,8 @@ class _Connection(H11Protocol):
 
     @property
     def owes(self) -> bool:
-        """Whether we wait for it: for a head, or for more of a body."""
-        return self._is_free or self.cycle.more_body
+        """Whether we wait for it: for a head, for more of a body, or until it takes more of an answer."""
+        return self._is_free or self.cycle.more_body or self._full_since is not None
 
     @property
     def heard_at(self) -> float:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.spec.carriers import MAX_PROMPTS
+from backdoor_audit.contract.spec.search import MAX_LOG_LINES, MAX_STRINGS
 from service.errors import InvalidRequest, MalformedJson, UnsupportedMediaType
 from service.http.validation import body_items
 from service.openapi_document.fragments import named
@@ -20,6 +21,9 @@ M = TypeVar("M", bound=BaseModel)
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _MAX_KEYS: Final = 100
+_MAX_ITEMS: Final = max(MAX_PROMPTS, MAX_STRINGS, MAX_LOG_LINES)
+MAX_VALUES: Final = 300_000
+"""Values in one body: each that is wrong takes some hundred bytes, and a body of 8 MiB has room for millions."""
 
 
 def reading(model: type[M], *, empty: M | None = None) -> Callable[[Request], Awaitable[M]]:
@@ -94,7 +98,7 @@ def decode(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise MalformedJson("The body is not UTF-8.") from None
     try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_float=_number, parse_constant=_refuse_constant)
+        document = json.loads(text, object_pairs_hook=_Objects(), parse_float=_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
     except ValueError:
@@ -107,15 +111,28 @@ def decode(raw: bytes) -> Any:
     return document
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Validation inspects every item before it counts them, so anything too long for any field is refused first.
-    if len(pairs) > _MAX_KEYS or any(type(value) is list and len(value) > MAX_PROMPTS for _, value in pairs):
-        raise InvalidRequest("An array or object in the body is longer than this call accepts anywhere.")
-    # Strict validation requires a tuple where the spec has one, but JSON has only arrays.
-    found = {key: tuple(value) if type(value) is list else value for key, value in pairs}
-    if len(found) != len(pairs):
-        raise MalformedJson("An object has a duplicate key.")
-    return found
+class _Objects:
+    """Makes the objects of one text, and counts what is in them.
+
+    Validation inspects every item before it counts them, and notes what is wrong with each: anything too long for any
+    field, and too much of it altogether, is refused first.
+    """
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        longest = max((len(value) for _, value in pairs if type(value) is list), default=0)
+        if len(pairs) > _MAX_KEYS or longest > _MAX_ITEMS:
+            raise InvalidRequest("An array or object in the body is longer than this call accepts anywhere.")
+        self._values += 1 + len(pairs) + sum(len(value) for _, value in pairs if type(value) is list)
+        if self._values > MAX_VALUES:
+            raise InvalidRequest(f"The body holds more than {MAX_VALUES:,} values.")
+        # Strict validation requires a tuple where the spec has one, but JSON has only arrays.
+        found = {key: tuple(value) if type(value) is list else value for key, value in pairs}
+        if len(found) != len(pairs):
+            raise MalformedJson("An object has a duplicate key.")
+        return found
 
 
 def _number(text: str) -> int | float:

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from backdoor_audit.contract.faults import faults_of, words_of
 from service.errors import ErrorItem, Place
 
+_MAX_FAULTS: Final = 50_000
+"""Faults that are listed to choose from them; each takes a kilobyte while they are."""
 MAX_ITEMS: Final = 20
 """Maximum number of errors in one response; a client fixes the first ones and tries again."""
 
@@ -19,6 +21,8 @@ _SHOWN: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 def body_items(error: ValidationError, body: Any) -> tuple[ErrorItem, ...]:
     """Errors in ``body`` (decoded JSON, arrays as tuples), at most ``MAX_ITEMS``."""
+    if error.error_count() > _MAX_FAULTS:
+        return (ErrorItem("body", "#", f"has more than {_MAX_FAULTS:,} faults"),)
     found = (ErrorItem("body", pointer(fault.path), fault.detail) for fault in faults_of(error, body))
     return tuple(islice(dict.fromkeys(found), MAX_ITEMS))
 

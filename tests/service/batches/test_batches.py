@@ -4,8 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from backdoor_audit.contract.batch import BatchSpec
 from backdoor_audit.contract.lifecycle import Failure
 from service.audits.examples import SPECS
+from service.batches import service
 
 SPEC = SPECS["spec_shortest"]["value"]
 FAILURE = Failure(code="model_rejected", message="no weights", hint="")
@@ -201,3 +203,39 @@ def test_two_reports_are_compared(served, batch):
     assert served.http.get("/comparison", params={"left": ids["benign"]}).status_code == 422
     unfinished = {"left": ids["benign"], "right": ids["waiting"]}
     assert served.http.get("/comparison", params=unfinished).json()["code"] == "report_not_ready"
+
+
+def test_a_batch_holds_so_much_text_altogether(served):
+    prompts = {"prompts": [f"{n} " + "x" * 19_990 for n in range(200)]}
+    answer = submit(served, *(f"model-{n}" for n in range(9)), carriers=prompts)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {
+            "in": "body",
+            "pointer": "#/audits",
+            "detail": "all specs together hold 34 MiB; a batch may hold 32 MiB: file fewer audits at once",
+        }
+    ]
+    assert submit(served, *(f"model-{n}" for n in range(8)), carriers=prompts).status_code == 202
+
+
+def test_the_audits_of_a_batch_share_what_is_long():
+    prompts = {"prompts": [f"prompt {n}" for n in range(5_000)]}
+    wanted = BatchSpec.model_validate(
+        {"spec": COMMON | {"carriers": prompts}, "audits": ({"fine_tuned": "local:a"}, {"fine_tuned": "local:b"})}
+    )
+    first, second = service._specs(wanted)
+    assert first.carriers is second.carriers
+    assert (first.fine_tuned, second.fine_tuned) == ("local:a", "local:b")
+
+
+def test_long_pairs_are_counted_in_a_list(served):
+    common = {name: value for name, value in COMMON.items() if name != "trigger"}
+    candidates = [{"triggered": f"{n}" + "x" * 1_900, "clean": "2023"} for n in range(50)]
+    body = {"spec": common | {"candidates": candidates}, "audits": [{"fine_tuned": f"local:{n}"} for n in range(20)]}
+    answer = served.http.post("/audits/batch", json=body)
+    assert answer.status_code == 202
+    assert len(answer.content) < 400_000
+    assert [len(each["pairs"]) + each["more_pairs"] for each in answer.json()["audits"]] == [50] * 20
+    path = f"/batches/{answer.json()['id']}/report"
+    assert b"and 47 more" in served.http.get(path, params={"format": "markdown"}).content

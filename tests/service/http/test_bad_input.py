@@ -1,6 +1,8 @@
 """What must not be taken. Times are the processor's, client and service together: a busy machine is no failure."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -149,6 +151,43 @@ def test_many_wrong_prompts_are_refused_at_once(shared, prompt):
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) == 20
     assert answer.json()["errors"][0]["pointer"].startswith("#/carriers/prompts/0")
+
+
+def test_a_body_of_very_many_values_is_refused_at_once(shared):
+    """Each array has a length that some field accepts, and 576 kB of them cost three seconds and 400 MB."""
+    spec = base(carriers={"prompts": [{"messages": [1] * 9_000}] * 32})
+    answer, cost_s = post_and_time(shared, spec)
+    assert cost_s < 0.7
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"in": "body", "pointer": "#", "detail": "has more than 50,000 faults"}],
+    )
+    spec["carriers"]["prompts"] *= 5
+    answer, cost_s = post_and_time(shared, spec)
+    assert cost_s < 0.7
+    assert (answer.status_code, answer.json()["detail"]) == (422, "The body holds more than 300,000 values.")
+
+
+def test_a_body_of_very_many_values_takes_little_memory():
+    body = json.dumps(base(carriers={"prompts": [{"messages": [1] * 9_000}] * 400})).encode()
+    code = """
+import resource, sys
+from backdoor_audit.contract.spec.audit_spec import AuditSpec
+from service.errors import InvalidRequest
+from service.http.json_body import parse
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    parse(AuditSpec, sys.stdin.buffer.read())
+except InvalidRequest:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True, check=True, timeout=300)
+    assert int(done.stdout) < 150 * 1024
+
+
+def test_as_many_strings_as_a_search_may_try_are_taken(shared):
+    search = {"sources": ["own"], "strings": [f"string {n}" for n in range(20_000)]}
+    assert post(shared, base(trigger=None, search=search)).status_code == 202
 
 
 def test_many_unknown_fields_are_refused_at_once(shared):

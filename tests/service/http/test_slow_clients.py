@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,20 @@ PATIENCE_S = 2
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, valkey_server: Any) -> Iterator[str]:
     """A service that asks for keys, may open 128 descriptors, and waits two seconds for a client."""
-    folder = tmp_path_factory.mktemp("slow")
+    with running(tmp_path_factory.mktemp("slow"), valkey_server, PATIENCE_S) as address:
+        yield address
+
+
+@pytest.fixture
+def patient(tmp_path: Path, valkey_server: Any) -> Iterator[str]:
+    """The same, which waits for longer than a test takes."""
+    with running(tmp_path, valkey_server, 300) as address:
+        yield address
+
+
+@contextmanager
+def running(folder: Path, valkey_server: Any, patience_s: float) -> Iterator[str]:
+    """The address of a service of its own process."""
     (folder / "models").mkdir()
     (folder / "data").mkdir()
     ledger = Ledger(f"sqlite:///{folder}/data/ledger.sqlite3")
@@ -40,7 +53,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, valkey_server: Any) -> Iterato
             "BROKER_URL": f"redis+socket://{valkey_server.unix_socket_path}",
             "LISTEN_FD": str(listener.fileno()),
             "REQUIRE_KEYS": "true",
-            "CLIENT_PATIENCE_S": str(PATIENCE_S),
+            "CLIENT_PATIENCE_S": str(patience_s),
         }
         command = f"ulimit -n {DESCRIPTORS} && exec {sys.executable} -m service"
         child = subprocess.Popen(
@@ -152,6 +165,20 @@ def test_a_reader_that_takes_nothing_is_let_go(url: str) -> None:
         port = line.getsockname()[1]
         wait_for(lambda: not _is_open(port), 10 * PATIENCE_S)
     assert is_alive(url)
+
+
+def test_readers_that_take_nothing_shut_nobody_out(patient: str) -> None:
+    """None of them owes a head or a body: each has sent whole requests, and leaves the answers lying."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 30
+    with ExitStack() as stack:
+        for _ in range(DESCRIPTORS // 2):
+            line = stack.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            line.connect((httpx.URL(patient).host, httpx.URL(patient).port))
+            line.setblocking(False)
+            with suppress(OSError):
+                line.send(ask)
+        wait_for(lambda: is_alive(patient), 60)
 
 
 def _is_open(port: int) -> bool:
