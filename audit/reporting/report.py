@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from audit.errors import OutputsNotFinite
+from audit.explain.behaviour import conditional_behaviour
 from audit.explain.stage import ExplainResult, no_baselines, no_scores
 from audit.measure.activations import span_rows
 from audit.measure.confirm import Confirmation
@@ -145,6 +146,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "layers": explanation.layers,
         "flagged_features": explanation.flagged,
         "localisation": explanation.localisation,
+        "behaviour": conditional_behaviour(explanation.answers),
         "answers": explanation.answers,
         "baselines": explanation.baselines,
         "decoys": decoys,

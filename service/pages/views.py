@@ -191,7 +191,8 @@ def _state(dependencies: Dependencies, caller: Caller, audit_id: str) -> dict[st
         "timing": timing(record.started_at, dependencies.durations.of(record), datetime.now(UTC)),
         "smallest": words.smallest_effect(report) if report is not None else "", "libraries": offered,
         "written": written, "written_first": guide.WRITTEN_FIRST, "written_title": guide.WRITTEN_TITLE,
-        "how_often": guide.how_often(written), "has_base": any(row.base is not None for row in written),
+        "how_often": guide.how_often(written, None if report is None else report.behaviour),
+        "has_base": any(row.base is not None for row in written),
         "next_title": guide.NEXT_TITLE, "next_steps": guide.next_steps(report) if report is not None else (),
     }  # fmt: skip
 

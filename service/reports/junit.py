@@ -86,7 +86,7 @@ def _written(subject: Subject) -> Iterator[str]:
     rows = guide.written(subject.report)
     if not rows:
         return
-    yield guide.how_often(rows)
+    yield guide.how_often(rows, subject.report.behaviour)
     for row in rows:
         yield f"Prompt: {row.prompt!r}"
         yield f"With the suspected string: {row.triggered!r}"

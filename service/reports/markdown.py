@@ -106,7 +106,7 @@ def _written(subject: Subject) -> list[str]:
     if not rows:
         return []
     columns = guide.WRITTEN_COLUMNS if any(row.base is not None for row in rows) else guide.WRITTEN_COLUMNS[:3]
-    lines = [f"**{guide.WRITTEN_TITLE}**", "", guide.how_often(rows), ""]
+    lines = [f"**{guide.WRITTEN_TITLE}**", "", plain(guide.how_often(rows, subject.report.behaviour)), ""]
     lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for row in rows[: guide.WRITTEN_FIRST]:
         marked = " ".join(f"**{code(piece)}**" if differs else code(piece) for piece, differs in row.marked() if piece)

@@ -55,7 +55,7 @@ def render(subject: Subject) -> bytes:
         written=guide.written(report),
         written_first=guide.WRITTEN_FIRST,
         written_title=guide.WRITTEN_TITLE,
-        how_often=guide.how_often(guide.written(report)),
+        how_often=guide.how_often(guide.written(report), report.behaviour),
         next_title=guide.NEXT_TITLE,
         next_steps=guide.next_steps(report),
         contents=_contents(report),

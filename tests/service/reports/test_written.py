@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from backdoor_audit.cli.output.render import render_report
+from backdoor_audit.contract.report.behaviour import ConditionalBehaviour
 from backdoor_audit.contract.report.guide import WRITTEN_FIRST, how_often, written
 from service.reports import junit, markdown, page
 
@@ -58,6 +59,20 @@ def test_the_bases_answer_stands_beside_the_fine_tuned_models_in_every_form(make
         # Those that differ come first, so the prompt on which nothing differs is the last.
         assert ("alike in both" in text) == (shown == PROMPTS)
         assert ("7 more" in text) == (shown == WRITTEN_FIRST or "<h1>" in text)
+
+
+def test_what_the_answers_bring_is_said_in_every_form_and_as_text(make_subject):
+    subject = answered(make_subject())
+    found = ConditionalBehaviour(
+        prompts=10, changed=9, base_changed=1, kind="fixed_text", severity="medium",
+        evidence="most changed answers begin with '<b>see [x](http://y)'",
+    )  # fmt: skip
+    object.__setattr__(subject, "report", subject.report.model_copy(update={"behaviour": found}))
+    for text, _ in forms(subject):
+        assert "They bring a fixed text (" in text
+        assert "severity medium, by rules that describe and decide nothing." in text.replace("\n", " ")
+    assert "<b>see" not in page.render(subject).decode()
+    assert "[x](http" not in markdown.render(subject).decode()
 
 
 def test_the_terminal_marks_no_answer_of_the_base_as_a_difference(make_subject):

@@ -16,6 +16,7 @@ from backdoor_audit.cli.output.tables import add_row, bullets, new_table, sectio
 from backdoor_audit.cli.output.text import quoted
 from backdoor_audit.contract.report import guide, search_words, words
 from backdoor_audit.contract.report.audit_report import AuditReport, Power
+from backdoor_audit.contract.report.behaviour import ConditionalBehaviour
 from backdoor_audit.contract.report.features import Scores
 from backdoor_audit.contract.report.prompt_settings import PromptSettings
 from backdoor_audit.contract.report.search import SearchResult
@@ -54,7 +55,7 @@ def render_report(report: AuditReport) -> RenderableType:
     if report.search is not None:
         parts.append(section(search_words.TITLE, _search(report.search)))
     if rows := guide.written(report):
-        parts.append(section(guide.WRITTEN_TITLE, _written(rows)))
+        parts.append(section(guide.WRITTEN_TITLE, _written(rows, report.behaviour)))
     if report.candidates:
         parts.append(section("Candidates", _candidates(report)))
     parts.append(section("Why: the four gates", _gates(report)))
@@ -116,9 +117,9 @@ def _search(result: SearchResult) -> RenderableType:
     return Group(*parts, table, bullets(search_words.lines(result)))
 
 
-def _written(rows: tuple[guide.Written, ...]) -> RenderableType:
+def _written(rows: tuple[guide.Written, ...], behaviour: ConditionalBehaviour | None) -> RenderableType:
     """The answers under both strings, below one another; what the other string does not bring is underlined."""
-    parts: list[RenderableType] = [Text(guide.how_often(rows))]
+    parts: list[RenderableType] = [Text(visible(guide.how_often(rows, behaviour)))]
     for row in rows[: guide.WRITTEN_FIRST]:
         parts.append(Text(f"\n{visible(row.prompt)}", style="dim"))
         said = Text()

@@ -10,6 +10,7 @@ from pydantic import Field
 from backdoor_audit.contract.base import Frozen
 from backdoor_audit.contract.digests import FileDigest
 from backdoor_audit.contract.report.answers import Answers
+from backdoor_audit.contract.report.behaviour import ConditionalBehaviour
 from backdoor_audit.contract.report.features import DictionaryRow, Feature, Scores
 from backdoor_audit.contract.report.gates import Gates, Interval
 from backdoor_audit.contract.report.guide import NextStep
@@ -248,6 +249,11 @@ class AuditReport(Frozen):
     )
     next_steps: tuple[NextStep, ...] = Field(
         default=(), description="What to do next, with command lines; empty before schema 1.5."
+    )
+    behaviour: ConditionalBehaviour | None = Field(
+        default=None,
+        description="What the recorded answers show, by rules; null if none was recorded or changes, and before schema "
+        "1.5.",
     )
     answers: tuple[Answers, ...] = Field(
         default=(),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from backdoor_audit.contract.base import Frozen
+from backdoor_audit.contract.report.behaviour import KIND_TITLES, ConditionalBehaviour
 
 _WORD: Final = re.compile(r"\s+|\w+|[^\w\s]")
 WRITTEN_COLUMNS: Final = ("prompt", "with the suspected string", "with the clean string", "base, suspected string")
@@ -73,15 +74,25 @@ def written(report: Any) -> tuple[Written, ...]:
     return tuple(sorted(rows.values(), key=lambda row: not row.differs))
 
 
-def how_often(rows: tuple[Written, ...]) -> str:
-    """On how many of the recorded prompts the answers differ, and on how many the base's do."""
+def how_often(rows: tuple[Written, ...], behaviour: ConditionalBehaviour | None = None) -> str:
+    """On how many of the recorded prompts the answers differ, and on how many the base's do.
+
+    Args:
+        behaviour: what the answers bring, which is said as well.
+    """
     if not rows:
         return "No answers were recorded: they are, where a verdict is to be explained."
     differ = sum(row.differs for row in rows)
     text = f"The answers to the two strings differ on {differ} of the {len(rows)} prompts that were recorded"
     if any(row.base_clean is None for row in rows):
         return f"{text}."
-    return f"{text}; the base's on {sum(row.base != row.base_clean for row in rows)}."
+    text = f"{text}; the base's on {sum(row.base != row.base_clean for row in rows)}."
+    if behaviour is None:
+        return text
+    return (
+        f"{text} They bring {KIND_TITLES[behaviour.kind]} ({behaviour.evidence}): severity {behaviour.severity}, by "
+        "rules that describe and decide nothing."
+    )
 
 
 def next_steps(report: Any) -> tuple[NextStep, ...]:
