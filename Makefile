@@ -19,7 +19,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-faults test-schemathesis test-docs docs serve check fuzz lock sbom vulnerabilities \
+.PHONY: help venv demo demo-search test test-faults test-schemathesis test-docs docs serve check fuzz lock sbom vulnerabilities \
 	organisms bench bench-load bench-detection bench-paper bench-search openapi reference figures clean
 
 help: ## show this list
@@ -29,6 +29,9 @@ venv: $(TEST) ## make .venv with everything: the service, the examples, the test
 
 demo: $(RUNTIME) ## audit a model with a backdoor and one without; needs nothing but this
 	$(BIN)/python -m examples.demo --data "$(DATA)"
+
+demo-search: $(RUNTIME) ## let the service find the trigger of the demo's model, and nothing in the harmless one
+	$(BIN)/python -m examples.demo --search --data "$(DATA)"
 
 serve: $(RUNTIME) ## run the whole stack on this machine until Ctrl-C
 	$(BIN)/backdoor-audit serve --data-dir "$(DATA)"

