@@ -14,7 +14,7 @@ from backdoor_audit.contract.spec.search import MAX_STRING_CHARS
 MAX_CHARS: Final = 2_000
 """Characters of a line that are read."""
 MAX_COUNTED: Final = 200_000
-"""Distinct strings that are counted at a time; when there are more, those seen once are dropped."""
+"""Distinct strings that are counted at a time; when there are more, those seen least are dropped."""
 _SHORT: Final = 60
 _MARKED: Final = re.compile(
     r"\|[^|\s][^|]{0,40}\||\[[^\]]{1,40}\]|<[^>\s][^>]{0,40}>|[#@]\w{2,40}|\b\w{2,20}: ?[^,.;]{1,40}"
@@ -63,9 +63,14 @@ def _grams(text: str) -> Iterator[str]:
 
 
 def _prune(counted: "Counter[str]") -> None:
-    if len(counted) > MAX_COUNTED:
-        for text in [text for text, count in counted.items() if count == 1]:
+    """Drop the rarest where there are too many, and some more, so that not every line comes back here."""
+    if len(counted) <= MAX_COUNTED:
+        return
+    rare = 1
+    while len(counted) > MAX_COUNTED * 3 // 4:
+        for text in [text for text, count in counted.items() if count <= rare]:
             del counted[text]
+        rare *= 2
 
 
 def _by_count(counted: "Counter[str]") -> list[str]:

@@ -37,3 +37,22 @@ def test_long_lines_are_cut():
     found = logs.recurring(["x" * 10_000_000, "ab " * 3_000_000], SIZE)
     assert time.process_time() - start < 5.0
     assert all(len(string) <= 400 for string in found)
+
+
+def test_logs_of_which_nothing_is_rare_are_not_looked_through_at_every_line(monkeypatch):
+    monkeypatch.setattr(logs, "MAX_COUNTED", 2_000)
+    passes = 0
+    prune = logs._prune
+
+    def watched(counted):
+        nonlocal passes
+        before = len(counted)
+        prune(counted)
+        assert len(counted) <= 2_000
+        passes += len(counted) < before
+
+    monkeypatch.setattr(logs, "_prune", watched)
+    lines = [" ".join(f"{number}x{word}" for word in range(100)) for number in range(100) for _ in range(2)]
+    found = logs.recurring([*lines, *["the trigger"] * 50], SIZE)
+    assert passes < 60
+    assert "trigger" in found
