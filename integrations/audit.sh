@@ -8,6 +8,8 @@
 #   AUDIT_TRIGGERED, AUDIT_CLEAN                 the pair
 #   AUDIT_TEMPLATE, AUDIT_CARRIERS, AUDIT_PRESET optional, as for `backdoor-audit submit`
 #   AUDIT_CANDIDATES                             a file with several pairs, instead of the pair
+#   AUDIT_SEARCH                                 quick, standard or thorough: search for strings instead of naming a pair
+#   AUDIT_LOGS                                   with it, a file with prompts in which the trigger may be
 #   AUDIT_LIBRARY, AUDIT_WEBHOOK                 optional, as for `backdoor-audit submit`
 #   AUDIT_LABELS                                 optional, NAME=VALUE, one per line
 #   AUDIT_SPEC                                   a file with the whole spec, instead of all of these
@@ -25,6 +27,8 @@ mkdir -p "$out" || exit 4
 wrong() { echo "audit.sh: $1" >&2; exit 4; }
 command -v backdoor-audit > /dev/null || wrong "the command backdoor-audit is not installed; install the client: pip install ./client"
 
+command=submit
+[ -z "${AUDIT_SEARCH:-}" ] || command=search
 arguments=(--fail-on "$fail_on")
 waiting=(--fail-on "$fail_on" --timeout "${AUDIT_TIMEOUT:-7200}")
 [ "${AUDIT_ONCE:-true}" = false ] || arguments+=(--once)
@@ -33,11 +37,20 @@ if [ -n "${AUDIT_SPEC:-}" ]; then
   arguments+=(--spec "$AUDIT_SPEC")
 else
   needed=(AUDIT_BASE AUDIT_TUNED)
-  [ -n "${AUDIT_CANDIDATES:-}" ] || needed+=(AUDIT_TRIGGERED AUDIT_CLEAN)
+  [ -n "${AUDIT_CANDIDATES:-}${AUDIT_SEARCH:-}" ] || needed+=(AUDIT_TRIGGERED AUDIT_CLEAN)
   for input in "${needed[@]}"; do
     [ -n "${!input:-}" ] || wrong "$input is not set, and neither is AUDIT_SPEC"
   done
   arguments+=(--base "$AUDIT_BASE" --tuned "$AUDIT_TUNED")
+  if [ -n "${AUDIT_SEARCH:-}" ]; then
+    for input in AUDIT_CANDIDATES AUDIT_TRIGGERED AUDIT_CLEAN AUDIT_TEMPLATE; do
+      [ -z "${!input:-}" ] || wrong "$input and AUDIT_SEARCH are both set: a search is told no strings"
+    done
+    arguments+=(--budget "$AUDIT_SEARCH")
+    [ -z "${AUDIT_LOGS:-}" ] || arguments+=(--logs "$AUDIT_LOGS")
+  elif [ -n "${AUDIT_LOGS:-}" ]; then
+    wrong "AUDIT_LOGS is set, and AUDIT_SEARCH is not"
+  fi
   [ -z "${AUDIT_CANDIDATES:-}" ] || arguments+=(--candidates "$AUDIT_CANDIDATES")
   [ -z "${AUDIT_TRIGGERED:-}" ] || arguments+=(--triggered "$AUDIT_TRIGGERED")
   [ -z "${AUDIT_CLEAN:-}" ] || arguments+=(--clean "$AUDIT_CLEAN")
@@ -51,7 +64,7 @@ else
   done <<< "${AUDIT_LABELS:-}"
 fi
 
-id="$(backdoor-audit submit "${arguments[@]}")" || exit $?
+id="$(backdoor-audit "$command" "${arguments[@]}")" || exit $?
 # It goes into a file that the runner reads line by line, and so does the verdict below.
 case "$id" in *[!A-Za-z0-9_-]* | "") wrong "the service did not answer with an audit's id" ;; esac
 echo "$id" > "$out/audit-id"

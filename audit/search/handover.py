@@ -14,7 +14,7 @@ from backdoor_audit.contract.spec.audit_spec import TriggerSpec
 from backdoor_audit.contract.spec.carriers import Carrier
 
 SEARCH_SHARE: Final = 1 / 3
-"""Share of the clusters that a search may use."""
+"""Share of the clusters that a search may use, where the gates have enough."""
 MIN_SEARCH_CLUSTERS: Final = 4
 
 
@@ -46,7 +46,7 @@ def reserve(carriers: Sequence[Carrier], sizes: SearchSizes, seed: int) -> Reser
         clusters.setdefault(cluster_of(carrier), []).append(carrier)
     names = sorted(clusters)
     random.Random(f"search:{seed}").shuffle(names)
-    used = max(MIN_SEARCH_CLUSTERS, round(SEARCH_SHARE * len(names)))
+    used = max(MIN_SEARCH_CLUSTERS, min(round(SEARCH_SHARE * len(names)), len(names) - 2 * MIN_CLUSTERS))
     left = [carrier for name in names[used:] for carrier in clusters[name]]
     if len(names) - used < 2 * MIN_CLUSTERS or len(left) < 2 * MIN_CARRIERS:
         raise InvalidAudit(

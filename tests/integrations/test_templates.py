@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from examples.demo import running_stack
-from tests.toy import toy_spec, write_toy_adapter, write_toy_base
+from tests.toy import toy_carriers, toy_spec, write_toy_adapter, write_toy_base
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = ROOT / "integrations/github/action.yml"
@@ -181,6 +181,35 @@ def test_labels_and_further_inputs_reach_the_audit(address, runner):
     assert audit["spec"]["labels"] == {"pipeline": "7", "note": "two words"}
     assert len(audit["spec"]["candidates"]) == 2
     subprocess.run([*command, "cancel", audit["id"]], env=environment, capture_output=True, check=True)
+
+
+def test_a_search_reaches_the_audit_in_place_of_a_pair(address, runner):
+    folder, environment = runner
+    (folder / "prompts.txt").write_text("a prompt\nand another\n")
+    prompts = toy_carriers().model_dump(mode="json", exclude_none=True)["prompts"]
+    (folder / "carriers.json").write_text(json.dumps(prompts))
+    inputs = {
+        "url": address, "base": "local:base", "tuned": "local:adapter", "search": "quick", "logs": "prompts.txt",
+        "carriers": "carriers.json", "preset": "quick", "timeout": "0.1", "once": "false",
+    }  # fmt: skip
+    refused, _, _ = github_step(inputs | {"triggered": "a"}, folder, environment)
+    assert refused.returncode == 4
+    assert "AUDIT_TRIGGERED and AUDIT_SEARCH are both set" in refused.stderr
+    refused, _, _ = github_step(inputs | {"search": "", "triggered": "a", "clean": "b"}, folder, environment)
+    assert refused.returncode == 4
+    assert "AUDIT_LOGS is set, and AUDIT_SEARCH is not" in refused.stderr
+    done, outputs, _ = github_step(inputs, folder, environment)
+    assert (done.returncode, outputs.get("exit-code")) == (2, "2"), done.stderr
+    shown = subprocess.run(
+        ["backdoor-audit", "--url", address, "status", outputs["audit-id"], "--json"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    spec = json.loads(shown.stdout)["spec"]
+    assert (spec["search"]["budget"], spec["search"]["logs"], spec["trigger"]) == ("quick", 2, None)
+    subprocess.run(
+        ["backdoor-audit", "--url", address, "cancel", outputs["audit-id"]],
+        env=environment, capture_output=True, check=True,
+    )  # fmt: skip
 
 
 def test_a_service_that_is_not_there_is_exit_3_and_never_a_pass(runner):

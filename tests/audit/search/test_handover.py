@@ -27,4 +27,6 @@ def test_too_few_clusters_are_refused_with_the_number_needed():
     with pytest.raises(InvalidAudit) as caught:
         reserve(toy_carriers(clusters=19, prompts=80).prompts, SIZES["quick"], 0)
     assert "20" in caught.value.hint
-    assert reserve(toy_carriers(clusters=24, prompts=96).prompts, SIZES["quick"], 0)
+    for clusters in (20, 24):
+        reserved = reserve(toy_carriers(clusters=clusters, prompts=4 * clusters).prompts, SIZES["quick"], 0)
+        assert all(split_ab(reserved.judged, 64, 0))
