@@ -36,7 +36,8 @@ def render(subject: Subject) -> bytes:
     """The report as a page."""
     report = subject.report
     triggered, clean = words.pair(report)
-    drawn = [pictures.decoys(report), pictures.effects(report), pictures.heat_map(report)]
+    draw = (pictures.decoys, pictures.effects, pictures.layer_effects, pictures.layer_scores)
+    drawn = [each(report) for each in draw]
     text = _template().render(
         subject=subject,
         decisions=subject.decisions,
@@ -176,7 +177,7 @@ def _feature_row(feature: Feature) -> tuple[str, ...]:
 
 def _feature(feature: Feature, order: int) -> dict[str, Any]:
     """What the page shows about one feature; only its table row if it was not explained."""
-    found: dict[str, Any] = {"id": feature.id, "picture": feature_picture.firing(feature, order)}
+    found: dict[str, Any] = {"id": feature.id, "pictures": feature_picture.firing(feature, order)}
     explanation = feature.explanation
     if explanation is None:
         return found

@@ -1,6 +1,7 @@
 """The pictures of a report: drawn for a narrow screen, readable without colour."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,9 @@ from service.reports.drawing import Drawing, Symlog
 
 WIDTH: Final = 400.0
 _SHADES: Final = 9
+_STEPS: Final = tuple(size * 10.0**power for power in range(9) for size in (0.5, 1.0, 2.0))
+_MAX_STEPS: Final = 4
+_STEERING: Final = "Steering does the reverse to clean prompts and measures how much of it is induced. "
 _STATES: Final = {"silent": "silent", "firing": "responding"}
 
 
@@ -82,26 +86,55 @@ def decoys(report: AuditReport) -> Picture:
     )
 
 
-def heat_map(report: AuditReport) -> Picture:
-    """Layers by the directions' effect and by each architecture's best feature."""
-    layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
-    chosen = next((row.layer for row in report.directions if row.chosen), None)
+def layer_effects(report: AuditReport) -> Picture | None:
+    """Layers by the directions' effect; None if there are no directions."""
+    effects = {row.layer: row.effect_nats_a for row in report.directions}
+    if not effects:
+        return None
+    # An effect below the threshold must not look strong just because all others are even smaller.
+    largest = max(*effects.values(), report.gates.specific.threshold, 1e-9)
+    return _heat_map(
+        report,
+        "layers",
+        "Effect at each layer",
+        "The causal effect of the leading direction on the discovery half, in nats per prompt; it selects the layer. A "
+        "stronger shade means a larger effect, relative to the largest one or the threshold.",
+        {"directions": effects},
+        largest,
+    )
+
+
+def layer_scores(report: AuditReport) -> Picture | None:
+    """Layers by each kind of dictionary's best feature; None if no dictionary was trained."""
     # A dictionary's row gives the feature with the largest attribution; a flagged one may separate better.
     scored = [(row.architecture, row.layer, row.best_bis) for row in report.layers if row.best_bis is not None]
     scored += [(feature.architecture, feature.layer, feature.bis) for feature in report.flagged_features]
-    best: dict[tuple[str, int], float] = {}
+    best: dict[str, dict[int, float]] = {}
     for architecture, layer, bis in scored:
-        best[architecture, layer] = max(best.get((architecture, layer), -1.0), bis)
-    effects = {row.layer: row.effect_nats_a for row in report.directions}
-    # An effect below the threshold must not look strong just because all others are even smaller.
-    largest = max(*effects.values(), report.gates.specific.threshold, 1e-9)
-    lines: list[tuple[str, dict[int, float], float]] = [("directions, nats", effects, largest)]
-    for architecture in dict.fromkeys(row.architecture for row in report.layers):
-        values = {layer: best[architecture, layer] for layer in layers if (architecture, layer) in best}
-        lines.append((f"{architecture}, BIS", values, 1.0))
+        row = best.setdefault(architecture, {})
+        row[layer] = max(row.get(layer, -1.0), bis)
+    if not best:
+        return None
+    return _heat_map(
+        report,
+        "scores",
+        "Best feature at each layer",
+        "The best BIS (at most 1) among the features that were flagged or have the largest attribution, for each kind "
+        "of dictionary. A stronger shade means a larger score.",
+        best,
+        1.0,
+    )
+
+
+def _heat_map(
+    report: AuditReport, name: str, title: str, caption: str, lines: Mapping[str, Mapping[int, float]], top: float
+) -> Picture:
+    """One line of cells for each mapping from layer to value; ``top`` is the value of the strongest shade."""
+    layers = sorted({row.layer for row in report.directions} | {row.layer for row in report.layers})
+    chosen = next((row.layer for row in report.directions if row.chosen), None)
     left, cell = 124.0, max(42.0, min(66.0, (WIDTH - 134) / max(len(layers), 1)))
     width = max(WIDTH, left + cell * len(layers) + 10)
-    drawing = Drawing("layers", width, 58 + 38 * len(lines), "Findings at each layer")
+    drawing = Drawing(name, width, 58 + 38 * len(lines), title)
     drawing.text(left - 8, 18, "layer", "small", "end")
     for column, layer in enumerate(layers):
         middle = left + cell * (column + 0.5)
@@ -110,7 +143,7 @@ def heat_map(report: AuditReport) -> Picture:
             bottom = 26 + 38 * len(lines)
             drawing.rectangle(left + cell * column + 1, 24, cell - 2, bottom - 24, "chosen")
             drawing.text(middle, bottom + 16, "▲ chosen", "small", "middle")
-        for line, (label, values, top) in enumerate(lines):
+        for line, (label, values) in enumerate(lines.items()):
             y = 26 + 38 * line
             if layer in values:
                 shade = _shade(values[layer] / top)
@@ -121,25 +154,13 @@ def heat_map(report: AuditReport) -> Picture:
                 drawing.text(middle, y + 21, _in_cell(values[layer]), f"value {css}".strip(), "middle")
             else:
                 drawing.text(middle, y + 21, UNMEASURED, "value", "middle")
-    for line, (label, _, _) in enumerate(lines):
+    for line, label in enumerate(lines):
         drawing.text(left - 8, 26 + 38 * line + 21, label, "label", "end")
     rows = tuple(
-        (str(layer), *(number(values.get(layer)) for _, values, _ in lines), "yes" if layer == chosen else "no")
+        (str(layer), *(number(values.get(layer)) for values in lines.values()), "yes" if layer == chosen else "no")
         for layer in layers
     )
-    return Picture(
-        "layers",
-        "Layers and architectures",
-        "A stronger shade means a larger value; effects are relative to the largest one or the threshold. The first "
-        "row "
-        "is the causal effect of the leading direction on the discovery half, which selects the layer. The rows below "
-        "show the best score (at most 1) among the features that were flagged or have the largest attribution, for "
-        "each kind of dictionary.",
-        drawing.render(),
-        ("layer", *(label for label, _, _ in lines), "chosen"),
-        rows,
-        wide=len(layers) > 8,
-    )
+    return Picture(name, title, caption, drawing.render(), ("layer", *lines, "chosen"), rows, wide=len(layers) > 8)
 
 
 def effects(report: AuditReport) -> Picture | None:
@@ -155,7 +176,8 @@ def effects(report: AuditReport) -> Picture | None:
     if not shown:
         return None
     values = [value for _, value, interval, _ in shown for value in (value, *(interval or ())) if value is not None]
-    low, high = min(0.0, *values), max(1.0, *values)
+    ticks = _ticks(min(0.0, *values), max(1.0, *values))
+    low, high = ticks[0], ticks[-1]
     left, right = 12.0, WIDTH - 52
 
     def place(value: float) -> float:
@@ -173,24 +195,26 @@ def effects(report: AuditReport) -> Picture | None:
         if interval is not None:
             _whisker(drawing, place(interval[0]), place(interval[1]), y + 28)
         beyond = max(end, place(0.0), *(place(edge) for edge in interval or ()))
-        drawing.text(beyond + 6, y + 33, number(value, 2), "value")
+        drawing.text(beyond + 6, y + 33, share(value), "value")
     bottom = 44 * len(shown) + 6
-    for tick in (0.0, 0.5, 1.0):
+    for tick in ticks:
         drawing.line(place(tick), bottom - 4, place(tick), bottom, "axis")
-        drawing.text(place(tick), bottom + 13, share(tick), "small", "middle")
+        at_edge = "start" if place(tick) < left + 20 else "middle"
+        drawing.text(place(tick), bottom + 13, share(tick), "small", at_edge)
     drawing.line(left, bottom - 4, right, bottom - 4, "axis")
     return Picture(
         "effects",
-        "Ablation and steering",
-        "Ablation restores the clean activations and measures how much of the behaviour is undone. Steering does the "
-        "reverse to clean prompts and measures how much of it is induced. Other subspaces should have no effect.",
+        "Ablation" if causal.induced is None else "Ablation and steering",
+        "Ablation restores the clean activations and measures how much of the behaviour is undone. "
+        + ("" if causal.induced is None else _STEERING)
+        + "Other subspaces should have no effect.",
         drawing.render(),
         ("intervention", "share", "95% interval"),
         tuple(
             (
                 label,
-                number(value),
-                UNMEASURED if interval is None else f"{number(interval[0])} to {number(interval[1])}",
+                share(value),
+                UNMEASURED if interval is None else f"{share(interval[0])} to {share(interval[1])}",
             )
             for label, value, interval, _ in shown
         ),
@@ -222,6 +246,12 @@ def _axis(drawing: Drawing, scale: Symlog, bottom: float, label: str) -> None:
         drawing.line(scale(tick), bottom, scale(tick), bottom + 4, "axis")
         drawing.text(scale(tick), bottom + 15, number(tick), "small", "middle")
     drawing.text(WIDTH - 14, bottom + 28, label, "small", "end")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """At most five evenly spaced shares from at or below ``low`` to at or above ``high``, zero among them."""
+    step = next(size for size in _STEPS if math.ceil(high / size) - math.floor(low / size) <= _MAX_STEPS)
+    return [step * count for count in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
 def _whisker(drawing: Drawing, start: float, end: float, y: float) -> None:

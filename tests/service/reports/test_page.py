@@ -109,8 +109,8 @@ def test_nothing_measured_has_no_pictures_and_no_empty_tables(make_subject):
 
 def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in_a_table(make_subject):
     report = make_subject().report
-    drawn = [pictures.decoys(report), pictures.heat_map(report), pictures.effects(report)]
-    drawn.append(feature_picture.firing(report.flagged_features[0], 0))
+    drawn = [pictures.decoys(report), pictures.layer_effects(report), pictures.layer_scores(report)]
+    drawn += [pictures.effects(report), *feature_picture.firing(report.flagged_features[0], 0)]
     for picture in drawn:
         assert re.search(r'role="img" aria-labelledby="([\w-]+)"><title id="\1">[^<]+</title>', picture.drawing)
         assert picture.rows
@@ -118,7 +118,8 @@ def test_every_picture_has_a_name_for_those_who_do_not_see_it_and_its_numbers_in
     assert [row[0] for row in drawn[0].rows] == ["pair", "responding", "silent"]
     assert drawn[0].drawing.count("<polygon") == 2, "a diamond for the pair and a triangle for the decoy that responds"
     assert drawn[0].drawing.count("<circle") == 1
-    assert drawn[3].rows[0] == ("triggered", "128", "98%", "41.2")
+    assert drawn[4].rows[0] == ("triggered", "128", "98%")
+    assert drawn[5].rows[0] == ("triggered", "41.2")
 
 
 def test_benign_models_have_a_lane_of_their_own(make_subject):
@@ -205,7 +206,7 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(scheme):
 def test_small_effects_are_pale_however_small_the_others_are(make_subject):
     rows = [row.model_dump() for row in make_subject().report.directions]
     faint = [row | {"layer": layer, "effect_nats_a": 1e-4 * layer - 3e-4} for layer in (1, 5) for row in rows[:1]]
-    picture = pictures.heat_map(make_subject(directions=faint, layers=(), flagged_features=()).report)
+    picture = pictures.layer_effects(make_subject(directions=faint, layers=(), flagged_features=()).report)
     assert picture.drawing.count("shade s0") == 2
     assert "-0.00" not in picture.drawing
     assert [row[1] for row in picture.rows] == ["-2.00e-04", "2.00e-04"]
@@ -213,5 +214,42 @@ def test_small_effects_are_pale_however_small_the_others_are(make_subject):
 
 def test_a_flagged_feature_counts_in_the_heat_map_though_another_has_the_larger_attribution(make_subject):
     rows = [row.model_dump() | {"best_bis": 0.0} for row in make_subject().report.layers]
-    picture = pictures.heat_map(make_subject(layers=rows).report)
-    assert picture.rows[0][2] == "0.97"
+    picture = pictures.layer_scores(make_subject(layers=rows).report)
+    assert picture.rows[0][1] == "0.97"
+
+
+def bars(drawing):
+    """Left and right edge of each bar, and of the axis below them."""
+    found = re.findall(r'<rect class="bar [\w]+" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing)
+    lines = re.findall(r'<line class="axis" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawing)
+    (axis,) = ((float(x1), float(x2)) for x1, y1, x2, y2 in lines if y1 == y2)
+    return [(float(x), float(x) + float(width)) for x, width in found], axis
+
+
+@pytest.mark.parametrize(
+    ("recovered", "induced", "ends"),
+    [(0.99, -1.19, ("-200%", "100%")), (1.0, 0.2, ("0%", "100%")), (7.3, 0.4, ("0%", "800%")), (0.5, -31.0, None)],
+)
+def test_the_axis_reaches_beyond_every_bar_in_the_bars_own_unit(make_subject, recovered, induced, ends):
+    gates = make_subject().report.gates.model_dump()
+    gates["causal"] |= {"recovered": recovered, "recovered_interval": None, "induced": induced, "null_max": None}
+    picture = pictures.effects(make_subject(gates=gates, localisation=None).report)
+    drawn, (left, right) = bars(picture.drawing)
+    assert len(drawn) == 2
+    assert all(left <= start <= end <= right for start, end in drawn)
+    ticks = re.findall(r'class="small" text-anchor="\w+">(-?\d+%)<', picture.drawing)
+    assert "0%" in ticks
+    assert len(ticks) <= 5
+    if ends:
+        assert (ticks[0], ticks[-1]) == ends
+    values = re.findall(r'class="value" text-anchor="\w+">([^<]+)<', picture.drawing)
+    assert values == [f"{100 * recovered:.0f}%", f"{100 * induced:.0f}%"]
+    assert [row[1] for row in picture.rows] == values
+
+
+def test_effects_and_scores_of_layers_are_two_pictures_because_their_units_differ(make_subject):
+    report = make_subject().report
+    effects, scores = pictures.layer_effects(report), pictures.layer_scores(report)
+    assert effects.columns == ("layer", "directions", "chosen")
+    assert scores.columns[1:-1] == tuple(dict.fromkeys(row.architecture for row in report.layers))
+    assert pictures.layer_scores(make_subject(layers=(), flagged_features=()).report) is None
