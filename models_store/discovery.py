@@ -7,11 +7,12 @@ from typing import Final
 
 _MAX_LIST_DEPTH: Final = 4
 # A folder that holds one of these is a checkpoint, or wants to be one.
-_MARKS: Final = frozenset({"config.json", "adapter_config.json", "model.safetensors", "adapter_model.safetensors"})
+_MARKS: Final = frozenset({"config.json", "adapter_config.json"})
+_WEIGHTS: Final = (".safetensors", ".gguf")
 
 
 def checkpoint_folders(root: Path) -> Iterator[Path]:
-    """Folders below ``root`` that hold a configuration; what is inside one of them is not looked at."""
+    """Folders below ``root`` that hold a configuration or weights; what is inside one of them is not looked at."""
     pending = [(root, 0)]
     while pending:
         folder, depth = pending.pop()
@@ -19,7 +20,7 @@ def checkpoint_folders(root: Path) -> Iterator[Path]:
             names = sorted(entry.name for entry in os.scandir(folder))
         except OSError:
             continue
-        if depth > 0 and not _MARKS.isdisjoint(names):
+        if depth > 0 and any(name in _MARKS or name.endswith(_WEIGHTS) for name in names):
             yield folder
         elif depth < _MAX_LIST_DEPTH:
             below = [folder / name for name in names if not name.startswith(".")]

@@ -8,6 +8,7 @@ from backdoor_audit.contract.checkpoint_files import gguf_files
 from models_store.check import check_folder
 from models_store.errors import ModelRejected
 from models_store.files import takes
+from models_store.store import ModelsStore
 from models_store.verification import gguf
 from models_store.verification.gguf import read_gguf
 from models_store.verification.verify import verify_checkpoint
@@ -112,6 +113,28 @@ def test_a_folder_with_a_gguf_file_alone_is_a_model(folder):
     (folder / "config.json").write_text("not even JSON")
     assert verify_checkpoint(folder).ignored == ("config.json",)
     takes("model.gguf")
+
+
+def test_a_folder_with_weights_alone_is_listed_and_with_its_reason_if_it_is_refused(folder, tmp_path):
+    two = tmp_path / "models" / "two"
+    two.mkdir(parents=True)
+    for name in ("a.gguf", "b.gguf"):
+        (two / name).write_bytes((folder / "model.gguf").read_bytes())
+    folder.rename(tmp_path / "models" / "one")
+    (tmp_path / "models" / "broken").mkdir()
+    (tmp_path / "models" / "broken" / "model.gguf").write_bytes(b"no GGUF")
+    (tmp_path / "models" / "shards").mkdir()
+    (tmp_path / "models" / "shards" / "model-00001-of-00002.safetensors").write_bytes(b"")
+    (tmp_path / "models" / "notes").mkdir()
+    (tmp_path / "models" / "notes" / "README.md").write_text("nothing")
+    store = ModelsStore(models_root=tmp_path / "models", store_dir=tmp_path / "store")
+    listed = {info.reference: info for info in store.list()}
+    assert listed.keys() == {"local:one", "local:two", "local:broken", "local:shards"}
+    assert (listed["local:one"].kind, listed["local:one"].architecture) == ("full", "llama")
+    assert listed["local:one"].refused is None
+    assert "which of them is meant" in listed["local:two"].refused
+    assert "is not a GGUF file" in listed["local:broken"].refused
+    assert "config.json" in listed["local:shards"].refused
 
 
 def test_which_file_is_meant_must_be_known(folder):
