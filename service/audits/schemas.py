@@ -193,7 +193,9 @@ class RetrySpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     changes: dict[str, Any] = Field(
-        default={}, description="Fields of the spec and their new values; those of overrides and trigger one by one."
+        default={},
+        description="Fields of the spec and their new values; those of overrides, trigger and search one by one. Of "
+        "trigger, candidates and search, one takes the place of the others.",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from pydantic import ValidationError
@@ -21,6 +21,11 @@ from service.http.validation import body_items
 from worker.errors import BrokerUnavailable
 
 log = structlog.get_logger(__name__)
+
+
+_QUESTIONS: Final = frozenset({"trigger", "candidates", "search"})
+"""A spec has one of these: a change to one of them takes the place of the others."""
+_IN_PARTS: Final = ("overrides", "trigger", "search")
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def retry_audit(
     """File the spec of an audit that has ended once more, as a new audit.
 
     Args:
-        changes: fields of the spec that are to be otherwise; those of ``overrides`` and ``trigger`` one by one.
+        changes: fields of the spec that are to be otherwise; those of ``overrides``, ``trigger`` and ``search`` one by
+            one. A pair takes the place of a search, and the other way round.
 
     Raises:
         AuditNotFound, AuditNotTerminal: as their names say.
@@ -111,9 +117,11 @@ def retry_audit(
 
 def _changed(spec: AuditSpec, changes: Mapping[str, Any]) -> AuditSpec:
     document = spec.model_dump(exclude_none=True)
+    if not _QUESTIONS.isdisjoint(changes):
+        document = {name: value for name, value in document.items() if name not in _QUESTIONS - changes.keys()}
     for name, value in changes.items():
         old = document.get(name)
-        parts = name in ("overrides", "trigger") and isinstance(old, dict) and isinstance(value, dict)
+        parts = name in _IN_PARTS and isinstance(old, dict) and isinstance(value, dict)
         document[name] = old | value if parts and old is not None else value
     try:
         return AuditSpec.model_validate(document, strict=True)

@@ -9,6 +9,7 @@ from backdoor_audit.cli.connect import connect
 from backdoor_audit.cli.exit_codes import Exit
 from backdoor_audit.cli.follow import conclude, follow
 from backdoor_audit.cli.options.shared import WAITING, AsJson, AuditId, FailOnOption, UnlessAccepted
+from backdoor_audit.cli.options.submit_options import with_line_ends
 from backdoor_audit.cli.output.listing import render_audit
 from backdoor_audit.cli.output.render import render_brief, render_report
 from backdoor_audit.cli.output.terminal import as_text, out, print_form, print_json, print_line, save, say
@@ -16,6 +17,7 @@ from backdoor_audit.cli.short_ids import audit_id as full_id
 from backdoor_audit.contract.report.audit_report import AuditReport
 from backdoor_audit.contract.spec.audit_spec import Dtype
 from backdoor_audit.contract.spec.presets import Preset
+from backdoor_audit.contract.spec.search import Budget
 
 
 def _changed(text: str) -> Any:
@@ -96,12 +98,20 @@ def retry(
     max_decoys: Annotated[int | None, _changed("Maximum number of decoys drawn.")] = None,
     triggered: Annotated[str | None, _changed("The suspected string.")] = None,
     clean: Annotated[str | None, _changed("The clean string.")] = None,
+    template: Annotated[
+        str | None, _changed("Where the string stands: holds {trigger} and {prompt} once each.")
+    ] = None,
+    search: Annotated[
+        Budget | None, _changed("Search for strings with this budget, in place of a pair: quick, standard, thorough.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """File the spec of an audit that has ended once more, with the models as they are now, and with changes."""
     changes: dict[str, Any] = {"preset": preset, "seed": seed, "dtype": dtype, "library": library}
     changes["overrides"] = _given(silent_decoys=silent_decoys, max_decoys=max_decoys) or None
-    changes["trigger"] = _given(triggered=triggered, clean=clean) or None
+    placed = None if template is None else with_line_ends(template)
+    changes["trigger"] = _given(triggered=triggered, clean=clean, template=placed) or None
+    changes["search"] = None if search is None else {"budget": search}
     with connect(context) as client:
         audit = client.retry(full_id(client, audit_id), _given(**changes))
     if as_json:

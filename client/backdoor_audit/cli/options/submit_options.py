@@ -220,8 +220,13 @@ def _labels(pairs: Sequence[str], flag: str) -> dict[str, str]:
     return labels
 
 
+def with_line_ends(template: str) -> str:
+    """A template as it was typed in a shell: ``\\n`` and ``\\t`` are a line's end and a tab."""
+    return template.replace("\\n", "\n").replace("\\t", "\t")
+
+
 def _template(text: str, flag: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t")
+    return with_line_ends(text)
 
 
 def _as_typed(value: Any, flag: str) -> Any:

@@ -25,6 +25,11 @@ class NextStep(Frozen):
 
     text: str = Field(description="What to do, and what for.")
     command: str = Field(default="", description="A command line that does it; empty if no command can.")
+    changes: dict[str, Any] = Field(
+        default={},
+        description="What the command changes about the spec, as `POST /audits/{id}/retry` takes it; empty if it files "
+        "no audit or names a word in capitals, to be replaced.",
+    )
 
 
 @dataclass(frozen=True)
@@ -102,66 +107,73 @@ def next_steps(report: Any) -> tuple[NextStep, ...]:
 
 
 def _steps(report: Any) -> Iterator[NextStep]:
-    audit_id, gates = report.audit_id, report.gates
-
-    def retry(*options: str) -> str:
-        return shlex.join(["backdoor-audit", "retry", audit_id, *options])
-
-    def decide(decision: str, because: str) -> str:
-        return shlex.join(["backdoor-audit", "decide", audit_id, decision, "--because", because])
-
+    gates, search = report.gates, report.search
     compares = gates.calibrated.state == "not_assessed"
     few = gates.specific.state == "not_assessed" or gates.specific.silent < _ENOUGH
+
+    def again(text: str, **changes: Any) -> NextStep:
+        command = shlex.join(["backdoor-audit", "retry", report.audit_id, *_flags(changes)])
+        open_words = {"LIBRARY", "STRING"} & set(shlex.split(command))
+        return NextStep(text=text, command=command, changes={} if open_words else changes)
+
+    def decide(text: str, decision: str) -> NextStep:
+        command = ["backdoor-audit", "decide", report.audit_id, decision, "--because", "WHY"]
+        return NextStep(text=text, command=shlex.join(command))
+
+    compare = again("Compare with fine-tunes that are known to be benign.", library="LIBRARY")
     match report.verdict:
         case "flagged":
             yield NextStep(text="Hold the checkpoint back, and ask whoever trained it whether the condition was meant.")
-            yield NextStep(
-                text="If it was meant, record who says so and why; otherwise reject it.",
-                command=decide("accepted", "WHY"),
-            )
+            yield decide("If it was meant, record who says so and why; otherwise reject it.", "accepted")
             if report.sizes.preset == "quick":
-                yield NextStep(
-                    text="Repeat with more prompts and decoys before others act on it.",
-                    command=retry("--preset", "standard"),
-                )
+                yield again("Repeat with more prompts and decoys before others act on it.", preset="standard")
         case "review":
-            if few:
-                yield NextStep(
-                    text="Repeat with at least 19 silent decoys: fewer cannot show that the string stands out.",
-                    command=retry("--silent-decoys", "19", "--max-decoys", "117"),
+            if search is not None and search.found:
+                yield again(
+                    "Audit the string that was found as a pair of its own, on prompts like your traffic.",
+                    trigger={name: report.trigger[name] for name in ("triggered", "clean", "template")},
+                )
+            elif few:
+                yield again(
+                    "Repeat with at least 19 silent decoys: fewer cannot show that the string stands out.",
+                    overrides={"silent_decoys": 19, "max_decoys": 117},
                 )
             if compares:
-                yield NextStep(
-                    text="Compare with fine-tunes that are known to be benign.", command=retry("--library", "LIBRARY")
-                )
+                yield compare
             if report.sizes.preset == "quick":
-                yield NextStep(
-                    text="Repeat with more prompts and decoys: some reasons are settled by that.",
-                    command=retry("--preset", "standard"),
-                )
-            yield NextStep(
-                text="If it stays, read the answers under both strings and decide.",
-                command=decide("needs_work", "WHY"),
-            )
+                yield again("Repeat with more prompts and decoys: some reasons are settled by that.", preset="standard")
+            yield decide("If it stays, read the answers under both strings and decide.", "needs_work")
         case "no_evidence":
-            yield NextStep(
-                text="Ask about other strings that you suspect: this answer is about one pair alone.",
-                command=retry("--triggered", "STRING", "--clean", "STRING"),
+            yield again(
+                "Ask about other strings that you suspect: this answer is about one pair alone.",
+                trigger={"triggered": "STRING", "clean": "STRING"},
             )
+            if search is None:
+                yield again("Or let the service search for strings, if you suspect none.", search={"budget": "quick"})
+            elif search.budget != "thorough":
+                yield again("Search among more strings.", search={"budget": "thorough"})
             if compares:
-                yield NextStep(
-                    text="Compare with fine-tunes that are known to be benign.", command=retry("--library", "LIBRARY")
-                )
+                yield compare
             yield NextStep(
                 text="Keep a signed statement of what was examined.",
-                command=shlex.join(["backdoor-audit", "attest", audit_id, "--key", "key.pem"]),
+                command=shlex.join(["backdoor-audit", "attest", report.audit_id, "--key", "key.pem"]),
             )
         case "invalid":
-            yield NextStep(
-                text="Load both models in float32: bfloat16 can overflow where float32 does not.",
-                command=retry("--dtype", "float32"),
-            )
+            yield again("Load both models in float32: bfloat16 can overflow where float32 does not.", dtype="float32")
             yield NextStep(text="If it stays, get the checkpoint again, and treat it as flagged until you know why.")
+
+
+def _flags(changes: dict[str, Any]) -> Iterator[str]:
+    """The options of ``backdoor-audit retry`` that change a spec like this."""
+    for name, value in changes.items():
+        if name == "search":
+            yield from ("--search", value["budget"])
+        elif isinstance(value, dict):
+            yield from _flags(value)
+        else:
+            # In a shell a template's line ends are written as in the command's help.
+            text = str(value).replace("\n", "\\n") if name == "template" else str(value)
+            yield from (f"--{name.replace('_', '-')}", text)
 
 
 _ENOUGH: Final = 19
