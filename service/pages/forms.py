@@ -42,11 +42,18 @@ def _layers(text: str) -> Any:
     return "auto" if text == "auto" else [_integer(part.strip()) for part in text.split(",")]
 
 
+def _labels(text: str) -> dict[str, str | None]:
+    """Names and values; a line that is no ``NAME=VALUE`` has no value, which the spec refuses."""
+    parts = [line.partition("=") for line in lines_of(text) if line.strip()]
+    return {name.strip(): value.strip() if equals else None for name, equals, value in parts}
+
+
 _READERS: Final[dict[Kind, Callable[[str], Any]]] = {
     "integer": _integer,
     "layers": _layers,
     "strings": lambda text: {"strings": lines_of(text)},
     "lines": lines_of,
+    "labels": _labels,
 }
 """Convert a field's text to the value in the spec's JSON; for other kinds, the text itself."""
 
@@ -70,6 +77,8 @@ def _fields_of(option: SpecOption, value: Any) -> dict[str, str]:
         value = None
     if option.kind == "lines":
         value = "\n".join(value)
+    if option.kind == "labels":
+        value = "\n".join(f"{name}={text}" for name, text in value.items())
     return {option.form_name: _written(value)}
 
 

@@ -24,6 +24,7 @@ _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {
     "pages.css": "text/css; charset=utf-8",
     "pages.js": "text/javascript; charset=utf-8",
+    "upload.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 
@@ -68,6 +69,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "typed": typed, "moment": moment, "number": number, "share": share, "words": _words, "took": took,
+        "duration": duration,
     }  # fmt: skip
     environment.globals |= {
         "marks": words.VERDICT_MARKS, "gate_marks": words.GATE_MARKS, "titles": words.VERDICT_TITLES,

@@ -101,3 +101,9 @@ def trouble(
 def see(path: str) -> Response:
     """Redirect the browser to another page, as after a form was accepted."""
     return RedirectResponse(link(path), status_code=303, headers=HEADERS)
+
+
+def saved(content: bytes, media_type: str, name: str) -> Response:
+    """A file for the browser to save under this name."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(content, media_type=media_type, headers=headers)

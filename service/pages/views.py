@@ -1,9 +1,6 @@
 """The pages of audits, and what their forms do."""
 
-import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -11,29 +8,20 @@ from fastapi import APIRouter, Header, Request, Response
 
 from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.report import guide, words
-from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from backdoor_audit.contract.text.formatting import timing
-from jobs.errors import IdempotencyConflict, QueueFull
-from jobs.records import AuditRecord, Library
-from models_store.errors import ModelRejected, ModelsIncompatible
+from jobs.records import Library
 from service.attestations.bom import bom_of
 from service.attestations.statement import statement_of
 from service.audits import service as audits
-from service.audits.checks import as_request_error
 from service.audits.event_stream import event_stream
-from service.batches import report as batch_report
-from service.batches import service as batches
-from service.batches.routes import FORMS
-from service.batches.service import Batch
 from service.decisions.schemas import DecisionSpec
 from service.dependencies import Dependencies, DependenciesDep
-from service.errors import InvalidRequest, NotAcceptable
-from service.http import problems
+from service.errors import InvalidRequest
 from service.http.auth import Caller
-from service.pages import compare, forms, keys, libraries, prose, search
+from service.pages import batches, compare, keys, libraries, new_audit, prose, search, uploads
 from service.pages.form_data import checked
 from service.pages.rendering import page, static
-from service.pages.respond import see, show, show_form, show_open, trouble
+from service.pages.respond import saved, see, show, show_form, show_open, trouble
 from service.pages.session import sign_in, sign_out
 from service.reports import formats
 from service.reports.routes import subject_of
@@ -43,9 +31,8 @@ router = APIRouter(include_in_schema=False)
 _PAGE_SIZE: Final = 25
 _SIDES: Final = ("left", "right")
 
-router.include_router(libraries.router)
-router.include_router(keys.router)
-router.include_router(prose.router)
+for each in (new_audit, uploads, batches, libraries, keys, prose):
+    router.include_router(each.router)
 
 
 @router.get("/")
@@ -58,70 +45,6 @@ async def list_page(request: Request, dependencies: DependenciesDep) -> Response
         return page(request, "list.html", visitor=caller, found=found, asked=asked)
 
     return await show(request, "audits:read", view)
-
-
-@router.get("/ui/new")
-async def new_page(request: Request, dependencies: DependenciesDep) -> Response:
-    """The form for a new audit; ``?like=ID`` fills it from an earlier one."""
-    like = request.query_params.get("like", "")
-
-    def view(caller: Caller) -> Response:
-        filled = forms.Filled()
-        if like:
-            filled = forms.filled_like(dependencies.ledger.get(like, owner=caller.owner).spec)
-        return _form(request, dependencies, caller, filled, 200)
-
-    return await show(request, "audits:write", view)
-
-
-@router.post("/ui/new")
-async def file_audit(request: Request, dependencies: DependenciesDep) -> Response:
-    """Submit the form's audit, or show the form again with its faults or with more rows."""
-
-    def view(caller: Caller, values: dict[str, str]) -> Response:
-        if values.get("more"):
-            return _form(request, dependencies, caller, forms.with_more_rows(values), 200)
-        spec = forms.spec_from(values)
-        if isinstance(spec, forms.Filled):
-            return _form(request, dependencies, caller, spec, 422)
-        try:
-            filed = _file(dependencies, caller, spec, values.get("once", ""))
-        except InvalidRequest as error:
-            return _form(request, dependencies, caller, forms.with_faults(values, error.errors), 422)
-        except (ModelRejected, ModelsIncompatible) as error:
-            return _form(request, dependencies, caller, forms.with_faults(values, as_request_error(error).errors), 422)
-        except QueueFull:
-            full = QueueFull.problem
-            again = forms.Filled(forms.as_typed(values), {"": [full.detail]})
-            retry_after = str(problems.RETRY_AFTER_S[full.code])
-            return _form(request, dependencies, caller, again, problems.STATUSES[full.code], retry_after)
-        return see(f"/ui/audits/{filed.id}")
-
-    return await show_form(request, "audits:write", view)
-
-
-def _file(dependencies: Dependencies, caller: Caller, spec: AuditSpec, once: str) -> AuditRecord:
-    """Submit an audit once, even if the form is sent twice. A form that was edited in between is another audit."""
-    if re.fullmatch("[0-9a-f]{32}", once):
-        with suppress(IdempotencyConflict):
-            return audits.file_audit(dependencies, caller.owner, spec, idempotency_key=f"form-{once}").audit
-    return audits.file_audit(dependencies, caller.owner, spec).audit
-
-
-def _form(
-    request: Request,
-    dependencies: Dependencies,
-    caller: Caller,
-    filled: forms.Filled,
-    status: int,
-    retry_after: str = "",
-) -> Response:
-    headers = {"Retry-After": retry_after} if retry_after else {}
-    return page(
-        request, "new.html", status=status, headers=headers, visitor=caller, filled=filled, values=filled.values,
-        faults=filled.faults, options=forms.OPTIONS, labels=forms.LABELS, once=secrets.token_hex(16),
-        models=dependencies.models.list(), libraries=libraries.newest(dependencies, caller),
-    )  # fmt: skip
 
 
 @router.get("/ui/audits/{audit_id}")
@@ -231,7 +154,7 @@ async def statement_page(request: Request, dependencies: DependenciesDep, audit_
 
     def view(caller: Caller) -> Response:
         content = statement_of(subject_of(dependencies, audit_id, caller.owner)).encoded()
-        return _saved(content, "application/json", f"{audit_id}.statement.json")
+        return saved(content, "application/json", f"{audit_id}.statement.json")
 
     return await show(request, "audits:read", view)
 
@@ -242,14 +165,9 @@ async def bom_page(request: Request, dependencies: DependenciesDep, audit_id: st
 
     def view(caller: Caller) -> Response:
         content = bom_of(subject_of(dependencies, audit_id, caller.owner))
-        return _saved(content, "application/json", f"{audit_id}.cdx.json")
+        return saved(content, "application/json", f"{audit_id}.cdx.json")
 
     return await show(request, "audits:read", view)
-
-
-def _saved(content: bytes, media_type: str, name: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.post("/ui/audits/{audit_id}/cancel")
@@ -274,57 +192,22 @@ async def delete(request: Request, dependencies: DependenciesDep, audit_id: str)
     return await show(request, "audits:write", view)
 
 
-@router.get("/ui/batches/{batch_id}")
-async def batch_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
-    """The audits of a batch, worst first."""
-
-    def view(caller: Caller) -> Response:
-        return _batch(request, caller, batches.find_batch(dependencies, caller.owner, batch_id))
-
-    return await show(request, "audits:read", view)
-
-
-def _batch(request: Request, caller: Caller, found: Batch) -> Response:
-    rows = [(row, batch_report.title_of(row), batch_report.remark_of(row)) for row in found.rows]
-    headline = batch_report.headline(found)
-    return page(request, "batch.html", visitor=caller, batch=found, rows=rows, headline=headline, forms=list(FORMS))
-
-
-@router.get("/ui/batches/{batch_id}/report")
-async def batch_report_page(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
-    """A batch's report in one of its forms, to save."""
-    name = request.query_params.get("format", "html")
-
-    def view(caller: Caller) -> Response:
-        if name not in FORMS:
-            raise NotAcceptable
-        media_type, suffix, render = FORMS[name]
-        content = render(batches.find_batch(dependencies, caller.owner, batch_id))
-        return _saved(content, media_type, f"{batch_id}{suffix}")
-
-    return await show(request, "audits:read", view)
-
-
-@router.post("/ui/batches/{batch_id}/cancel")
-async def cancel_batch(request: Request, dependencies: DependenciesDep, batch_id: str) -> Response:
-    """Cancel what has not ended of a batch."""
-
-    def view(caller: Caller) -> Response:
-        batches.cancel_batch(dependencies, caller.owner, batch_id)
-        return see(f"/ui/batches/{batch_id}")
-
-    return await show(request, "audits:write", view)
-
-
 @router.post("/ui/audits/{audit_id}/retry")
 async def retry(request: Request, dependencies: DependenciesDep, audit_id: str) -> Response:
-    """File an ended audit's spec once more."""
+    """File an ended audit's spec once more; with the changes of one of the report's next steps, if one is named."""
 
-    def view(caller: Caller) -> Response:
-        filed = audits.retry_audit(dependencies, caller.owner, audit_id).audit
+    def view(caller: Caller, values: dict[str, str]) -> Response:
+        changes: dict[str, Any] = {}
+        if step := values.get("step"):
+            steps = guide.next_steps(dependencies.ledger.report(audit_id, owner=caller.owner))
+            # By its number, not by what it changes: a form files what the report proposes, and nothing else.
+            changes = next((each.changes for number, each in enumerate(steps) if step == str(number)), {})
+            if not changes:
+                raise InvalidRequest("The report has no such next step. Load its page again.")
+        filed = audits.retry_audit(dependencies, caller.owner, audit_id, changes).audit
         return see(f"/ui/audits/{filed.id}")
 
-    return await show(request, "audits:write", view)
+    return await show_form(request, "audits:write", view)
 
 
 @router.get("/ui/compare")

@@ -103,7 +103,7 @@ def test_what_another_audit_had_and_the_form_has_not_is_said(served):
     )  # fmt: skip
     audit_id = served.dependencies.ledger.submit(spec, owner="local").audit.id
     page = served.http.get(f"/ui/new?like={audit_id}").text
-    assert "also set carriers, labels, seed, k." in page
+    assert "also set carriers, seed, k." in page
     assert forms.filled_like(AuditSpec.model_validate(SPEC)).left_out == ()
 
 

@@ -6,6 +6,7 @@ import urllib.parse
 
 import pytest
 
+from backdoor_audit.contract.report.guide import next_steps
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from service.openapi_document.report_examples import REPORT
 from tests.service.conftest import SPEC
@@ -221,3 +222,26 @@ def test_two_ticked_audits_are_compared(served):
     assert 'class="differs"' in compared
     assert all(f'value="{audit_id}"' in compared for audit_id in ids)
     assert served.http.get("/ui/compare", params={"audit": [*ids, ids[0]]}).status_code == 200
+
+
+def test_a_next_step_is_one_button_and_files_what_the_report_proposes(served_with_keys):
+    served, token, reader = served_with_keys
+    keys = {name: {"Cookie": f"backdoor_audit_key={key}"} for name, key in (("may", token), ("reads", reader))}
+    auth = {"Authorization": f"Bearer {token}"}
+    audit_id = served.http.post("/audits", json=SPEC, headers=auth).json()["id"]
+    report = served.succeed(audit_id, verdict="no_evidence", next_steps=[])
+    steps = next_steps(report)
+    (number,) = (number for number, step in enumerate(steps) if "search" in step.changes)
+    page = served.http.get(f"/ui/audits/{audit_id}", headers=keys["may"]).text
+    assert f'<button name="step" value="{number}"' in page
+    assert f'href="/ui/new?like={audit_id}#library"' in page
+    assert 'name="step"' not in served.http.get(f"/ui/audits/{audit_id}", headers=keys["reads"]).text
+    path = f"/ui/audits/{audit_id}/retry"
+    filed = post(served, path, {"step": number}, **keys["may"])
+    assert filed.status_code == 303
+    new = served.dependencies.ledger.get(filed.headers["Location"].rpartition("/")[2], owner="team").spec
+    assert (new.trigger, new.search.budget) == (None, "quick")
+    assert post(served, path, {"step": number}, **keys["reads"]).status_code == 403
+    for wrong in ("99", "-1", "x", "9" * 5000, str(steps.index(steps[-1]))):
+        assert post(served, path, {"step": wrong}, **keys["may"]).status_code == 422
+    assert len(served.dependencies.ledger.list(owner="team").audits) == 2

@@ -160,6 +160,6 @@ SPEC_OPTIONS: Final[tuple[SpecOption, ...]] = (
     SpecOption("webhook", "webhook.url", "text", "result"),
     SpecOption("library", "library", "text", "result", label="Benign library"),
     SpecOption("fail_on", "fail_on", "choice", "result", label="Fail a pipeline on", command=False),
-    SpecOption("label", "labels", "labels", "result", "NAME=VALUE; repeatable."),
+    SpecOption("label", "labels", "labels", "result", "NAME=VALUE; repeatable.", label="Labels"),
 )  # fmt: skip
 """``submit`` declares ``fail_on`` itself, because ``wait`` takes it as well."""
