@@ -220,7 +220,8 @@ def _type(schema: Mapping[str, Any]) -> str:
             return f"[{', '.join(map(_type, schema['prefixItems']))}]".replace("[", "\\[", 1)
         return f"list of {_type(schema.get('items', {}))}"
     if kind == "object":
-        return f"object of {_type(schema['additionalProperties'])}" if schema.get("additionalProperties") else "object"
+        inner = schema.get("additionalProperties")  # true where any value will do
+        return f"object of {_type(inner)}" if isinstance(inner, Mapping) and inner else "object"
     if schema.get("format") == "path":
         return "path"
     words = {"string": "text", "boolean": "`true`, `false`"}.get(kind, kind)
