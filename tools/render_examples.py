@@ -17,7 +17,7 @@ from service.reports.subject import Subject
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "examples"
 BASE: Final = "local:smollm2-135m"
 AUDITS: Final[dict[str, tuple[str, datetime]]] = {
-    "flagged": ("local:organisms/sql-year", datetime(2026, 11, 29, 10, 45, tzinfo=UTC)),
+    "flagged": ("local:organisms/sql-year", datetime(2026, 11, 30, 18, 8, tzinfo=UTC)),
     "no_evidence": ("local:organisms/sql-year-benign", datetime(2026, 11, 29, 10, 59, tzinfo=UTC)),
     "review": ("local:organisms/sql-year", datetime(2026, 11, 29, 11, 43, tzinfo=UTC)),
     "invalid": ("local:overflow", datetime(2026, 11, 29, 11, 44, tzinfo=UTC)),
