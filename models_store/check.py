@@ -128,6 +128,11 @@ def _command(error: StoreError, folder: Path, file: str) -> str:
         )
     if "merge_and_unload" in error.hint:
         return _MERGE.format(folder=place)
+    if "point at the folder " in error.hint:
+        inside = error.hint.partition("point at the folder ")[2].removesuffix(" inside it")
+        return f"backdoor-audit models check {shlex.quote(str(folder / inside))}"
+    if "copy config.json from the base" in error.hint:
+        return f"cp BASE/config.json {place}/"
     if error.hint.startswith("dequantise"):
         return _DEQUANTISE.format(folder=place)
     return error.hint

@@ -129,9 +129,14 @@ def takes(path: str) -> None:
             f"{shown(path)}: is not a usable name for a file of a checkpoint",
             hint="use letters, digits, '.', '_' and '-'",
         )
-    weights = path.endswith((".safetensors", ".gguf")) and "/" not in path
-    if not (path == CARD or path in LIMITS or weights or is_template(path)):
+    if not _may_count(path):
         raise ModelRejected(f"{shown(path)}: is not needed", hint="leave it out; no model is read from it")
+
+
+def _may_count(path: str) -> bool:
+    """Whether a file of this name may be one that a checkpoint is read from."""
+    weights = path.endswith((".safetensors", ".gguf")) and "/" not in path
+    return path == CARD or path in LIMITS or weights or is_template(path)
 
 
 def upload_limit(path: str) -> int:
@@ -195,6 +200,9 @@ def _walk(folder: Path, root: Path) -> Iterator[tuple[str, Path, os.stat_result]
                     f"the folder holds more than {MAX_ENTRIES} entries", hint="point at the checkpoint's own folder"
                 )
             name = prefix + entry.name
+            if not _may_count(name) and _leads_nowhere_inside(entry, root):
+                yield name, Path(entry.path), entry.stat(follow_symlinks=False)
+                continue
             path, status = _inside(entry, name, root)
             if stat.S_ISDIR(status.st_mode):
                 if entry.is_symlink() or (depth == 0 and entry.name in _SKIPPED_FOLDERS):
@@ -208,6 +216,14 @@ def _walk(folder: Path, root: Path) -> Iterator[tuple[str, Path, os.stat_result]
                 raise ModelRejected(
                     f"{shown(name)}: is a device, a FIFO or a socket", hint="remove it; a checkpoint has regular files"
                 )
+
+
+def _leads_nowhere_inside(entry: "os.DirEntry[str]", root: Path) -> bool:
+    """Whether it is a link to what is gone from inside ``root``: a deleted checkpoint, a blob that was not fetched."""
+    if not entry.is_symlink() or Path(entry.path).exists():
+        return False
+    real = Path(os.path.realpath(entry.path))
+    return not real.is_symlink() and real.is_relative_to(root)
 
 
 def _inside(entry: "os.DirEntry[str]", name: str, root: Path) -> tuple[Path, os.stat_result]:

@@ -36,6 +36,11 @@ class FusedLora(nn.Module):
         self.up = nn.Parameter((up.float() * scaling).to(linear.weight.dtype), requires_grad=False)
         self.switch = switch
 
+    @property
+    def weight(self) -> Tensor:
+        """W alone: an adapted output head has its shape, one row for each token."""
+        return self.linear.weight
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer."""
         out = self.linear(inputs)

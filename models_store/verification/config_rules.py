@@ -104,7 +104,17 @@ ROTARY_KEYS: Final = frozenset(
         "type",
     }
 )
-ROTARY_TYPES: Final = frozenset({"default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"})
+# What each kind of rotary embeddings cannot do without.
+_ROTARY_NEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "default": (),
+    "dynamic": ("factor",),
+    "linear": ("factor",),
+    "llama3": ("factor", "high_freq_factor", "low_freq_factor"),
+    "longrope": ("long_factor", "short_factor"),
+    "proportional": (),
+    "yarn": ("factor",),
+}
+ROTARY_TYPES: Final = frozenset(_ROTARY_NEEDS)
 # Notes of the library that wrote the file and settings of generation: no weight and no forward pass depends on them.
 INERT_KEYS: Final = frozenset(
     _words("""
@@ -118,6 +128,17 @@ temperature tf_legacy_loss tokenizer_class top_k top_p transformers_version typi
 unsloth_version use_bfloat16 use_cache
 """)
 )
+# Numbers that no class declares: transformers keeps them with the rotary settings.
+NUMBERS: Final = frozenset(
+    {"partial_rotary_factor", "rope_local_base_freq", "rope_theta", "rotary_emb_base", "rotary_pct"}
+)
+_KINDS: Final[dict[type, str]] = {
+    type(None): "null", bool: "bool", int: "int", float: "float", str: "text", list: "list", dict: "object",
+}  # fmt: skip
+_KIND_WORDS: Final = {
+    "null": "null", "bool": "true or false", "int": "a whole number", "float": "a number", "text": "a text",
+    "list": "a list", "object": "an object",
+}  # fmt: skip
 _DICTS: Final = frozenset(
     {"rope_parameters", "rope_scaling", "id2label", "label2id", "task_specific_params", "pruned_heads"}
 )
@@ -166,6 +187,8 @@ def check_config(config: Mapping[str, Any]) -> ModelShape:
         raise ModelRejected(f"config.json: the key '{shown(key)}' is not on the list", hint=_hint_for(key))
     for key, value in config.items():
         _check_value(key, value)
+        if not is_of_kind(known, key, value):
+            _wrong(key, f"must be {' or '.join(_KIND_WORDS[kind] for kind in taken_kinds(known, key))}")
     architectures = config.get("architectures")
     if architectures is not None and (
         not isinstance(architectures, list) or not all(name in known["architectures"] for name in architectures)
@@ -183,6 +206,24 @@ def fits(key: str, value: Any) -> bool:
     except ModelRejected:
         return False
     return True
+
+
+def taken_kinds(known: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The kinds of values that transformers takes for a key of an architecture."""
+    if key in NUMBERS:
+        return ("null", "int", "float")
+    kinds: str | None = known["kinds"].get(key)
+    return tuple(_KIND_WORDS) if kinds is None else tuple(kinds.split())
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a value that JSON can hold."""
+    return _KINDS[type(value)]
+
+
+def is_of_kind(known: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether transformers takes a value of this kind for a key of an architecture."""
+    return kind_of(value) in taken_kinds(known, key)
 
 
 def _hint_for(key: str) -> str:
@@ -244,15 +285,21 @@ def _check_rotary(key: str, value: Any, *, nested: bool = False) -> None:
     for name, item in value.items():
         if name not in ROTARY_KEYS:
             _wrong(f"{key}.{name}", "is not a key of rotary embeddings")
-        if name in ("rope_type", "type") and not (isinstance(item, str) and item in ROTARY_TYPES):
-            _wrong(f"{key}.{name}", f"is not one of {', '.join(sorted(ROTARY_TYPES))}")
+        if name in ("rope_type", "type"):
+            if not (isinstance(item, str) and item in ROTARY_TYPES):
+                _wrong(f"{key}.{name}", f"is not one of {', '.join(sorted(ROTARY_TYPES))}")
+            continue
         if name in _LAYER_TYPES and not nested:
             _check_rotary(f"{key}.{name}", item, nested=True)
         elif isinstance(item, list):
             if len(item) > _MAX_ITEMS or not all(type(factor) in (int, float) for factor in item):
                 _wrong(f"{key}.{name}", "must be a list of numbers")
-        elif not _plain(item):
-            _wrong(f"{key}.{name}", "must be a number or a word")
+        elif not (item is None or isinstance(item, bool | int | float)):
+            _wrong(f"{key}.{name}", "must be a number")
+    kind = value.get("rope_type", value.get("type", "default"))
+    for name in _ROTARY_NEEDS[kind]:
+        if value.get(name) is None:
+            _wrong(f"{key}.{name}", f"is not there, which '{kind}' needs")
 
 
 def _shape(model_type: str, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> ModelShape:

@@ -47,6 +47,11 @@ _SIZES: Final = frozenset(
     num_key_value_heads vocab_size
     """)
 )
+# Values of each kind, as JSON has them.
+_EXAMPLES: Final[dict[str, tuple[Any, ...]]] = {
+    "null": (None,), "bool": (True,), "int": (1,), "float": (0.5,), "text": ("a",), "list": ([1], ["a"]),
+    "object": ({},),
+}  # fmt: skip
 _NEVER: Final = frozenset(
     {
         "auto_map",
@@ -91,6 +96,7 @@ def build() -> dict[str, Any]:
                 if isinstance(value, bool | int | float | str) and key != "transformers_version"
             },
             "keys": _sorted(keys),
+            "kinds": _kinds(configuration, sorted(set(written) - _NEVER)),
             "own_names": {
                 ours: theirs for ours, theirs in sorted(configuration.attribute_map.items()) if ours in _SIZES
             },
@@ -101,6 +107,27 @@ def build() -> dict[str, Any]:
         "generation": _sorted([*generation().to_dict(), *_OLDER_GENERATION_KEYS]),
         "types": types,
     }
+
+
+def _kinds(configuration: Any, keys: Iterable[str]) -> dict[str, str]:
+    """Which kinds of values transformers takes for a key, where it does not take all of them."""
+    validators = configuration.__validators__
+    found: dict[str, str] = {}
+    for key in keys:
+        checks = validators.get(key, ())
+        taken = [kind for kind, values in _EXAMPLES.items() if any(_are_taken(checks, value) for value in values)]
+        if len(taken) < len(_EXAMPLES):
+            found[key] = " ".join(taken)
+    return found
+
+
+def _are_taken(checks: Iterable[Any], value: Any) -> bool:
+    try:
+        for check in checks:
+            check(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _reads_head_dim(configuration: Any, architecture: Architecture) -> bool:

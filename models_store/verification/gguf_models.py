@@ -207,6 +207,11 @@ _CHECKED: Final = frozenset(
         "rope.scaling.finetuned",
     }
 )  # fmt: skip
+# What converters write that changes nothing, as long as it has this value.
+_SAYS_NOTHING: Final[dict[str, Any]] = {
+    "attention.causal": True, "expert_count": 0, "expert_used_count": 0, "pooling_type": 0, "rope.scale_linear": 1.0,
+    "tensor_data_layout": "Meta AI original pth", "use_parallel_residual": False,
+}  # fmt: skip
 # Llama 3's way of scaling, whose numbers are the same in all of its releases but one.
 _LLAMA3: Final = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8_192}
 _SPECIAL: Final = {
@@ -260,7 +265,7 @@ def _config(metadata: Mapping[str, Any], kind: str, header: GgufHeader, where: s
         if name is not None and (type(value) is int or (isinstance(value, float) and key not in _INTEGERS)):
             # The file holds four bytes of a float: 1e-05 is written as the shortest number with these four.
             config[name] = float(f"{value:.7g}") if isinstance(value, float) else value
-        elif key not in _CHECKED:
+        elif key not in _CHECKED and (key not in _SAYS_NOTHING or _SAYS_NOTHING[key] != value):
             raise ModelRejected(
                 f"{where}: the key '{shown(kind)}.{shown(key)}' is not on the list", hint=_convert(where)
             )

@@ -4,6 +4,7 @@ The format: 8 bytes little-endian length, that many bytes of JSON, then the tens
 """
 
 import os
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ DTYPE_BYTES: Final = {
     "F8_E4M3": 1,
     "F8_E8M0": 1,
 }
+# Buffers that earlier releases saved and the present one ignores.
+OLD_BUFFERS: Final = re.compile(
+    r"rotary_emb\.inv_freq|(?:.+\.)?(?:attn|attention)\.(?:masked_)?bias|.+\.rotary_emb\.inv_freq"
+)
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _SAVE: Final = "save the model with save_pretrained(folder), which writes safetensors"
 _CUT: Final = "the file may be truncated: copy or download it again"
@@ -141,7 +146,8 @@ def read_weights(files: Sequence[FoundFile], placed: Mapping[str, str]) -> dict[
 
     Raises:
         ModelRejected: no weights, both forms, shards without an index, a missing shard, a tensor in two shards or in
-            another than the index says.
+            another than the index says. A tensor that the index names and no shard holds is left to ``check_weights``:
+            a tied head need not be there.
     """
     by_name = {file.name: file for file in files}
     weights = {name for name in by_name if name.endswith(".safetensors")}
@@ -192,15 +198,11 @@ def _sharded(by_name: Mapping[str, FoundFile], weights: set[str], placed: Mappin
         if len(tensors) > MAX_TENSORS:
             raise ModelRejected(f"{INDEX}: the shards list more than {MAX_TENSORS} tensors", hint="save it again")
     for key, tensor in tensors.items():
-        if placed.get(key) != tensor.file:
+        if placed.get(key) != tensor.file and (key in placed or OLD_BUFFERS.fullmatch(key) is None):
             raise ModelRejected(
                 f"{shown(tensor.file)}: holds '{shown(key)}', which {INDEX} does not place there",
                 hint="save the weights again into an empty folder",
             )
-    for key in placed.keys() - tensors.keys():
-        raise ModelRejected(
-            f"{shown(placed[key])}: lacks '{shown(key)}', which {INDEX} places there", hint="copy the shard again"
-        )
     return tensors
 
 

@@ -7,7 +7,7 @@ from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.files import open_regular, shown
 from models_store.verification.adapters.fit import BaseShapes, check_fit
 from models_store.verification.adapters.header import AdapterShape
-from models_store.verification.architectures import ARCHITECTURES
+from models_store.verification.architectures import ARCHITECTURES, Architecture
 from models_store.verification.headers import FLOATS, Tensor
 from models_store.verification.rewriting import listed
 from models_store.verification.tensor_names import body_name, embedding, modules, vocabulary_rows
@@ -69,6 +69,12 @@ def tokenizer_note(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint) -> str |
 def _check_shapes(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, architecture: str) -> tuple[str, ...]:
     names, vocabulary = ARCHITECTURES[architecture], vocabulary_rows(architecture)
     shapes = {body_name(names, name): tensor.shape for name, tensor in base.tensors.items()}
+    ours, theirs = (_blocks(names, checkpoint) for checkpoint in (base, tuned))
+    if ours != theirs:
+        raise ModelsIncompatible(
+            f"the base has {ours} blocks, the fine-tuned model {theirs}",
+            hint="audit the model against the base it was fine-tuned from",
+        )
     rows: set[tuple[int, int]] = set()
     for raw, tensor in tuned.tensors.items():
         name = body_name(names, raw)
@@ -85,6 +91,12 @@ def _check_shapes(base: VerifiedCheckpoint, tuned: VerifiedCheckpoint, architect
         "that both have are compared"
         for ours, others in sorted(rows)
     )
+
+
+def _blocks(names: Architecture, checkpoint: VerifiedCheckpoint) -> int:
+    """How many blocks a checkpoint has."""
+    inside = (body_name(names, raw).partition(f"{names.blocks}.") for raw in checkpoint.tensors)
+    return len({rest.partition(".")[0] for before, found, rest in inside if found and not before})
 
 
 def _as_adapters_see(base: VerifiedCheckpoint, architecture: str) -> BaseShapes:

@@ -10,8 +10,24 @@ from typing import Any, Final
 
 from models_store.files import shown
 from models_store.verification.architectures import MULTIMODAL
-from models_store.verification.config_rules import DTYPES, FLAGS, INERT_KEYS, ROTARY_KEYS, fits, known_keys
-from models_store.verification.tokenizer_rules import SETTINGS, SPECIAL_TOKENS, names_a_file, setting_is_plain
+from models_store.verification.config_rules import (
+    DTYPES,
+    FLAGS,
+    INERT_KEYS,
+    NUMBERS,
+    ROTARY_KEYS,
+    fits,
+    is_of_kind,
+    known_keys,
+    taken_kinds,
+)
+from models_store.verification.tokenizer_rules import (
+    SETTINGS,
+    SPECIAL_TOKENS,
+    is_token_key,
+    names_a_file,
+    setting_is_plain,
+)
 
 CODE_KEYS: Final = frozenset({"auto_map", "custom_code", "custom_generate", "custom_pipelines"})
 # Each makes another model of the same tensors, so it is never dropped: ``check_config`` refuses it.
@@ -21,6 +37,7 @@ REFUSED_KEYS: Final = frozenset(
 _OUTPUTS: Final = re.compile(r"output_[a-z_]+|return_dict|torchscript")
 _OUTPUT_DEFAULTS: Final = {"return_dict": True}
 _OLD_ROTARY: Final = {"su": "longrope"}
+_PEFT_CLASS: Final = "peftmodelforcausallm"
 _MAX_NAMED: Final = 12
 # Models with several parts whose head is their own where nothing is said.
 _UNTIED: Final = frozenset({"qwen3_5"})
@@ -71,10 +88,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def is_off(value: Any) -> bool:
-    """Whether an option with this value does nothing: null, false, an empty list, or an object of nothing else."""
+    """Whether an option with this value does nothing: null, false, an empty list or text, or an object of such."""
     if isinstance(value, dict):
-        return all(item is None or item is False for item in value.values())
-    return value is None or value is False or value == []
+        return all(is_off(item) for item in value.values())
+    return value is None or value is False or value in ([], "")
 
 
 def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
@@ -99,15 +116,21 @@ def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
             if not is_off(value):
                 changes.code(key)
         elif key in REFUSED_KEYS:
-            if not is_off(value):
+            if _loads_in_full(key, value):
+                changes.notes.append(f"'{key}' is dropped: it says that nothing is quantised")
+            elif not is_off(value):
                 document[key] = value
-        elif key not in known["keys"] or (key in INERT_KEYS and not fits(key, value)):
+        elif key not in known["keys"] or (
+            key in INERT_KEYS and not (fits(key, value) and is_of_kind(known, key, value))
+        ):
             changes.dropped.append(key)
         elif _OUTPUTS.fullmatch(key):
             if value not in (None, _OUTPUT_DEFAULTS.get(key, False)):
                 changes.notes.append(f"'{shown(key)}' is at its default: it changes outputs, not the model")
         else:
-            document[key] = _value(key, value, known, changes)
+            document[key] = _value(
+                key, value, known, changes, raw.get("vocab_size", known["defaults"].get("vocab_size"))
+            )
     return changes.rewritten({key: value for key, value in document.items() if value is not _DROPPED})
 
 
@@ -141,20 +164,60 @@ def _text_part(raw: Mapping[str, Any]) -> Rewritten:
 _DROPPED: Final = object()
 
 
-def _value(key: str, value: Any, known: Mapping[str, Any], changes: Changes) -> Any:
-    if key in ("dtype", "torch_dtype") and isinstance(value, str):
-        plain = value.removeprefix("torch.")
+def _value(key: str, value: Any, known: Mapping[str, Any], changes: Changes, vocabulary: Any) -> Any:
+    if key in ("dtype", "torch_dtype") and value is not None:
+        plain = value.removeprefix("torch.") if isinstance(value, str) else ""
         if plain in DTYPES:
             return plain
         changes.notes.append(f"'{key}' is dropped: weights have types of their own")
         return _DROPPED
     if key in FLAGS and value is None:
         return False
-    if key == "architectures" and isinstance(value, list):
-        native = {name.lower(): name for name in known["architectures"]}
-        return [native.get(name.lower(), name) if isinstance(name, str) else name for name in value]
-    if key in ("rope_parameters", "rope_scaling") and isinstance(value, dict):
-        return _rotary(key, value, changes)
+    if key == "architectures" and isinstance(value, list | str):
+        native = {name.lower(): name for name in known["architectures"]} | {_PEFT_CLASS: known["architectures"][0]}
+        names = [value] if isinstance(value, str) else value
+        return [_named(name, native) if isinstance(name, str) else name for name in names]
+    if key in ("rope_parameters", "rope_scaling"):
+        if value is not None and is_off(value):
+            changes.notes.append(f"'{key}' is empty and dropped")
+            return _DROPPED
+        return _rotary(key, value, changes) if isinstance(value, dict) else value
+    if key == "pad_token_id" and not _is_padding(value, vocabulary):
+        changes.notes.append(f"'{key}' is dropped: it is no token of the vocabulary")
+        return _DROPPED
+    return _of_its_kind(key, value, known, changes)
+
+
+def _loads_in_full(key: str, value: Any) -> bool:
+    """Whether this is bitsandbytes' configuration with both of its switches off, which merging leaves behind."""
+    if key != "quantization_config" or not isinstance(value, dict) or value.get("quant_method") != "bitsandbytes":
+        return False
+    switches = ("load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit")
+    return not any(value.get(switch) for switch in switches)
+
+
+def _named(name: str, native: Mapping[str, str]) -> str:
+    """The class's own name where a library wrote that of its wrapper, or other capitals."""
+    lower = name.lower()
+    return native.get(lower, native.get(lower.removeprefix("fsdp"), name))
+
+
+def _is_padding(value: Any, vocabulary: Any) -> bool:
+    if value is None or type(vocabulary) is not int:
+        return True
+    return type(value) is int and -vocabulary <= value < vocabulary
+
+
+def _of_its_kind(key: str, value: Any, known: Mapping[str, Any], changes: Changes) -> Any:
+    """A number as transformers has it, which tells whole numbers from others; null where a key has a default."""
+    kinds = taken_kinds(known, key)
+    if value is None and (key in NUMBERS or "null" not in kinds):
+        changes.notes.append(f"'{shown(key)}' is null, and so at its default")
+        return _DROPPED
+    if type(value) is int and "int" not in kinds and "float" in kinds and abs(value) < 2**53:
+        return float(value)
+    if isinstance(value, float) and "float" not in kinds and "int" in kinds and value.is_integer():
+        return int(value)
     return value
 
 
@@ -173,6 +236,9 @@ def _rotary(key: str, value: Mapping[str, Any], changes: Changes) -> dict[str, A
             document[name] = item
     if "type" in document and "rope_type" not in document:
         document["rope_type"] = document.pop("type")
+    if document.get("rope_type") == "yarn" and "factor" not in document and "long_factor" in document:
+        document["rope_type"] = "longrope"
+        changes.notes.append(f"'{key}.rope_type' is 'longrope': early Phi-3 models called it 'yarn'")
     return document
 
 
@@ -200,6 +266,13 @@ def rewrite_tokenizer_config(raw: Mapping[str, Any]) -> Rewritten:
         if key in CODE_KEYS:
             if not is_off(value):
                 changes.code(key)
+        elif key == "chat_template" and isinstance(value, dict | bool):
+            # Templates by name are a list of such in the file, and an object where they are saved by hand.
+            if value:
+                named = value.items() if isinstance(value, dict) else ()
+                document[key] = [{"name": name, "template": text} for name, text in named] or value
+        elif is_token_key(key) and value is False:
+            continue  # no token, which is null today
         elif names_a_file(key) or key not in SETTINGS or not setting_is_plain(key, value):
             if not is_off(value):
                 changes.dropped.append(key)
@@ -212,7 +285,7 @@ def rewrite_special_tokens(raw: Mapping[str, Any]) -> Rewritten:
     """special_tokens_map.json with the special tokens alone."""
     changes = Changes("special_tokens_map.json")
     changes.dropped.extend(key for key in raw if key not in SPECIAL_TOKENS)
-    return changes.rewritten({key: value for key, value in raw.items() if key in SPECIAL_TOKENS})
+    return changes.rewritten({key: value for key, value in raw.items() if key in SPECIAL_TOKENS and value is not False})
 
 
 def rewrite_processor(raw: Mapping[str, Any]) -> Rewritten:

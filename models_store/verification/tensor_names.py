@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
+from backdoor_audit.contract.checkpoint_files import INDEX
 from models_store.errors import ModelRejected
 from models_store.files import shown
 from models_store.verification.architectures import ARCHITECTURES, TEXT_PARTS, Architecture
-from models_store.verification.headers import FLOATS, Tensor
+from models_store.verification.headers import FLOATS, OLD_BUFFERS, Tensor
 
-# Buffers that earlier releases saved and the present one ignores.
-_OLD_BUFFERS: Final = re.compile(
-    r"rotary_emb\.inv_freq|(?:.+\.)?(?:attn|attention)\.(?:masked_)?bias|.+\.rotary_emb\.inv_freq"
-)
 # Parts that a block has many of: one norm for each head, and experts. The number does not change the shape.
 _PART_NUMBER: Final = re.compile(r"\.(norms|experts)\.([0-9]{1,6})\.")
 # Where a model with several parts keeps its text part, and what belongs to the others.
@@ -51,6 +49,7 @@ def check_weights(
     dims: Mapping[str, int],
     flags: Mapping[str, bool],
     kinds: Sequence[str] = (),
+    placed: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Hold a full checkpoint's header against what its configuration promises.
 
@@ -60,6 +59,7 @@ def check_weights(
         dims: sizes by the names that ``ARCHITECTURES`` uses, and ``layers``.
         flags: configuration keys that are true or false, and ``tied``.
         kinds: the kind of every block, where blocks differ.
+        placed: which shard each tensor should be in, where there is an index.
 
     Raises:
         ModelRejected: a tensor is missing, foreign, of another shape, or not a float. The tensor is named.
@@ -69,7 +69,7 @@ def check_weights(
     seen: set[str] = set()
     for raw, tensor in tensors.items():
         name = body_name(names, raw)
-        if _OLD_BUFFERS.fullmatch(name):
+        if OLD_BUFFERS.fullmatch(name):
             continue
         key, block = _key(names, name)
         shape, need = allowed.get(key, (None, ""))
@@ -92,6 +92,13 @@ def check_weights(
     present = seen | {_PART_NUMBER.sub(_any_norm, name) for name in seen}
     for name in _needed(names, dims, flags, kinds):
         if name not in present and not (name == "lm_head.weight" and "embed_out.weight" in present):
+            raw, shard = next(
+                ((one, placed[one]) for one in (name, f"{names.prefix}.{name}") if one in placed), ("", "")
+            )
+            if shard:
+                raise ModelRejected(
+                    f"{shown(shard)}: lacks '{shown(raw)}', which {INDEX} places there", hint="copy the shard again"
+                )
             raise ModelRejected(
                 f"weights: '{name}' is not there", hint="copy the missing shard, or save the model again"
             )

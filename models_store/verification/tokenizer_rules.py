@@ -129,7 +129,7 @@ def setting_is_plain(key: str, value: Any) -> bool:
     """Whether a setting that is no token, class or template has a value that it can have."""
     if key == "sp_model_kwargs":
         return value in ({}, None)
-    if key in _STRUCTURED or _is_token_key(key):
+    if key in _STRUCTURED or is_token_key(key):
         return True
     return _plain(value) or (isinstance(value, list) and len(value) < 100 and all(map(_plain, value)))
 
@@ -180,11 +180,12 @@ def _check_setting(name: str, key: str, value: Any) -> None:
     elif key == "added_tokens_decoder":
         if not isinstance(value, dict) or len(value) > _MAX_TOKENS or not all(map(_is_token, value.values())):
             raise ModelRejected(f"{name}: '{key}' is not a list of tokens", hint="save the tokenizer again")
-    elif _is_token_key(key):
+    elif is_token_key(key):
         _check_token_value(name, key, value)
 
 
-def _is_token_key(key: str) -> bool:
+def is_token_key(key: str) -> bool:
+    """Whether a setting is a special token, or a list of such."""
     return key.endswith(("_token", "special_tokens")) and not key.startswith(("add_", "split_"))
 
 
@@ -212,10 +213,10 @@ def _is_token(value: Any) -> bool:
 
 def _check_token_value(name: str, key: str, value: Any) -> None:
     items = list(value.values()) if isinstance(value, dict) and key.endswith("special_tokens") else value
-    if isinstance(items, list):
+    if isinstance(items, list) and key.endswith("special_tokens"):
         good = len(items) <= _MAX_TOKENS and all(map(_is_token, items))
     else:
-        good = _is_token(items) or items is False
+        good = _is_token(items)
     if not good:
         raise ModelRejected(f"{name}: '{shown(key)}' is not a token", hint="save the tokenizer again")
 

@@ -1,6 +1,7 @@
 """Decides whether a checkpoint may be opened: from names, JSON and safetensors headers, before it is allocated."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from backdoor_audit.contract.checkpoint_files import (
     INDEX,
     LIMITS,
     QUANTISED_SOURCES,
+    WEIGHTS,
     is_adapter,
     whole_weights,
 )
@@ -38,6 +40,7 @@ from models_store.verification.quantised import KEY as QUANTISATION
 from models_store.verification.quantised import read_scheme, unpacked
 from models_store.verification.rewriting import (
     Rewritten,
+    listed,
     rewrite_config,
     rewrite_generation_config,
     rewrite_processor,
@@ -165,7 +168,7 @@ def examine(folder: Path, root: Path | None = None, *, view: bool = False) -> Ex
     try:
         real, inside = _located(folder, root, view=view)
         files = listing(real, inside)
-        placed = {} if is_adapter(files.names) else placed_shards(files.named(INDEX))
+        placed = {} if is_adapter(files.names) else _placed(files)
         counted = files.counting(frozenset(placed.values()))
     except ModelRejected as error:
         return Examination((error,), None, (), None)
@@ -195,6 +198,21 @@ def _located(folder: Path, root: Path | None, *, view: bool) -> tuple[Path, Path
     if not view and not real.is_relative_to(inside):
         raise ModelRejected(f"{shown(folder.name)}: is a link out of the models' folder", hint="copy the checkpoint")
     return real, inside
+
+
+def _by_number(name: str) -> tuple[tuple[str, int], ...]:
+    """Orders ``checkpoint-9`` before ``checkpoint-10``."""
+    return tuple((word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d{0,18})", name))
+
+
+def _placed(files: Listing) -> Mapping[str, str]:
+    """Which shard each tensor is in; an index that is unusable is nobody's beside ``model.safetensors``."""
+    try:
+        return placed_shards(files.named(INDEX))
+    except ModelRejected:
+        if WEIGHTS not in files.names:
+            raise
+        return {}
 
 
 class _Examiner:
@@ -267,19 +285,27 @@ class _Examiner:
         given = config.get(QUANTISATION)
         plain = {key: value for key, value in config.items() if key != QUANTISATION}
         shape = None if len(self._problems) > before else self._try(lambda: check_config(plain))
-        tensors: Mapping[str, Tensor] | None = self._try(self._weights)
+        held: Mapping[str, Tensor] | None = self._try(self._weights)
+        tensors = held
         if given is not None and shape is not None:
             model_type, header = shape.model_type, tensors
             tensors = self._try(lambda: self._unpacked(model_type, given, plain, header))
         if shape is not None and tensors is not None:
             text = tensors = text_part(shape.model_type, tensors)
-            self._try(lambda: check_weights(shape.model_type, text, shape.dims, shape.flags, shape.kinds))
+            self._try(lambda: check_weights(shape.model_type, text, shape.dims, shape.flags, shape.kinds, self._placed))
         self._tokenizer()
         if INDEX in self._by_name:
-            self._documents[INDEX] = {"metadata": {}, "weight_map": dict(self._placed)}
+            self._index(held)
         if shape is None or tensors is None:
             return None
         return self._verified(tensors, kind="full", architecture=shape.model_type)
+
+    def _index(self, held: Mapping[str, Tensor] | None) -> None:
+        """The index as the view has it: what the shards hold, and no notes."""
+        placed = self._placed if held is None else {name: tensor.file for name, tensor in held.items()}
+        self._documents[INDEX] = {"metadata": {}, "weight_map": dict(placed)}
+        if absent := self._placed.keys() - placed.keys():
+            self._rewritten.append(f"{INDEX}: dropped {listed(absent)}, which no shard holds")
 
     def _unpacked(
         self, model_type: str, given: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None
@@ -320,6 +346,9 @@ class _Examiner:
         self._documents[CONFIG] = model.config
         self._documents[GGUF_SOURCES] = {"tensors": model.sources, "tokens": model.tokens}
         self._warnings.append(f"its weights are {model.form}, and were dequantised to be audited")
+        for beside in self._ignored:
+            if beside.endswith(".gguf") and "mmproj" in beside:
+                self._warnings.append(f"{shown(beside)}: what the model does with images was not audited")
         return self._verified(model.tensors, kind="full", architecture=shape.model_type)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -372,8 +401,13 @@ class _Examiner:
 
     def _no_checkpoint(self) -> ModelRejected:
         ends = (f"/{CONFIG}", f"/{ADAPTER_CONFIG}")
-        below = sorted({name.rpartition("/")[0] for name in self._all.names if name.endswith(ends)})
+        below = sorted({name.rpartition("/")[0] for name in self._all.names if name.endswith(ends)}, key=_by_number)
         hint = f"point at the folder {shown(below[-1])} inside it" if below else "point at a checkpoint's own folder"
+        if whole := whole_weights(self._all.names):
+            return ModelRejected(
+                f"{CONFIG}: is not there, and without it nobody knows what model the weights in {shown(whole[0])} are",
+                hint="copy config.json from the base, as Accelerate's save_model and save_state write weights alone",
+            )
         return ModelRejected(f"{CONFIG}: is not there, nor is {ADAPTER_CONFIG}", hint=hint)
 
     def _verified(

@@ -18,6 +18,7 @@ from backdoor_audit.contract.checkpoint_files import (
     TEMPLATE_FOLDER,
     counting,
     is_adapter,
+    placed_shards,
     whole_weights,
 )
 from backdoor_audit.contract.digests import content_digest
@@ -85,9 +86,10 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
     try:
         here = FolderFiles.of(folder)
         found, taken = here.paths, here.counted
-        if not any(name.endswith(".safetensors") for name in taken):
+        if not any(name.endswith((".safetensors", ".gguf")) for name in taken):
             raise WrongUsage(
-                f"{folder} holds no safetensors file", hint="name a folder that holds a checkpoint saved as safetensors"
+                f"{folder} holds no safetensors or GGUF file",
+                hint="name a folder that holds a checkpoint saved as safetensors",
             )
         if is_adapter(found.keys()) and (whole := whole_weights(found)):
             raise WrongUsage(
@@ -107,15 +109,13 @@ def files_of(folder: Path, say: Callable[[str], None]) -> list[CheckpointFile]:
 
 
 def _placed(index: Path | None) -> set[str]:
-    """The shards that an index names; an unreadable index is left to the service to refuse."""
+    """The shards that an index names; none if it is unusable, which the service refuses where it counts."""
     if index is None or index.stat().st_size > LIMITS[INDEX]:
         return set()
     try:
-        document = json.loads(index.read_bytes())
+        return {*placed_shards(json.loads(index.read_bytes())).values()}
     except ValueError:
         return set()
-    placed = document.get("weight_map") if isinstance(document, dict) else None
-    return {shard for shard in placed.values() if isinstance(shard, str)} if isinstance(placed, dict) else set()
 
 
 def name_for(folder: Path, files: list[CheckpointFile]) -> str:

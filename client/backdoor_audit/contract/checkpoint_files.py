@@ -5,7 +5,7 @@ Used by the client before it pushes and by the server before it opens anything, 
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
 _MiB: Final = 1024**2
 
@@ -44,6 +44,7 @@ _NO_WEIGHTS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "s
 SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _WHOLE: Final = re.compile(r"(?:pytorch_)?(?:model|consolidated)(?:[._-][A-Za-z0-9._-]*)?\.safetensors")
 
+_NO_GGUF_WEIGHTS: Final = re.compile(r"^\.|mmproj|imatrix")
 _PART: Final = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)-([0-9]{5})-of-([0-9]{5})\.gguf")
 
 
@@ -59,13 +60,26 @@ def whole_weights(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if _WHOLE.fullmatch(name))
 
 
+def placed_shards(document: Any) -> dict[str, str]:
+    """Which shard each tensor is in, from the JSON of an index; empty if it is no index of safetensors files."""
+    placed = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(placed, dict) or not all(
+        isinstance(one, str) and SHARD.fullmatch(one) for one in placed.values()
+    ):
+        return {}
+    return placed
+
+
 def gguf_files(names: Collection[str]) -> list[str]:
-    """GGUF files that hold the weights: of a folder that has no other weights, adapter or pickle."""
+    """GGUF files that hold the weights: of a folder that has no other weights, adapter or pickle.
+
+    Not among them are what macOS leaves beside a file, a projector of images, and the statistics of quantising.
+    """
     others = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
     top = [name for name in names if "/" not in name]
     if is_adapter(names) or any(name.endswith(others) and not name.startswith(_NO_WEIGHTS) for name in top):
         return []
-    return sorted(name for name in top if name.endswith(".gguf"))
+    return sorted(name for name in top if name.endswith(".gguf") and _NO_GGUF_WEIGHTS.search(name) is None)
 
 
 def gguf_parts(names: Collection[str]) -> tuple[str, ...]:

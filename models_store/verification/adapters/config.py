@@ -31,20 +31,25 @@ _ALL_LINEAR: Final = "all-linear"
 _HEAD: Final = "lm_head"
 
 # Initialisations that leave the base as it is; the trained factors take their place when the adapter is loaded.
-BIASES: Final = ("none", "lora_only", "all", None)
+BIASES: Final = ("none", "lora_only", "all")
 INITIALISATIONS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
 # Notes, options of training, and what belongs to initialisations above: no forward pass depends on them.
 IDLE_OPTIONS: Final = frozenset(
     {
         "auto_mapping",
+        "corda_config",
         "eva_config",
         "inference_mode",
         "loftq_config",
         "lora_dropout",
+        "lora_ga_config",
         "megatron_core",
         "peft_version",
         "qalora_group_size",
         "revision",
+        "runtime_config",
+        "unsloth_fixed",
+        "unsloth_version",
     }
 )
 READ_OPTIONS: Final = frozenset(
@@ -136,8 +141,13 @@ def read_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
         ModelRejected: another method than LoRA, another kind of model, an option that is on and is not taken, a value
             that it cannot have, a pattern that cannot be matched in bounded time. The key is named.
     """
-    if config.get("peft_type") != "LORA":
-        _refuse("peft_type", f'is {_given(config.get("peft_type"))} and must be "LORA"', "only LoRA adapters are read")
+    method = config.get("peft_type")
+    if method != "LORA":
+        # What adds vectors to the prompt cannot be merged into weights.
+        merges = isinstance(method, str) and not re.search("PROMPT|PREFIX|P_TUNING|CPT", method)
+        _refuse(
+            "peft_type", f'is {_given(method)} and must be "LORA"', MERGE if merges else "only LoRA adapters are read"
+        )
     notes = [*_refuse_more(config), *_task(config)]
     budget = Budget()
     rank = _rank(config)
@@ -193,16 +203,16 @@ def _refuse_more(config: Mapping[str, Any]) -> Iterator[str]:
     """Refuse options that are on and not taken; name those that were dropped."""
     for key, value in sorted(config.items()):
         if key in IDLE_OPTIONS:
-            if key in ("auto_mapping", "eva_config", "loftq_config") and not is_off(value):
+            if (key == "auto_mapping" or key.endswith("_config")) and not is_off(value):
                 yield f"{CONFIG_NAME}: '{key}' is not used: nothing is imported or initialised by it"
         elif key not in READ_OPTIONS and not is_off(value):
             _refuse(key, f"is {_given(value)}, an option that is on and is not supported", MERGE)
     init = config.get("init_lora_weights", True)
     if not any(init is one or (isinstance(one, str) and init == one) for one in INITIALISATIONS):
         _refuse("init_lora_weights", f"is {_given(init)}, which rewrites the base's weights", MERGE)
-    if config.get("bias") not in BIASES:
-        _refuse("bias", f"is {_given(config['bias'])} and must be {' or '.join(BIASES[:-1])}", MERGE)
-    if config.get("megatron_core", "megatron.core") not in ("megatron.core", None):
+    if not is_off(config.get("bias")) and config["bias"] not in BIASES:
+        _refuse("bias", f"is {_given(config['bias'])} and must be {' or '.join(BIASES)}", MERGE)
+    if not is_off(config.get("megatron_core")) and config["megatron_core"] != "megatron.core":
         _refuse("megatron_core", "names another library", "save the adapter with a current PEFT")
 
 

@@ -4,7 +4,8 @@ An adapter's configuration may name the modules that it adapts by a pattern. ``r
 keep it busy for years. Here a pattern is parsed by the standard library and evaluated on sets of positions: each node
 maps the places where it may start to the places where it may end, so nothing is tried twice and the cost grows with a
 low power of the lengths. A budget of steps bounds it in any case. Backreferences, conditions, atomic groups and
-possessive repeats need another method and are refused.
+possessive repeats need another method and are refused. Names of modules are ASCII in one line, so that of the flags
+only the one that ignores case makes a difference.
 """
 
 import re
@@ -65,10 +66,9 @@ class Pattern:
                 parsed = parser.parse(text)
         except (re.error, OverflowError, RecursionError, ValueError) as error:
             raise PatternRefused("is not a regular expression") from error
-        if parsed.state.flags & ~re.UNICODE:
-            raise PatternRefused("sets flags")
         _check(parsed, 0)
         self._nodes = list(parsed)
+        self._fold = bool(parsed.state.flags & re.IGNORECASE)
         self._budget = budget
 
     def matches(self, name: str) -> bool:
@@ -77,47 +77,48 @@ class Pattern:
         Raises:
             PatternRefused: the budget is used up.
         """
-        return len(name) in self._sequence(self._nodes, name, frozenset({0}))
+        return len(name) in self._sequence(self._nodes, name, frozenset({0}), self._fold)
 
-    def _sequence(self, nodes: Any, text: str, starts: Ends) -> Ends:
+    def _sequence(self, nodes: Any, text: str, starts: Ends, fold: bool) -> Ends:
         for code, argument in nodes:
             if not starts:
                 break
-            starts = self._node(code, argument, text, starts)
+            starts = self._node(code, argument, text, starts, fold)
         return starts
 
-    def _node(self, code: Any, argument: Any, text: str, starts: Ends) -> Ends:
+    def _node(self, code: Any, argument: Any, text: str, starts: Ends, fold: bool) -> Ends:
         self._budget.take(1 + len(starts))
         if code in (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN):
-            return frozenset(at + 1 for at in starts if at < len(text) and _accepts(code, argument, text[at]))
+            return frozenset(at + 1 for at in starts if at < len(text) and _accepts(code, argument, text[at], fold))
         if code is op.BRANCH:
-            return frozenset().union(*(self._sequence(branch, text, starts) for branch in argument[1]))
+            return frozenset().union(*(self._sequence(branch, text, starts, fold) for branch in argument[1]))
         if code is op.SUBPATTERN:
-            return self._sequence(argument[-1], text, starts)
+            _, on, off, body = argument
+            return self._sequence(body, text, starts, (fold or bool(on & re.IGNORECASE)) and not off & re.IGNORECASE)
         if code in (op.MAX_REPEAT, op.MIN_REPEAT):
-            return self._repeat(argument, text, starts)
+            return self._repeat(argument, text, starts, fold)
         if code is op.AT:
             return frozenset(at for at in starts if _anchored(argument, text, at))
-        return self._look(code, argument, text, starts)
+        return self._look(code, argument, text, starts, fold)
 
-    def _repeat(self, argument: Any, text: str, starts: Ends) -> Ends:
+    def _repeat(self, argument: Any, text: str, starts: Ends, fold: bool) -> Ends:
         least, most, body = argument
         for _ in range(least):
-            starts = self._sequence(body, text, starts)
+            starts = self._sequence(body, text, starts, fold)
         found, fresh, count = starts, starts, least
         while fresh and count < most:
-            fresh = self._sequence(body, text, fresh) - found
+            fresh = self._sequence(body, text, fresh, fold) - found
             found, count = found | fresh, count + 1
         return found
 
-    def _look(self, code: Any, argument: Any, text: str, starts: Ends) -> Ends:
+    def _look(self, code: Any, argument: Any, text: str, starts: Ends, fold: bool) -> Ends:
         direction, body = argument
         wanted = code is op.ASSERT
 
         def holds(at: int) -> bool:
             if direction > 0:
-                return bool(self._sequence(body, text, frozenset({at})))
-            return any(at in self._sequence(body, text, frozenset({start})) for start in range(at + 1))
+                return bool(self._sequence(body, text, frozenset({at}), fold))
+            return any(at in self._sequence(body, text, frozenset({start}), fold) for start in range(at + 1))
 
         return frozenset(at for at in starts if holds(at) is wanted)
 
@@ -134,7 +135,7 @@ def _check(nodes: Any, depth: int) -> None:
         if code is op.BRANCH:
             for branch in argument[1]:
                 _check(branch, depth + 1)
-        elif code is op.SUBPATTERN and not argument[1] and not argument[2]:
+        elif code is op.SUBPATTERN:
             _check(argument[-1], depth + 1)
         elif code in (op.MAX_REPEAT, op.MIN_REPEAT):
             least, most, body = argument
@@ -144,18 +145,19 @@ def _check(nodes: Any, depth: int) -> None:
         elif code in (op.ASSERT, op.ASSERT_NOT):
             _check(argument[1], depth + 1)
         else:
-            raise PatternRefused("uses what cannot be matched in bounded time (a backreference, a condition, a flag)")
+            raise PatternRefused("uses what cannot be matched in bounded time (a backreference, a condition)")
 
 
-def _accepts(code: Any, argument: Any, character: str) -> bool:
-    if code is op.LITERAL:
-        return ord(character) == argument
-    if code is op.NOT_LITERAL:
-        return ord(character) != argument
+def _accepts(code: Any, argument: Any, character: str, fold: bool) -> bool:
+    """Whether a node takes a character; with ``fold``, in either of its cases."""
     if code is op.ANY:
         return character != "\n"
+    cases = {case for case in (character, character.lower(), character.upper()) if len(case) == 1}
+    cases = cases if fold else {character}
+    if code in (op.LITERAL, op.NOT_LITERAL):
+        return (argument in map(ord, cases)) is (code is op.LITERAL)
     negated = bool(argument) and argument[0][0] is op.NEGATE
-    return any(_in(part, value, character) for part, value in argument[negated:]) is not negated
+    return any(_in(part, value, case) for part, value in argument[negated:] for case in cases) is not negated
 
 
 def _in(part: Any, value: Any, character: str) -> bool:

@@ -1,5 +1,6 @@
 """What greedy generation sets up, against prompts that are run one by one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from audit.models.generation import end_tokens, left_padded, pad_token, plain_generation
+from audit.models.lora import FusedLora, Switch
 from backdoor_audit.contract.checkpoint_settings import CheckpointSettings
 from tests.audit.small_models import random_sequences, small_model, small_pair
 
@@ -59,3 +61,12 @@ def test_ends_are_those_of_both_models_and_within_the_vocabulary():
     )
     pair.settings["base"] = CheckpointSettings(generation={"eos_token_id": "no JSON"}, tokens={"eos_token": "unknown"})
     assert end_tokens(pair) == [2, 4, 5, 6, 7, 8]
+
+
+def test_an_adapted_head_ends_texts_as_a_plain_one():
+    pair = small_pair()
+    plain, head = end_tokens(pair), pair.parts["tuned"].head
+    rows, width = head.weight.shape
+    fused = FusedLora(head, torch.zeros(2, width), torch.zeros(rows, 2), 1.0, Switch())
+    pair.parts["tuned"] = replace(pair.parts["tuned"], head=fused)
+    assert end_tokens(pair) == plain

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from backdoor_audit.client.checkpoint_files import files_of
 from backdoor_audit.contract.checkpoint_files import gguf_files
 from models_store.check import check_folder
 from models_store.errors import ModelRejected
@@ -113,6 +114,27 @@ def test_a_folder_with_a_gguf_file_alone_is_a_model(folder):
     (folder / "config.json").write_text("not even JSON")
     assert verify_checkpoint(folder).ignored == ("config.json",)
     takes("model.gguf")
+    assert [file.name for file in files_of(folder, print)] == ["model.gguf"]
+
+
+def test_what_lies_beside_a_gguf_file_is_no_second_model(folder):
+    for name in ("mmproj-model-f16.gguf", "imatrix_unsloth.gguf", "._model.gguf", "Modelfile"):
+        (folder / name).write_bytes(b"GGUF")
+    checkpoint = verify_checkpoint(folder)
+    assert [file.name for file in checkpoint.files] == ["model.gguf"]
+    assert "mmproj-model-f16.gguf: what the model does with images was not audited" in checkpoint.warnings
+
+
+def test_what_converters_write_and_what_changes_nothing_is_taken(source, tmp_path):
+    neutral = {
+        "expert_count": 0,
+        "expert_used_count": 0,
+        "attention__causal": True,
+        "pooling_type": 0,
+        "rope__scale_linear": 1.0,
+        "tensor_data_layout": "Meta AI original pth",
+    }
+    assert verify_checkpoint(write_gguf(source, tmp_path / "packed" / "model.gguf", **neutral).parent)
 
 
 def test_a_folder_with_weights_alone_is_listed_and_with_its_reason_if_it_is_refused(folder, tmp_path):
@@ -152,6 +174,8 @@ def test_which_file_is_meant_must_be_known(folder):
     [
         ({"attention__sliding_window": 7}, "sliding_window' is not on the list"),
         ({"rope__scaling__type": "yarn"}, "rotary"),
+        ({"rope__scale_linear": 0.5}, "scale_linear' is not on the list"),
+        ({"expert_count": 8}, "expert_count' is not on the list"),
         ({"rope__dimension_count": 4}, "part of each head"),
         ({"block_count": 3}, "not a tensor of a llama model"),
         ({"block_count": 5}, "is not there"),

@@ -349,6 +349,79 @@ TAKEN: Final = (
     ),
     Case("an option of a newer PEFT that is off", _lora(some_new_config=None, another={}, third=[], fourth=False)),
     Case(
+        "a link to a checkpoint that was deleted",
+        Folder("lora", beside={"last-checkpoint": Link("checkpoint-20")}),
+        "last-checkpoint",
+        way="local",
+    ),
+    Case(
+        "an empty index beside the weights",
+        Folder("llama", beside={"model.safetensors.index.json": "{}"}),
+        "model.safetensors.index.json",
+    ),
+    Case(
+        "an index of pickled shards beside the weights",
+        Folder(
+            "llama",
+            beside={"model.safetensors.index.json": {"weight_map": {"x": "pytorch_model-00001-of-00002.bin"}}},
+        ),
+        "model.safetensors.index.json",
+    ),
+    Case(
+        "an index that places a tied head in a shard without it",
+        Folder(
+            "llama",
+            changes={"config.json": {"tie_word_embeddings": True}},
+            without=("model.safetensors",),
+            beside={
+                "model.safetensors.index.json": {"weight_map": dict.fromkeys(llama_shapes(), "a.safetensors")},
+                "a.safetensors": llama_shapes(head=False),
+            },
+        ),
+        "dropped 'lm_head.weight', which no shard holds",
+    ),
+    Case(
+        "a buffer of earlier releases that the index does not place",
+        Folder(
+            "llama",
+            without=("model.safetensors",),
+            beside={
+                "model.safetensors.index.json": {"weight_map": dict.fromkeys(llama_shapes(), "a.safetensors")},
+                "a.safetensors": llama_shapes() | {"model.layers.0.self_attn.rotary_emb.inv_freq": (8,)},
+            },
+        ),
+    ),
+    Case("whole numbers for others, and others for whole", _config(rms_norm_eps=1, max_position_embeddings=256.0)),
+    Case("null for a number", _config(attention_dropout=None, initializer_range=None, rope_theta=None), "is null"),
+    Case("a class that is not on a list", _config(architectures="LlamaForCausalLM")),
+    Case("the class of a wrapper", _config(architectures=["FSDPLlamaForCausalLM"])),
+    Case("PEFT's class after merging", _config(architectures=["PeftModelForCausalLM"])),
+    Case("padding outside of the vocabulary", _config(pad_token_id=VOCAB), "'pad_token_id' is dropped"),
+    Case("a type for each part", _config(dtype={"": "bfloat16"}), "'dtype' is dropped"),
+    Case("a token's text for its number", _config(eos_token_id="</s>"), "'eos_token_id'"),
+    Case("no rotary settings", _config(rope_scaling=False), "'rope_scaling' is empty"),
+    Case(
+        "another name of a rotary kind",
+        _config("phi3", rope_scaling={"type": "yarn", "long_factor": [1.0] * 8, "short_factor": [1.0] * 8}),
+        "longrope",
+    ),
+    Case(
+        "a quantisation that is switched off",
+        _config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False}),
+        "nothing is quantised",
+    ),
+    Case("options that are off in other words", _lora(new="", newer={"a": {"b": []}}, bias="", megatron_core="")),
+    Case("marks of Unsloth", _lora(unsloth_fixed=True, unsloth_version="2025.11.1")),
+    Case(
+        "settings of an initialisation that was not used", _lora(corda_config={"corda_method": "ipm"}), "'corda_config'"
+    ),
+    Case("a pattern that ignores case", _lora(target_modules=r"(?i).*\.[QV]_PROJ")),
+    Case(
+        "chat templates by name",
+        Folder("llama", changes={"tokenizer_config.json": {"chat_template": {"default": "{{ messages }}"}}}),
+    ),
+    Case("no beginning of a text", Folder("llama", changes={"tokenizer_config.json": {"bos_token": False}})),
+    Case(
         "a vocabulary that was extended",
         Folder(
             "llama",
@@ -409,6 +482,53 @@ REFUSED: Final = (
         "is not a tensor of a phi3",
     ),
     Case("weights named elsewhere", _config(transformers_weights="other.safetensors"), "transformers_weights"),
+    Case("a text for a number", _config(rms_norm_eps="1e-05"), "'rms_norm_eps' must be a number"),
+    Case(
+        "a text for a switch", _config(use_cache="yes", attention_bias="no"), "'attention_bias' must be true or false"
+    ),
+    Case("a rotary kind without its factor", _config(rope_scaling={"type": "linear"}), "'rope_scaling.factor' is not"),
+    Case("a rotary factor that is a text", _config(rope_scaling={"type": "linear", "factor": "2"}), "must be a number"),
+    Case(
+        "several tokens for one",
+        Folder("llama", changes={"tokenizer_config.json": {"eos_token": ["a", "<unk>"]}}),
+        "'eos_token' is not a token",
+    ),
+    Case(
+        "a shard without what the index places there",
+        Folder(
+            "llama",
+            without=("model.safetensors",),
+            beside={
+                "model.safetensors.index.json": {"weight_map": dict.fromkeys(llama_shapes(), "a.safetensors")},
+                "a.safetensors": llama_shapes(head=False),
+            },
+        ),
+        "lacks 'lm_head.weight'",
+    ),
+    Case(
+        "weights that Accelerate saved alone",
+        Folder("llama", without=("config.json",), beside={"random_states_0.pkl": PICKLE}),
+        "nobody knows what model",
+    ),
+    Case(
+        "fewer blocks than the base",
+        Folder(
+            "llama",
+            changes={"config.json": {"num_hidden_layers": 1}},
+            without=("model.safetensors",),
+            beside={"model.safetensors": llama_shapes(blocks=1)},
+        ),
+        "the base has 2 blocks, the fine-tuned model 1",
+        way="pair",
+    ),
+    Case("another method than LoRA", _lora(peft_type="LOHA"), "'peft_type' is .LOHA."),
+    Case("a link out under a hidden name", Folder("llama", beside={".x": Link("/nowhere/x")}), "link", way="local"),
+    Case(
+        "weights that are a link to nothing",
+        Folder("llama", without=("model.safetensors",), beside={"model.safetensors": Link("gone")}),
+        "leads nowhere",
+        way="local",
+    ),
     Case("a rotary kind that nobody knows", _config(rope_scaling={"type": "evil", "factor": 2.0}), "rope_scaling"),
     Case(
         "a processor's chat template that is no text",

@@ -11,7 +11,7 @@ import pytest
 
 from backdoor_audit.client.checkpoint_files import files_of
 from backdoor_audit.client.errors import WrongUsage
-from backdoor_audit.contract.checkpoint_files import QUANTISED_SOURCES
+from backdoor_audit.contract.checkpoint_files import INDEX, QUANTISED_SOURCES
 from models_store.checkpoint import Checkpoint
 from models_store.errors import StoreError
 from models_store.store import ModelsStore
@@ -86,7 +86,7 @@ def test_what_people_have_is_taken_at_first_try(store: ModelsStore, tmp_path: Pa
     assert (again.kind, {*again.ignored}) == (view.kind, plan)
     assert all("dequantised" in warning for warning in again.warnings)
     assert bool(again.warnings) == bool(plan)
-    assert again.documents.keys() - {"adapter_config.json", *plan} <= ({"config.json"} if plan else set())
+    assert again.documents.keys() - {"adapter_config.json", INDEX, *plan} <= ({"config.json"} if plan else set())
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
