@@ -110,7 +110,13 @@ _IGNORED: Final = [
         "`tokenizer.json` holds all that is read",
     ),
     ("`config.json` beside an adapter", "it is the base's"),
-    ("an index whose shards are all gone, shards that the index does not name", "transformers does not read them"),
+    (
+        "beside `model.safetensors`, an index that is no index of safetensors or whose shards are all gone; shards that "
+        "the index does not name",
+        "transformers does not read them",
+    ),
+    ("`mmproj*.gguf`, `imatrix*.gguf` and `._*.gguf` beside a GGUF file", "they hold no weights of the text part"),
+    ("links to what is gone from inside the folder, under names that do not count", "nothing is there"),
 ]
 
 
@@ -124,7 +130,13 @@ def _rewritten() -> list[tuple[str, str]]:
             "the text part alone, with a warning: what the model does with images was not audited",
         ),
         ("names of files in `tokenizer_config.json`", "dropped: only `tokenizer.json` is read"),
-        ("rope type `su`", "`longrope`, its name today"),
+        ("rope types `su`, and `yarn` with the factors of `longrope`", "`longrope`, its name today"),
+        ("numbers that are whole where transformers wants others, and the other way round", "the same number"),
+        ("null where transformers wants a value", "its default"),
+        ("`pad_token_id` outside of the vocabulary", "dropped: no forward pass depends on it"),
+        ("the class of FSDP's or PEFT's wrapper in `architectures`", "the native class"),
+        ("`bitsandbytes` with both switches off", "dropped: nothing is quantised"),
+        ("tensors that the index names and no shard holds, where the model needs none", "dropped from the index"),
         (
             "an adapter's patterns of modules, ranks and scales",
             "written out as the names of the modules that they match",
@@ -134,7 +146,10 @@ def _rewritten() -> list[tuple[str, str]]:
             f"options of an adapter that change no result: {_names(sorted(IDLE_OPTIONS))}",
             "dropped; nothing is imported",
         ),
-        ("options of an adapter that are null, false, `{}` or `[]`", "dropped, whether they are known or not"),
+        (
+            "options of an adapter that are null, false, `{}`, `[]`, an empty text, or an object of such",
+            "dropped, whether they are known or not",
+        ),
         (
             f"`init_lora_weights`: {_names(str(one) for one in INITIALISATIONS)}",
             "`true`: trained factors take its place",
@@ -144,6 +159,8 @@ def _rewritten() -> list[tuple[str, str]]:
 
 def _refused() -> list[tuple[str, str]]:
     return [
+        ("values of `config.json` of another kind than transformers takes", "it would fail to open the model"),
+        ("a rotary kind without the factors that it needs", "what it computes is not known"),
         ("weights that are there only as a pickle", "opening a pickle can run code"),
         ("pointers of Git LFS in the place of files", "the files are not there; the message says how to fetch them"),
         ("links out of the folder, FIFOs, sockets, devices", "they lead to what is not the checkpoint's"),
