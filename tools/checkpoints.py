@@ -111,8 +111,8 @@ _IGNORED: Final = [
     ),
     ("`config.json` beside an adapter", "it is the base's"),
     (
-        "beside `model.safetensors`, an index that is no index of safetensors or whose shards are all gone; shards that "
-        "the index does not name",
+        "beside `model.safetensors`, an index that is no index of safetensors or whose shards are all gone; shards "
+        "that the index does not name",
         "transformers does not read them",
     ),
     ("`mmproj*.gguf`, `imatrix*.gguf` and `._*.gguf` beside a GGUF file", "they hold no weights of the text part"),
