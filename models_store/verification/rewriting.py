@@ -90,8 +90,13 @@ def listed(names: Iterable[str]) -> str:
 def is_off(value: Any) -> bool:
     """Whether an option with this value does nothing: null, false, an empty list or text, or an object of such."""
     if isinstance(value, dict):
-        return all(is_off(item) for item in value.values())
+        return all(item is None or item is False for item in value.values())
     return value is None or value is False or value in ([], "")
+
+
+def says_nothing(value: Any) -> bool:
+    """Whether an option of an adapter is off however deep its objects are."""
+    return all(map(says_nothing, value.values())) if isinstance(value, dict) else is_off(value)
 
 
 def rewrite_config(raw: Mapping[str, Any]) -> Rewritten:
@@ -178,7 +183,7 @@ def _value(key: str, value: Any, known: Mapping[str, Any], changes: Changes, voc
         names = [value] if isinstance(value, str) else value
         return [_named(name, native) if isinstance(name, str) else name for name in names]
     if key in ("rope_parameters", "rope_scaling"):
-        if value is not None and is_off(value):
+        if value is False or value in ([], {}):
             changes.notes.append(f"'{key}' is empty and dropped")
             return _DROPPED
         return _rotary(key, value, changes) if isinstance(value, dict) else value

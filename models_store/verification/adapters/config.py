@@ -17,7 +17,7 @@ from typing import Any, Final
 from models_store.errors import ModelRejected
 from models_store.files import shown
 from models_store.verification.adapters.patterns import Budget, Pattern, PatternRefused
-from models_store.verification.rewriting import is_off
+from models_store.verification.rewriting import is_off, says_nothing
 
 CONFIG_NAME: Final = "adapter_config.json"
 MAX_RANK: Final = 4_096
@@ -205,7 +205,7 @@ def _refuse_more(config: Mapping[str, Any]) -> Iterator[str]:
         if key in IDLE_OPTIONS:
             if (key == "auto_mapping" or key.endswith("_config")) and not is_off(value):
                 yield f"{CONFIG_NAME}: '{key}' is not used: nothing is imported or initialised by it"
-        elif key not in READ_OPTIONS and not is_off(value):
+        elif key not in READ_OPTIONS and not says_nothing(value):
             _refuse(key, f"is {_given(value)}, an option that is on and is not supported", MERGE)
     init = config.get("init_lora_weights", True)
     if not any(init is one or (isinstance(one, str) and init == one) for one in INITIALISATIONS):

@@ -205,7 +205,6 @@ def test_an_architecture_that_is_not_on_the_list_is_refused(make_model, model_ty
         ("num_hidden_layers", 0),
         ("num_hidden_layers", True),
         ("num_hidden_layers", "2"),
-        ("num_hidden_layers", 2.0),
         ("hidden_size", 10**9),
         ("hidden_size", -16),
         ("vocab_size", 10**12),
@@ -214,14 +213,10 @@ def test_an_architecture_that_is_not_on_the_list_is_refused(make_model, model_ty
         ("num_key_value_heads", 3),
         ("head_dim", 10**6),
         ("architectures", ["LlamaForSequenceClassification"]),
-        ("architectures", "LlamaForCausalLM"),
         ("is_encoder_decoder", True),
         ("pruned_heads", {"0": [1]}),
-        ("torch_dtype", ["float32"]),
         ("hidden_act", "os.system"),
         ("tie_word_embeddings", 1),
-        ("pad_token_id", 32),
-        ("pad_token_id", [0]),
         ("rope_scaling", {"rope_type": "surprise"}),
         ("rope_scaling", {"rope_type": {"a": 1}}),
         ("rope_parameters", 5),
@@ -336,7 +331,7 @@ def test_shards_that_do_not_belong_together_are_refused(make_model):
     folder = make_model("lacking")
     index, placed = shard(folder)
     index.write_text(json.dumps({"weight_map": {**placed, "model.extra.weight": placed["model.norm.weight"]}}))
-    refused(folder, "lacks 'model.extra.weight'")
+    assert any("'model.extra.weight', which no shard holds" in note for note in verify_checkpoint(folder).rewritten)
     folder = make_model("unplaced")
     index, placed = shard(folder)
     del placed["model.norm.weight"]
