@@ -57,6 +57,7 @@ _SPEC_OUT: Final[dict[str, Any]] = SHORT_SPEC | {
     "render": "auto",
     "layers": "auto",
     "architectures": ["diff_sae"],
+    "dictionaries": None,
     "preset": "quick",
     "overrides": {},
     "recipe": "default",
