@@ -1,5 +1,6 @@
 """Decides whether a checkpoint may be opened: from names, JSON and safetensors headers, before it is allocated."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -260,7 +261,8 @@ class _Examiner:
         if raw is None:
             return {}
         result = _REWRITE[name](raw)
-        if result.document != raw:
+        # Not by ==, to which 16.0 is 16: transformers tells them apart.
+        if json.dumps(result.document) != json.dumps(raw):
             self._documents[name] = result.document
         self._rewritten.extend(result.notes)
         self._warnings.extend(result.warnings)

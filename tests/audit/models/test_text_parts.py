@@ -126,7 +126,7 @@ def test_tensors_of_no_part_are_refused(tmp_path, foreign):
     [
         ({"model_type": "llava"}, "model_type"),
         ({"text_config": {"model_type": "llama"}}, "model_type"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "quantization_config"),
     ],
 )
 def test_another_whole_is_refused(tmp_path, changes, reason):

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from models_store import files
 from models_store.errors import ModelRejected, ModelsIncompatible
 from models_store.verification import headers, strict_json, tokenizer_rules
 from models_store.verification.pairs import check_pair
 from models_store.verification.verify import verify_checkpoint
+from models_store.view import write_view
 from tests.checkpoints import check_folders
 
 
@@ -546,3 +548,18 @@ def test_a_size_of_heads_that_the_class_does_not_declare_is_read(tmp_path):
     tiny("olmo2", head_dim=12).save_pretrained(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["head_dim"] == 12
     assert verify_checkpoint(tmp_path / "model").tensors
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden_size", 16.0), ("rms_norm_eps", 1)])
+def test_a_number_of_another_kind_is_of_its_kind_in_the_view_and_loads(make_model, tmp_path, key, value):
+    """16.0 and 16 are equal in Python, and transformers takes one of them."""
+    folder = make_model()
+    file = folder / "config.json"
+    document = json.loads(file.read_text())
+    if isinstance(value, float):
+        value = float(document[key])
+    file.write_text(json.dumps(document | {key: value}))
+    write_view(verify_checkpoint(folder), tmp_path / "view")
+    read = json.loads((tmp_path / "view" / "config.json").read_text())[key]
+    assert (read, type(read)) == (value, int if isinstance(value, float) else float)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "view")
