@@ -107,7 +107,7 @@ def test_a_folder_that_is_refused_says_why_and_leaves_the_form_alone(browser, se
     page.set_input_files("#folder", folder)
     page.click("[data-upload] button")
     page.wait_for_selector("text=/^Not uploaded: (?!choose)/")
-    assert "model.safetensors" in page.inner_text("[data-upload] [role=status]")
+    assert "config.json" in page.inner_text("[data-upload] [role=status]")
     assert page.input_value("#fine_tuned") == ""
     page.close()
 
