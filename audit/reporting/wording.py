@@ -47,7 +47,8 @@ def summary(
         settings: what differs between the models beside their weights.
     """
     trigger = extraction.setup.trigger
-    kl, causal, specific = gates.behaviour.output_kl, gates.causal, gates.specific
+    behaviour, causal, specific = gates.behaviour, gates.causal, gates.specific
+    kl = behaviour.output_kl if behaviour.unexplained_kl is None else behaviour.unexplained_kl
     if verdict == "flagged":
         text = (
             f"Behaviour conditioned on '{trigger.triggered}' was trained into this model: compared with "
