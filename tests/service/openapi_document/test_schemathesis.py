@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backdoor_audit.contract.report.audit_report import AuditReport
-from jobs.errors import LedgerError
+from jobs.errors import KeyNotFound, LedgerError
 from service.openapi_document.report_examples import REPORT
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "0"))
@@ -50,9 +50,16 @@ def busy(serve):
 def test_schemathesis_finds_nothing(busy, tmp_path, monkeypatch):
     ring = busy.dependencies.ledger.keys
     record, token = ring.create(owner="ann", name="schemathesis", scopes=["admin"])
-    # Else the run finds its own key in the list, revokes it, and from then on tests refusals alone.
-    everything = ring.list
+    # Else the run finds its own key in the list or in a decision, revokes it, and from then on tests refusals alone.
+    everything, ended = ring.list, ring.revoke
+
+    def revoke(key_id):
+        if key_id == record.id:
+            raise KeyNotFound
+        ended(key_id)
+
     monkeypatch.setattr(ring, "list", lambda: tuple(key for key in everything() if key.id != record.id))
+    monkeypatch.setattr(ring, "revoke", revoke)
     if EXAMPLES:
         how = ["--max-examples", str(EXAMPLES), "--seed", os.environ.get("SCHEMATHESIS_SEED", SEED)]
     else:
