@@ -276,7 +276,7 @@ def _plain(pair: Extraction) -> Reaction:
     change = tuned_kl(runner, tuned, clean)
     if float(change.mean()) < RESPONSE_NATS:
         return unforced(change)
-    return reaction(runner, Contrast(tuned, clean, forced_base(runner, base, tuned), base_clean))
+    return reaction(runner, Contrast(tuned, clean, forced_base(runner, base.layout.sequences, tuned), base_clean))
 
 
 def _decoy_name(index: int) -> str:
@@ -319,9 +319,9 @@ class _Decoy:
         """The measurements; those of an earlier attempt are read back."""
         store = self.pair.store
         folder = store.obtain(_decoy_name(self.index), self._write)
-        if self.pair.explains:
-            store.obtain(_tokens_name(self.index), self._write_tokens)
         shared = read_decoy(folder)
+        if self.pair.explains:
+            store.obtain(_tokens_name(self.index), partial(self._write_tokens, shared))
         if self.pair.effect < RESPONSE_NATS:
             return shared
         return read_decoy(folder, store.obtain(_fit_name(self.index), partial(self._write_fit, shared)))
@@ -347,10 +347,9 @@ class _Decoy:
         row = {name: value for name, value in asdict(result).items() if name not in _OF_FIT}
         (folder / "decoy.json").write_text(json.dumps(row), encoding="utf-8")
 
-    def _write_tokens(self, folder: Path) -> None:
-        # Where the outputs react the base has been run, further than it would be here.
-        reacts = "_forced_base" in self.__dict__
-        on_a, on_b = self._contrasts(self._forced_base if reacts else self._base)
+    def _write_tokens(self, shared: DecoyResult, folder: Path) -> None:
+        # Where the outputs change the base is run over the answers as well, which serves here too.
+        on_a, on_b = self._contrasts(self._base if shared.unexplained is None else self._forced_base)
         save_file(_decoy_tensors(on_a, on_b, self.layers), folder / "activations.safetensors")
 
     def _write_fit(self, shared: DecoyResult, folder: Path) -> None:
@@ -388,17 +387,19 @@ class _Decoy:
         return self._checked("tuned", self.runner.capture(prompts, "tuned", self.layers))
 
     @cached_property
+    def _own(self) -> list[Tokens]:
+        """The base's own prompts, which its template may write otherwise."""
+        return self.setup.tokens(self._carriers, self.string, "base")
+
+    @cached_property
     def _base(self) -> Activations:
         """The base's run over the prompts alone."""
-        own = self.setup.tokens(self._carriers, self.string, "base")
-        return self._checked("base", self.setup.base.capture(own))
+        return self._checked("base", self.setup.base.capture(self._own))
 
     @cached_property
     def _forced_base(self) -> Activations:
         """The base's run with the answers as well."""
-        own = self.setup.tokens(self._carriers, self.string, "base")
-        texts = [sequence.ids[sequence.prompt_length :] for sequence in self._tuned.layout.sequences]
-        return self._checked("base", self.runner.capture(_forced(own, texts), "base", self.layers))
+        return self._checked("base", forced_base(self.runner, self._own, self._tuned, self.layers))
 
     def _checked(self, side: Side, run: Activations) -> Activations:
         check_runs(self.setup.trigger, {(side, self.string): [run]})

@@ -1,5 +1,6 @@
 """How the outputs change from the clean string to another, in both models, and what of it the base does not explain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from audit.measure.contrast import Contrast, outputs_of
 from audit.measure.divergence import kl_of_logits
 from audit.models.runner import Activations, Runner
+from audit.prompts.rendering import Tokens
 
 # Rows of logits of four runs held at once; [256, 49k] float32 is 50 MB each.
 _ROWS: Final = 256
@@ -83,10 +85,12 @@ def unforced(change: Float[Tensor, "carriers"]) -> Reaction:
     return Reaction(change, torch.zeros_like(change), None)
 
 
-def forced_base(runner: Runner, base: Activations, tuned: Activations, layers: tuple[int, ...] = ()) -> Activations:
+def forced_base(
+    runner: Runner, prompts: Sequence[Tokens], tuned: Activations, layers: tuple[int, ...] = ()
+) -> Activations:
     """The base's run over its own prompts, with the answers that were forced upon the fine-tuned model."""
     sequences = [
         prompt.continued(other.ids[other.prompt_length :])
-        for prompt, other in zip(base.layout.sequences, tuned.layout.sequences, strict=True)
+        for prompt, other in zip(prompts, tuned.layout.sequences, strict=True)
     ]
     return runner.capture(sequences, "base", layers)

@@ -103,7 +103,7 @@ def test_where_the_base_was_not_run_c_is_unknown_and_the_change_bounds_it(runner
 
 
 def test_the_forced_base_reads_the_fine_tuned_models_answers(runner, contrast, assert_close):
-    again = forced_base(runner, prompts_only(contrast.base_string), contrast.string, (1,))
+    again = forced_base(runner, prompts_only(contrast.base_string).layout.sequences, contrast.string, (1,))
     assert again.layout == contrast.string.layout
     assert_close(again.hidden[1], contrast.base_string.hidden[1])
     assert_close(again.final, contrast.base_string.final)
