@@ -16,9 +16,15 @@ from backdoor_audit.contract.lifecycle import TERMINAL
 from backdoor_audit.contract.spec.audit_spec import AuditSpec
 from jobs.ledger import Ledger
 from jobs.records import AuditRecord
+from models_store.store import ModelsStore
+from storage.artifacts import ArtifactStore
+from storage.objects import ObjectArtifacts
 from tests.clocks import ManualClock
 from tests.processes import mortal
+from worker.attempts.context import WorkerContext
 from worker.dispatch import Dispatcher
+from worker.settings import WorkerSettings
+from worker.shutdown import Shutdown
 
 LEASE_S = 6.0
 
@@ -133,6 +139,24 @@ class Stack:
             worker.end()
         self.dispatcher.close()
         self.ledger.close()
+
+
+@pytest.fixture
+def make_context(ledger: Ledger, toy_models: Path, tmp_path: Path) -> Callable[..., WorkerContext]:
+    """A worker's context over the ledger and the toy models, with these settings."""
+
+    def make(*, published: ObjectArtifacts | None = None, **changes: Any) -> WorkerContext:
+        settings = WorkerSettings.load(data_dir=tmp_path, models_root=toy_models, device="cpu", **changes)
+        return WorkerContext(
+            settings=settings,
+            ledger=ledger,
+            models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
+            artifacts=ArtifactStore(settings.workspaces),
+            shutdown=Shutdown(),
+            published=published,
+        )
+
+    return make
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, log: Path | None = None) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import pytest
 from backdoor_audit.contract.lifecycle import Failure
 from jobs.ledger import Ledger
 from models_store.store import ModelsStore
-from storage.artifacts import ArtifactStore
 from tests.processes import is_gone
 from tests.toy import toy_spec
 from worker.attempts.attempt import Attempt
@@ -25,20 +24,11 @@ from worker.attempts.context import WorkerContext
 from worker.attempts.endings import End
 from worker.sandbox.left_over import end_left_over, end_orphans
 from worker.sandbox.protocol import Limits, ModelFolder, Reason, Request, Stopped
-from worker.settings import WorkerSettings
-from worker.shutdown import Shutdown
 
 
 @pytest.fixture
-def context(ledger: Ledger, toy_models: Path, tmp_path: Path) -> WorkerContext:
-    settings = WorkerSettings.load(data_dir=tmp_path, models_root=toy_models, device="cpu", lease_s=6, heartbeat_s=1)
-    return WorkerContext(
-        settings=settings,
-        ledger=ledger,
-        models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
-        artifacts=ArtifactStore(settings.artifacts_url),
-        shutdown=Shutdown(),
-    )
+def context(make_context: Callable[..., WorkerContext]) -> WorkerContext:
+    return make_context(lease_s=6, heartbeat_s=1)
 
 
 @pytest.mark.parametrize("deleted", [True, False])

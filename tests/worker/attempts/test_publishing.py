@@ -2,13 +2,13 @@
 
 import errno
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.ledger import Ledger
-from models_store.store import ModelsStore
 from storage.artifacts import ArtifactStore
 from storage.errors import StorageUnavailable
 from storage.folders import ArtifactFolder
@@ -26,7 +26,6 @@ from worker.doctor import disk
 from worker.reaper import sweep, sweep_workspaces
 from worker.sandbox.protocol import REPORT_FOLDER
 from worker.settings import WorkerSettings
-from worker.shutdown import Shutdown
 
 AUDIT = "audit_01"
 
@@ -158,20 +157,10 @@ def test_working_copies_of_audits_that_are_not_open_are_swept(
 
 
 def test_an_attempt_that_nobody_waits_for_leaves_nothing_in_the_store(
-    ledger: Ledger, store: ObjectArtifacts, bucket_url: str, toy_models: Path, tmp_path: Path
+    ledger: Ledger, store: ObjectArtifacts, bucket_url: str, make_context: Callable[..., WorkerContext], tmp_path: Path
 ) -> None:
-    settings = WorkerSettings.load(
-        data_dir=tmp_path, models_root=toy_models, device="cpu", lease_s=6, heartbeat_s=1, artifacts_url=bucket_url
-    )
-    assert settings.workspaces == str(tmp_path / "work")
-    context = WorkerContext(
-        settings=settings,
-        ledger=ledger,
-        models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
-        artifacts=ArtifactStore(settings.workspaces),
-        shutdown=Shutdown(),
-        published=store,
-    )
+    context = make_context(lease_s=6, heartbeat_s=1, artifacts_url=bucket_url, published=store)
+    assert context.settings.workspaces == str(tmp_path / "work")
     audit_id = ledger.submit(toy_spec(), owner="me").audit.id
     claim = ledger.claim(audit_id, worker="w")
     assert claim is not None

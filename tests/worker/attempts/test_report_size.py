@@ -1,22 +1,17 @@
 """A report is bounded before it is parsed: code that took a sandbox over may have written it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.ledger import Ledger
 from jobs.records import Claim
-from models_store.store import ModelsStore
-from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from tests.worker.attempts.test_report_check import DIGESTS, report_for
 from worker.attempts.artifacts import MAX_REPORT_BYTES, MAX_REPORT_VALUES, AttemptArtifacts
 from worker.attempts.context import WorkerContext
 from worker.sandbox.protocol import REPORT_FILE, REPORT_FOLDER
-from worker.settings import WorkerSettings
-from worker.shutdown import Shutdown
 
 
 @pytest.fixture
@@ -27,17 +22,9 @@ def claim(ledger: Ledger) -> Claim:
 
 
 @pytest.fixture
-def read(claim: Claim, ledger: Ledger, toy_models: Path, tmp_path: Path) -> Callable[..., Any]:
+def read(claim: Claim, make_context: Callable[..., WorkerContext]) -> Callable[..., Any]:
     """What the worker takes of a report with these warnings."""
-    settings = WorkerSettings.load(data_dir=tmp_path, models_root=toy_models, device="cpu")
-    context = WorkerContext(
-        settings=settings,
-        ledger=ledger,
-        models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
-        artifacts=ArtifactStore(settings.artifacts_url),
-        shutdown=Shutdown(),
-    )
-    artifacts = AttemptArtifacts(context, claim, why_stop=lambda: None, report_progress=lambda _: None)
+    artifacts = AttemptArtifacts(make_context(), claim, why_stop=lambda: None, report_progress=lambda _: None)
 
     def read(*warnings: str, notes: tuple[str, ...] = ()) -> Any:
         report = report_for(claim).model_copy(update={"warnings": warnings})

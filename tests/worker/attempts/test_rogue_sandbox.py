@@ -12,16 +12,12 @@ import pytest
 
 from backdoor_audit.contract.lifecycle import STAGES, Failure
 from jobs.ledger import Ledger
-from models_store.store import ModelsStore
-from storage.artifacts import ArtifactStore
 from tests.toy import toy_spec
 from worker.attempts.artifacts import MAX_REPORT_BYTES
 from worker.attempts.attempt import Attempt
 from worker.attempts.context import WorkerContext
 from worker.attempts.endings import End, Ending
 from worker.sandbox import process
-from worker.settings import WorkerSettings
-from worker.shutdown import Shutdown
 
 Rogue = Callable[..., Ending]
 
@@ -44,7 +40,9 @@ UNREADABLE = "the audit ended without a readable report"
 
 
 @pytest.fixture
-def rogue(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, toy_models: Path, tmp_path: Path) -> Rogue:
+def rogue(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger, make_context: Callable[..., WorkerContext], tmp_path: Path
+) -> Rogue:
     """How an attempt ends whose sandbox does this; cancelled or not after three seconds."""
 
     def run(code: str, *, cancel: bool = False) -> Ending:
@@ -52,16 +50,7 @@ def rogue(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, toy_models: Path, tmp
         script.write_text(f"#!{sys.executable}\n{BEFORE}{code}\n")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setattr(process.sys, "executable", str(script))
-        settings = WorkerSettings.load(
-            data_dir=tmp_path, models_root=toy_models, device="cpu", lease_s=6, heartbeat_s=1, interrupt_grace_s=1
-        )
-        context = WorkerContext(
-            settings=settings,
-            ledger=ledger,
-            models=ModelsStore(models_root=toy_models, store_dir=settings.store_dir),
-            artifacts=ArtifactStore(settings.artifacts_url),
-            shutdown=Shutdown(),
-        )
+        context = make_context(lease_s=6, heartbeat_s=1, interrupt_grace_s=1)
         claim = ledger.claim(ledger.submit(toy_spec(), owner="me").audit.id, worker="w")
         assert claim is not None
         timer = threading.Timer(3, ledger.request_cancel, [claim.audit_id])
